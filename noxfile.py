@@ -1,0 +1,205 @@
+"""The checks of the project: `nox` runs all of them, `nox -s tests` one, `nox -l` lists them.
+
+Only Python and pip are needed; uv makes the environments when it is installed, and is quicker.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = [
+    *("tests", "clients", "tests_lowest", "lint", "types", "imports", "sync_check", "docs", "build"),
+]
+
+ROOT = Path(__file__).resolve().parent
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+SUPPORTED = nox.project.python_versions(PYPROJECT)
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Interpreters that are missing are skipped; the running one never is, so that "passed" means something ran.
+PYTHONS = SUPPORTED if RUNNING in SUPPORTED else [*SUPPORTED, RUNNING]
+
+# Safe path: neither pytest nor a subprocess it starts can import the checkout's package by accident.
+INSTALLED_ONLY = {"PYTHONSAFEPATH": "1", "TESTS_NEED_INSTALLED_PACKAGE": "1"}
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group of pyproject.toml."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def built_wheel(session: nox.Session) -> Path:
+    """Return the wheel that this run's `wheel` session built."""
+    (path,) = Path(session.cache_dir, "wheel").glob("*.whl")
+    return path.resolve()
+
+
+def run_pytest(session: nox.Session, *options: str) -> None:
+    """Run the tests, or those named after `--`, on as many cores as there are up to eight."""
+    workers = ("--numprocesses=auto", "--maxprocesses=8", "--dist=worksteal")
+    session.run("pytest", *workers, *options, *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel that the other sessions install, once a run."""
+    session.install(*PYPROJECT["build-system"]["requires"])
+    directory = Path(session.cache_dir, "wheel")
+    for stale in directory.glob("*.whl"):
+        stale.unlink()
+    session.run("hatchling", "build", "--target", "wheel", "--directory", str(directory.resolve()))
+
+
+@nox.session(python=PYTHONS, requires=["wheel"])
+def tests(session: nox.Session) -> None:
+    """Test the built wheel with the newest dependencies."""
+    session.install(f"{built_wheel(session)}[all]", *group("tests"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    session.install("--no-deps", *group("photographs"))
+    run_pytest(session)
+
+
+@nox.session(requires=["wheel"])
+def clients(session: nox.Session) -> None:
+    """Test the emulator with curl, requests and the official client of OpenAI."""
+    session.install(f"{built_wheel(session)}[all]", *group("tests"), *group("clients"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    session.install("--no-deps", *group("photographs"))
+    session.run("pytest", "tests/clients", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(requires=["wheel"])
+def tests_lowest(session: nox.Session) -> None:
+    """Test the built wheel with the oldest dependencies that pyproject.toml allows."""
+    session.install("uv")
+    lowest = Path(session.create_tmp(), "lowest.txt").resolve()
+    direct = ("--no-deps", "--all-extras", "--resolution=lowest-direct", f"--python-version={RUNNING}")
+    session.run("uv", "pip", "compile", "pyproject.toml", *direct, f"--output-file={lowest}")
+    session.install("--constraint", str(lowest), f"{built_wheel(session)}[all]", *group("tests"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    session.install("--no-deps", *group("photographs"))
+    # What takes long shows nothing about versions that the rest does not.
+    run_pytest(session, "-m", "not long")
+
+
+@nox.session(requires=["wheel"])
+def crash(session: nox.Session) -> None:
+    """Kill batches at 40 random moments with each of 3 seeds, and at every named point; takes minutes."""
+    session.install(f"{built_wheel(session)}[all]", *group("tests"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    moments = {"CRASH_MOMENTS": "40", "CRASH_SEEDS": "1,2,3"}
+    session.run("pytest", "tests/batch/test_crash.py", *session.posargs, env=INSTALLED_ONLY | moments)
+
+
+@nox.session(requires=["wheel"])
+def stress(session: nox.Session) -> None:
+    """Send 50,000 edits, not 2,000, through every fault at once: some minutes for each of six runs."""
+    session.install(f"{built_wheel(session)}[all]", *group("tests"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    edits = {"STRESS_EDITS": "50000"}
+    workers = ("--numprocesses=auto", "--maxprocesses=6")
+    session.run("pytest", "tests/test_stress.py", *workers, *session.posargs, env=INSTALLED_ONLY | edits)
+
+
+@nox.session(requires=["wheel"])
+def report(session: nox.Session) -> None:
+    """Test the report in Chromium, which has to be installed; `tests` does so only where it is."""
+    session.install(f"{built_wheel(session)}[all]", *group("tests"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    browser = INSTALLED_ONLY | {"TESTS_NEED_BROWSER": "1"}
+    session.run("pytest", "-m", "browser", "tests/batch", *session.posargs, env=browser)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(requires=["wheel"])
+def types(session: nox.Session) -> None:
+    """Check the types with mypy and pyright, and that the public face is typed completely."""
+    session.install(f"{built_wheel(session)}[all]", *group("types"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "apimart_async", "--ignoreexternal")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check that each floor of the house imports only the floors below it."""
+    session.install("-e", ".[all]", *group("imports"))
+    session.run("lint-imports")
+
+
+@nox.session
+def sync(session: nox.Session) -> None:
+    """Write the blocking twin anew from the async sources."""
+    session.install("-e", ".")
+    session.run("python", "-m", "apimart_async.sync.generate", *session.posargs)
+
+
+@nox.session
+def sync_check(session: nox.Session) -> None:
+    """Check that the blocking twin is what the generator writes."""
+    session.install("-e", ".")
+    session.run("python", "-m", "apimart_async.sync.generate", "--check")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install("-e", ".[all]", *group("docs"))
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs
+    )
+
+
+@nox.session(requires=["wheel"])
+def bench(session: nox.Session) -> None:
+    """Measure the package beside its peers and write benchmarks/RESULTS.md; `-- --quick` takes minutes."""
+    session.install(f"{built_wheel(session)}[cli,speed]", *group("bench"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(requires=["wheel"])
+def bench_guard(session: nox.Session) -> None:
+    """Check that the package has not become much dearer than plain aiohttp."""
+    session.install(f"{built_wheel(session)}[speed]")
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
+    session.run("python", "-m", "benchmarks.guard")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the sdist, and from it the wheel, into dist/, and check what is inside."""
+    session.install(*group("build"))
+    directory = ROOT / "dist"
+    for stale in directory.glob("apimart_async-*"):
+        stale.unlink()
+    session.run("python", "-m", "build", "--outdir", str(directory))
+    archives = sorted(directory.glob("apimart_async-*"))
+    session.run("twine", "check", "--strict", *map(str, archives))
+    (built,) = (path for path in archives if path.suffix == ".whl")
+    names = set(ZipFile(built).namelist())
+    package = ROOT / "apimart_async"
+    templates = {f"{path.relative_to(ROOT)}" for path in package.glob("batch/templates/*")}
+    sources = {f"{path.relative_to(ROOT)}" for path in package.rglob("*.py")}
+    excluded = set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"])
+    data = templates | {"apimart_async/py.typed"}
+    expected = sources - excluded | data
+    found = {name for name in names if name.endswith(".py")} | data & names
+    if found != expected:
+        session.error(f"The wheel differs from the sources: {sorted(found ^ expected)}")
