@@ -1,0 +1,138 @@
+"""Async-first SDK for the APIMart image services: edit thousands of photos without paying twice.
+
+```python
+async with AsyncApimart() as client:
+    task = await client.edits.run("photo.jpg", "Change the background to a starry sky")
+    paths = await client.images.save(task, "out/")
+```
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from apimart_async.config import Limits, Poll, Retry, Timeout
+from apimart_async.errors import (
+    APIConnectionError,
+    APIError,
+    ApimartError,
+    APIResponseValidationError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    BudgetExceededError,
+    ConflictError,
+    DownloadError,
+    ImageError,
+    ImageTooLargeError,
+    InsufficientBalanceError,
+    InternalServerError,
+    InvalidArgumentError,
+    JournalError,
+    JournalInUseError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    SubmissionIndeterminateError,
+    TaskCancelledError,
+    TaskError,
+    TaskExpiredError,
+    TaskFailedError,
+    TaskTimeoutError,
+    UnprocessableEntityError,
+    UnsupportedImageError,
+)
+from apimart_async.models import Balance, Image, ImageSet, Model, Task, TaskFailure, Upload
+
+if TYPE_CHECKING:
+    from apimart_async.applerouter import AsyncAppleRouter
+    from apimart_async.batch.job import Job, Outcome
+    from apimart_async.batch.runner import edit_many
+    from apimart_async.client import AsyncApimart
+    from apimart_async.sync import Apimart, AppleRouter
+    from apimart_async.transport.media import ImageInput
+    from apimart_async.transport.png import prepare_png
+
+__version__: Final = "0.1.0"
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIResponseValidationError",
+    "APIStatusError",
+    "APITimeoutError",
+    "Apimart",
+    "ApimartError",
+    "AppleRouter",
+    "AsyncApimart",
+    "AsyncAppleRouter",
+    "AuthenticationError",
+    "BadRequestError",
+    "Balance",
+    "BudgetExceededError",
+    "ConflictError",
+    "DownloadError",
+    "Image",
+    "ImageError",
+    "ImageInput",
+    "ImageSet",
+    "ImageTooLargeError",
+    "InsufficientBalanceError",
+    "InternalServerError",
+    "InvalidArgumentError",
+    "Job",
+    "JournalError",
+    "JournalInUseError",
+    "Limits",
+    "Model",
+    "NotFoundError",
+    "Outcome",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "Poll",
+    "RateLimitError",
+    "Retry",
+    "SubmissionIndeterminateError",
+    "Task",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskExpiredError",
+    "TaskFailedError",
+    "TaskFailure",
+    "TaskTimeoutError",
+    "Timeout",
+    "UnprocessableEntityError",
+    "UnsupportedImageError",
+    "Upload",
+    "__version__",
+    "edit_many",
+    "prepare_png",
+]
+
+# Clients bring aiohttp along, which takes three times as long to import as the rest: only when first used.
+_LAZY: Final = {
+    "Apimart": "apimart_async.sync",
+    "AppleRouter": "apimart_async.sync",
+    "AsyncApimart": "apimart_async.client",
+    "AsyncAppleRouter": "apimart_async.applerouter",
+    "ImageInput": "apimart_async.transport.media",
+    "Job": "apimart_async.batch.job",
+    "Outcome": "apimart_async.batch.job",
+    "edit_many": "apimart_async.batch.runner",
+    "prepare_png": "apimart_async.transport.png",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 whatever the name stands for
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,254 @@
+"""Every error the package raises: plain data, picklable, safe to log.
+
+An error never holds a live response, a header or the API key. ``str(error)`` is one readable sentence;
+the parts it is made of are fields, and fields that do not apply are ``None``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from apimart_async.models import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class ApimartError(Exception):
+    """Root of every error raised by this package.
+
+    Attributes:
+        message: What went wrong, in the service's words where it gave any.
+        status: HTTP status of the answer.
+        code: The service's error code; slugs and numbers both come as text.
+        type: The service's error type, for example ``"rate_limit_error"``.
+        request_id: What the service calls this request in its own logs.
+        method: HTTP method of the request.
+        url: URL of the request, without credentials and query.
+        task_id: The paid task concerned; it can be fetched and waited for again.
+        idempotency_key: The key the paid request was sent under.
+    """
+
+    message: str
+    status: int | None = attrs.field(default=None, kw_only=True)
+    code: str | None = attrs.field(default=None, kw_only=True)
+    type: str | None = attrs.field(default=None, kw_only=True)
+    request_id: str | None = attrs.field(default=None, kw_only=True)
+    method: str | None = attrs.field(default=None, kw_only=True)
+    url: str | None = attrs.field(default=None, kw_only=True)
+    task_id: str | None = attrs.field(default=None, kw_only=True)
+    idempotency_key: str | None = attrs.field(default=None, kw_only=True)
+
+    def __str__(self) -> str:
+        request = f"{self.method} {self.url}" if self.method and self.url else None
+        facts = [
+            f"HTTP {self.status}" if self.status else None,
+            request,
+            f"request id {self.request_id}" if self.request_id else None,
+            f"task {self.task_id}" if self.task_id and self.task_id not in self.message else None,
+        ]
+        context = ", ".join(fact for fact in facts if fact)
+        return f"{self.message} ({context})" if context else self.message
+
+    def __repr__(self) -> str:
+        known = ((field.name, getattr(self, field.name)) for field in attrs.fields(type(self)))
+        shown = ", ".join(f"{name}={value!r}" for name, value in known if value is not None)
+        return f"{type(self).__name__}({shown})"
+
+    # Exception pickles itself as ``type(*args)``, which loses keyword-only fields.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[ApimartError], args: tuple[object, ...], state: Mapping[str, Any]) -> ApimartError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class InvalidArgumentError(ApimartError, ValueError):
+    """An argument cannot be right; nothing was sent."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class APIError(ApimartError):
+    """A request to the service did not end well."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class APIConnectionError(APIError):
+    """No complete answer came: refused, unreachable, dropped or timed out."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class APITimeoutError(APIConnectionError):
+    """The answer, or a connection, did not come in time."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class APIStatusError(APIError):
+    """The service answered with an error.
+
+    Attributes:
+        retry_after: Seconds the service asked to wait before the next try.
+    """
+
+    retry_after: float | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class BadRequestError(APIStatusError):
+    """400: the service did not accept the request as it is."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class AuthenticationError(APIStatusError):
+    """401: the API key is missing, wrong or revoked."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class InsufficientBalanceError(APIStatusError):
+    """402: the account has no balance left."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class PermissionDeniedError(APIStatusError):
+    """403: the key may not do this."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class NotFoundError(APIStatusError):
+    """404: no such endpoint, model or task, or the task is past its keeping time."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class ConflictError(APIStatusError):
+    """409: the idempotency key is in use, was used for another payload, or its result is unknown."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class PayloadTooLargeError(APIStatusError):
+    """413: what was sent is larger than the service takes."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class UnprocessableEntityError(APIStatusError):
+    """422: well-formed, but not acceptable."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class RateLimitError(APIStatusError):
+    """429: too many requests, or a quota that is used up."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class InternalServerError(APIStatusError):
+    """5xx: the service failed."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class APIResponseValidationError(APIError):
+    """The answer is not in any shape the service is known to use.
+
+    Attributes:
+        excerpt: The first characters of the answer.
+    """
+
+    excerpt: str | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class SubmissionIndeterminateError(APIError):
+    """A paid request was sent and it is not known whether it was executed; it is not sent again.
+
+    ``idempotency_key`` is the key it was sent under and ``task_id`` the task, if its id is known.
+    Look at the account before submitting the same work again: it may have been billed.
+    """
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class TaskError(ApimartError):
+    """A task did not end with images.
+
+    Attributes:
+        task: The task as last seen; ``None`` when it was never seen.
+    """
+
+    task: Task | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class TaskFailedError(TaskError):
+    """The service could not do the task; failed tasks are free."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class TaskCancelledError(TaskError):
+    """The service cancelled the task."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class TaskExpiredError(TaskError):
+    """The service no longer has the task."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class TaskTimeoutError(TaskError, TimeoutError):
+    """The wait ended before the task did; the task goes on and can be waited for again."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class ImageError(InvalidArgumentError):
+    """An image cannot be sent as it is; nothing was sent."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class UnsupportedImageError(ImageError):
+    """Not an image of a kind the service takes."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class ImageTooLargeError(ImageError):
+    """Larger than the service takes."""
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class DownloadError(ApimartError):
+    """A result could not be fetched whole, or is not an image.
+
+    The task is paid for: fetch it again with ``tasks.get(error.task_id)`` for fresh URLs and save once more.
+    """
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class BudgetExceededError(ApimartError):
+    """The next submit could pass the budget, so it was not made.
+
+    Attributes:
+        spent: USD spent so far.
+        limit: USD allowed.
+    """
+
+    spent: float | None = attrs.field(default=None, kw_only=True)
+    limit: float | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class JournalError(ApimartError):
+    """The journal of a batch cannot be used or written: the message says why, and how to go on.
+
+    Attributes:
+        path: Where it is, when it is a file.
+    """
+
+    path: str | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
+class JournalInUseError(JournalError):
+    """Another process, or another batch of this one, is using the journal."""
