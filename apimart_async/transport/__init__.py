@@ -1,0 +1,1 @@
+"""The wire: the only floor that speaks HTTP and JSON."""

@@ -1,0 +1,37 @@
+"""What may go into a header."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apimart_async import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LONGEST_KEY: Final = 191
+
+
+def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers as they are.
+
+    Raises:
+        InvalidArgumentError: One of them could break out of its line.
+    """
+    for name, value in headers.items():
+        if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise errors.InvalidArgumentError(f"{name!r} cannot be the name of a header.")
+        if any(character in value for character in "\r\n\0"):
+            raise errors.InvalidArgumentError(f"The value of the header {name} has a line break in it.")
+    return headers
+
+
+def checked_idempotency_key(key: str) -> str:
+    """Return the key as it is.
+
+    Raises:
+        InvalidArgumentError: It is not 1 to 191 visible ASCII characters, as the service demands.
+    """
+    if not 1 <= len(key) <= _LONGEST_KEY or not all("!" <= character <= "~" for character in key):
+        raise errors.InvalidArgumentError("idempotency_key must be 1 to 191 visible ASCII characters.")
+    return key

@@ -1,0 +1,149 @@
+"""PNG as OpenAI-compatible services want it: what a header says, and a picture made to fit."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from apimart_async.errors import ImageError, ImageTooLargeError, InvalidArgumentError, UnsupportedImageError
+from apimart_async.transport import media
+from apimart_async.transport.inputs import locate
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Pillow
+
+    from apimart_async.transport.media import SingleImage
+
+PNG_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes a PNG must stay under for dall-e-2."""
+
+SENT_LIMIT: Final = 50 * 1024 * 1024
+"""Bytes a picture may have for models other than dall-e-2."""
+
+HEADER_BYTES: Final = 64 * 1024
+"""Enough to find a ``tRNS`` chunk, which comes before the pixels."""
+
+_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_ALPHA_TYPES: Final = frozenset({4, 6})
+_SOURCE_LIMIT: Final = 256 * 1024 * 1024
+_SMALLEST: Final = 16
+_SIZES: Final = frozenset({256, 512, 1024})
+
+
+@attrs.frozen
+class PngHeader:
+    """What the beginning of a PNG tells.
+
+    Attributes:
+        width: Pixels.
+        height: Pixels.
+        has_alpha: Whether pixels can be transparent.
+    """
+
+    width: int
+    height: int
+    has_alpha: bool
+
+
+def read_header(data: bytes) -> PngHeader | None:
+    """Read the header of a PNG; ``None`` when it is none."""
+    if not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < 33:  # noqa: PLR2004 signature and IHDR
+        return None
+    width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
+    has_alpha = color_type in _ALPHA_TYPES
+    offset = 33
+    while not has_alpha and offset + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, offset)
+        if name == b"IDAT":
+            break
+        has_alpha = name == b"tRNS"
+        offset += 12 + length
+    return PngHeader(width, height, has_alpha)
+
+
+def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
+    """Make any picture fit dall-e-2: a square PNG with an alpha channel, under 4 MB.
+
+    The picture keeps its proportions and stands upright; the rest of the square is transparent. A square
+    picture fills it, so without transparency of its own it still needs a mask. It blocks while it works: in
+    asynchronous code call it as ``await anyio.to_thread.run_sync(prepare_png, image)``.
+
+    Args:
+        image: A path, bytes, binary file, Pillow image or ``data:`` URL, in any format Pillow reads; of an
+            animated one the first frame.
+        size: Width and height in pixels: 256, 512 or 1024. Halved until the file is under 4 MB.
+
+    Returns:
+        The PNG file, without the metadata of the picture.
+
+    Raises:
+        InvalidArgumentError: The size is none of those.
+        UnsupportedImageError: Pillow cannot read it, or is not installed.
+        ImageTooLargeError: It has more pixels than can be safely unpacked.
+        ImageError: It cannot be found or read, or is an address.
+    """
+    if size not in _SIZES:
+        raise InvalidArgumentError(f"size must be 256, 512 or 1024, not {size!r}.")
+    if media.remote_url(image) is not None:
+        raise ImageError("prepare_png takes the picture itself, not an address: download it first.")
+    try:
+        picture = _decode(image)
+    except ModuleNotFoundError as error:
+        raise UnsupportedImageError(
+            "prepare_png needs Pillow: pip install 'apimart-async[images]'."
+        ) from error
+    while True:
+        buffer = io.BytesIO()
+        _square(picture, size).save(buffer, "PNG")
+        if buffer.tell() < PNG_LIMIT or size <= _SMALLEST:
+            return buffer.getvalue()
+        size //= 2
+
+
+def _decode(image: SingleImage) -> Pillow:
+    from PIL import Image
+
+    name = "The Pillow image"
+    try:
+        if isinstance(image, Image.Image):
+            return _upright(image)
+        located = locate(image, _SOURCE_LIMIT)
+        name = located.name
+        content = located.source.read_at(0, located.source.size)
+        with Image.open(io.BytesIO(content)) as opened:
+            return _upright(opened)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(f"{name} has too many pixels: {error}") from error
+    except Exception as error:  # decoders raise all kinds
+        raise UnsupportedImageError(f"{name} is not an image that can be read: {error}") from error
+
+
+def _upright(picture: Pillow) -> Pillow:
+    """Return a picture as it is meant to be seen, in colours of 8 bits with an alpha channel."""
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode.startswith("I;16"):
+        turned = turned.convert("I").point(_high_byte).convert("L")  # Pillow alone would make it white
+    return turned.convert("RGBA")
+
+
+def _high_byte(value: float) -> float:
+    return value / 256
+
+
+def _square(picture: Pillow, size: int) -> Pillow:
+    from PIL import Image
+
+    scale = size / max(picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    square = Image.new("RGBA", (size, size), (0, 0, 0, 0))
+    square.paste(
+        picture.resize((width, height), Image.Resampling.LANCZOS), ((size - width) // 2, (size - height) // 2)
+    )
+    return square

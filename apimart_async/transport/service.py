@@ -1,0 +1,276 @@
+"""One service as its client's settings say: requests with the key and with retries, downloads without."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from inspect import isawaitable
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from apimart_async import errors
+from apimart_async.addresses import bare_url
+from apimart_async.config import check_api_key
+from apimart_async.transport import outcome
+from apimart_async.transport.headers import checked_headers
+from apimart_async.transport.outcome import Action, Effect, Kind, Try
+from apimart_async.transport.session import NoAnswerError
+from apimart_async.transport.verdict import Answer, Verdict, indeterminate, judge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from apimart_async.config import Settings, Timeout
+    from apimart_async.transport.multipart import Body
+    from apimart_async.transport.session import Download, Session
+    from apimart_async.transport.throttle import Throttle
+
+log: logging.Logger = logging.getLogger("apimart_async")
+
+_PASSING: Final = frozenset({408, 425, 429})
+
+
+class Service:
+    """Send requests to one service.
+
+    Args:
+        settings: Of the client.
+        session: Connections, shared with the client's copies.
+        throttle: How much at once and how fast, shared likewise.
+    """
+
+    def __init__(self, settings: Settings, session: Session, throttle: Throttle) -> None:
+        self.settings = settings
+        self.session = session
+        self.throttle = throttle
+        self._random = Random()
+        # Where a path of a request with a body was found after a redirect within the origin.
+        self._moved: dict[str, str] = {}
+        self._headers = {
+            "Accept": "application/json",
+            # A compressed answer could unpack to any size, and these are small.
+            "Accept-Encoding": "identity",
+            "User-Agent": "apimart-async",
+            **checked_headers(settings.default_headers),
+        }
+        if isinstance(settings.api_key, str):
+            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+            session.keep(self._headers)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        kind: Kind,
+        body: Body | bytes | None = None,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Return the good answer to a request, trying again where that is safe.
+
+        Args:
+            method: HTTP method.
+            path: Below the base URL, quoted.
+            kind: What executing it twice would do.
+            body: JSON text, or a streamed body.
+            idempotency_key: Sent with every try and stamped on every error.
+            timeout: Seconds for one try, instead of ``Timeout.total``.
+            extra_headers: Sent besides the client's own.
+
+        Raises:
+            APIStatusError: The service answered with an error; the subclass says which.
+            APIConnectionError: No answer came, and the request is not paid or never left.
+            APITimeoutError: The same, for lack of time.
+            APIResponseValidationError: The answer is not JSON.
+            SubmissionIndeterminateError: A paid request may or may not have been executed.
+            InvalidArgumentError: A header cannot be sent.
+
+        Cancelling it closes the connection; where a paid request may have been executed, the key is in the
+        exception's notes and in the log.
+        """
+        settings = self.settings
+        url = self._moved.get(path) or settings.base_url + path
+        headers = await self._request_headers(body, idempotency_key, extra_headers)
+        limit = settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout)
+        note = _cut_off_note(idempotency_key) if kind is Kind.PAID_WRITE else None
+        attempt = 0
+        delay = 0.0
+        began = asyncio.get_running_loop().time()
+        was_unknown = moved = False
+        while True:
+            attempt += 1
+            try:
+                verdict = await self._try(
+                    method, url, kind, headers=headers, body=body, timeout=limit, note=note, delay=delay
+                )
+            except BaseException as raised:
+                # Also while it waits for its next turn: an earlier try may have been executed.
+                _remind(raised, note if was_unknown else None, f"{method} {bare_url(url)}")
+                raise
+            if verdict.answer is not None:
+                if moved and body is not None:
+                    self._moved[path] = url
+                if was_unknown and not verdict.answer.replayed:
+                    log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
+                return verdict.answer
+            if verdict.moved_to is not None and not moved:
+                moved, url, delay = True, verdict.moved_to, 0.0
+                continue
+            self._moved.pop(path, None)
+            error = self._located(verdict.error, method, url, headers, idempotency_key)
+            tried = Try(
+                kind,
+                verdict.effect,
+                attempt,
+                elapsed=asyncio.get_running_loop().time() - began,
+                retry_after=verdict.retry_after,
+                has_key=idempotency_key is not None,
+                was_unknown=was_unknown,
+            )
+            decision = outcome.decide(tried, settings.retry, settings.max_retries, self._random)
+            if decision.action is Action.INDETERMINATE:
+                raise indeterminate(error) from error
+            if decision.action is Action.RAISE:
+                raise error
+            was_unknown |= kind is Kind.PAID_WRITE and verdict.effect is Effect.UNKNOWN
+            what = f"{type(error).__name__} {error.status or ''}".strip()
+            log.info("%s %s: %s; next try in %.1f s.", method, error.url, what, decision.delay)
+            delay = decision.delay
+
+    async def _try(
+        self,
+        method: str,
+        url: str,
+        kind: Kind,
+        *,
+        headers: Mapping[str, str],
+        body: Body | bytes | None,
+        timeout: Timeout,
+        note: str | None,
+        delay: float,
+    ) -> Verdict:
+        """Send a request once, after a delay and when the throttle lets it, and say what came of it."""
+        if delay:
+            await asyncio.sleep(delay)
+        entered = await self.throttle.enter()
+        status = wait = None
+        try:
+            reply = await self.session.exchange(
+                method, url, headers=headers, body=body, timeout=timeout, cut_off_note=note
+            )
+            verdict = judge(reply, kind, url)
+            # A quota that is used up is answered 429 too, but says nothing of how fast to go.
+            if verdict.error is not None and verdict.effect is not Effect.REJECTED:
+                status, wait = verdict.error.status, verdict.retry_after
+        except NoAnswerError as failure:
+            return Verdict(outcome.effect_of_failure(sent=failure.sent), error=failure.error)
+        else:
+            return verdict
+        finally:
+            # A wait that is too long to be waited pauses nobody: each call says so to its caller.
+            is_waited = wait is not None and wait <= self.settings.retry.retry_after
+            self.throttle.leave(entered, status, wait if is_waited else None)
+
+    def _located(
+        self,
+        error: errors.APIError | None,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        idempotency_key: str | None,
+    ) -> errors.APIError:
+        """Say which request an error is about, and take the key out of what the service repeats."""
+        error = error or errors.APIError("The service gave no reason.")
+        error.idempotency_key = idempotency_key
+        error.method, error.url = method, bare_url(url)
+        secret = headers["Authorization"].removeprefix("Bearer ")
+        error.message = error.message.replace(secret, "[api key]")
+        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
+            error.excerpt = error.excerpt.replace(secret, "[api key]")
+        return error
+
+    async def _request_headers(
+        self,
+        body: Body | bytes | None,
+        idempotency_key: str | None,
+        extra_headers: Mapping[str, str] | None,
+    ) -> dict[str, str]:
+        api_key = self.settings.api_key
+        if body is None and extra_headers is None and isinstance(api_key, str):
+            return self._headers
+        headers = dict(self._headers)
+        if not isinstance(api_key, str):
+            key = api_key()
+            headers["Authorization"] = f"Bearer {check_api_key(await key if isawaitable(key) else key)}"
+        if body is not None:
+            headers["Content-Type"] = "application/json" if isinstance(body, bytes) else body.content_type
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        if extra_headers:
+            headers.update(checked_headers(extra_headers))
+        return headers
+
+    @asynccontextmanager
+    async def download(self, url: str) -> AsyncGenerator[Download]:
+        """Open a file on any host, without the key, following redirects and trying again to open it.
+
+        Raises:
+            DownloadError: Not an ``http(s)`` address, an error answer, too many redirects, or too large.
+            APIConnectionError: The host could not be reached, or the connection broke.
+            APITimeoutError: The same, for lack of time.
+
+        Leaving or cancelling it closes the connection.
+        """
+        await self.throttle.downloads.enter()
+        try:
+            async with AsyncExitStack() as stack:
+                yield await self._open(url, stack)
+        finally:
+            self.throttle.downloads.leave()
+
+    async def _open(self, url: str, stack: AsyncExitStack) -> Download:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await stack.enter_async_context(self.session.download(url, self.settings.timeout))
+            except (errors.APIConnectionError, errors.DownloadError) as error:
+                if attempt > self.max_retries or not _may_pass(error):
+                    raise
+                delay, status = self.backoff(attempt), error.status
+                log.info(
+                    "GET %s: %s %s; next try in %.1f s.", error.url, type(error).__name__, status or "", delay
+                )
+            await asyncio.sleep(delay)
+
+    @property
+    def max_retries(self) -> int:
+        """Tell how many tries there may be after the first."""
+        return self.settings.max_retries
+
+    def backoff(self, attempt: int) -> float:
+        """Draw the seconds to wait after the ``attempt``-th try."""
+        return outcome.backoff(attempt, self.settings.retry, self._random)
+
+
+def _cut_off_note(idempotency_key: str | None) -> str:
+    key = f"; idempotency key {idempotency_key}" if idempotency_key else ""
+    return f"A paid request was cut off and may have been billed{key}."
+
+
+def _remind(raised: BaseException, note: str | None, what: str) -> None:
+    """Add a note to an exception, and log it, unless it is there."""
+    if note is not None and note not in getattr(raised, "__notes__", ()):
+        raised.add_note(note)
+        log.warning("%s: %s", what, note)
+
+
+def _may_pass(error: errors.ApimartError) -> bool:
+    if isinstance(error, errors.APIConnectionError):
+        return True
+    return error.status is not None and (error.status in _PASSING or error.status >= 500)  # noqa: PLR2004 HTTP's own

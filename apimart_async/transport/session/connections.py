@@ -1,0 +1,184 @@
+"""One exchange with the API, or one file, at a time on each of a limited number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from yarl import URL
+
+from apimart_async import errors
+from apimart_async.addresses import bare_url
+from apimart_async.transport.session.deadlines import Deadline, Deadlines
+from apimart_async.transport.session.downloads import Download, open_file
+from apimart_async.transport.session.failures import NEVER_SENT, NoAnswerError, connection_error
+from apimart_async.transport.session.payloads import BytesBody, StreamedBody
+from apimart_async.transport.session.pool import Pool, client_timeout, connect_timeout
+from apimart_async.transport.throttle import Gate
+from apimart_async.transport.verdict import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from apimart_async.config import Settings, Timeout
+    from apimart_async.transport.multipart import Body
+
+_READ_AT_ONCE: Final = 4
+
+log: logging.Logger = logging.getLogger("apimart_async")
+
+
+class Session:
+    """The connections that a client and its copies share: opened at the first request, closed once.
+
+    Args:
+        settings: Of the client that opens it.
+        external: The caller's own aiohttp session, used as it is and never closed.
+    """
+
+    def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
+        self._pool = Pool(settings, external)
+        self._limits = settings.limits
+        self._longest_wait = settings.timeout.pool
+        # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
+        self._gate = Gate(settings.limits.connections)
+        self._reading = Gate(_READ_AT_ONCE)
+        self._deadlines: Deadlines | None = None
+
+    def keep(self, headers: Mapping[str, str]) -> None:
+        """Make requests cheaper that are given this very mapping as their headers; it must not change."""
+        self._pool.keep(headers)
+
+    async def close(self) -> None:
+        """Close the connections opened here; a second call does nothing."""
+        if self._deadlines is not None:
+            self._deadlines.close()
+        await self._pool.close()
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: Body | bytes | None,
+        timeout: Timeout,
+        cut_off_note: str | None = None,
+    ) -> Reply:
+        """Send one request to the API and read its whole answer.
+
+        Args:
+            method: HTTP method.
+            url: Whole address, quoted.
+            headers: The only ones sent, but for those HTTP itself needs.
+            body: JSON text, or a streamed body.
+            timeout: Of this try.
+            cut_off_note: What to add to the exception, and log, if the exchange is cancelled once its
+                body may have left.
+
+        Raises:
+            NoAnswerError: None came, or not whole.
+            ImageError: The streamed body could not be read to its end.
+            RuntimeError: The client is closed, or was first used in another event loop.
+
+        Cancelling it closes the connection.
+        """
+        if not self._gate.enter_now():
+            await self._enter(method, url)
+        data: BytesBody | StreamedBody | None = None
+        deadline: Deadline | None = None
+        try:
+            api, unlike = self._pool.api_with(headers)
+            if self._deadlines is None:
+                self._deadlines = Deadlines()
+            deadline = Deadline(self._deadlines, timeout, is_sent=body is None)
+            if body is not None:
+                data = BytesBody(body) if isinstance(body, bytes) else StreamedBody(body, self._reading)
+                data.when_sent = deadline.sent
+            target = URL(url, encoded=True)
+            response = await api.request(
+                method,
+                target,
+                headers=unlike,
+                data=data,
+                timeout=connect_timeout(timeout.connect),
+                allow_redirects=False,
+                proxy=self._pool.proxy(target),
+            )
+            deadline.answer = response
+            try:
+                return Reply(response.status, response.headers, await self._read(response))
+            finally:
+                response.release()  # closes the connection unless all of it was read
+        except asyncio.CancelledError as cancelled:
+            if deadline is not None and deadline.was_missed():
+                late = TimeoutError(deadline.late)
+                sent = data is None or data.started
+                raise NoAnswerError(connection_error(late, method, url), sent) from late
+            if cut_off_note is not None and data is not None and data.started:
+                cancelled.add_note(cut_off_note)
+                log.warning("%s %s: %s", method, bare_url(url), cut_off_note)
+            raise
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(data, StreamedBody) and data.failure is not None:
+                raise data.failure from error
+            sent = (data is None or data.started) and not isinstance(error, NEVER_SENT)
+            raise NoAnswerError(connection_error(error, method, url), sent) from error
+        finally:
+            if deadline is not None:
+                deadline.end()
+            self._gate.leave()
+
+    @asynccontextmanager
+    async def download(self, url: str, timeout: Timeout) -> AsyncGenerator[Download]:
+        """Open a file on any public host, without the key, following redirects.
+
+        Raises:
+            DownloadError: Not an ``http(s)`` address of a public host, an error answer, too many redirects,
+                or too large.
+            APIConnectionError: The host could not be reached.
+            APITimeoutError: The same, for lack of time.
+
+        Leaving or cancelling it closes the connection.
+        """
+        try:
+            await self._enter("GET", url)
+        except NoAnswerError as failure:
+            raise failure.error from failure
+        try:
+            limit = self._limits.download_bytes
+            async with await open_file(self._pool, url, client_timeout(timeout), limit) as response:
+                yield Download(response, url, limit)
+        finally:
+            self._gate.leave()
+
+    async def _enter(self, method: str, url: str) -> None:
+        if self._gate.enter_now():
+            return
+        try:
+            async with asyncio.timeout(self._longest_wait):
+                await self._gate.enter()
+        except TimeoutError as error:
+            message = (
+                f"No connection became free within {self._longest_wait:g} s "
+                "(Timeout.pool, Limits.connections)."
+            )
+            late = errors.APITimeoutError(message, method=method, url=bare_url(url))
+            raise NoAnswerError(late, sent=False) from error
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._limits.answer_bytes
+        announced = response.content_length
+        # A session of the caller's own unpacks; only what came unpacked has the length it was announced with.
+        if announced is not None and announced <= limit and "Content-Encoding" not in response.headers:
+            return await response.read()
+        data = bytearray()
+        async for piece in response.content.iter_any():
+            data += piece
+            if len(data) > limit:
+                message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"
+                raise aiohttp.ClientPayloadError(message)
+        return bytes(data)

@@ -1,0 +1,147 @@
+"""Exchanges that take too long are ended, with one timer for all of them.
+
+aiohttp sets two timers for each request, which is a fifth of what a poll costs. A deadline is hardly ever
+reached, so here an exchange only notes when it must have ended, and one timer for all looks who has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiohttp
+
+    from apimart_async.config import Timeout
+
+_NEVER: Final = float("inf")
+
+
+class Deadline:
+    """The time an exchange has; it runs from its making until ``end``, in the task that made it.
+
+    Args:
+        deadlines: All of them.
+        timeout: ``total`` and ``read`` count.
+        is_sent: Whether the request has no body, so that the answer is waited for from the beginning.
+
+    Attributes:
+        answer: Whose body is being read; a sign of life is that more of it has come.
+        late: What the exchange was cancelled for; empty as long as it was not.
+    """
+
+    __slots__ = (
+        "_before",
+        "_deadlines",
+        "_heard",
+        "_is_taken_back",
+        "_received",
+        "_task",
+        "_timeout",
+        "_until",
+        "answer",
+        "late",
+    )
+
+    def __init__(self, deadlines: Deadlines, timeout: Timeout, *, is_sent: bool) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 for the type checker: aiohttp needs one
+        now = deadlines.clock()
+        self._deadlines = deadlines
+        self._timeout = timeout
+        self._task = task
+        self._before = task.cancelling()
+        self._until = now + timeout.total
+        self._heard = now if is_sent else _NEVER
+        self._received = -1
+        self._is_taken_back = False
+        self.answer: aiohttp.ClientResponse | None = None
+        self.late: str = ""
+        deadlines.running.add(self)
+        deadlines.expect(self.due)
+
+    @property
+    def due(self) -> float:
+        """Return when it is over unless more is heard."""
+        return min(self._until, self._heard + self._timeout.read)
+
+    def sent(self) -> None:
+        """Note that the whole body has left: from now on the answer is waited for."""
+        self._heard = self._deadlines.clock()
+        self._deadlines.expect(self.due)
+
+    def look(self, now: float) -> float:
+        """Cancel the exchange if it is over; return when to look again."""
+        if self.late:
+            return _NEVER
+        if self.answer is not None and self.answer.content.total_bytes != self._received:
+            self._received = self.answer.content.total_bytes
+            self._heard = now
+        due = self.due
+        if now < due:
+            return due
+        is_total = self._until <= now
+        self.late = (
+            f"no whole answer within {self._timeout.total:g} s (Timeout.total)"
+            if is_total
+            else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
+        )
+        self._task.cancel()
+        return _NEVER
+
+    def was_missed(self) -> bool:
+        """Tell whether it was the deadline alone that cancelled the task, and take that back."""
+        return bool(self.late) and self._take_back() <= self._before
+
+    def end(self) -> None:
+        """Note that the exchange is over."""
+        self._deadlines.running.discard(self)
+        if self.late and not self._is_taken_back:
+            self._take_back()
+
+    def _take_back(self) -> int:
+        self._is_taken_back = True
+        return self._task.uncancel()
+
+
+class Deadlines:
+    """The deadlines of all exchanges of a client, in one event loop.
+
+    Attributes:
+        clock: The loop's.
+        running: Those of exchanges that have not ended.
+    """
+
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = asyncio.get_running_loop().time
+        self.running: set[Deadline] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = _NEVER
+
+    def expect(self, due: float) -> None:
+        """See that somebody looks at this moment, or before."""
+        if due < self._next:
+            self._set(due)
+
+    def _set(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._next = _NEVER
+        now = self.clock()
+        following = min((deadline.look(now) for deadline in self.running), default=_NEVER)
+        if following < _NEVER:
+            self._set(following)
+
+    def close(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._next = _NEVER

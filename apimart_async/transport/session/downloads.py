@@ -1,0 +1,116 @@
+"""Files from any host: opened without the key, through redirects, never from where they must not lead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin
+
+import aiohttp
+from yarl import URL
+
+from apimart_async import errors
+from apimart_async.addresses import bare_url
+from apimart_async.transport.session.failures import connection_error
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from apimart_async.transport.session.pool import Pool
+
+_HEADERS: Final = {
+    "Accept": "image/*,*/*;q=0.5",
+    "Accept-Encoding": "identity",
+    "User-Agent": "apimart-async",
+}
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS: Final = 5
+_BAD_FROM: Final = 300
+
+
+class Download:
+    """The body of a file, piece by piece.
+
+    Attributes:
+        length: Bytes announced; ``None`` when the host did not say.
+        content_type: MIME type announced.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, url: str, limit: int) -> None:
+        self.length: int | None = response.content_length
+        self.content_type: str | None = response.headers.get("Content-Type")
+        self._response = response
+        self._url = bare_url(url)
+        self._limit = limit
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield pieces as they come.
+
+        Raises:
+            DownloadError: More came than the limit.
+            APIConnectionError: The connection broke before the end.
+            APITimeoutError: Nothing came for ``Timeout.read`` seconds.
+        """
+        received = 0
+        try:
+            async for piece in self._response.content.iter_any():
+                received += len(piece)
+                if received > self._limit:
+                    raise _too_large(self._url, self._limit)
+                yield piece
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise connection_error(error, "GET", self._url) from error
+
+
+async def open_file(
+    pool: Pool, url: str, timeout: aiohttp.ClientTimeout, limit: int
+) -> aiohttp.ClientResponse:
+    """Return a good answer whose body is not read yet; the caller closes it.
+
+    Raises:
+        DownloadError: Not an ``http(s)`` address of a public host, an error answer, too many redirects, or
+            more bytes announced than the limit.
+        APIConnectionError: The host could not be reached.
+        APITimeoutError: The same, for lack of time.
+    """
+    for _ in range(_MOST_REDIRECTS + 1):
+        target = _checked(pool, url)
+        proxy = pool.proxy(target)
+        try:
+            response = await pool.files(proxy).get(
+                target, headers=_HEADERS, timeout=timeout, allow_redirects=False, proxy=proxy
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise connection_error(error, "GET", url) from error
+        if response.status in _REDIRECTS and "Location" in response.headers:
+            response.release()
+            url = urljoin(url, response.headers["Location"])
+            continue
+        shown = bare_url(url)
+        if response.status >= _BAD_FROM:
+            response.close()
+            message = "The file host answered with an error."
+            raise errors.DownloadError(message, status=response.status, method="GET", url=shown)
+        if (response.content_length or 0) > limit:
+            response.close()
+            raise _too_large(shown, limit)
+        return response
+    message = f"The file host redirects more than {_MOST_REDIRECTS} times."
+    raise errors.DownloadError(message, method="GET", url=bare_url(url))
+
+
+def _checked(pool: Pool, url: str) -> URL:
+    try:
+        target = URL(url)
+    except ValueError:
+        target = URL()
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise errors.DownloadError("A file can only be fetched from an http(s) address.", url=bare_url(url))
+    if not pool.may_reach(target.host):
+        message = f"The file is said to be on {target.host}, which is not a public host; it was not fetched."
+        raise errors.DownloadError(message, method="GET", url=bare_url(url))
+    return target
+
+
+def _too_large(url: str, limit: int) -> errors.DownloadError:
+    message = f"The file is larger than {limit} bytes (Limits.download_bytes)."
+    return errors.DownloadError(message, method="GET", url=url)

@@ -1,0 +1,200 @@
+"""The aiohttp sessions behind a client: made when first used, in one event loop, closed once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping  # attrs resolves it at run time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, TypedDict
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import attrs
+from aiohttp.abc import AbstractCookieJar, AbstractResolver, ResolveResult
+
+from apimart_async.addresses import is_loopback, is_public, origin
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+    from apimart_async.config import Settings, Timeout
+
+_NAMES_KEPT: Final = 300
+_HEADERS_KEPT: Final = 8
+
+
+@lru_cache(maxsize=16)
+def connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    """Make the timeout of a request to the API: aiohttp minds the connecting, ``deadlines.py`` the rest."""
+    return aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
+
+
+@lru_cache(maxsize=16)
+def client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
+    """Make the timeout of a download, which aiohttp minds altogether: it may be the caller who is slow."""
+    return aiohttp.ClientTimeout(
+        total=timeout.total,
+        connect=timeout.connect,
+        sock_connect=timeout.connect,
+        sock_read=timeout.read,
+    )
+
+
+class PublicResolver(AbstractResolver):
+    """Looks names up, and knows none that lead into a private network."""
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name.
+
+        Raises:
+            OSError: It has none, or one of them is not public.
+        """
+        found = await self._resolver.resolve(host, port, family)
+        if not all(is_public(result["host"]) for result in found):
+            raise OSError(None, f"{host} is an address of a private network")
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver."""
+        await self._resolver.close()
+
+
+class _Plain(TypedDict):
+    cookie_jar: AbstractCookieJar
+    auto_decompress: bool
+
+
+def _plain() -> _Plain:
+    # Nothing is asked for compressed, and what came so could unpack to any size.
+    return {"cookie_jar": aiohttp.DummyCookieJar(), "auto_decompress": False}
+
+
+@attrs.define
+class _Kept:
+    """Headers, held so that their id is not used again, and the session that has them."""
+
+    headers: Mapping[str, str]
+    session: aiohttp.ClientSession | None = None
+
+
+class Pool:
+    """Open aiohttp sessions as they are needed.
+
+    A file host is chosen by whoever answers, so unless the API itself is on this machine, file hosts on
+    private networks are not connected to; that takes a connector with a resolver of its own.
+
+    Args:
+        settings: Of the client.
+        external: The caller's own session, used as it is and never closed.
+    """
+
+    def __init__(self, settings: Settings, external: aiohttp.ClientSession | None) -> None:
+        self._settings = settings
+        self._external = external
+        self._is_local = is_loopback(origin(settings.base_url)[1] or "")
+        self._api: aiohttp.ClientSession | None = None
+        self._files: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Read once: with `trust_env` aiohttp looks these up for every request, at 4 times the cost.
+        self._proxies = getproxies() if settings.proxy is None else {}
+        self._bypassed: dict[str, bool] = {}
+        self._kept: dict[int, _Kept] = {}
+        self._is_closed = False
+
+    def keep(self, headers: Mapping[str, str]) -> None:
+        """Prepare for requests that have these headers, this very object, and no others."""
+        if len(self._kept) < _HEADERS_KEPT and self._external is None:
+            self._kept[id(headers)] = _Kept(headers)
+
+    def api_with(self, headers: Mapping[str, str]) -> tuple[aiohttp.ClientSession, Mapping[str, str] | None]:
+        """Return the session for requests with these headers, and those it does not have by itself.
+
+        aiohttp takes 6 µs to go over the headers of a request, and none over those of a session.
+
+        Raises:
+            RuntimeError: As ``api``.
+        """
+        api = self.api()
+        kept = self._kept.get(id(headers))
+        if kept is None:
+            return api, headers
+        if kept.session is None:
+            kept.session = aiohttp.ClientSession(
+                connector=api.connector, connector_owner=False, headers=headers, **_plain()
+            )
+        return kept.session, None
+
+    def api(self) -> aiohttp.ClientSession:
+        """Return the session for the API, which has no headers of its own.
+
+        Raises:
+            RuntimeError: The client is closed, or was first used in another event loop.
+        """
+        if self._is_closed:
+            raise RuntimeError("This client is closed; make a new one.")
+        if self._external is not None:
+            return self._external
+        if self._api is None:
+            self._loop = asyncio.get_running_loop()
+            self._api = self._open(None)
+        elif self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("This client was first used in another event loop; make one client per loop.")
+        return self._api
+
+    def files(self, proxy: str | None) -> aiohttp.ClientSession:
+        """Return the session for file hosts; through a proxy, it is the proxy that looks names up.
+
+        Raises:
+            RuntimeError: As ``api``.
+        """
+        api = self.api()
+        if self._is_local or proxy is not None or self._external is not None:
+            return api
+        if self._files is None:
+            self._files = self._open(PublicResolver())
+        return self._files
+
+    def may_reach(self, host: str) -> bool:
+        """Tell whether files may be fetched from a host, as far as its name says."""
+        return self._is_local or is_public(host)
+
+    def proxy(self, target: URL) -> str | None:
+        """Return the proxy for an address, the caller's or the environment's."""
+        if self._settings.proxy is not None:
+            return self._settings.proxy
+        if not self._proxies or target.host is None:
+            return None
+        host = target.host
+        bypassed = self._bypassed.get(host)
+        if bypassed is None:
+            bypassed = self._bypassed[host] = bool(proxy_bypass(host))
+        return None if bypassed else self._proxies.get(target.scheme, self._proxies.get("all"))
+
+    async def close(self) -> None:
+        """Close what was opened here; a second call does nothing."""
+        self._is_closed = True
+        opened = (*(kept.session for kept in self._kept.values()), self._api, self._files)
+        self._api = self._files = None
+        self._kept.clear()
+        for session in opened:
+            if session is not None:
+                await session.close()
+
+    def _open(self, resolver: AbstractResolver | None) -> aiohttp.ClientSession:
+        settings = self._settings
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=settings.limits.connections,
+                keepalive_timeout=settings.limits.keepalive,
+                ttl_dns_cache=_NAMES_KEPT,
+                ssl=True if settings.ssl is None else settings.ssl,
+                resolver=resolver,
+            ),
+            **_plain(),
+        )

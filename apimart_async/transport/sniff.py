@@ -1,0 +1,129 @@
+"""What a file is, judged by its bytes: names and declared types lie, first bytes seldom do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+HEAD_BYTES: Final = 512
+"""How many of the first bytes `identify` looks at, at most."""
+
+TAIL_BYTES: Final = 4096
+"""How many of the last bytes `is_cut_short` wants; encoders add little after the end of an image."""
+
+
+@attrs.frozen
+class Kind:
+    """A kind of file.
+
+    Attributes:
+        description: As it reads in a sentence after "is", for example ``"a PNG image"``.
+        content_type: MIME type.
+        extension: What its names end in, dot included; ``None`` for what is not a picture.
+    """
+
+    description: str
+    content_type: str
+    extension: str | None = None
+
+
+JPEG: Final = Kind("a JPEG image", "image/jpeg", ".jpg")
+PNG: Final = Kind("a PNG image", "image/png", ".png")
+WEBP: Final = Kind("a WebP image", "image/webp", ".webp")
+GIF: Final = Kind("a GIF image", "image/gif", ".gif")
+AVIF: Final = Kind("an AVIF image", "image/avif", ".avif")
+HEIC: Final = Kind("a HEIC photo", "image/heic", ".heic")
+TIFF: Final = Kind("a TIFF image", "image/tiff", ".tiff")
+BMP: Final = Kind("a BMP image", "image/bmp", ".bmp")
+JXL: Final = Kind("a JPEG XL image", "image/jxl", ".jxl")
+JPEG_2000: Final = Kind("a JPEG 2000 image", "image/jp2", ".jp2")
+
+IMAGES: Final = (JPEG, PNG, WEBP, GIF, AVIF, HEIC, TIFF, BMP, JXL, JPEG_2000)
+UNKNOWN: Final = Kind("not an image of any known kind", "application/octet-stream")
+
+_BEGINNINGS: Final = (
+    (b"\xff\xd8\xff", JPEG),
+    (b"\x89PNG\r\n\x1a\n", PNG),
+    (b"GIF87a", GIF),
+    (b"GIF89a", GIF),
+    (b"II*\x00", TIFF),
+    (b"MM\x00*", TIFF),
+    (b"\xff\x0a", JXL),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", JXL),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", JPEG_2000),
+    (b"%PDF-", Kind("a PDF", "application/pdf")),
+    (b"8BPS", Kind("a Photoshop document", "image/vnd.adobe.photoshop")),
+    (b"\x00\x00\x01\x00", Kind("an icon", "image/x-icon")),
+    (b"PK\x03\x04", Kind("a ZIP archive", "application/zip")),
+    (b"\x1f\x8b", Kind("a gzip archive", "application/gzip")),
+    (b"\x1aE\xdf\xa3", Kind("a video", "video/webm")),
+)
+
+_BRANDS: Final = {
+    **dict.fromkeys((b"avif", b"avis"), AVIF),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIC),
+}
+
+_TEXT: Final = Kind("text", "text/plain")
+_TEXTS: Final = (
+    ((b"<!doctype html", b"<html", b"<head", b"<body"), Kind("an HTML page", "text/html")),
+    ((b"{", b"["), Kind("JSON", "application/json")),
+    ((b"<?xml",), Kind("XML", "application/xml")),
+)
+_NOT_TEXT: Final = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1b"))
+
+# What a whole file has near its end. A file without it was cut off on the way.
+_ENDINGS: Final = {PNG: b"IEND", JPEG: b"\xff\xd9", GIF: b"\x3b"}
+
+
+def identify(head: bytes) -> Kind:
+    """Tell what a file is from its first bytes.
+
+    Args:
+        head: The beginning of the file; 32 bytes are enough for a picture, `HEAD_BYTES` for a text.
+
+    Returns:
+        One of `IMAGES`, another kind that people take for one, or `UNKNOWN`.
+    """
+    for beginning, kind in _BEGINNINGS:
+        if head.startswith(beginning):
+            return kind
+    if head[:4] == b"RIFF":
+        return WEBP if head[8:12] == b"WEBP" else UNKNOWN
+    if head[4:8] == b"ftyp":
+        return _BRANDS.get(head[8:12], Kind("a video", "video/mp4"))
+    # Two letters alone would be any text that begins with "BM"; the reserved bytes are always zero.
+    if head[:2] == b"BM" and head[6:10] == bytes(4):
+        return BMP
+    return _identify_text(head[:HEAD_BYTES])
+
+
+def _identify_text(head: bytes) -> Kind:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not text or text.translate(None, _NOT_TEXT) != text:
+        return UNKNOWN
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A character cut in two by the end of what was looked at is still text.
+        if error.end < len(head):
+            return UNKNOWN
+    if b"<svg" in text:
+        return Kind("an SVG drawing", "image/svg+xml")
+    return next((kind for beginning, kind in _TEXTS if text.startswith(beginning)), _TEXT)
+
+
+def is_cut_short(kind: Kind, head: bytes, tail: bytes, size: int) -> bool:
+    """Tell whether a file clearly lacks its end; ``False`` where the format does not let one say.
+
+    Args:
+        kind: What `identify` said.
+        head: Its first bytes.
+        tail: Its last bytes, up to `TAIL_BYTES`.
+        size: Its size in bytes.
+    """
+    if kind == WEBP:
+        return size < int.from_bytes(head[4:8], "little") + 8
+    ending = _ENDINGS.get(kind)
+    return ending is not None and ending not in tail

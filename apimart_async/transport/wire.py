@@ -1,0 +1,325 @@
+"""Tolerant readers: every shape the services answer in, to models.
+
+Readers take decoded JSON of any form and give a model or raise ``APIResponseValidationError``; nothing else.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from apimart_async.errors import APIResponseValidationError
+from apimart_async.models import (
+    CANCELLED,
+    COMPLETED,
+    EXPIRED,
+    FAILED,
+    Balance,
+    Image,
+    ImageSet,
+    Model,
+    Task,
+    TaskFailure,
+    Upload,
+)
+from apimart_async.transport.codec import (
+    is_mapping,
+    is_sequence,
+    moment,
+    not_understood,
+    number,
+    structure,
+    text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UPLOAD_LIFETIME: Final = timedelta(hours=72)
+RESULT_LIFETIME: Final = timedelta(hours=24)
+
+_OK: Final = 200
+
+# Where there is none of these, there is no image.
+_IMAGE_FIELDS: Final = frozenset({"result", "images", "url", "urls", "b64_json"})
+
+# Words seen in the wild, beside the documented ones, that end a task.
+_STATUS_SPELLINGS: Final = {
+    "success": COMPLETED,
+    "succeeded": COMPLETED,
+    "succeed": COMPLETED,
+    "done": COMPLETED,
+    "finished": COMPLETED,
+    "failure": FAILED,
+    "error": FAILED,
+    "canceled": CANCELLED,
+    "timeout": EXPIRED,
+}
+
+
+def _identifier(value: object) -> str | None:
+    """Read a task id: a text, or a number as one."""
+    found = text(value)
+    return found.strip() or None if found else None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if is_mapping(value) else {}
+
+
+def _sequence(value: object) -> list[Any]:
+    return value if is_sequence(value) else []
+
+
+def _first(value: object) -> object:
+    return next(iter(_sequence(value)), None)
+
+
+def submitted_task_id(payload: object) -> str | None:
+    """Find the task id in the answer to a submit, wherever the service put it; ``None`` when nowhere.
+
+    The order is contract.md's: ``data[0].task_id``, ``data.task_id``, ``data[0].id``, ``data.id``, ``id``.
+    """
+    top = _mapping(payload)
+    data = top.get("data")
+    first, single = _mapping(_first(data)), _mapping(data)
+    places = (first.get("task_id"), single.get("task_id"), first.get("id"), single.get("id"), top.get("id"))
+    found = (_identifier(place) for place in (*places, top.get("task_id")))
+    return next((name for name in found if name), None)
+
+
+def read_submission(payload: object, *, idempotency_key: str | None) -> Task:
+    """Read the answer to a submit.
+
+    Raises:
+        APIResponseValidationError: No task id is in it.
+    """
+    task_id = submitted_task_id(payload)
+    if task_id is None:
+        raise not_understood("task id", payload)
+    top = _mapping(payload)
+    source = _mapping(_first(top.get("data"))) or _mapping(top.get("data")) or top
+    return _task(source, task_id, idempotency_key)
+
+
+def read_task(payload: object, *, task_id: str | None = None) -> Task:
+    """Read the answer to a poll, today's or the oldest documentation's.
+
+    Args:
+        payload: Decoded JSON.
+        task_id: Id that was asked for, used where the answer does not repeat it.
+
+    Raises:
+        APIResponseValidationError: It holds no id or no status.
+    """
+    top = _mapping(payload)
+    source = _mapping(top.get("data")) or _mapping(_first(top.get("data"))) or top
+    found = _identifier(source.get("id")) or _identifier(source.get("task_id")) or task_id
+    if found is None or not isinstance(source.get("status"), str):
+        raise not_understood("task", payload)
+    return _task(source, found)
+
+
+def read_tasks(payload: object) -> dict[str, Task]:
+    """Read the answer to a batch poll by id; tasks that cannot be read are left out.
+
+    Raises:
+        APIResponseValidationError: It is in none of the known shapes.
+    """
+    data: object = _mapping(payload).get("data")
+    if is_mapping(data):
+        data = data.get("tasks", data.get("results"))
+    if not is_sequence(data):
+        raise not_understood("list of tasks", payload)
+    tasks: dict[str, Task] = {}
+    for item in data:
+        try:
+            task = read_task(item)
+        except APIResponseValidationError:
+            continue
+        tasks[task.id] = task
+    return tasks
+
+
+def _task(source: Mapping[str, Any], task_id: str, idempotency_key: str | None = None) -> Task:
+    status = source.get("status")
+    word = status.strip().lower() if isinstance(status, str) else ""
+    info = _mapping(source.get("task_info"))
+    completed = moment(source.get("completed")) or moment(source.get("completed_at"))
+    # By hand, 4 µs for a task that runs; as a dictionary structured by cattrs, 8.
+    return Task(
+        id=task_id,
+        status=_STATUS_SPELLINGS.get(word, word) or "submitted",
+        progress=number(source.get("progress")),
+        images=tuple(_images(source, task_id, completed)),
+        cost=number(source.get("cost")),
+        credits_cost=number(source.get("credits_cost")),
+        created_at=moment(source.get("created") or source.get("created_at")),
+        completed_at=completed,
+        estimated_time=number(source.get("estimated_time", info.get("estimated_time"))),
+        actual_time=number(source.get("actual_time")),
+        error=_failure(source),
+        idempotency_key=idempotency_key,
+        model=text(source.get("model")),
+        raw=source,
+    )
+
+
+def _images(source: Mapping[str, Any], task_id: str | None, completed: datetime | None) -> list[Image]:
+    if _IMAGE_FIELDS.isdisjoint(source):
+        return []
+    result = _mapping(source.get("result")) or source
+    entries = result.get("images")
+    if entries is None:
+        entries = [result]
+    found: list[Image] = []
+    for entry in _sequence(entries) or [entries]:
+        item = {"url": entry} if isinstance(entry, str) else _mapping(entry)
+        expires = moment(item.get("expires_at"))
+        if expires is None and completed is not None:
+            expires = _later(completed, RESULT_LIFETIME)
+        urls = item.get("url") or item.get("urls") or _embedded(item.get("b64_json"))
+        found += [
+            Image(
+                url=url,
+                expires_at=None if url.startswith("data:") else expires,
+                revised_prompt=text(item.get("revised_prompt")),
+                task_id=task_id,
+                index=index,
+            )
+            for index, url in enumerate(_texts(urls), start=len(found) + 1)
+        ]
+    return found
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in _sequence(value) or [value] if isinstance(item, str) and item]
+
+
+def _embedded(value: object) -> str | None:
+    return f"data:image/png;base64,{value}" if isinstance(value, str) and value else None
+
+
+def _later(moment: datetime, lifetime: timedelta) -> datetime | None:
+    try:
+        return moment + lifetime
+    except OverflowError:
+        return None
+
+
+def _failure(source: Mapping[str, Any]) -> TaskFailure | None:
+    error = _mapping(source.get("error"))
+    if error:
+        message = text(error.get("message")) or text(error.get("code")) or "no reason given"
+        return TaskFailure(message, text(error.get("code")), text(error.get("type")))
+    reason = text(source.get("error")) or text(source.get("fail_reason"))
+    return TaskFailure(reason) if reason else None
+
+
+def read_upload(payload: object) -> Upload:
+    """Read the answer to an upload; a missing expiry is 72 h after its creation.
+
+    Raises:
+        APIResponseValidationError: It holds no URL.
+    """
+    source = _mapping(_mapping(payload).get("data")) or _mapping(payload)
+    created = moment(source.get("created_at")) or datetime.now(UTC)
+    fields = {
+        "url": source.get("url"),
+        "filename": text(source.get("filename")) or "image",
+        "content_type": text(source.get("content_type")) or "application/octet-stream",
+        "bytes": int(number(source.get("bytes")) or 0),
+        "created_at": created,
+        "expires_at": moment(source.get("expires_at")) or _later(created, UPLOAD_LIFETIME) or created,
+    }
+    return structure(fields, Upload, payload)
+
+
+def read_image_set(payload: object) -> ImageSet:
+    """Read the answer of a synchronous image service.
+
+    Raises:
+        APIResponseValidationError: It holds no image.
+    """
+    top = _mapping(payload)
+    entries = top.get("data")
+    images = _images({"images": entries}, None, None) if is_sequence(entries) else []
+    if not images:
+        raise not_understood("image", payload)
+    return ImageSet(moment(top.get("created")) or datetime.now(UTC), tuple(images), top)
+
+
+def read_balance(payload: object) -> Balance:
+    """Read what the account has left.
+
+    Raises:
+        APIResponseValidationError: It tells nothing of the kind.
+    """
+    source = _mapping(_mapping(payload).get("data")) or _mapping(payload)
+    if not {"remain_balance", "used_balance", "unlimited_quota"} & source.keys():
+        raise not_understood("balance", payload)
+    fields = {
+        "remaining": source.get("remain_balance"),
+        "used": source.get("used_balance"),
+        "unlimited": source.get("unlimited_quota") is True,
+        "raw": source,
+    }
+    return structure(fields, Balance, payload)
+
+
+def read_models(payload: object) -> list[Model]:
+    """Read the catalogue; entries without an id are left out.
+
+    Raises:
+        APIResponseValidationError: It holds no list of models.
+    """
+    entries = _mapping(payload).get("data")
+    if not is_sequence(entries):
+        raise not_understood("list of models", payload)
+    named = [entry for entry in map(_mapping, entries) if _identifier(entry.get("id"))]
+    return [Model(str(_identifier(entry["id"])), entry) for entry in named]
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class ServiceError:
+    """What an error answer says.
+
+    Attributes:
+        message: In the service's words.
+        status: The status in the body, where it contradicts a 200.
+        code: As text.
+        type: For example ``"rate_limit_error"``.
+    """
+
+    message: str
+    status: int | None = None
+    code: str | None = None
+    type: str | None = None
+
+
+def read_error(payload: object) -> ServiceError | None:
+    """Find the error in an answer, whatever its HTTP status; ``None`` when it holds none."""
+    top = _mapping(payload)
+    # What nearly every answer is.
+    if top.get("code") == _OK and "error" not in top and "success" not in top:
+        return None
+    error = _mapping(top.get("error"))
+    code_number = number(top.get("code"))
+    status = int(code_number) if code_number is not None and 400 <= code_number < 600 else None  # noqa: PLR2004 HTTP's own
+    if error:
+        code = text(error.get("code"))
+        if status is None and code is not None and code.isdecimal() and 400 <= int(code[:4]) < 600:  # noqa: PLR2004
+            status = int(code[:4])
+        message = text(error.get("message")) or text(top.get("message")) or code or "no reason given"
+        return ServiceError(message, status, code, text(error.get("type")))
+    word = text(top.get("error"))
+    if word is not None:
+        return ServiceError(text(top.get("message")) or word, status, text(top.get("code")))
+    if status is not None or top.get("success") is False:
+        return ServiceError(text(top.get("message")) or "no reason given", status, text(top.get("code")))
+    return None
