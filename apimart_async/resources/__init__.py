@@ -1,0 +1,1 @@
+"""The verbs of the service, one class per kind of thing."""

@@ -1,0 +1,59 @@
+"""The account and the catalogue: what is left to spend, and on which models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from apimart_async import errors
+from apimart_async.transport import wire
+from apimart_async.transport.outcome import Kind
+
+if TYPE_CHECKING:
+    from apimart_async.models import Balance, Model
+    from apimart_async.transport.service import Service
+
+_BALANCES: Final = {"key": "/v1/balance", "user": "/v1/user/balance"}
+
+
+class AsyncAccount:
+    """What the account has left, and the models it may use. Free."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def balance(
+        self, *, scope: Literal["key", "user"] = "key", timeout: float | None = None
+    ) -> Balance:
+        """Fetch the balance.
+
+        Args:
+            scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
+            timeout: Seconds for one try; the client's by default.
+
+        Returns:
+            What is left and what was used, in USD.
+
+        Raises:
+            InvalidArgumentError: The scope is neither.
+            APIError: The request failed after all retries, or the service answered that it did, which it
+                does with HTTP 200 and ``"success": false``.
+        """
+        if scope not in _BALANCES:
+            raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
+        answer = await self._service.request("GET", _BALANCES[scope], kind=Kind.READ, timeout=timeout)
+        return wire.read_balance(answer.payload)
+
+    async def models(self, *, timeout: float | None = None) -> list[Model]:
+        """Fetch the models of the service.
+
+        Args:
+            timeout: Seconds for one try; the client's by default.
+
+        Returns:
+            The models; ``id`` is what ``model=`` takes.
+
+        Raises:
+            APIError: The request failed after all retries.
+        """
+        answer = await self._service.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
+        return wire.read_models(answer.payload)
