@@ -1,0 +1,123 @@
+"""What a batch has spent, may still be billed for, and may spend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from apimart_async.errors import BudgetExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apimart_async.batch.journal import Tally
+
+_ROUNDING: Final = 1e-9
+
+
+class Budget:
+    """Admits submits as long as what is spent, what is outstanding and the next one fit the limit.
+
+    A model's price is the highest cost of an image that the service has told so far. As long as nothing is
+    known, one job at a time is let through.
+
+    Args:
+        limit: USD, over all runs with the journal; ``None`` for no limit.
+        tally: Of the journal.
+        prices: USD an image of each model, as far as earlier runs have learnt.
+    """
+
+    def __init__(self, limit: float | None, tally: Tally, prices: Mapping[str, float]) -> None:
+        self.limit: float | None = limit
+        self.spent: float = tally.spent
+        self.prices: dict[str, float] = dict(prices)
+        self._outstanding = dict(tally.outstanding)
+        self._active = 0
+        self.has_news: bool = False
+        """Whether a price was learnt that nobody has kept yet."""
+        self._is_blind = False
+        self._is_closed = False
+        self._changed = anyio.Event()
+
+    @property
+    def expected(self) -> float:
+        """Tell what has been spent once everything outstanding is billed, as far as prices are known."""
+        owed = sum(images * self._price(model) for model, images in self._outstanding.items())
+        return self.spent + owed
+
+    def _price(self, model: str) -> float:
+        return self.prices.get(model) or max(self.prices.values(), default=0.0)
+
+    async def admit(self, model: str, n: int) -> bool:
+        """Wait until a submit fits, and count it as outstanding; ``settle`` or ``leave_open`` must follow.
+
+        Returns:
+            Whether it was admitted; not, once the budget is closed.
+
+        Raises:
+            BudgetExceededError: It does not fit, and nothing is in flight that could turn out cheaper.
+        """
+        while not self._is_closed and self.limit is not None and not self._fits(model, n, self.limit):
+            if not self._active or self._is_blind:
+                raise self._exceeded(self.limit)
+            await self._changed.wait()
+        if self._is_closed:
+            return False
+        self._outstanding[model] = self._outstanding.get(model, 0) + n
+        self._active += 1
+        return True
+
+    def resume(self) -> None:
+        """Count a job of an earlier run as active; what it may cost is outstanding already."""
+        self._active += 1
+
+    def settle(self, model: str, n: int, cost: float | None, images: int = 0) -> None:
+        """Count a job as billed.
+
+        Args:
+            model: Its model.
+            n: As it was admitted.
+            cost: USD; 0 when it was not executed; ``None`` when the service does not tell.
+            images: How many were delivered.
+        """
+        self._outstanding[model] = max(0, self._outstanding.get(model, 0) - n)
+        self.spent += cost or 0.0
+        if cost is None and images:
+            self._is_blind = self.limit is not None
+        elif cost and images and cost / images > self.prices.get(model, 0.0):
+            self.prices[model] = cost / images
+            self.has_news = True
+        self.leave_open()
+
+    def leave_open(self) -> None:
+        """Count a job as active no more; what it may cost stays outstanding."""
+        self._active -= 1
+        self._wake()
+
+    def close(self) -> None:
+        """Admit nothing more."""
+        self._is_closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.limit is not None:
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    def _fits(self, model: str, n: int, limit: float) -> bool:
+        if self._is_blind:
+            return False
+        if model not in self.prices:
+            return not self._active and self.expected < limit
+        return self.expected + n * self.prices[model] <= limit + _ROUNDING
+
+    def _exceeded(self, limit: float) -> BudgetExceededError:
+        if self._is_blind:
+            why = "The service does not tell what jobs cost, so that max_cost cannot be kept."
+        else:
+            why = f"The next job could pass the budget of {limit:.2f} USD: {self.spent:.2f} USD are spent."
+            owed = self.expected - self.spent
+            if owed > _ROUNDING:
+                why = f"{why[:-1]}, and {owed:.2f} USD may still be billed."
+        return BudgetExceededError(why, spent=self.spent, limit=limit)

@@ -1,0 +1,208 @@
+"""The figures of a report, purely: totals over all jobs, a histogram of durations, the commonest reasons."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from apimart_async.batch.job import Status
+
+if TYPE_CHECKING:
+    from apimart_async.batch.job import Outcome
+
+_MOST_REASONS: Final = 1000
+_LONGEST_REASON: Final = 240
+_BARS: Final = 24
+_FEWEST_BARS: Final = 8
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 210, 44, 26, 8
+_WIDEST_BAR: Final = 90
+_ROUND: Final = (1, 2, 5, 10)
+_ROUND_SECONDS: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+
+
+def _durations() -> array[float]:
+    return array("d")
+
+
+@attrs.define
+class Totals:
+    """What a batch adds up to; it grows by 8 bytes a job.
+
+    Attributes:
+        statuses: How many jobs ended in each way.
+        files: Images that are saved.
+        spent: USD, of the costs that are known.
+        costs_known: Whether any is.
+        durations: Seconds of each job that was saved.
+        reasons: How often each reason was met, with the status it led to.
+        other_reasons: Jobs whose reason is in none of these, because there are so many.
+    """
+
+    statuses: Counter[Status] = attrs.field(factory=Counter[Status])
+    files: int = 0
+    spent: float = 0.0
+    costs_known: bool = False
+    durations: array[float] = attrs.field(factory=_durations)
+    reasons: Counter[tuple[Status, str]] = attrs.field(factory=Counter[tuple[Status, str]])
+    other_reasons: int = 0
+
+    @property
+    def jobs(self) -> int:
+        """Return how many jobs there are."""
+        return self.statuses.total()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a job."""
+        self.statuses[outcome.status] += 1
+        self.files += len(outcome.paths)
+        if outcome.cost is not None:
+            self.spent += outcome.cost
+            self.costs_known = True
+        if outcome.status == "saved" and outcome.seconds is not None:
+            self.durations.append(outcome.seconds)
+        if outcome.error is not None and outcome.status != "saved":
+            reason = outcome.status, reason_of(outcome)
+            if reason in self.reasons or len(self.reasons) < _MOST_REASONS:
+                self.reasons[reason] += 1
+            else:
+                self.other_reasons += 1
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Return why a job was not saved, without what is its own alone, so that equal reasons are equal."""
+    message = str(getattr(outcome.error, "message", outcome.error))
+    own = (
+        outcome.task.id if outcome.task else "",
+        str(getattr(outcome.error, "idempotency_key", "") or ""),
+        outcome.job.image if isinstance(outcome.job.image, str) else "",
+        outcome.id,
+    )
+    for text in own:
+        if text:
+            message = message.replace(text, "…")
+    message = " ".join(message.split()) or type(outcome.error).__name__
+    return message if len(message) <= _LONGEST_REASON else f"{message[: _LONGEST_REASON - 1]}…"
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least this share of the values does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+@attrs.frozen
+class Bar:
+    """A bar: its place in the drawing, and what it says when it is pointed at."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@attrs.frozen
+class Tick:
+    """A number beside an axis."""
+
+    label: str
+    x: float = 0.0
+    y: float = 0.0
+
+
+@attrs.frozen
+class Histogram:
+    """A drawing of how often each duration was met.
+
+    Attributes:
+        bars: From short to long; the last one has all that took longer still.
+        ticks: Below the bars.
+        lines: Across the drawing, with their counts.
+        description: The same as a sentence.
+        left: Where the bars begin.
+        width: Of the drawing.
+        height: Of the drawing.
+    """
+
+    bars: Sequence[Bar]
+    ticks: Sequence[Tick]
+    lines: Sequence[Tick]
+    description: str
+    left: int = _LEFT
+    width: int = _WIDTH
+    height: int = _HEIGHT
+
+
+def histogram(durations: Sequence[float]) -> Histogram | None:
+    """Draw how long jobs took, or nothing when there are none.
+
+    Args:
+        durations: Seconds, in any order.
+    """
+    if not durations:
+        return None
+    ordered = sorted(durations)
+    # As many bars as that many values deserve; the longest of them share the last one.
+    bars = max(_FEWEST_BARS, min(_BARS, math.ceil(2 * len(ordered) ** (1 / 3))))
+    step = _rounded_up(max(quantile(ordered, 0.99), 0.01) / bars, _ROUND_SECONDS)
+    count = min(bars, math.floor(ordered[-1] / step) + 1)
+    counts = Counter(min(math.floor(seconds / step), count - 1) for seconds in ordered)
+    most, floor = max(counts.values()), _HEIGHT - _BOTTOM
+    stride = min((_WIDTH - _LEFT) / count, _WIDEST_BAR)
+    unit = (floor - _TOP) / most
+
+    def bar(number: int) -> Bar:
+        jobs = counts[number]
+        upper = f"to {_seconds((number + 1) * step)}" if number < count - 1 else "and more"
+        height = max(jobs * unit, 2.0)
+        return Bar(
+            x=round(_LEFT + number * stride + 1, 2),
+            y=round(floor - height, 2),
+            width=round(stride - 2, 2),
+            height=round(height, 2),
+            title=f"{_seconds(number * step)} {upper}: {jobs:,} {'job' if jobs == 1 else 'jobs'}",
+        )
+
+    rung = round(max(1, _rounded_up(most / 3, _ROUND)))
+    return Histogram(
+        bars=[bar(number) for number in range(count) if counts[number]],
+        ticks=[
+            Tick(_seconds(number * step), x=round(_LEFT + number * stride, 2))
+            for number in range(0, count, math.ceil(count / 8))
+        ],
+        lines=[Tick(f"{jobs:,}", y=round(floor - jobs * unit, 2)) for jobs in range(0, most + 1, rung)],
+        description=_describe(ordered),
+    )
+
+
+def _describe(ordered: Sequence[float]) -> str:
+    if len(ordered) == 1:
+        return f"One job was saved, in {_seconds(ordered[0])}."
+    return (
+        f"{len(ordered):,} jobs were saved: half of them within {_seconds(quantile(ordered, 0.5))}, "
+        f"95 % within {_seconds(quantile(ordered, 0.95))}, all within {_seconds(ordered[-1])}."
+    )
+
+
+def _rounded_up(number: float, factors: Sequence[float]) -> float:
+    """Round up to one of these numbers times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(number))
+    return next(factor * power for factor in factors if factor * power >= number * 0.999999)
+
+
+def _seconds(seconds: float) -> str:
+    if seconds >= 600:  # noqa: PLR2004 ten minutes
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.3g} s"
+
+
+def dollars(amount: float) -> str:
+    """Write an amount in USD: cents, and of a small one what is less."""
+    if amount >= 10:  # noqa: PLR2004 nobody counts hundredths of cents then
+        return f"${amount:,.2f}"
+    whole, _, cents = f"{amount:.4f}".rstrip("0").partition(".")
+    return f"${whole}.{cents:<02}"

@@ -1,0 +1,92 @@
+"""What a report says of each job, purely but for a look whether an original is still there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apimart_async.batch.job import Outcome
+
+_LONGEST_TEXT: Final = 4000
+_LONGEST_DATA_URL: Final = 100_000
+_DATA_URL: Final = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/=]*")
+
+
+def row_of(outcome: Outcome, base: Path) -> Mapping[str, Any]:
+    """Return what the page says of a job; what is not known is left out.
+
+    Args:
+        outcome: The job's.
+        base: The folder of the page, absolute.
+    """
+    image = outcome.job.image if isinstance(outcome.job.image, str) else ""
+    error = outcome.error
+    facts = {
+        "id": outcome.id,
+        "status": outcome.status,
+        "name": _name(image),
+        "source": _shorten(image, 300),
+        "before": before(image, base),
+        "link": image if _is_address(image) else None,
+        "after": [relative(path, base) for path in outcome.paths],
+        "prompt": _shorten(outcome.job.prompt, _LONGEST_TEXT),
+        "model": outcome.job.model,
+        "cost": outcome.cost,
+        "seconds": None if outcome.seconds is None else round(outcome.seconds, 2),
+        "error": _shorten(str(getattr(error, "message", error)), _LONGEST_TEXT) if error else None,
+        "task": outcome.task.id if outcome.task else None,
+    }
+    return {name: value for name, value in facts.items() if value not in (None, "", [])}
+
+
+def before(image: str, base: Path) -> str | None:
+    """Return how the page refers to an original, if it can be shown without asking the network.
+
+    Args:
+        image: What was edited: a path, an address, or a word for something else.
+        base: The folder of the page, absolute.
+    """
+    if len(image) <= _LONGEST_DATA_URL and _DATA_URL.fullmatch(image):
+        return image
+    # Neither long texts nor zero bytes are errors here: they are just no files.
+    return relative(Path(image), base) if image and not _is_address(image) and os.path.isfile(image) else None  # noqa: PTH113
+
+
+def relative(path: Path, base: Path) -> str:
+    """Return the address of a file as seen from a page; it can be nothing but a file's.
+
+    Args:
+        path: The file.
+        base: The folder of the page, absolute.
+    """
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 links are the user's to keep
+    try:
+        parts = PurePath(os.path.relpath(absolute, base)).parts
+    except ValueError:  # another drive
+        return absolute.as_uri()
+    return "/".join(quote(os.fsencode(part), safe="") for part in parts)
+
+
+def _is_address(image: str) -> bool:
+    try:
+        parts = urlsplit(image)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        return False
+
+
+def _name(image: str) -> str:
+    if image.startswith("data:"):
+        return "data: URL"
+    path = urlsplit(image).path if _is_address(image) else image
+    return _shorten(PurePath(path).name or image, 120) or "image"
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,207 @@
+"""``report.html``: a batch to look at, in one file that works from disk and asks the network for nothing.
+
+It holds the facts of each job and refers to the pictures where they are: the results beside it, the originals
+where they lie. What it shows comes from the journal.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from apimart_async.batch.figures import Totals, dollars, histogram, quantile
+from apimart_async.batch.job import Status
+from apimart_async.batch.listing import row_of
+from apimart_async.batch.results import read_outcomes
+from apimart_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import jinja2
+
+
+MOST_ROWS: Final = 20_000
+"""Jobs that the page shows; of more, those that were saved are left out first."""
+
+_NAME: Final = "report.html"
+_REASONS: Final = 8
+
+_WORDS: Final[Mapping[Status, str]] = {
+    "saved": "Saved",
+    "failed": "Failed",
+    "in_doubt": "In doubt",
+    "unfinished": "Unfinished",
+}
+_NOTES: Final[Mapping[Status, str]] = {
+    "failed": "not billed",
+    "in_doubt": "perhaps billed; not sent again",
+    "unfinished": "paid for; run the batch again",
+}
+
+
+@attrs.frozen
+class _Tile:
+    label: str
+    figure: str
+    note: str | None = None
+    tone: Status | None = None
+
+
+@attrs.frozen
+class _Reason:
+    count: int
+    status: Status
+    message: str
+
+
+@attrs.frozen
+class _Choice:
+    status: str
+    label: str
+    count: int
+
+
+def write_report(directory: str | os.PathLike[str]) -> Path:
+    """Write ``report.html`` into the output directory of a batch; blocking.
+
+    An earlier report is replaced once the new one is whole. The batch may be running.
+
+    Args:
+        directory: Where the batch put its results.
+
+    Returns:
+        The file.
+
+    Raises:
+        JournalError: No batch has run there, or its journal cannot be read.
+        InvalidArgumentError: jinja2 is missing, or the file cannot be written.
+    """
+    place = Path(directory)
+    page = _template()
+    totals = Totals()
+    for outcome in read_outcomes(place):
+        totals.add(outcome)
+    shown = _shares(totals.statuses)
+    parts = page.generate(
+        **_assets(),
+        **_summary(totals),
+        title=place.resolve().name or str(place.resolve()),
+        left_out=totals.jobs - sum(shown.values()),
+        rows=_rows(place, shown),
+    )
+    return _write(place / _NAME, parts)
+
+
+def _template() -> jinja2.Template:
+    try:
+        import jinja2
+    except ModuleNotFoundError as missing:
+        raise InvalidArgumentError("A report needs jinja2: pip install 'apimart-async[report]'") from missing
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_read("report.html.j2"))
+
+
+def _read(name: str) -> str:
+    return files("apimart_async.batch").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _assets() -> Mapping[str, Any]:
+    """Return style and script, and the digests by which the page's policy lets them alone run."""
+    from markupsafe import Markup
+
+    assets: dict[str, Any] = {}
+    for name, text in {"style": _read("report.css"), "script": _read("report.js")}.items():
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assets[name] = Markup(text)  # noqa: S704 files of this package
+        assets[f"{name}_digest"] = Markup(f"'sha256-{digest}'")  # noqa: S704 base64
+    return assets
+
+
+# --- the summary --------------------------------------------------------------------------------------------
+
+
+def _summary(totals: Totals) -> Mapping[str, Any]:
+    made_at = datetime.now(UTC).replace(microsecond=0)
+    reasons = totals.reasons.most_common(_REASONS)
+    return {
+        "made_at": made_at,
+        "made_on": f"{made_at.day} {made_at:%B %Y, %H:%M} UTC",
+        "tiles": list(_tiles(totals)),
+        "histogram": histogram(totals.durations),
+        "reasons": [_Reason(count, status, message) for (status, message), count in reasons],
+        "more_reasons": totals.reasons.total() + totals.other_reasons - sum(count for _, count in reasons),
+        "choices": [
+            _Choice("all", "All", totals.jobs),
+            *(
+                _Choice(status, word, totals.statuses[status])
+                for status, word in _WORDS.items()
+                if totals.statuses[status]
+            ),
+        ],
+    }
+
+
+def _tiles(totals: Totals) -> Iterator[_Tile]:
+    for status, word in _WORDS.items():
+        count = totals.statuses[status]
+        if count or status in {"saved", "failed"}:
+            note = f"of {totals.jobs:,} jobs" if status == "saved" else _NOTES[status] if count else None
+            yield _Tile(word, f"{count:,}", note, status if count else None)
+    yield _Tile("Images", f"{totals.files:,}", "in this folder")
+    each = f"{dollars(totals.spent / totals.files)} an image" if totals.files else None
+    yield _Tile("Spent", dollars(totals.spent) if totals.costs_known else "—", each)
+    if totals.durations:
+        ordered = sorted(totals.durations)
+        yield _Tile(
+            "Median time", f"{quantile(ordered, 0.5):.1f} s", f"95 % within {quantile(ordered, 0.95):.1f} s"
+        )
+
+
+# --- the jobs -----------------------------------------------------------------------------------------------
+
+
+def _shares(statuses: Mapping[Status, int]) -> dict[Status, int]:
+    """Return how many jobs of each status are shown: all, or as many as a page can hold, trouble first."""
+    left = MOST_ROWS
+    shares: dict[Status, int] = {}
+    for status in ("in_doubt", "unfinished", "failed", "saved"):
+        shares[status] = min(statuses.get(status, 0), left)
+        left -= shares[status]
+    return shares
+
+
+def _rows(directory: Path, shares: dict[Status, int]) -> Iterator[Mapping[str, Any]]:
+    left = dict(shares)
+    base = directory.resolve()
+    for outcome in read_outcomes(directory):
+        # A batch that is running may have more of them by now.
+        if left.get(outcome.status, 0) > 0:
+            left[outcome.status] -= 1
+            yield row_of(outcome, base)
+
+
+# --- the file -----------------------------------------------------------------------------------------------
+
+
+def _write(path: Path, parts: Iterator[str]) -> Path:
+    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        try:
+            with unfinished.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                file.writelines(parts)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise InvalidArgumentError(f"{path} cannot be written: {error.strerror or error}.") from error
+    return path

@@ -1,0 +1,151 @@
+"""One row of a manifest to one job, purely: which columns it may have, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from urllib.parse import urlsplit
+
+import attrs
+
+from apimart_async.batch.job import Job
+from apimart_async.errors import InvalidArgumentError
+from apimart_async.resources.edits import DEFAULT_MODEL
+from apimart_async.resources.submission import check_request
+from apimart_async.transport.dataurl import is_data_url
+from apimart_async.transport.media import remote_url
+from apimart_async.transport.naming import NameTemplate, clean_stem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Record: TypeAlias = "Mapping[str, Any]"
+"""The cells of a row by their column, as their file has them."""
+
+COLUMNS: Final = frozenset({"image", "prompt", "model", "n", "id", "name"})
+"""What a job has; any other column is an option of the request."""
+
+_RESERVED: Final = frozenset({"images", "image_urls"})
+_TEXTS: Final = ("prompt", "model", "id", "name")
+
+
+@attrs.frozen
+class Defaults:
+    """What a row without a value of its own takes.
+
+    Attributes:
+        prompt: What to change; ``None`` when every row has to say.
+        model: Any model of the service that edits; its own by default.
+        n: How many variants, 1 to 10.
+    """
+
+    prompt: str | None = attrs.field(default=None, repr=False)
+    model: str | None = None
+    n: int = 1
+
+
+@attrs.frozen
+class Row:
+    """A row that can be done.
+
+    Attributes:
+        place: Where it stands, for messages: ``"line 7"``, or the name of a file in a folder.
+        job: What is to be done.
+    """
+
+    place: str
+    job: Job
+
+
+@attrs.frozen
+class BadRow:
+    """A row that cannot be done.
+
+    Attributes:
+        place: Where it stands: ``"line 7"``, or the name of a file in a folder.
+        complaint: What is wrong with it, as a sentence.
+    """
+
+    place: str
+    complaint: str
+
+
+def read_row(place: str, record: Record, folder: str, defaults: Defaults) -> Row | BadRow:
+    """Make a job of a row, or say why there is none in it.
+
+    A row without a name is named after its id, and one without an id after its image, so that results can be
+    told apart.
+
+    Args:
+        place: Where it stands.
+        record: Its cells; those that are ``None`` or empty count as missing.
+        folder: What relative paths start from.
+        defaults: For what is missing.
+    """
+    given = {name: value for name, value in record.items() if value is not None and value != ""}
+    try:
+        return Row(place, _job(given, folder, defaults))
+    except InvalidArgumentError as error:
+        return BadRow(place, error.message)
+
+
+def _job(given: dict[str, Any], folder: str, defaults: Defaults) -> Job:
+    _check_characters(given)
+    if type(given.get("id")) is int:
+        given["id"] = str(given["id"])
+    for column in _TEXTS:
+        if not isinstance(given.get(column, ""), str):
+            raise InvalidArgumentError(f"{column} must be a text, not {_shown(given[column])}.")
+    prompt = given.get("prompt", defaults.prompt)
+    if prompt is None:
+        raise InvalidArgumentError("It has no prompt: fill the column, or give one for all rows with -p.")
+    model, n, name = given.get("model", defaults.model), given.get("n", defaults.n), given.get("name")
+    check_request(prompt, model or DEFAULT_MODEL, n)
+    if name is not None:
+        NameTemplate.parse(_literal(name))
+    image, job_id = _image(given.get("image"), folder), given.get("id")
+    reserved = _RESERVED & given.keys()
+    if reserved:
+        raise InvalidArgumentError(f"{min(reserved)} cannot be an option: name the picture as image.")
+    options = {column: value for column, value in given.items() if column not in COLUMNS}
+    return Job(image, prompt, model, n, job_id, name or _name_after(job_id, image), options)
+
+
+def _image(value: object, folder: str) -> str:
+    if not isinstance(value, str):
+        problem = "It has no image" if value is None else f"image must be a text, not {_shown(value)}"
+        raise InvalidArgumentError(f"{problem}: give a path, or an https:// or data: URL.")
+    if is_data_url(value) or remote_url(value) is not None:
+        return value
+    if "\0" in value:
+        raise InvalidArgumentError("The path of the image holds a zero byte.")
+    # Absolute, so that a batch can be gone on with from another directory.
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(value)))  # noqa: PTH111, PTH118 a text again
+
+
+def _name_after(job_id: str | None, image: str) -> str | None:
+    if job_id is not None:
+        return clean_stem(job_id)
+    if is_data_url(image):
+        return None
+    path = urlsplit(image).path if remote_url(image) else image
+    return clean_stem(PurePath(path).stem)
+
+
+def _literal(name: str) -> str:
+    return name.replace("{", "{{").replace("}", "}}")
+
+
+def _check_characters(given: Record) -> None:
+    """Refuse halves of characters: no request and no journal can carry them."""
+    try:
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError("It is not UTF-8: save it as UTF-8.") from error
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"  # noqa: PLR2004
