@@ -1,0 +1,1004 @@
+"""The blocking twins of the async clients, method for method.
+
+Written by ``python -m apimart_async.sync.generate``: change the async sources instead.
+"""
+# ruff: noqa: SLF001  # the twins open one another
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from apimart_async.applerouter import AsyncAppleRouter
+from apimart_async.batch import runner
+from apimart_async.client import AsyncApimart
+from apimart_async.resources import applerouter, edits, generations
+from apimart_async.sync.portal import Portal
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+    from ssl import SSLContext
+    from types import TracebackType
+
+    import aiohttp
+
+    from apimart_async import config
+    from apimart_async.batch.drain import Drain
+    from apimart_async.batch.job import Job, Outcome
+    from apimart_async.batch.journal import Journal
+    from apimart_async.batch.progress import Progress
+    from apimart_async.models import Balance, Image, ImageSet, Model, Task, Upload
+    from apimart_async.resources.account import AsyncAccount
+    from apimart_async.resources.applerouter import AsyncAppleRouterEdits
+    from apimart_async.resources.edits import AsyncEdits
+    from apimart_async.resources.generations import AsyncGenerations
+    from apimart_async.resources.images import AsyncImages
+    from apimart_async.resources.tasks import AsyncTasks
+    from apimart_async.resources.uploads import AsyncUploads
+    from apimart_async.transport.media import ImageInput, SingleImage
+
+
+class Account:
+    """What the account has left, and the models it may use. Free."""
+
+    def __init__(self, wrapped: AsyncAccount, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def balance(self, *, scope: Literal["key", "user"] = "key", timeout: float | None = None) -> Balance:
+        """Fetch the balance.
+
+        Args:
+            scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
+            timeout: Seconds for one try; the client's by default.
+
+        Returns:
+            What is left and what was used, in USD.
+
+        Raises:
+            InvalidArgumentError: The scope is neither.
+            APIError: The request failed after all retries, or the service answered that it did, which it
+                does with HTTP 200 and ``"success": false``.
+        """
+        return self._portal.call(self._wrapped.balance, scope=scope, timeout=timeout)
+
+    def models(self, *, timeout: float | None = None) -> list[Model]:
+        """Fetch the models of the service.
+
+        Args:
+            timeout: Seconds for one try; the client's by default.
+
+        Returns:
+            The models; ``id`` is what ``model=`` takes.
+
+        Raises:
+            APIError: The request failed after all retries.
+        """
+        return self._portal.call(self._wrapped.models, timeout=timeout)
+
+
+class AppleRouterEdits:
+    """Paid edits that answer with the images themselves: no task, nothing to wait for."""
+
+    def __init__(self, wrapped: AsyncAppleRouterEdits, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def create(
+        self,
+        image: ImageInput,
+        prompt: str,
+        *,
+        mask: SingleImage | None = None,
+        model: str = applerouter.DALL_E_2,
+        n: int = 1,
+        size: str | None = None,
+        response_format: Literal["url", "b64_json"] | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ImageSet:
+        """Edit a picture and return the results. Billable.
+
+        For ``dall-e-2`` the published limits are checked before anything is sent; other models pass through.
+        The service knows no idempotency keys, so whatever is not certain is raised and never sent again.
+
+        Args:
+            image: A path, bytes, binary file, PIL image or ``data:`` URL, or for models that take several, a
+                sequence of up to 16. For ``dall-e-2`` a square PNG under 4 MB, with an alpha channel when
+                there is no mask.
+            prompt: What to change; for ``dall-e-2`` at most 1000 characters.
+            mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
+            model: The service's name for a model.
+            n: How many variants, 1 to 10.
+            size: For ``dall-e-2`` ``"256x256"``, ``"512x512"`` or ``"1024x1024"``.
+            response_format: ``"url"`` or ``"b64_json"``.
+            user: An opaque id of your end user.
+            timeout: Seconds for one try; the client's by default.
+            extra_body: Further fields of the form.
+            extra_headers: Further headers of the request.
+
+        Returns:
+            The images; save them with ``images.save``, URLs expire.
+
+        Raises:
+            InvalidArgumentError: An argument cannot be right; nothing was sent.
+            ImageError: A picture cannot be sent; nothing was.
+            APIError: The edit was not executed.
+            SubmissionIndeterminateError: The edit may or may not have been executed.
+
+        Cancelling it may leave an edit that is paid for and whose result is lost; the log then says so.
+        """
+        return self._portal.call(
+            self._wrapped.create,
+            image,
+            prompt,
+            mask=mask,
+            model=model,
+            n=n,
+            size=size,
+            response_format=response_format,
+            user=user,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+
+class Edits:
+    """Paid edits of pictures. What a submit costs is in ``task.cost`` once the task has completed."""
+
+    def __init__(self, wrapped: AsyncEdits, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def create(
+        self,
+        image: ImageInput,
+        prompt: str,
+        *,
+        model: str = edits.DEFAULT_MODEL,
+        n: int = 1,
+        inline: bool = False,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Task:
+        """Upload the picture where that is needed, and submit an edit of it. Billable.
+
+        Everything is checked before anything is sent, and the paid request is sent again only when it is
+        certain that it was not executed.
+
+        Args:
+            image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
+                sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes.
+            prompt: What to change, in any language; not empty.
+            model: Any model of the service that edits.
+            n: How many variants, 1 to 10.
+            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
+                one.
+            timeout: Seconds for one try of each request; the client's by default.
+            extra_body: Further fields of the request.
+            extra_headers: Further headers of the paid request.
+
+        Returns:
+            The submitted task: its id, and the idempotency key it was submitted under.
+
+        Raises:
+            InvalidArgumentError: An argument cannot be right; nothing was sent.
+            ImageError: A picture cannot be sent; nothing was paid.
+            APIError: The upload failed, or the edit was not executed.
+            SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
+
+        Cancelling it during the paid request may leave a paid task whose id is not known; the key is then in
+        the exception's notes and in the log.
+        """
+        return self._portal.call(
+            self._wrapped.create,
+            image,
+            prompt,
+            model=model,
+            n=n,
+            inline=inline,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+    def run(
+        self,
+        image: ImageInput,
+        prompt: str,
+        *,
+        model: str = edits.DEFAULT_MODEL,
+        n: int = 1,
+        inline: bool = False,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        on_update: Callable[[Task], object] | None = None,
+    ) -> Task:
+        """Upload, submit and wait until the edited images are there. Billable.
+
+        Args:
+            image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
+                sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes.
+            prompt: What to change, in any language; not empty.
+            model: Any model of the service that edits.
+            n: How many variants, 1 to 10.
+            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
+                one.
+            timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
+            extra_body: Further fields of the request.
+            extra_headers: Further headers of the paid request.
+            on_update: Called with the task once it is submitted and after every look.
+
+        Returns:
+            The completed task with its images; save them with ``images.save``, they expire.
+
+        Raises:
+            InvalidArgumentError: An argument cannot be right; nothing was sent.
+            ImageError: A picture cannot be sent; nothing was paid.
+            APIError: The upload failed, the edit was not executed, or waiting met a trouble that time does
+                not heal; it then names the task.
+            SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
+            TaskError: The task did not end with images; ``TaskTimeoutError`` when it has not ended in time.
+
+        Cancelling it leaves the submitted task as it is; its id, or the key while the id is not known, is in
+        the exception's notes and in the log.
+        """
+        return self._portal.call(
+            self._wrapped.run,
+            image,
+            prompt,
+            model=model,
+            n=n,
+            inline=inline,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            on_update=on_update,
+        )
+
+
+class Generations:
+    """Paid generations of pictures, with any model of the service."""
+
+    def __init__(self, wrapped: AsyncGenerations, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def create(
+        self,
+        prompt: str,
+        *,
+        model: str = generations.DEFAULT_MODEL,
+        images: ImageInput = (),
+        size: str | None = None,
+        resolution: str | None = None,
+        n: int | None = None,
+        quality: str | None = None,
+        mask: SingleImage | None = None,
+        output_format: str | None = None,
+        background: str | None = None,
+        webhook: str | None = None,
+        language: str | None = None,
+        inline: bool = False,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> Task:
+        """Upload the reference pictures where that is needed, and submit a generation. Billable.
+
+        Everything is checked before anything is sent, and the paid request is sent again only when it is
+        certain that it was not executed. What is ``None`` is not sent: the model has its own default.
+
+        Args:
+            prompt: What to make, in any language; not empty.
+            model: Any model of the service that makes images.
+            images: Reference pictures: one, or a sequence, of every kind ``edits.create`` takes.
+            size: Shape or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
+            resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
+            n: How many variants, 1 or more; the model says how many it takes.
+            quality: In the model's own words.
+            mask: Picture of every kind ``edits.create`` takes; says where to change the reference.
+            output_format: Such as ``"png"`` or ``"jpeg"``.
+            background: Such as ``"transparent"``.
+            webhook: ``https://`` address that is called when the task ends; the service appends
+                ``/callback`` and does not sign, so confirm with ``tasks.get`` before believing it.
+            language: Of error messages, such as ``"en"``.
+            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
+                one.
+            timeout: Seconds for one try of each request; the client's by default.
+            extra_body: Further fields of the request.
+            extra_headers: Further headers of the paid request.
+
+        Returns:
+            The submitted task: its id, and the idempotency key it was submitted under.
+
+        Raises:
+            InvalidArgumentError: An argument cannot be right; nothing was sent.
+            ImageError: A picture cannot be sent; nothing was paid.
+            APIError: An upload failed, or the generation was not executed.
+            SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
+
+        Cancelling it during the paid request may leave a paid task whose id is not known; the key is then in
+        the exception's notes and in the log.
+        """
+        return self._portal.call(
+            self._wrapped.create,
+            prompt,
+            model=model,
+            images=images,
+            size=size,
+            resolution=resolution,
+            n=n,
+            quality=quality,
+            mask=mask,
+            output_format=output_format,
+            background=background,
+            webhook=webhook,
+            language=language,
+            inline=inline,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+    def run(
+        self,
+        prompt: str,
+        *,
+        model: str = generations.DEFAULT_MODEL,
+        images: ImageInput = (),
+        size: str | None = None,
+        resolution: str | None = None,
+        n: int | None = None,
+        quality: str | None = None,
+        mask: SingleImage | None = None,
+        output_format: str | None = None,
+        background: str | None = None,
+        webhook: str | None = None,
+        language: str | None = None,
+        inline: bool = False,
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        on_update: Callable[[Task], object] | None = None,
+    ) -> Task:
+        """Upload, submit and wait until the generated images are there. Billable.
+
+        Args:
+            prompt: What to make, in any language; not empty.
+            model: Any model of the service that makes images.
+            images: Reference pictures: one, or a sequence, of every kind ``edits.create`` takes.
+            size: Shape or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
+            resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
+            n: How many variants, 1 or more; the model says how many it takes.
+            quality: In the model's own words.
+            mask: Picture of every kind ``edits.create`` takes; says where to change the reference.
+            output_format: Such as ``"png"`` or ``"jpeg"``.
+            background: Such as ``"transparent"``.
+            webhook: ``https://`` address that is called when the task ends; the service appends
+                ``/callback`` and does not sign, so confirm with ``tasks.get`` before believing it.
+            language: Of error messages, such as ``"en"``.
+            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
+                one.
+            timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
+            extra_body: Further fields of the request.
+            extra_headers: Further headers of the paid request.
+            on_update: Called with the task once it is submitted and after every look.
+
+        Returns:
+            The completed task with its images; save them with ``images.save``, they expire.
+
+        Raises:
+            InvalidArgumentError: An argument cannot be right; nothing was sent.
+            ImageError: A picture cannot be sent; nothing was paid.
+            APIError: An upload failed, the generation was not executed, or waiting met a trouble that time
+                does not heal; it then names the task.
+            SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
+            TaskError: The task did not end with images; ``TaskTimeoutError`` when it has not ended in time.
+
+        Cancelling it leaves the submitted task as it is; its id, or the key while the id is not known, is in
+        the exception's notes and in the log.
+        """
+        return self._portal.call(
+            self._wrapped.run,
+            prompt,
+            model=model,
+            images=images,
+            size=size,
+            resolution=resolution,
+            n=n,
+            quality=quality,
+            mask=mask,
+            output_format=output_format,
+            background=background,
+            webhook=webhook,
+            language=language,
+            inline=inline,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            on_update=on_update,
+        )
+
+
+class Images:
+    """Result images: fetched from any host, without the API key, and kept only when they are whole."""
+
+    def __init__(self, wrapped: AsyncImages, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def save(
+        self,
+        result: Task | ImageSet | Image | Sequence[Image],
+        directory: str | os.PathLike[str],
+        *,
+        name: str = "{task_id}-{index}",
+        sync: bool = False,
+    ) -> list[Path]:
+        """Save every image of a result as a file.
+
+        Each is downloaded beside its place, checked, and gets its name when it is whole. No file is ever
+        overwritten: where another one has the name, ``-2``, ``-3``, … is added, and where one has the same
+        content, that one is kept. An image of a task that was saved before is not downloaded again when its
+        name tells that (the template has ``{task_id}``, and ``{index}`` unless there is one image).
+
+        Args:
+            result: A completed task, an image set, one of its images or a list of them.
+            directory: Where to; it is made when it is missing.
+            name: Template of the file names without extension, which comes from the content. ``{task_id}``
+                is the task (of an image set, when it was made in unix seconds), ``{index}`` the image's
+                place in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
+                ``{index}``, the second image of a name gets ``-2``, and so on.
+            sync: Return only when the files would survive a power cut, which takes milliseconds each. A
+                program that dies loses nothing either way. Batches sync before they note that a job is done.
+
+        Returns:
+            The files, in the order of the images.
+
+        Raises:
+            DownloadError: An image could not be fetched whole, is not an image, or could not be written; the
+                others are saved all the same, and the message says which. The task stays paid: save it again,
+                or after its URLs have expired, ``tasks.get`` it anew first.
+            InvalidArgumentError: The template has another field or does not make a plain file name, or the
+                task has not ended yet.
+            TaskFailedError: The task failed and has no images.
+            TaskCancelledError: The service cancelled it.
+            TaskExpiredError: The service no longer has it.
+
+        Cancelling it keeps the images that are whole and leaves nothing of the others.
+        """
+        return self._portal.call(self._wrapped.save, result, directory, name=name, sync=sync)
+
+    def read(self, image: Image | str) -> bytes:
+        """Download one image into memory.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            The file's bytes, at most ``Limits.download_bytes``.
+
+        Raises:
+            DownloadError: It could not be fetched whole, or is not an image.
+            InvalidArgumentError: It is neither an image nor a URL.
+
+        Cancelling it closes the connection.
+        """
+        return self._portal.call(self._wrapped.read, image)
+
+    def stream(self, image: Image | str) -> AbstractContextManager[Iterator[bytes]]:
+        """Download one image piece by piece.
+
+        What was handed out cannot be taken back: unlike ``save`` and ``read`` it does not start anew when the
+        connection breaks in the middle, and only the end of the iteration says that the image is whole.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            A context manager whose value is an iterator of bytes, at most
+            ``Limits.download_bytes`` in all.
+
+        Raises:
+            DownloadError: On entering, it could not be opened; from the iterator, it is not an image or broke
+                off.
+            InvalidArgumentError: It is neither an image nor a URL.
+
+        Leaving it early, or cancelling it, closes the connection.
+        """
+        return self._portal.open(self._wrapped.stream, image)
+
+
+class Tasks:
+    """The service's runs of its models. They go on whether anybody looks or not, and cannot be cancelled."""
+
+    def __init__(self, wrapped: AsyncTasks, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
+        """Fetch a task as it is now.
+
+        Args:
+            task: The task, or its id.
+            language: Of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
+            timeout: Seconds for one try; the client's by default.
+
+        Returns:
+            The task, whatever its status; a failed one is no error here.
+
+        Raises:
+            InvalidArgumentError: The id is empty, or the language is not one of those.
+            NotFoundError: The service does not know it, or no longer; tasks are kept for some days.
+            APIError: The request failed after all retries; it names the task.
+
+        Cancelling it leaves the task as it is.
+        """
+        return self._portal.call(self._wrapped.get, task, language=language, timeout=timeout)
+
+    def wait(
+        self,
+        task: Task | str,
+        *,
+        timeout: float | None = None,
+        on_update: Callable[[Task], object] | None = None,
+    ) -> Task:
+        """Wait until a task has its images.
+
+        It outlives rate limits, server errors, dropped connections and statuses it has never heard of until
+        the deadline.
+
+        Args:
+            task: The task, or its id.
+            timeout: Seconds; ``Poll.timeout`` of the client (600) by default.
+            on_update: Called with the task after every look, for progress displays.
+
+        Returns:
+            The completed task.
+
+        Raises:
+            TaskFailedError: The service could not do it; failed tasks are free.
+            TaskCancelledError: The service cancelled it.
+            TaskExpiredError: The service does not know it, or no longer.
+            TaskTimeoutError: The deadline came first. The task goes on: wait for ``error.task_id`` again.
+            APIError: A trouble that time does not heal, such as ``AuthenticationError``; it names the task.
+            InvalidArgumentError: The id is empty, or the timeout is not more than 0.
+
+        Cancelling it leaves the task as it is; its id is in the exception's notes and in the log.
+        """
+        return self._portal.call(self._wrapped.wait, task, timeout=timeout, on_update=on_update)
+
+    def watch(
+        self,
+        tasks: Iterable[Task | str],
+        *,
+        timeout: float | None = None,
+    ) -> AbstractContextManager[Iterator[Task]]:
+        """Wait for many tasks at once and take them as they end.
+
+        Every task comes out exactly once: completed, failed, cancelled or expired, or, at the deadline, as it
+        was last seen (``task.is_finished`` is then false).
+
+        Args:
+            tasks: Tasks, or their ids.
+            timeout: Seconds for all together; ``Poll.timeout`` of the client (600) by default.
+
+        Returns:
+            A context manager whose value is an iterator of tasks.
+
+        Raises:
+            APIError: A trouble that time does not heal, from the iterator; it names the task.
+            InvalidArgumentError: An id is empty, or the timeout is not more than 0.
+
+        Leaving it early, or cancelling it, stops looking and leaves the tasks as they are.
+        """
+        return self._portal.open(self._wrapped.watch, tasks, timeout=timeout)
+
+
+class Uploads:
+    """Pictures on the service's file host. An upload is free and can be edited any number of times."""
+
+    def __init__(self, wrapped: AsyncUploads, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def create(
+        self,
+        image: SingleImage,
+        *,
+        filename: str | None = None,
+        timeout: float | None = None,
+    ) -> Upload:
+        """Upload one picture.
+
+        Args:
+            image: A path, bytes, binary file, PIL image or ``data:`` URL. JPEG, PNG, WebP or GIF, judged by
+                content, at most 20,971,520 bytes. A file is streamed, never read whole.
+            filename: Name to store it under; the file's own by default.
+            timeout: Seconds for one try; the client's by default.
+
+        Returns:
+            The upload; its URL is public and works for 72 h.
+
+        Raises:
+            ImageError: It cannot be sent; nothing was.
+            APIError: The upload failed after all retries; uploads are free and safe to repeat.
+
+        Cancelling it leaves nothing behind, or an upload that nobody uses.
+        """
+        return self._portal.call(self._wrapped.create, image, filename=filename, timeout=timeout)
+
+
+class Apimart:
+    """A client of the APIMart image services.
+
+    It opens no connection until the first request. Use it as a context manager, or call ``close``.
+
+    Args:
+        api_key: The key, or a function that returns it, asynchronous or not, called for each request;
+            ``APIMART_API_KEY`` by default.
+        base_url: ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key goes there and
+            nowhere else.
+        timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
+        max_retries: Tries after the first, where trying again is safe: 0 or more.
+        retry: Delays between tries.
+        limits: What the client may use at most, such as connections.
+        poll: How tasks are waited for.
+        proxy: Proxy URL; the environment's by default.
+        ssl: TLS context; ``False`` turns certificate checks off.
+        default_headers: Sent to the API with every request, never to a file host.
+        session: An aiohttp session of yours to use instead of an own one; it is never closed here.
+        allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
+
+    Raises:
+        InvalidArgumentError: There is no key, or an argument cannot be right.
+
+    Attributes:
+        uploads: Put pictures on the service's file host.
+        edits: Change a picture as a prompt says.
+        generations: Make a picture from a prompt, and from other pictures.
+        tasks: Fetch, wait for and watch tasks.
+        images: Save, read and stream results.
+        account: The balance and the models.
+    """
+
+    uploads: Uploads
+    edits: Edits
+    generations: Generations
+    tasks: Tasks
+    images: Images
+    account: Account
+
+    def __init__(
+        self,
+        api_key: config.ApiKey | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: config.Timeout | float | None = None,
+        max_retries: int = 2,
+        retry: config.Retry | None = None,
+        limits: config.Limits | None = None,
+        poll: config.Poll | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | bool | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        wrapped = AsyncApimart(
+            api_key,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            retry=retry,
+            limits=limits,
+            poll=poll,
+            proxy=proxy,
+            ssl=ssl,
+            default_headers=default_headers,
+            session=session,
+            allow_http=allow_http,
+        )
+        self._attach(wrapped, Portal(wrapped.close))
+
+    def _attach(self, wrapped: AsyncApimart, portal: Portal) -> Self:
+        self._wrapped = wrapped
+        self._portal = portal
+        self.uploads = Uploads(wrapped.uploads, portal)
+        self.edits = Edits(wrapped.edits, portal)
+        self.generations = Generations(wrapped.generations, portal)
+        self.tasks = Tasks(wrapped.tasks, portal)
+        self.images = Images(wrapped.images, portal)
+        self.account = Account(wrapped.account, portal)
+        return self
+
+    def with_options(
+        self,
+        *,
+        api_key: config.ApiKey | None = None,
+        timeout: config.Timeout | float | None = None,
+        max_retries: int | None = None,
+        retry: config.Retry | None = None,
+        poll: config.Poll | None = None,
+        default_headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a copy with other options that shares the connections; closing either closes both.
+
+        Args:
+            api_key: Another key for the same service.
+            timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
+            max_retries: Tries after the first: 0 or more.
+            retry: Delays between tries.
+            poll: How tasks are waited for.
+            default_headers: Instead of the client's own.
+
+        Raises:
+            InvalidArgumentError: An argument cannot be right.
+        """
+        wrapped = self._wrapped.with_options(
+            api_key=api_key,
+            timeout=timeout,
+            max_retries=max_retries,
+            retry=retry,
+            poll=poll,
+            default_headers=default_headers,
+        )
+        return object.__new__(type(self))._attach(wrapped, self._portal)
+
+    @property
+    def base_url(self) -> str:
+        """Return the base URL that requests go to."""
+        return self._wrapped.base_url
+
+    def close(self) -> None:
+        """Close the connections; a second call does nothing. A session of yours stays open."""
+        self._portal.close()
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._wrapped.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._portal.close()
+
+    def __repr__(self) -> str:
+        return repr(self._wrapped).removeprefix("Async")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._wrapped.__reduce__()
+
+
+class AppleRouter:
+    """A client of AppleRouter, or of any service with OpenAI's image edits.
+
+    It opens no connection until the first request. Use it as a context manager, or call ``close``.
+
+    Args:
+        api_key: The key, or a function that returns it, asynchronous or not, called for each request;
+            ``APPLEROUTER_API_KEY`` by default.
+        base_url: ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The key goes
+            there and nowhere else.
+        timeout: Of one HTTP request: a ``Timeout``, or seconds in all; 300 s without a byte and 600 s in all
+            by default.
+        max_retries: Tries after the first, where trying again is safe: 0 or more.
+        retry: Delays between tries.
+        limits: What the client may use at most, such as connections.
+        proxy: Proxy URL; the environment's by default.
+        ssl: TLS context; ``False`` turns certificate checks off.
+        default_headers: Sent to the API with every request, never to a file host.
+        session: An aiohttp session of yours to use instead of an own one; it is never closed here.
+        allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
+
+    Raises:
+        InvalidArgumentError: There is no key, or an argument cannot be right.
+
+    Attributes:
+        edits: Change a picture as a prompt says.
+        images: Save, read and stream results.
+    """
+
+    edits: AppleRouterEdits
+    images: Images
+
+    def __init__(
+        self,
+        api_key: config.ApiKey | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: config.Timeout | float | None = None,
+        max_retries: int = 2,
+        retry: config.Retry | None = None,
+        limits: config.Limits | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | bool | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        session: aiohttp.ClientSession | None = None,
+        allow_http: bool = False,
+    ) -> None:
+        wrapped = AsyncAppleRouter(
+            api_key,
+            base_url=base_url,
+            timeout=timeout,
+            max_retries=max_retries,
+            retry=retry,
+            limits=limits,
+            proxy=proxy,
+            ssl=ssl,
+            default_headers=default_headers,
+            session=session,
+            allow_http=allow_http,
+        )
+        self._attach(wrapped, Portal(wrapped.close))
+
+    def _attach(self, wrapped: AsyncAppleRouter, portal: Portal) -> Self:
+        self._wrapped = wrapped
+        self._portal = portal
+        self.edits = AppleRouterEdits(wrapped.edits, portal)
+        self.images = Images(wrapped.images, portal)
+        return self
+
+    def with_options(
+        self,
+        *,
+        api_key: config.ApiKey | None = None,
+        timeout: config.Timeout | float | None = None,
+        max_retries: int | None = None,
+        retry: config.Retry | None = None,
+        default_headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return a copy with other options that shares the connections; closing either closes both.
+
+        Args:
+            api_key: Another key for the same service.
+            timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
+            max_retries: Tries after the first: 0 or more.
+            retry: Delays between tries.
+            default_headers: Instead of the client's own.
+
+        Raises:
+            InvalidArgumentError: An argument cannot be right.
+        """
+        wrapped = self._wrapped.with_options(
+            api_key=api_key,
+            timeout=timeout,
+            max_retries=max_retries,
+            retry=retry,
+            default_headers=default_headers,
+        )
+        return object.__new__(type(self))._attach(wrapped, self._portal)
+
+    @property
+    def base_url(self) -> str:
+        """Return the base URL that requests go to."""
+        return self._wrapped.base_url
+
+    def close(self) -> None:
+        """Close the connections; a second call does nothing. A session of yours stays open."""
+        self._portal.close()
+
+    def __enter__(self) -> Self:
+        self._portal.call(self._wrapped.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._portal.close()
+
+    def __repr__(self) -> str:
+        return repr(self._wrapped).removeprefix("Async")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._wrapped.__reduce__()
+
+
+def edit_many(
+    client: Apimart | AppleRouter,
+    jobs: Iterable[Job],
+    *,
+    output: str | os.PathLike[str],
+    journal: Journal | str | os.PathLike[str] | None = None,
+    max_in_flight: int = 256,
+    max_uploads: int = 32,
+    max_downloads: int = 32,
+    max_cost: float | None = None,
+    in_doubt: Literal["report", "resubmit"] = "report",
+    retry_failed: bool = False,
+    timeout: float | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+    drain: Drain | None = None,
+) -> AbstractContextManager[Iterator[Outcome]]:
+    """Edit many images, each paid at most once, and save the results. Billable.
+
+    Every step is written to a journal before the next one, so that the batch can be killed at any moment and
+    run again: what is saved is skipped, what is paid for is finished, and the rest is done. A job that fails
+    is an outcome, not the end of the batch.
+
+    Args:
+        client: Open for as long as the batch runs.
+        jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
+        output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
+            and for the journal in ``.batch``. It is made when it is missing.
+        journal: Path of a journal elsewhere on this machine, or another kind of journal.
+        max_in_flight: Jobs from their submit until their task has ended, at most.
+        max_uploads: Uploads at once. The same image is uploaded once for all jobs and runs, and again
+            before its 72 h are over.
+        max_downloads: Jobs whose images are fetched at once.
+        max_cost: USD that the batch may cost, over all runs with its journal, what is in flight included.
+            The price of a model is learnt from its tasks: until the first has ended, one runs at a time.
+        in_doubt: What to do with jobs whose paid request was cut off before its answer: ``"report"`` them,
+            or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
+            then bills them twice.
+        retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
+        timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
+            takes longer is an unfinished outcome, which the next run takes up.
+        on_progress: Called with a ``Progress`` a few times a second, and at the end.
+        drain: To end early: once it is requested, nothing more is begun, what is in flight is finished, and
+            the iterator ends.
+
+    Returns:
+        A context manager whose value is an iterator of outcomes, in the order jobs end.
+
+    Raises:
+        JournalInUseError: On entering, another batch is using the journal.
+        JournalError: On entering, the journal is damaged, of a newer version or cannot be written; nothing
+            was sent. From the iterator, it cannot be written any more.
+        AuthenticationError: From the iterator, the key is not accepted.
+        InsufficientBalanceError: From the iterator, the balance is used up.
+        BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
+        APIConnectionError: From the iterator, the service cannot be reached any more.
+        DownloadError: On entering, or from the iterator, the output folder cannot be written.
+        InvalidArgumentError: An argument cannot be right.
+
+    The errors from the iterator come after everything that was in flight has ended, and say how to go on.
+    What ``jobs`` itself raises comes after all jobs it gave have ended. Leaving early, or cancelling it, lets
+    paid requests that are under way get their answer within 5 seconds and leaves everything else to the next
+    run.
+    """
+    return client._portal.open(
+        runner.edit_many,
+        client._wrapped,
+        jobs,
+        output=output,
+        journal=journal,
+        max_in_flight=max_in_flight,
+        max_uploads=max_uploads,
+        max_downloads=max_downloads,
+        max_cost=max_cost,
+        in_doubt=in_doubt,
+        retry_failed=retry_failed,
+        timeout=timeout,
+        on_progress=on_progress,
+        drain=drain,
+    )
