@@ -1,0 +1,28 @@
+"""The ``apimart`` command: edit photos, upload them, look after tasks, run the emulator."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import Final
+
+from apimart_async.cli.exits import Exit
+from apimart_async.cli.streams import complain
+
+_NEEDED: Final = ("cyclopts", "rich")
+
+
+def main() -> None:
+    """Run the command with the arguments of the process, and end the process with its exit code.
+
+    Raises:
+        SystemExit: Always: 0 all done, 1 some failed, 2 usage (nothing was sent), 130 interrupted.
+    """
+    missing = " and ".join(name for name in _NEEDED if find_spec(name) is None)
+    if missing:
+        complain(f"The command needs {missing}: pip install 'apimart-async[cli]'")
+        sys.exit(Exit.USAGE)
+    from apimart_async.cli.app import prepare_process, run
+
+    prepare_process()
+    sys.exit(run(sys.argv[1:]))

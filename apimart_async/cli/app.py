@@ -1,0 +1,115 @@
+"""The command line as a whole: its commands, its help, and what becomes of every error."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from types import FrameType
+
+from cyclopts import App, CycloptsError
+
+import apimart_async
+from apimart_async.cli import account, batch, batch_status, edit, emulator, generate, report, task, upload
+from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.exits import Exit, UsageError
+from apimart_async.cli.explaining import debugging, explain, trace
+from apimart_async.cli.streams import complain
+from apimart_async.cli.text import printable
+from apimart_async.errors import InvalidArgumentError
+
+_HELP = """Edit pictures with the APIMart image services.
+
+Try these:
+
+  apimart edit photos/*.jpg -p "A starry sky behind it" --local -o edited
+  APIMART_API_KEY=... apimart edit portrait.png -p "Watercolour" -n 3
+  apimart task save TASK_ID -o edited
+  apimart batch jobs.csv -o out --max-cost 5.00
+
+Environment:
+
+  APIMART_API_KEY   the key; only `emulator` and `--local` work without it
+  APIMART_BASE_URL  another service with the same API
+  APIMART_DEBUG     1 to see tracebacks and the log
+  APPLEROUTER_API_KEY, APPLEROUTER_BASE_URL
+                    the same for `edit --service applerouter`
+
+Exit codes:
+
+  0    all done
+  1    some failed; stderr says which and why
+  2    usage: arguments, key or a picture are not right, and nothing was sent
+  130  interrupted; stderr says how to go on with what is paid for"""
+
+
+def build() -> App:
+    """Put the commands together."""
+    app = App(name="apimart", help=_HELP, help_format="plaintext", version=apimart_async.__version__)
+    app.command(edit.edit, usage=edit.USAGE)
+    app.command(generate.generate, usage=generate.USAGE)
+    app.command(upload.upload, usage=upload.USAGE)
+    tasks = App(name="task", help=task.HELP)
+    tasks.command(task.get, usage="Usage: apimart task get IDS... [OPTIONS]")
+    tasks.command(task.wait, usage="Usage: apimart task wait IDS... [OPTIONS]")
+    tasks.command(task.save, usage="Usage: apimart task save IDS... [OPTIONS]")
+    app.command(tasks)
+    batches = App(name="batch", help=batch.HELP, usage=batch.USAGE)
+    batches.default(batch.batch)
+    batches.command(batch_status.status, usage=batch_status.USAGE)
+    app.command(batches)
+    app.command(report.report, usage=report.USAGE)
+    app.command(account.balance)
+    app.command(account.models)
+    app.command(emulator.emulator)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors become sentences on stderr.
+
+    Args:
+        arguments: Without the name of the program.
+    """
+    try:
+        command, bound, _ = build().parse_args(arguments, print_error=False, exit_on_error=False)
+        return int(command(*bound.args, **bound.kwargs) or Exit.ALL_DONE)
+    except CycloptsError as error:
+        chain = " ".join(["apimart", *(error.command_chain or ())])
+        complain(f"{printable(str(error))} See: {chain} --help")
+    except UsageError as error:
+        complain(str(error))
+    except InvalidArgumentError as error:
+        complain(printable(error.message))
+    except KeyboardInterrupt:
+        complain("Interrupted.")
+        return Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 whatever it is, a person reads it
+        trace(error)
+        complain(explain(error, None, Continuation(is_possible=False)))
+        return Exit.SOME_FAILED
+    return Exit.USAGE
+
+
+def prepare_process() -> None:
+    """End on SIGTERM as on Ctrl-C, log only when debugging, let file names through as they are."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if debugging():
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    else:
+        # Without a handler, Python writes warnings to stderr, where they would be said twice.
+        logging.basicConfig(handlers=[logging.NullHandler()])
+    stdout: object = sys.stdout
+    if isinstance(stdout, TextIOWrapper):
+        is_utf8 = stdout.encoding.lower().replace("-", "") == "utf8"
+        stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    else:
+        raise KeyboardInterrupt

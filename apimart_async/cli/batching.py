@@ -1,0 +1,193 @@
+"""Run a batch from beginning to end: show how far it is, write what came of it, end it as the user wishes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from apimart_async import errors
+from apimart_async.cli.connection import Connection, connected
+from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.exits import Exit
+from apimart_async.cli.explaining import explain, trace
+from apimart_async.cli.gauge import Gauge, gauge_for
+from apimart_async.cli.interrupting import draining_first
+from apimart_async.cli.rehearsal import forget_lost, mark
+from apimart_async.cli.results import json_line
+from apimart_async.cli.standing import hints, sum_up
+from apimart_async.cli.streams import complain, is_terminal, say, write_line
+from apimart_async.cli.text import dollars, printable, sentence, shorten
+
+if TYPE_CHECKING:
+    from apimart_async.batch import Drain, Outcome
+    from apimart_async.batch.job import Job
+    from apimart_async.batch.manifest import Manifest
+
+_MOST_FAILURES: Final = 20
+"""Failures that are told one by one; results.jsonl has all of them."""
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What is to be done, all of it checked.
+
+    Attributes:
+        manifest: The rows.
+        total: How many there are.
+        output: Directory for the results; it exists.
+        connection: The service.
+        in_flight: Jobs at once.
+        max_cost: USD.
+        retry_failed: Whether failed jobs are begun anew.
+        resubmit_in_doubt: Whether jobs in doubt are submitted again.
+        timeout: Seconds to wait for each task.
+        json: Whether stdout gets JSON.
+    """
+
+    manifest: Manifest
+    total: int
+    output: Path
+    connection: Connection
+    in_flight: int
+    max_cost: float | None
+    retry_failed: bool
+    resubmit_in_doubt: bool
+    timeout: float | None
+    json: bool
+
+
+@attrs.frozen
+class _Jobs:
+    """The jobs of a manifest, with how many there are."""
+
+    manifest: Manifest
+    total: int
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __aiter__(self) -> AsyncIterator[Job]:
+        return self.manifest.jobs()
+
+
+def perform(plan: Plan) -> Exit:
+    """Do the jobs that are not done yet.
+
+    Returns:
+        The exit code. Ctrl-C and SIGTERM are none but an interruption: they are caught.
+    """
+    from apimart_async.batch import Drain
+
+    # Results on a terminal would only be in the way of the display.
+    writes = plan.json or not is_terminal(sys.stdout)
+    gauge = gauge_for(plan.total, plain=plan.json and is_terminal(sys.stdout))
+    teller = _Teller(plan, gauge, writes=writes)
+    error: errors.ApimartError | None = None
+    interrupted = False
+    with gauge:
+        drain = Drain()
+        try:
+            interrupted = anyio.run(partial(_run, plan, drain, gauge, teller))
+        except KeyboardInterrupt:
+            interrupted = True
+        except errors.ApimartError as ending:
+            trace(ending)
+            error = ending
+    last = gauge.progress
+    if error is not None:
+        complain(_why(error))
+    for hint in hints(last, plan.output, retried=plan.retry_failed, is_local=plan.connection.local):
+        say(hint)
+    interrupted = interrupted or (drain.is_requested and last.done < plan.total)
+    say(sum_up(last, plan.total, plan.output, interrupted=interrupted))
+    if interrupted:
+        return Exit.INTERRUPTED
+    all_saved = error is None and last.saved == plan.total and teller.is_whole
+    return Exit.ALL_DONE if all_saved else Exit.SOME_FAILED
+
+
+async def _run(plan: Plan, drain: Drain, gauge: Gauge, teller: _Teller) -> bool:
+    """Return whether it was stopped at once."""
+    from apimart_async.batch import edit_many
+
+    with anyio.CancelScope() as scope, draining_first(drain, scope):
+        if plan.connection.local:
+            await anyio.to_thread.run_sync(mark, plan.output)
+            await forget_lost(plan.output)
+        async with (
+            connected(plan.connection) as client,
+            edit_many(
+                client,
+                _Jobs(plan.manifest, plan.total),
+                output=plan.output,
+                max_in_flight=plan.in_flight,
+                max_cost=plan.max_cost,
+                in_doubt="resubmit" if plan.resubmit_in_doubt else "report",
+                retry_failed=plan.retry_failed,
+                timeout=plan.timeout,
+                on_progress=gauge.show,
+                drain=drain,
+            ) as outcomes,
+        ):
+            async for outcome in outcomes:
+                teller.tell(outcome)
+    return scope.cancelled_caught
+
+
+class _Teller:
+    """Tells of each job that has ended."""
+
+    def __init__(self, plan: Plan, gauge: Gauge, *, writes: bool) -> None:
+        self._plan = plan
+        self._gauge = gauge
+        self._writes = writes
+        self._failures = 0
+        self.is_whole: bool = True
+        """Whether all that was written to stdout has arrived."""
+
+    def tell(self, outcome: Outcome) -> None:
+        """Write its results, or why it has none."""
+        if self._writes:
+            for line in self._lines(outcome):
+                self.is_whole = write_line(line) and self.is_whole
+        if outcome.error is None or outcome.status == "saved":
+            return
+        trace(outcome.error)
+        self._failures += 1
+        if self._failures <= _MOST_FAILURES:
+            self._gauge.tell(f"{_label(outcome)}: {explain(outcome.error, None, _HERE)}")
+        elif self._failures == _MOST_FAILURES + 1:
+            self._gauge.tell("Further failures are only in results.jsonl.")
+
+    def _lines(self, outcome: Outcome) -> list[str]:
+        if not self._plan.json:
+            return [str(path) for path in outcome.paths] if outcome.status == "saved" else []
+        from apimart_async.batch.results import as_plain
+
+        return [json_line(as_plain(outcome, self._plan.output))]
+
+
+_HERE: Final = Continuation(is_possible=False)
+
+
+def _label(outcome: Outcome) -> str:
+    image = outcome.job.image
+    name = Path(image).name if isinstance(image, str) else ""
+    return shorten(printable(outcome.job.id or name or outcome.id), 40)
+
+
+def _why(error: errors.ApimartError) -> str:
+    """Say why a batch has stopped, in the words of the command."""
+    if isinstance(error, errors.BudgetExceededError) and error.limit is not None:
+        spent = "" if error.spent is None else f"{dollars(error.spent)} is spent, and "
+        return (
+            f"The next job could pass the budget: {spent}--max-cost is {dollars(error.limit)}. "
+            "Run it again with more to go on."
+        )
+    return sentence(error.message)

@@ -1,0 +1,151 @@
+"""The services the command talks to: a real one, another with the same API, or an emulator of its own."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from apimart_async import config
+from apimart_async.addresses import is_loopback
+from apimart_async.cli.exits import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from apimart_async.applerouter import AsyncAppleRouter
+    from apimart_async.client import AsyncApimart
+    from apimart_async.emulator import Emulator
+
+RUN_EMULATOR: Final = "run `apimart emulator` and set the two variables that it prints"
+"""What to do without a key where ``--local`` makes no sense."""
+
+_LOCAL_TASK_SECONDS: Final = 1.5
+# A task whose id somebody types may well have ended long ago.
+_OLD_TASK_POLL: Final = config.Poll(first=0.2, shortest=0.2)
+_LOCAL_POLL: Final = config.Poll(first=0.3, shortest=0.2, longest=1.0)
+
+
+@attrs.frozen
+class Provider:
+    """One of the two services.
+
+    Attributes:
+        key: Name of the variable with its key.
+        base_url: Name of the variable with its address.
+        default_url: Its address where that is not set.
+    """
+
+    key: str
+    base_url: str
+    default_url: str
+
+
+APIMART: Final = Provider("APIMART_API_KEY", "APIMART_BASE_URL", config.APIMART_BASE_URL)
+APPLEROUTER: Final = Provider("APPLEROUTER_API_KEY", "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL)
+
+
+@attrs.frozen
+class Connection:
+    """Where requests go.
+
+    Attributes:
+        base_url: Given as an option; ``None`` for the environment's or the service's own.
+        poll: How tasks are waited for.
+        local: Whether to start an emulator and talk to that.
+    """
+
+    base_url: str | None = None
+    poll: config.Poll = attrs.field(factory=config.Poll)
+    local: bool = False
+
+
+def checked(
+    base_url: str | None,
+    *,
+    provider: Provider = APIMART,
+    local: bool = False,
+    task_is_old: bool = False,
+    otherwise: str,
+) -> Connection:
+    """Return the connection, sure that it can be made.
+
+    Args:
+        base_url: The option.
+        provider: Which service.
+        local: The option.
+        task_is_old: Whether tasks are waited for that may have ended long ago.
+        otherwise: What to do without a key.
+
+    Raises:
+        UsageError: There is no key, Pillow is missing for the emulator, or the options exclude each other.
+        InvalidArgumentError: The key or the base URL cannot be right.
+    """
+    if local:
+        if base_url is not None:
+            raise UsageError("--local starts a service of its own: leave --base-url out, or --local.")
+        emulator_class()
+        return Connection(poll=_LOCAL_POLL, local=True)
+    key = os.environ.get(provider.key, "")
+    if not key.strip():
+        raise UsageError(f"No API key: set {provider.key}, or {otherwise}.")
+    config.check_api_key(key)
+    config.resolve_base_url(base_url, provider.base_url, provider.default_url)
+    return Connection(base_url, _OLD_TASK_POLL if task_is_old else config.Poll())
+
+
+def hurried(connection: Connection) -> Connection:
+    """Return the connection; tasks of a service on this machine, an emulator, are looked at sooner."""
+    url = config.resolve_base_url(connection.base_url, APIMART.base_url, APIMART.default_url)
+    is_near = is_loopback(urlsplit(url).hostname or "")
+    return attrs.evolve(connection, poll=_LOCAL_POLL) if is_near else connection
+
+
+@asynccontextmanager
+async def connected(connection: Connection) -> AsyncGenerator[AsyncApimart]:
+    """Open a client, and the emulator where that is asked for; leaving it closes both."""
+    from apimart_async.client import AsyncApimart
+
+    if not connection.local:
+        async with AsyncApimart(base_url=connection.base_url, poll=connection.poll) as client:
+            yield client
+        return
+    async with (
+        emulator_class()(task_seconds=_LOCAL_TASK_SECONDS) as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=connection.poll) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def connected_router(connection: Connection) -> AsyncGenerator[AsyncAppleRouter]:
+    """Open a client of AppleRouter, and the emulator where that is asked for; leaving it closes both."""
+    from apimart_async.applerouter import AsyncAppleRouter
+
+    if not connection.local:
+        async with AsyncAppleRouter(base_url=connection.base_url) as client:
+            yield client
+        return
+    async with (
+        emulator_class()(task_seconds=_LOCAL_TASK_SECONDS) as emulator,
+        AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url) as client,
+    ):
+        yield client
+
+
+def emulator_class() -> type[Emulator]:
+    """Import the emulator.
+
+    Raises:
+        UsageError: Pillow is missing.
+    """
+    try:
+        from apimart_async.emulator import Emulator
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] != "PIL":
+            raise
+        raise UsageError("The emulator needs Pillow: pip install 'apimart-async[emulator]'") from missing
+    return Emulator

@@ -1,0 +1,167 @@
+"""``apimart emulator``: a stand-in for the service on this machine, for as long as it is wanted."""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+from cyclopts import Parameter
+
+from apimart_async.cli.connection import emulator_class
+from apimart_async.cli.exits import Exit, UsageError
+from apimart_async.cli.results import json_line
+from apimart_async.cli.streams import say, write_line
+from apimart_async.cli.text import dollars, sentence
+
+if TYPE_CHECKING:
+    from apimart_async.emulator import Emulator
+    from apimart_async.emulator.faults import Fault
+
+_EDIT = {
+    "model": "grok-imagine-1.0-edit-apimart",
+    "prompt": "Change the background to a starry sky",
+    "image_urls": ["https://example.com/photo.jpg"],
+    "n": 1,
+}
+
+
+def emulator(
+    *,
+    host: Annotated[str, Parameter(name="--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(name="--port", help="Port to listen on; 0 for any free one.")] = 0,
+    api_key: Annotated[str, Parameter(name="--api-key", help="The key that is accepted.")] = "sk-emulator",
+    seed: Annotated[int, Parameter(name="--seed", help="Of everything random.")] = 0,
+    task_seconds: Annotated[
+        float, Parameter(name="--task-seconds", help="Seconds a task takes, in the median.")
+    ] = 3.0,
+    balance: Annotated[float, Parameter(name="--balance", help="USD on the account.")] = 10_000.0,
+    rate_limit: Annotated[
+        float | None,
+        Parameter(name="--rate-limit", help="Requests allowed per second; any number by default."),
+    ] = None,
+    variants: Annotated[
+        bool,
+        Parameter(
+            name="--variants",
+            negative=(),
+            show_default=False,
+            help="Answer in each shape the service is known to use, in turn.",
+        ),
+    ] = False,
+    compat: Annotated[
+        bool,
+        Parameter(
+            name="--compat",
+            negative=(),
+            show_default=False,
+            help="Serve the polling path of the oldest documentation too.",
+        ),
+    ] = False,
+    faults: Annotated[
+        Path | None,
+        Parameter(
+            name="--faults",
+            help="TOML or JSON file of what goes wrong; `Fault` of the emulator has the fields.",
+        ),
+    ] = None,
+    json: Annotated[
+        bool,
+        Parameter(
+            name="--json",
+            negative=(),
+            show_default=False,
+            help="Print the address and the key as one JSON object instead.",
+        ),
+    ] = False,
+) -> Exit:
+    """Serve both image services on this machine, for play money.
+
+    It edits pictures with Pillow, bills nothing real, and runs until Ctrl-C. It
+    prints its address, its key and requests to begin with. With the two variables
+    set that it prints, the other commands talk to it.
+
+    Try these:
+
+      apimart emulator --port 8080
+      apimart emulator --task-seconds 30 --rate-limit 5 --faults faults.toml
+    """
+    kind = emulator_class()
+    try:
+        running = kind(
+            host=host,
+            port=port,
+            api_key=api_key,
+            seed=seed,
+            task_seconds=task_seconds,
+            balance=balance,
+            rate_limit=rate_limit,
+            variants=variants,
+            compat=compat,
+            faults=() if faults is None else _faults_in(faults),
+        )
+    except ValueError as error:
+        raise UsageError(sentence(f"The emulator cannot be started so: {error}")) from error
+    with suppress(KeyboardInterrupt):
+        anyio.run(_serve, running, host, _as_json if json else _introduction)
+    ledger = running.ledger
+    say(f"Stopped. Billed {len(ledger.billed)} of {len(ledger.entries)} submits: {dollars(ledger.total)}.")
+    return Exit.ALL_DONE
+
+
+def _faults_in(file: Path) -> Sequence[Fault]:
+    from apimart_async.emulator.faults import load_faults
+
+    try:
+        return load_faults(file)
+    except OSError as error:
+        raise UsageError(f"The faults in {file} cannot be read: {error.strerror or error}.") from error
+
+
+async def _serve(running: Emulator, host: str, introduce: Callable[[Emulator], str]) -> None:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(running)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UsageError(f"It cannot listen there: {reason}. Choose another --host or --port.") from error
+        if not _is_loopback(host):
+            say(
+                f"Warning: other machines can reach {host}; only the key keeps them out. Choose an --api-key."
+            )
+        write_line(introduce(running))
+        say("Running until Ctrl-C.")
+        await anyio.sleep_forever()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _as_json(running: Emulator) -> str:
+    return json_line({"base_url": running.base_url, "api_key": running.api_key})
+
+
+def _introduction(running: Emulator) -> str:
+    """Return the variables to set and requests to begin with, as lines a shell can take."""
+    url, key = running.base_url, running.api_key
+    bearer = shlex.quote(f"Authorization: Bearer {key}")
+    return f"""export APIMART_BASE_URL={shlex.quote(url)}
+export APIMART_API_KEY={shlex.quote(key)}
+
+# Upload a picture; the answer has its address:
+curl {url}/v1/uploads/images -H {bearer} -F file=@photo.jpg
+
+# Submit an edit, of that address; the answer has the id of a task:
+curl {url}/v1/images/edits -H {bearer} -H 'Content-Type: application/json' -d {shlex.quote(json_line(_EDIT))}
+
+# Look at the task:
+curl {url}/v1/tasks/TASK_ID -H {bearer}
+"""

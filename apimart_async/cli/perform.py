@@ -1,0 +1,98 @@
+"""Do the jobs of one command from beginning to end: work, show, write the results, sum up."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+import anyio
+
+from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.exits import Exit
+from apimart_async.cli.explaining import explain, trace
+from apimart_async.cli.job import Job, Stage
+from apimart_async.cli.progress import progress_for
+from apimart_async.cli.results import Render, Results
+from apimart_async.cli.streams import is_terminal, say
+from apimart_async.cli.summary import Wording, interruption, sum_up
+from apimart_async.cli.workers import Submits, settle, work_through
+
+Client = TypeVar("Client")
+
+Work: TypeAlias = Callable[[Client, Job, Submits], Awaitable[None]]
+"""Does one job."""
+
+Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Client]]
+"""Opens a client."""
+
+
+def perform(
+    jobs: Sequence[Job],
+    work: Work[Client],
+    *,
+    connect: Connect[Client],
+    wording: Wording,
+    continuation: Continuation,
+    render: Render,
+) -> Exit:
+    """Work on all jobs at once, show how far they are, write what came of them.
+
+    Args:
+        jobs: In the order of the arguments.
+        work: Does one job.
+        connect: Opens the client to do it with.
+        wording: What the work is called.
+        continuation: How to go on with a task that is paid for.
+        render: The lines for stdout of a job that has ended.
+
+    Returns:
+        The exit code. Ctrl-C is none but an interruption: it is caught, and what is paid for is listed.
+    """
+    progress = progress_for(jobs, partial(_why, continuation=continuation))
+    results = Results(jobs, render, hold=progress.draws and is_terminal(sys.stdout))
+
+    def tell(job: Job) -> None:
+        if job.stage is Stage.FAILED and job.error is not None:
+            trace(job.error)
+        progress.tell(job)
+        if job.has_ended:
+            results.advance()
+
+    for job in jobs:
+        job.on_stage = tell
+    started = time.monotonic()
+    interrupted = False
+    with progress:
+        try:
+            anyio.run(_work_on, jobs, work, connect)
+        except KeyboardInterrupt:
+            interrupted = True
+        settle(jobs)
+    if interrupted:
+        for line in interruption(jobs, wording, continuation):
+            say(line)
+    elif len(jobs) > 1:
+        say(sum_up(jobs, wording, time.monotonic() - started))
+    results.finish()
+    if interrupted:
+        return Exit.INTERRUPTED
+    all_done = all(job.stage is Stage.DONE for job in jobs)
+    return Exit.ALL_DONE if all_done and results.are_whole else Exit.SOME_FAILED
+
+
+async def _work_on(jobs: Sequence[Job], work: Work[Client], connect: Connect[Client]) -> None:
+    submits = Submits()
+    async with connect() as client:
+
+        async def one(job: Job) -> None:
+            await work(client, job, submits)
+
+        await work_through(jobs, one, submits)
+
+
+def _why(job: Job, *, continuation: Continuation) -> str:
+    return explain(job.error, job, continuation) if job.error is not None else ""

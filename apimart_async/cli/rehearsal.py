@@ -1,0 +1,59 @@
+"""Batches with ``--local``: their service is gone when they end, and so is what it had not finished.
+
+A mark beside the journal keeps them apart from batches of a real service: what was saved for play money must
+never pass for the real thing when the same command is run without ``--local``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from apimart_async.cli.exits import UsageError
+
+_MARK: Final = "emulated"
+
+
+def check_directory_is_for(output: Path, *, local: bool) -> None:
+    """Check that a directory holds a batch of the same kind, or none.
+
+    Raises:
+        UsageError: It holds one of the other kind.
+    """
+    from apimart_async.batch.results import journal_path
+
+    has_batch, is_local = journal_path(output).exists(), _mark(output).exists()
+    if has_batch and is_local and not local:
+        raise UsageError(
+            f"{output} holds a batch that --local made, with pictures of the emulator: name another "
+            "directory with -o, or go on with --local."
+        )
+    if has_batch and local and not is_local:
+        raise UsageError(f"{output} holds a batch of the real service: name another directory for --local.")
+
+
+def _mark(output: Path) -> Path:
+    from apimart_async.batch.results import journal_path
+
+    return journal_path(output).with_name(_MARK)
+
+
+def mark(output: Path) -> None:
+    """Mark a directory as one of ``--local``."""
+    _mark(output).parent.mkdir(parents=True, exist_ok=True)
+    _mark(output).touch()
+
+
+async def forget_lost(output: Path) -> None:
+    """Let jobs begin anew that an emulator has taken with it: all that are neither saved nor failed.
+
+    Raises:
+        JournalError: The journal cannot be used.
+    """
+    from apimart_async.batch.results import journal_path
+    from apimart_async.batch.sqlite import SqliteJournal
+
+    async with SqliteJournal(journal_path(output)) as journal:
+        lost = [record.id async for record in journal.records() if record.state not in {"saved", "failed"}]
+        for job_id in lost:
+            await journal.drop(job_id)

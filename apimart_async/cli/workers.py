@@ -1,0 +1,114 @@
+"""Many jobs at once, a bounded number in flight; one that fails never ends the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeAlias
+
+import anyio
+import attrs
+
+from apimart_async.cli.explaining import ends_all
+from apimart_async.cli.job import Job, Stage
+
+_IN_FLIGHT: Final = 32
+_GRACE: Final = 3.0
+"""Seconds a paid request gets for its answer when the command is interrupted."""
+
+_FREE: Final = frozenset({Stage.PREPARING, Stage.UPLOADING})
+
+Work: TypeAlias = Callable[[Job], Awaitable[None]]
+"""Does one job."""
+
+
+class Submits:
+    """The paid requests that are under way; an interruption cuts them off only when they dawdle.
+
+    An answer that nobody reads is a task that is paid for and whose id nobody knows.
+    """
+
+    def __init__(self) -> None:
+        self._scopes: set[anyio.CancelScope] = set()
+
+    @contextmanager
+    def shielded(self) -> Generator[None]:
+        """Keep a cancellation from outside away from the body, until ``hurry`` and a few seconds."""
+        with anyio.CancelScope(shield=True) as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+
+    def hurry(self) -> None:
+        """Let what is under way end within a few seconds."""
+        for scope in self._scopes:
+            scope.deadline = anyio.current_time() + _GRACE
+
+
+async def work_through(jobs: Sequence[Job], work: Work, submits: Submits) -> None:
+    """Work on every job, at most 32 at once.
+
+    An error of one job becomes its ``error``. After one that all others would meet too — the key is not
+    accepted, the balance is used up — nothing else is begun.
+
+    Args:
+        jobs: To be worked on, in their order.
+        work: Does one job.
+        submits: Those that ``work`` makes.
+
+    Cancelling it lets paid requests that have begun get their answer within 3 seconds; jobs that have not
+    ended keep the stage they were in.
+    """
+    workers = _Workers(work, deque(jobs))
+    async with anyio.create_task_group() as group:
+        for _ in range(min(_IN_FLIGHT, len(jobs))):
+            group.start_soon(workers.take_turns)
+        try:
+            await workers.all_ended.wait()
+        finally:
+            submits.hurry()
+
+
+@attrs.define
+class _Workers:
+    work: Work
+    waiting: deque[Job]
+    under_way: dict[Job, anyio.CancelScope] = attrs.field(factory=dict[Job, anyio.CancelScope], init=False)
+    all_ended: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+
+    async def take_turns(self) -> None:
+        while self.waiting:
+            job = self.waiting.popleft()
+            with anyio.CancelScope() as self.under_way[job]:
+                await self._do(job)
+            if self.under_way.pop(job).cancelled_caught:
+                job.enter(Stage.NOT_STARTED)
+        if not self.under_way:
+            self.all_ended.set()
+
+    async def _do(self, job: Job) -> None:
+        try:
+            await self.work(job)
+        except Exception as error:  # noqa: BLE001 the user is told, and the others go on
+            job.error = error
+            job.enter(Stage.FAILED)
+            if ends_all(error):
+                self._begin_no_more()
+        else:
+            job.enter(Stage.DONE)
+
+    def _begin_no_more(self) -> None:
+        self.waiting.clear()
+        for job, scope in self.under_way.items():
+            if job.stage in _FREE:
+                scope.cancel()
+
+
+def settle(jobs: Sequence[Job]) -> None:
+    """End what was cut off or never begun."""
+    for job in jobs:
+        if not job.has_ended:
+            job.enter(Stage.NOT_STARTED if job.stage is Stage.WAITING else Stage.INTERRUPTED)

@@ -1,0 +1,35 @@
+"""What is left on the account, and which models there are."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from apimart_async.emulator.replies import json_response
+from apimart_async.emulator.service import SERVICE
+
+_MODELS = (
+    "grok-imagine-1.0-edit-apimart",
+    "grok-imagine-1.5-edit-apimart",
+    "gemini-3-pro-image-preview",
+    "dall-e-2",
+)
+
+
+async def read_balance(request: web.Request) -> web.Response:
+    """Answer with the balance in USD."""
+    service = request.app[SERVICE]
+    return json_response(
+        {
+            "success": True,
+            "message": "",
+            "remain_balance": round(service.balance, 6),
+            "used_balance": round(service.ledger.total, 6),
+            "unlimited_quota": False,
+        }
+    )
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """Answer with some models; requests may name others."""
+    del request
+    return json_response({"object": "list", "data": [{"id": model, "object": "model"} for model in _MODELS]})

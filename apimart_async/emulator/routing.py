@@ -1,0 +1,51 @@
+"""What a request is for, by its method and path."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+Route = Literal[
+    "uploads",
+    "edits",
+    "generations",
+    "applerouter",
+    "tasks",
+    "tasks/batch",
+    "account",
+    "files",
+    "elsewhere",
+    "controls",
+    "unknown",
+]
+
+_EXACT: Final[dict[tuple[str, str], Route]] = {
+    ("POST", "/v1/uploads/images"): "uploads",
+    ("POST", "/v1/images/generations"): "generations",
+    ("POST", "/v1/tasks/batch"): "tasks/batch",
+    ("GET", "/v1/balance"): "account",
+    ("GET", "/v1/user/balance"): "account",
+    ("GET", "/v1/models"): "account",
+}
+_EDITS = {"/v1/images/edits", "/v1/images/edits/"}
+_TASKS = ("/v1/tasks/", "/v1/images/generations/")
+
+
+def route_of(method: str, path: str, content_type: str) -> Route:
+    """Return what a request is for.
+
+    Args:
+        method: The HTTP method.
+        path: The path, without the query.
+        content_type: Of the body; on the edits path, multipart is AppleRouter's and the rest APIMart's.
+    """
+    if (exact := _EXACT.get((method, path))) is not None:
+        return exact
+    if method == "POST" and path in _EDITS:
+        return "applerouter" if content_type.startswith("multipart/") else "edits"
+    if method == "GET" and path.startswith(_TASKS):
+        return "tasks"
+    if path.startswith("/files/"):
+        return "files"
+    if path.startswith("/emulator/"):
+        return "controls"
+    return "unknown"

@@ -1,0 +1,252 @@
+"""The emulator as an async context manager: it listens when entered and is gone when left."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import shutil
+import tempfile
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import anyio.to_thread
+from aiohttp import web
+
+from .clock import Clock
+from .darkroom import Darkroom
+from .door import door
+from .faults import Fault, Faults
+from .ledger import Ledger
+from .pictures import Pictures
+from .routes import ROUTES
+from .service import SERVICE, SeenRequest, Service
+from .settings import BODY_LIMIT, HOUR, BatchShape, Duration, Images, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from .routing import Route
+
+_BACKLOG = 1024
+_LOOPBACK = "127.0.0.1"
+_GRACE = 0.05
+"""Seconds that requests being answered get when the emulator closes."""
+
+
+class Emulator:
+    """Serve APIMart and AppleRouter on loopback, for tests and for trying things out without a key.
+
+    Use it as an async context manager. Entering it starts to listen; leaving it, also by cancellation, closes
+    every connection and removes its files. What it recorded stays readable. An emulator runs once.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on, 0 for any free one.
+        api_key: The bearer token that is accepted.
+        seed: Of everything random: durations, drawings, faults.
+        task_seconds: Median duration of a task in seconds, drawn log-normally with a spread of 30 %; or a
+            function that draws one from the given random source.
+        upload_ttl: Seconds an upload is valid; 72 hours as the service.
+        result_ttl: Seconds results are kept after completion; 24 hours as the service.
+        balance: USD on the account; a submission it does not cover is answered 402.
+        rate_limit: Requests per second allowed on the API, with a burst of one second's worth; None for no
+            limit. Requests beyond it are answered 429 with `Retry-After`.
+        idempotent_replay: Whether `Idempotency-Key` is honoured; when not, it is ignored, as some models do.
+        variants: Whether answers come in each known shape in turn instead of the documented one.
+        compat: Whether the oldest documentation's polling path is served.
+        batch: The shape of the answers to `POST /v1/tasks/batch`; None when it does not exist.
+        faults: What goes wrong from the start; `faults` can be changed while it runs.
+        images: "edited" for real edits; "tiny" for pictures of 8 by 8 pixels, when only speed matters.
+
+    Raises:
+        ValueError: An option is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str = "sk-emulator",
+        seed: int = 0,
+        task_seconds: Duration = 1.0,
+        upload_ttl: float = 72 * HOUR,
+        result_ttl: float = 24 * HOUR,
+        balance: float = 10_000.0,
+        rate_limit: float | None = None,
+        idempotent_replay: bool = True,
+        variants: bool = False,
+        compat: bool = False,
+        batch: BatchShape | None = "list",
+        images: Images = "edited",
+        faults: Iterable[Fault] = (),
+    ) -> None:
+        self._settings = Settings(
+            host=host,
+            port=port,
+            api_key=api_key,
+            seed=seed,
+            task_seconds=task_seconds,
+            upload_ttl=upload_ttl,
+            result_ttl=result_ttl,
+            balance=balance,
+            rate_limit=rate_limit,
+            idempotent_replay=idempotent_replay,
+            variants=variants,
+            compat=compat,
+            batch=batch,
+            images=images,
+        )
+        self._clock = Clock()
+        self.ledger: Ledger = Ledger()
+        """What was executed and billed, whether or not the client learnt of it."""
+        self.faults: Faults = Faults(seed)
+        """What goes wrong: add to it and clear it at any time."""
+        self.faults.add(*faults)
+        self._service: Service | None = None
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._elsewhere: asyncio.Server | None = None
+        self._directory: Path | None = None
+        self._most_connections = 0
+
+    async def __aenter__(self) -> Self:
+        if self._service is not None:
+            raise RuntimeError("an emulator runs once; make another")
+        self._directory = Path(
+            await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="apimart-emulator-"))
+        )
+        pictures = Pictures(self._directory)
+        self._service = Service(
+            settings=self._settings,
+            clock=self._clock,
+            ledger=self.ledger,
+            pictures=pictures,
+            darkroom=Darkroom(pictures, tiny=self._settings.images == "tiny"),
+            faults=self.faults,
+            estimate=_estimate(self._settings),
+        )
+        try:
+            await self._listen(self._service)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def serve_forever(self) -> None:
+        """Run until cancelled: `async with` and an endless sleep in one."""
+        async with self:
+            await anyio.sleep_forever()
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens."""
+        return self._listener is not None and self._listener.is_serving()
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens, such as `http://127.0.0.1:54321`.
+
+        Raises:
+            RuntimeError: It does not run.
+        """
+        if self._listener is None or not self._listener.is_serving():
+            raise RuntimeError("the emulator does not run: use `async with`")
+        host = self._settings.host
+        if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - a comparison; nothing is bound here
+            host = _LOOPBACK
+        return f"http://{f'[{host}]' if ':' in host else host}:{_port(self._listener)}"
+
+    @property
+    def api_key(self) -> str:
+        """The bearer token that is accepted."""
+        return self._settings.api_key
+
+    @property
+    def requests(self) -> tuple[SeenRequest, ...]:
+        """The last requests, oldest first: up to 10,000."""
+        return () if self._service is None else tuple(self._service.requests)
+
+    @property
+    def counts(self) -> Counter[Route]:
+        """How many requests each route has seen, since the start."""
+        return Counter() if self._service is None else Counter(self._service.counts)
+
+    @property
+    def key_leaks(self) -> tuple[SeenRequest, ...]:
+        """The requests to the file host or elsewhere that carried the key, the last of them: none should.
+
+        Any Authorization header counts, and the key anywhere in the headers or the address.
+        """
+        return () if self._service is None else tuple(self._service.leaks)
+
+    @property
+    def most_connections(self) -> int:
+        """The largest number of connections that were open at once."""
+        return self._most_connections
+
+    def advance(self, seconds: float) -> None:
+        """Move the emulator's time forwards: tasks finish, files and keys expire, nobody waits.
+
+        Args:
+            seconds: By how many seconds, not negative.
+
+        Raises:
+            ValueError: `seconds` is negative.
+        """
+        self._clock.advance(seconds)
+
+    async def _listen(self, service: Service) -> None:
+        app = web.Application(middlewares=[door], client_max_size=BODY_LIMIT)
+        app[SERVICE] = service
+        app.add_routes(ROUTES)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            self._connected, self._settings.host, self._settings.port, backlog=_BACKLOG
+        )
+        self._elsewhere = await loop.create_server(self._connected, _LOOPBACK, 0)
+        service.elsewhere = f"{_LOOPBACK}:{_port(self._elsewhere)}"
+        port = _port(self._listener)
+        service.hosts = frozenset(f"{name}:{port}" for name in (self._settings.host, _LOOPBACK, "localhost"))
+
+    def _connected(self) -> asyncio.Protocol:
+        server = None if self._runner is None else self._runner.server
+        if server is None:
+            raise RuntimeError("the emulator is closing")
+        self._most_connections = max(self._most_connections, len(server.connections) + 1)
+        return server()
+
+    async def _close(self) -> None:
+        with anyio.CancelScope(shield=True):
+            for listener in (self._listener, self._elsewhere):
+                if listener is not None:
+                    listener.close()
+            if self._runner is not None:
+                await self._runner.cleanup()
+            if self._directory is not None:
+                await anyio.to_thread.run_sync(partial(shutil.rmtree, self._directory, ignore_errors=True))
+
+
+def _port(listener: asyncio.Server) -> int:
+    port = listener.sockets[0].getsockname()[1]
+    assert isinstance(port, int)  # noqa: S101 - for the type checker: the address is of an IP socket
+    return port
+
+
+def _estimate(settings: Settings) -> int:
+    """Return the median duration as the service tells it: whole seconds, at least one."""
+    source = random.Random(settings.seed)
+    draws = sorted(settings.draw_seconds(source) for _ in range(101))
+    return max(1, math.ceil(draws[50])) if math.isfinite(draws[50]) else 60

@@ -1,0 +1,58 @@
+"""What an emulator is started with."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Literal
+
+from attrs import field, frozen, validators
+
+HOUR = 3600.0
+
+UPLOAD_LIMIT = 20_971_520
+"""Bytes an uploaded picture may have (contract: 20 MiB)."""
+
+BODY_LIMIT = 32 * 1024 * 1024
+"""Bytes a JSON body may have: one picture of the largest size as base64, and room for the rest."""
+
+TASK_TTL = 7 * 24 * HOUR
+"""Seconds a task is remembered; the contract says "some days"."""
+
+IDEMPOTENCY_TTL = 24 * HOUR
+"""Seconds an idempotency key is remembered."""
+
+BatchShape = Literal["list", "tasks", "results"]
+Images = Literal["edited", "tiny"]
+Duration = float | Callable[[random.Random], float]
+
+_positive = validators.gt(0.0)
+
+
+@frozen(kw_only=True)
+class Settings:
+    """The options of an emulator; `Emulator` documents each."""
+
+    host: str = "127.0.0.1"
+    port: int = field(default=0, validator=[validators.ge(0), validators.le(65535)])
+    api_key: str = field(default="sk-emulator", validator=validators.min_len(1), repr=False)
+    seed: int = 0
+    task_seconds: Duration = 1.0
+    upload_ttl: float = field(default=72 * HOUR, validator=_positive)
+    result_ttl: float = field(default=24 * HOUR, validator=_positive)
+    balance: float = field(default=10_000.0, validator=validators.ge(0.0))
+    rate_limit: float | None = field(default=None, validator=validators.optional(_positive))
+    idempotent_replay: bool = True
+    variants: bool = False
+    compat: bool = False
+    batch: BatchShape | None = "list"
+    images: Images = "edited"
+
+    def draw_seconds(self, source: random.Random) -> float:
+        """Draw how long one task takes, in seconds."""
+        if callable(self.task_seconds):
+            return max(0.0, self.task_seconds(source))
+        if self.task_seconds <= 0:
+            return 0.0
+        return source.lognormvariate(math.log(self.task_seconds), 0.3)
