@@ -1,0 +1,66 @@
+"""`python -m benchmarks`: measure everything against everything and write RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from benchmarks import report
+from benchmarks.clients import BASELINE, NAMES, load
+from benchmarks.figures import null_control, rows
+from benchmarks.running import alternate
+from benchmarks.serving import running
+from benchmarks.starting import import_times
+from benchmarks.work import ALL, NAMED
+
+_FULL: Final = (*((work.name, at_once) for work in ALL for at_once in (1, 64, 512)), ("job", 8))
+_QUICK: Final = (
+    ("poll", 64),
+    ("upload 200 KB", 8),
+    ("upload 5 MB", 64),
+    ("download 200 KB", 8),
+    ("download 3 MB", 8),
+    ("job", 8),
+)
+
+
+def main() -> None:
+    """Read the command line, measure, print and write."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one number at once for each work: some minutes")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
+    parser.add_argument("--effort", type=float, default=1.0, help="times the usual amount of work (1)")
+    parser.add_argument("--only", action="append", choices=NAMED, help="this work alone; may be repeated")
+    parser.add_argument(
+        "--client", action="append", choices=NAMES, help="these beside aiohttp; may be repeated"
+    )
+    given = parser.parse_args()
+    clients = [name for name in given.client or NAMES if name != BASELINE and _is_installed(name)]
+    lines = report.heading(given.rounds)
+    with running() as server:
+        for name, at_once in _QUICK if given.quick else _FULL:
+            if given.only and name not in given.only:
+                continue
+            taking_part = (BASELINE, *clients, BASELINE)
+            samples = list(
+                alternate(server, NAMED[name], at_once, taking_part, rounds=given.rounds, effort=given.effort)
+            )
+            null = null_control(samples, BASELINE)
+            found = report.section(f"{name}, {at_once} at once", rows(samples, BASELINE), null)
+            print("\n".join(found), flush=True)  # noqa: T201 a command's output
+            lines += found
+    lines += report.starting(import_times(given.rounds))
+    print(f"written to {report.write(lines).name}")  # noqa: T201 a command's output
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        load(name)
+    except ImportError as error:
+        print(f"{name} is left out: {error}")  # noqa: T201 a command's output
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""What `polling.py` is made of."""
+
+from __future__ import annotations

@@ -1,0 +1,69 @@
+"""A small run that fails when a ratio has left the neighbourhood of where it was: `nox -s bench_guard`.
+
+The bounds leave room for a machine that others use too: a bound is about half as much again as what a quiet
+machine shows. What they catch is a layer that doubled, not a tenth.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import attrs
+
+from benchmarks.clients import BASELINE, SDK, TWIN
+from benchmarks.figures import rows
+from benchmarks.running import alternate
+from benchmarks.serving import running
+from benchmarks.work import NAMED
+
+_ROUNDS: Final = 3
+_EFFORT: Final = 0.12
+_TRIES: Final = 2
+
+
+@attrs.frozen
+class Bound:
+    """Most that a client may cost, against plain aiohttp."""
+
+    work: str
+    at_once: int
+    client: str
+    ratio: float
+
+
+BOUNDS: Final = (
+    Bound("poll", 64, SDK, 2.0),
+    Bound("poll", 64, TWIN, 4.5),
+    Bound("upload 5 MB", 64, SDK, 1.0),
+    Bound("download 3 MB", 8, SDK, 2.4),
+    Bound("job", 8, SDK, 2.0),
+)
+
+
+def main() -> int:
+    """Measure, print, and return 1 when a bound is passed twice."""
+    failed = False
+    with running() as server:
+        for work, at_once in dict.fromkeys((bound.work, bound.at_once) for bound in BOUNDS):
+            bounds = [bound for bound in BOUNDS if (bound.work, bound.at_once) == (work, at_once)]
+            for _ in range(_TRIES):
+                clients = (BASELINE, *(bound.client for bound in bounds))
+                samples = alternate(server, NAMED[work], at_once, clients, rounds=_ROUNDS, effort=_EFFORT)
+                found = {row.client: row.ratio for row in rows(list(samples), BASELINE)}
+                passed = [bound for bound in bounds if found[bound.client].median > bound.ratio]
+                for bound in bounds:
+                    ratio = found[bound.client]
+                    print(  # noqa: T201 a command's output
+                        f"{work}, {at_once} at once, {bound.client}: {ratio.median:.2f} "
+                        f"({ratio.least:.2f} to {ratio.most:.2f}), at most {bound.ratio}"
+                    )
+                if not passed:
+                    break
+            else:
+                failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

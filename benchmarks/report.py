@@ -1,0 +1,92 @@
+"""Figures to Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from benchmarks.figures import Row, Spread
+
+_PACKAGES: Final = (
+    "aiohttp", "anyio", "attrs", "cattrs", "orjson", "requests", "httpx", "openai", "httpx2", "replicate",
+)  # fmt: skip
+_PYTHON: Final = platform.python_version()
+_EXPLANATION: Final = (
+    "Written by `nox -s bench`. Processor time (user and system) of the client's process for one piece of "
+    "work, as the median over the rounds of its ratio to plain aiohttp in the same round, with the least and "
+    "the most; extra memory at the peak; how late the event loop was at most in 99 of 100 times (nothing for "
+    "blocking clients). What each client does, and what to make of it: `docs/performance.md`."
+)
+_STEADY: Final = (0.97, 1.03)
+
+
+def heading(rounds: int) -> list[str]:
+    """Say where and with what it was measured."""
+    versions = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
+    return [
+        "# What was measured",
+        "",
+        _EXPLANATION,
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {_machine()}; CPython {_PYTHON}, {versions}.",
+        "",
+    ]
+
+
+def section(title: str, found: Sequence[Row], null: Spread) -> list[str]:
+    """Return the table of one kind of work."""
+    steady = _STEADY[0] <= null.median <= _STEADY[1]
+    verdict = "" if steady else "; **outside 0.97 to 1.03: the machine was not quiet**"
+    busiest = max(row.busy for row in found)
+    return [
+        f"## {title}",
+        "",
+        f"aiohttp against itself {_spread(null)}{verdict}. Busiest server: {busiest:.0%} of the time.",
+        "",
+        "| client | ratio | least to most | CPU, ms | extra memory, MB | loop late, ms |",
+        "|---|--:|--:|--:|--:|--:|",
+        *map(_line, found),
+        "",
+    ]
+
+
+def starting(times: dict[str, float]) -> list[str]:
+    """Return the table of imports."""
+    lines = [f"| `{name}` | {seconds * 1e3:.0f} |" for name, seconds in times.items()]
+    return ["## Starting", "", "| above a bare interpreter | CPU, ms |", "|---|--:|", *lines, ""]
+
+
+def write(lines: Iterable[str]) -> Path:
+    """Write the page and return where it is."""
+    path = Path(__file__).with_name("RESULTS.md")
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def _line(row: Row) -> str:
+    lag = "" if row.lag is None else f"{row.lag * 1e3:.1f}"
+    spread = f"{row.ratio.least:.2f} to {row.ratio.most:.2f}"
+    memory = f"{row.extra_rss / 1e6:.1f}"
+    return f"| {row.client} | {row.ratio.median:.2f} | {spread} | {row.cpu * 1e3:.3f} | {memory} | {lag} |"
+
+
+def _spread(found: Spread) -> str:
+    return f"{found.median:.2f} ({found.least:.2f} to {found.most:.2f})"
+
+
+def _machine() -> str:
+    return f"{platform.system()} on {platform.machine()} with {os.cpu_count()} processors"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

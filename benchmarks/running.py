@@ -1,0 +1,99 @@
+"""Measurements in alternation, each in a fresh process, held to what the server saw."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from benchmarks.child import Measured, Order
+from benchmarks.serving import pin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from benchmarks.serving import Server
+    from benchmarks.work import Work
+
+_LONGEST: Final = 120.0
+
+# glibc maps and unmaps large blocks until it has freed one: without this, identical work differs by a fifth.
+_MALLOC: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(64 * 1024 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(1024 * 1024 * 1024),
+    "MALLOC_ARENA_MAX": "2",
+    "PYTHONHASHSEED": "0",
+}
+
+
+@attrs.frozen
+class Sample:
+    """One measurement and what the server did meanwhile.
+
+    Attributes:
+        client: Who did it.
+        round: In which round.
+        measured: What its own process tells.
+        server_cpu: Seconds of processor time of the server per piece of work.
+        times: How often the work was measured.
+    """
+
+    client: str
+    round: int
+    measured: Measured
+    server_cpu: float
+    times: int
+
+
+def alternate(
+    server: Server, work: Work, at_once: int, clients: Sequence[str], *, rounds: int, effort: float
+) -> Iterator[Sample]:
+    """Measure every client once a round, forwards and backwards in turn.
+
+    Args:
+        server: To work with.
+        work: What is done.
+        at_once: How many at once.
+        clients: Who does it; a name may stand twice, which is the null control.
+        rounds: How many.
+        effort: Times the usual amount of work.
+    """
+    times = work.times(at_once, effort)
+    beside = tuple(dict.fromkeys(clients))
+    for number in range(rounds):
+        for client in clients if number % 2 == 0 else reversed(clients):
+            order = Order(client, work.name, at_once, times, server.base_url, beside)
+            yield _sample(server, work, order, number)
+
+
+def _sample(server: Server, work: Work, order: Order, number: int) -> Sample:
+    before = server.account()
+    measured = _measure(order)
+    after = server.account()
+    expected = work.requests(measured.done)
+    if after.counts != expected:
+        raise RuntimeError(f"{order.client} was to send {expected}, but sent {after.counts}")
+    if work.kind in {"upload", "job"} and after.received < measured.done * work.size:
+        raise RuntimeError(f"{order.client} did not send whole images")
+    return Sample(order.client, number, measured, (after.cpu - before.cpu) / measured.done, order.times)
+
+
+def _measure(order: Order) -> Measured:
+    command = [sys.executable, "-m", "benchmarks.child"]
+    with subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **_MALLOC}
+    ) as process:
+        pin(process.pid, last=False)
+        try:
+            printed, _ = process.communicate(json.dumps(attrs.asdict(order)), timeout=_LONGEST)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise RuntimeError(f"{order.client} failed at {order.work}, {order.at_once} at once")
+    told: dict[str, Any] = json.loads(printed)
+    return Measured(**told)

@@ -1,0 +1,95 @@
+"""A batch in a process of its own, which can be told to kill itself at a named point of a job's life."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apimart_async import AsyncApimart, Job, Poll, edit_many
+from apimart_async.batch import SqliteJournal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apimart_async import Upload
+    from apimart_async.batch import Record
+
+
+class Killer(SqliteJournal):
+    """Ends the process, as the power cut would, right before or right after something is written."""
+
+    def __init__(self, path: Path, point: str, occurrence: int) -> None:
+        super().__init__(path)
+        self._point = point
+        self._left = occurrence
+
+    def _pass(self, point: str) -> None:
+        if point == self._point:
+            self._left -= 1
+            if not self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    async def begin(self, intent: Record, previous: Record | None) -> bool:
+        self._pass("before intent")
+        began = await super().begin(intent, previous)
+        self._pass("after intent")
+        return began
+
+    async def put(self, record: Record) -> None:
+        self._pass(f"before {record.state}")
+        await super().put(record)
+        self._pass(f"after {record.state}")
+
+    async def put_upload(self, key: str, upload: Upload) -> None:
+        self._pass("before upload")
+        await super().put_upload(key, upload)
+        self._pass("after upload")
+
+
+def jobs(pictures: list[Path], name: str, count: int) -> Iterator[Job]:
+    for number in range(count):
+        yield Job(pictures[number % len(pictures)], f"{name} {number}", name=f"{name}-{number:04}")
+
+
+async def run(options: argparse.Namespace) -> dict[str, Any]:
+    output = Path(options.output)
+    journal = Killer(output / ".batch" / "journal.sqlite3", options.point, options.occurrence)
+    poll = Poll(first=0.05, shortest=0.05, longest=0.3)
+    statuses: Counter[str] = Counter()
+    in_doubt: list[str] = []
+    async with AsyncApimart(options.key, base_url=options.url, poll=poll) as client:
+        everything = jobs([Path(picture) for picture in options.pictures], output.name, options.count)
+        async with edit_many(
+            client, everything, output=output, journal=journal, max_in_flight=options.in_flight
+        ) as outcomes:
+            sys.stdout.write("begun\n")
+            sys.stdout.flush()
+            async for outcome in outcomes:
+                statuses[outcome.status] += 1
+                if outcome.status == "in_doubt":
+                    in_doubt.append(outcome.id)
+    return {"statuses": statuses, "in_doubt": sorted(in_doubt)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("key")
+    parser.add_argument("output")
+    parser.add_argument("pictures", nargs="+")
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--in-flight", type=int, default=24)
+    parser.add_argument("--point", default="")
+    parser.add_argument("--occurrence", type=int, default=1)
+    sys.stdout.write(json.dumps(asyncio.run(run(parser.parse_args()))) + "\n")
+
+
+if __name__ == "__main__":
+    main()

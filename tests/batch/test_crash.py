@@ -1,0 +1,147 @@
+"""Kill a batch with SIGKILL, again and again, and hold the ledger against what it says in the end.
+
+A few moments with one seed always run. `nox -s crash` runs 40 moments with each of 3 seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+import pytest
+from anyio.streams.text import TextReceiveStream
+from PIL import Image
+
+from apimart_async.batch.journal_file import read_journal
+from apimart_async.batch.results import journal_path
+from apimart_async.emulator import Emulator
+from apimart_async.errors import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from apimart_async.batch import Record
+
+pytestmark = pytest.mark.may_block  # it reads the journals of others
+
+SCRIPT = Path(__file__).with_name("crash_run.py")
+MOMENTS = int(os.environ.get("CRASH_MOMENTS", "5"))
+SEEDS = [int(seed) for seed in os.environ.get("CRASH_SEEDS", "1").split(",")]
+JOBS = 300
+POINTS = [
+    f"{when} {what}"
+    for what in ("upload", "intent", "submitted", "completed", "saved")
+    for when in ("before", "after")
+]
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Emulator]:
+    async with Emulator(task_seconds=0.2, images="tiny") as running:
+        yield running
+
+
+@attrs.frozen
+class Batch:
+    """The same batch, run as often as it takes."""
+
+    service: Emulator
+    output: Path
+    pictures: list[Path]
+    count: int
+    cut_off: set[str] = attrs.field(factory=set[str])
+
+    async def run(self, *, until: float | None = None, point: str = "", occurrence: int = 1) -> list[str]:
+        """Return what it says; kill it some seconds after it has begun, or have it kill itself."""
+        command = [sys.executable, SCRIPT, self.service.base_url, self.service.api_key, self.output]
+        options = [f"--count={self.count}", f"--point={point}", f"--occurrence={occurrence}"]
+        process = await anyio.open_process([*map(str, [*command, *self.pictures]), *options], stderr=None)
+        async with process:
+            assert process.stdout
+            said = ""
+            with anyio.move_on_after(None) as patience:
+                async for text in TextReceiveStream(process.stdout):
+                    said += text
+                    if "begun" in said and until is not None and patience.deadline == float("inf"):
+                        patience.deadline = anyio.current_time() + until
+            if patience.cancelled_caught:
+                process.kill()
+            await process.wait()
+        self.cut_off.update(row.id for row in self.rows() if row.state == "intent")
+        return said.splitlines()
+
+    def rows(self) -> list[Record]:
+        try:
+            return list(read_journal(journal_path(self.output)))
+        except JournalError:  # killed before there was one
+            return []
+
+    def check(self, said: list[str]) -> None:
+        """Hold the last run, the journal, the folder and the ledger against one another."""
+        rows = {row.id: row for row in self.rows()}
+        saved = [row for row in rows.values() if row.state == "saved"]
+        in_doubt = {row.id for row in rows.values() if row.state == "in_doubt"}
+        # Every job is saved, or was cut off between intent and answer.
+        assert len(saved) + len(in_doubt) == len(rows) == self.count
+        assert in_doubt == self.cut_off
+        assert json.loads(said[-1])["in_doubt"] == sorted(in_doubt)
+        # Exactly once.
+        files = [path for row in saved for path in row.paths]
+        assert len(files) == len(set(files)) == len(saved)
+        assert {path.name for path in self.output.iterdir() if path.suffix in {".png", ".jpg"}} == set(files)
+        # The ledger knows nothing that the journal does not, and nothing twice.
+        ledger = self.service.ledger
+        assert ledger.executed_more_than_once == {}
+        keys = {row.key: row for row in rows.values()}
+        mine = [entry for entry in ledger.entries if entry.idempotency_key in keys]
+        assert {entry.idempotency_key for entry in mine} >= {row.key for row in saved}
+        for entry in mine:
+            row = keys[entry.idempotency_key]
+            assert row.state == "in_doubt" or (row.task and row.task.id == entry.task_id)
+        lines = (self.output / "results.jsonl").read_text().splitlines()
+        assert sorted(json.loads(line)["id"] for line in lines) == sorted(rows)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{colour}.png" for colour in ("red", "green", "blue")]
+    for path in paths:
+        Image.new("RGB", (16, 16), path.stem).save(path)
+    return paths
+
+
+@pytest.mark.long
+@pytest.mark.timeout(60 + 12 * MOMENTS)
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_batch_that_is_killed_at_random_moments(
+    service: Emulator, tmp_path: Path, pictures: list[Path], seed: int
+) -> None:
+    source = random.Random(seed)
+    batches = [Batch(service, tmp_path / f"batch-{seed}-0", pictures, JOBS)]
+    for _ in range(MOMENTS):
+        said = await batches[-1].run(until=source.uniform(0.0, 0.7))
+        if len(said) > 1:  # it had ended before
+            batches[-1].check(said)
+            batches.append(Batch(service, tmp_path / f"batch-{seed}-{len(batches)}", pictures, JOBS))
+    batches[-1].check(await batches[-1].run())
+    assert len(service.ledger.entries) == len({entry.idempotency_key for entry in service.ledger.entries})
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_batch_that_is_killed_at_a_named_point(
+    service: Emulator, tmp_path: Path, pictures: list[Path], point: str
+) -> None:
+    batch = Batch(service, tmp_path / "batch", pictures, 12)
+    said = await batch.run(point=point, occurrence=2)
+    assert said == ["begun"], "was not killed"
+    counted = {row.state for row in batch.rows()}
+    when, what = point.split()
+    if when == "after" and what != "upload":
+        assert what in counted
+    batch.check(await batch.run())

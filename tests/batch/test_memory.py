@@ -1,0 +1,20 @@
+"""Memory does not grow with the number of jobs: the benchmark itself, with fewer of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_memory_does_not_grow_with_the_number_of_jobs(repository: Path) -> None:
+    script = repository / "benchmarks" / "memory.py"
+    # The outcomes of this many, if they were kept, would take more than that.
+    done = subprocess.run(
+        [sys.executable, script, "--jobs=15000", "--limit=16"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("15,000 jobs")

@@ -1,0 +1,152 @@
+"""What a run makes of what an earlier one left: expired addresses, lost tasks, uploads that failed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+import pytest
+
+from apimart_async import AsyncApimart, InternalServerError, Job, Outcome, Task, TaskExpiredError, edit_many
+from apimart_async.batch import SqliteJournal
+from apimart_async.batch.results import journal_path
+from apimart_async.emulator.faults import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from apimart_async.batch import Record
+    from apimart_async.emulator import Emulator
+
+
+async def run(client: AsyncApimart, jobs: list[Job], output: Path) -> list[Outcome]:
+    async with edit_many(client, jobs, output=output) as outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+async def rewrite(output: Path, change: Callable[[Record], Record]) -> None:
+    async with SqliteJournal(journal_path(output)) as journal:
+        for row in [row async for row in journal.records()]:
+            await journal.put(change(row))
+
+
+async def completed(client: AsyncApimart, output: Path, job: Job) -> Task:
+    """Leave a job as a crash between its task's end and its download does."""
+    (outcome,) = await run(client, [job], output)
+    assert outcome.task
+    task = await client.tasks.get(outcome.task)
+    await anyio.Path(outcome.paths[0]).unlink()
+    return task
+
+
+@pytest.mark.parametrize("how", ["expired", "gone", "unknown"])
+async def test_a_task_whose_addresses_are_no_good_is_fetched_again(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, how: str
+) -> None:
+    job, output = Job(pictures[0], "prompt"), tmp_path / "out"
+    task = await completed(client, output, job)
+    (image,) = task.images
+    changes: dict[str, dict[str, Any]] = {
+        "expired": {"expires_at": datetime.now(UTC) - timedelta(seconds=1)},
+        "gone": {"url": image.url.replace("/image_", "/no_image_")},
+        "unknown": {},
+    }
+    left = attrs.evolve(task, images=(attrs.evolve(image, **changes[how]),) if changes[how] else ())
+    await rewrite(output, lambda row: row.lost().completed(left))
+    before = emulator.counts["tasks"]
+    (outcome,) = await run(client, [job], output)
+    assert (outcome.status, outcome.resumed) == ("saved", True)
+    assert outcome.paths[0].is_file()
+    assert emulator.counts["tasks"] == before + 1
+    assert emulator.counts["edits"] == 1
+
+
+async def test_a_task_that_the_service_has_forgotten_has_failed(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    job, output = Job(pictures[0], "prompt"), tmp_path / "out"
+    await completed(client, output, job)
+    gone = Task("task_of_another_time", "submitted")
+    await rewrite(output, lambda row: row.lost().completed(gone))
+    (outcome,) = await run(client, [job], output)
+    assert outcome.status == "failed"
+    assert isinstance(outcome.error, TaskExpiredError)
+    await rewrite(output, lambda row: row.submitted(gone))
+    (outcome,) = await run(client, [job], output)
+    assert outcome.status == "failed"
+    assert isinstance(outcome.error, TaskExpiredError)
+    assert emulator.counts["edits"] == 1
+
+
+async def test_an_upload_that_fails_fails_for_all_who_wait_and_is_tried_by_the_next_run(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    impatient = client.with_options(max_retries=0)
+    emulator.faults.add(Fault(kind="status", route="uploads", status=500))
+    jobs = [Job(pictures[0], f"prompt {number}") for number in range(20)]
+    outcomes = await run(impatient, jobs, tmp_path / "out")
+    assert [outcome.status for outcome in outcomes] == ["failed"] * 20
+    assert all(isinstance(outcome.error, InternalServerError) for outcome in outcomes)
+    assert emulator.counts["uploads"] < 20
+    assert emulator.counts["edits"] == 0
+    emulator.faults.clear()
+    outcomes = await run(impatient, jobs, tmp_path / "out")
+    assert [(outcome.status, outcome.resumed) for outcome in outcomes] == [("saved", False)] * 20
+
+
+async def test_a_file_that_was_there_before_is_never_overwritten(
+    client: AsyncApimart, pictures: list[Path], tmp_path: Path
+) -> None:
+    output = anyio.Path(tmp_path / "out")
+    await output.mkdir()
+    await (output / "mine.jpg").write_bytes(b"somebody's own")
+    (outcome,) = await run(client, [Job(pictures[0], "prompt", name="mine.png")], tmp_path / "out")
+    assert [path.name for path in outcome.paths] == ["mine-2.jpg"]
+    assert await (output / "mine.jpg").read_bytes() == b"somebody's own"
+
+
+class Shared(SqliteJournal):
+    """A journal in which another process begins a job a moment before this one does."""
+
+    def __init__(self, path: Path, other: Callable[[], Awaitable[Task]]) -> None:
+        super().__init__(path)
+        self._other = other
+        self.refused = 0
+
+    async def begin(self, intent: Record, previous: Record | None) -> bool:
+        if not self.refused:
+            await self.put(attrs.evolve(intent, key="another").submitted(await self._other()))
+        began = await super().begin(intent, previous)
+        self.refused += not began
+        return began
+
+
+async def test_a_job_that_another_process_has_begun_is_taken_up_from_there(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    journal = Shared(tmp_path / "journal", lambda: client.edits.create(pictures[0], "prompt"))
+    jobs = [Job(pictures[0], "prompt")]
+    async with edit_many(client, jobs, output=tmp_path / "out", journal=journal, max_in_flight=1) as outcomes:
+        (outcome,) = [outcome async for outcome in outcomes]
+    assert (outcome.status, outcome.resumed, journal.refused) == ("saved", True, 1)
+    assert len(emulator.ledger.entries) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_what_the_journal_calls_saved_survives_a_power_cut(
+    client: AsyncApimart, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await run(client, [Job(pictures[0], "prompt")], tmp_path / "out")
+    assert str(tmp_path / "out") in synced
+    assert any(path.startswith(str(tmp_path / "out" / ".task_")) for path in synced)

@@ -1,0 +1,287 @@
+"""What ends a batch, and what is left of it then."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from apimart_async import (
+    APIConnectionError,
+    AsyncApimart,
+    AuthenticationError,
+    BudgetExceededError,
+    DownloadError,
+    InsufficientBalanceError,
+    Job,
+    Outcome,
+    Poll,
+    edit_many,
+)
+from apimart_async.batch import Drain, read_outcomes
+from apimart_async.emulator import Emulator
+from apimart_async.emulator.faults import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+
+POLL = Poll(first=0.05, shortest=0.05, longest=0.3)
+
+
+def jobs(pictures: list[Path], count: int, prompt: str = "prompt") -> list[Job]:
+    return [Job(pictures[number % 3], f"{prompt} {number}") for number in range(count)]
+
+
+async def finish(client: AsyncApimart, todo: list[Job], output: Path, **options: Any) -> Counter[str]:
+    async with edit_many(client, todo, output=output, **options) as outcomes:
+        return Counter([outcome.status async for outcome in outcomes])
+
+
+async def statuses(output: Path) -> Counter[str]:
+    rows = await anyio.to_thread.run_sync(lambda: list(read_outcomes(output)))
+    return Counter(row.status for row in rows)
+
+
+async def until_stopped(
+    client: AsyncApimart, todo: Any, output: Path, **options: Any
+) -> tuple[list[Outcome], Exception | None]:
+    seen: list[Outcome] = []
+    async with edit_many(client, todo, output=output, **options) as outcomes:
+        try:
+            async for outcome in outcomes:
+                seen.append(outcome)  # noqa: PERF401 what comes before an error counts
+        except Exception as error:  # noqa: BLE001 it is looked at
+            with pytest.raises(StopAsyncIteration):
+                await anext(outcomes)
+            return seen, error
+    return seen, None
+
+
+async def test_a_key_that_is_not_accepted_ends_the_batch_before_anything_is_begun(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    wrong = client.with_options(api_key="sk-wrong")
+    seen, error = await until_stopped(wrong, jobs(pictures, 500), tmp_path / "out")
+    assert seen == []
+    assert isinstance(error, AuthenticationError)
+    assert "check the API key, then run it again" in error.message
+    assert error.__cause__ is not None
+    assert emulator.counts["edits"] == 0
+    assert await finish(client, jobs(pictures, 9), tmp_path / "out") == {"saved": 9}
+
+
+async def test_a_key_that_is_revoked_leaves_what_is_paid_for_to_the_next_run(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    emulator.faults.add(Fault(kind="status", route="tasks/batch", status=401))
+    emulator.faults.add(Fault(kind="status", route="tasks", status=401))
+    todo = jobs(pictures, 200)
+    seen, error = await until_stopped(client, todo, tmp_path / "out", max_in_flight=8)
+    assert isinstance(error, AuthenticationError)
+    assert {outcome.status for outcome in seen} == {"unfinished"}
+    assert len(seen) == len(emulator.ledger.entries) < 200
+    emulator.faults.clear()
+    assert await finish(client, todo, tmp_path / "out") == {"saved": 200}
+    assert emulator.ledger.executed_more_than_once == {}
+
+
+async def test_a_balance_that_is_used_up_finishes_what_is_paid_for(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    poor = Emulator(task_seconds=0.2, images="tiny", balance=0.015 * 20)
+    async with poor, AsyncApimart(poor.api_key, base_url=poor.base_url, poll=POLL) as client:
+        seen, error = await until_stopped(client, jobs(pictures, 60), tmp_path / "out")
+    assert isinstance(error, InsufficientBalanceError)
+    assert "top up the account" in error.message
+    assert Counter(outcome.status for outcome in seen) == {"saved": 20}
+    assert await statuses(tmp_path / "out") == {"saved": 20}
+
+
+async def test_a_dead_network_ends_the_batch_without_waiting_for_tasks(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    gone = Emulator(task_seconds=30.0, images="tiny")
+    todo = jobs(pictures, 200)
+
+    async def hang_up() -> None:
+        while len(gone.ledger.entries) < 20:  # noqa: ASYNC110 the ledger has no bell
+            await anyio.sleep(0.01)
+        await gone._close()
+
+    async with (
+        gone,
+        AsyncApimart(gone.api_key, base_url=gone.base_url, poll=POLL, max_retries=0) as client,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(hang_up)
+        seen, error = await until_stopped(client, todo, tmp_path / "out", max_in_flight=40)
+    assert isinstance(error, APIConnectionError)
+    assert "see to the connection" in error.message
+    found = Counter(outcome.status for outcome in seen)
+    assert found["unfinished"] >= 10
+    assert found["saved"] == 0
+    assert sum(found.values()) < 200
+    kept = await statuses(tmp_path / "out")
+    # A submit that was cut off by the end of the service may have been executed.
+    assert kept["unfinished"] + kept["in_doubt"] >= len(gone.ledger.entries)
+
+
+@pytest.mark.parametrize("in_flight", [1, 16])
+async def test_a_budget_is_not_passed_by_what_is_in_flight(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, in_flight: int
+) -> None:
+    todo = jobs(pictures, 40)
+    options: dict[str, Any] = {"max_cost": 0.2, "max_in_flight": in_flight}
+    seen, error = await until_stopped(client, todo, tmp_path / "out", **options)
+    assert isinstance(error, BudgetExceededError)
+    assert error.limit == 0.2
+    assert error.spent == pytest.approx(0.195)
+    assert "raise max_cost" in error.message
+    assert Counter(outcome.status for outcome in seen) == {"saved": 13}
+    assert emulator.ledger.total == pytest.approx(0.195)
+    # It counts over all runs, and prices that were learnt are kept.
+    seen, error = await until_stopped(client, todo, tmp_path / "out", **options)
+    assert isinstance(error, BudgetExceededError)
+    assert all(outcome.resumed for outcome in seen)
+    assert await finish(client, todo, tmp_path / "out", max_cost=0.61) == {"saved": 40}
+    assert emulator.ledger.total == pytest.approx(0.6)
+
+
+async def test_a_budget_counts_what_may_still_be_billed_and_gives_back_what_was_free(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    emulator.faults.add(Fault(kind="task-failed", first=4))
+    assert await finish(client, jobs(pictures, 14), tmp_path / "a", max_cost=0.15) == {
+        "saved": 10,
+        "failed": 4,
+    }
+    emulator.faults.clear()
+    emulator.faults.add(Fault(kind="disconnect", route="edits", executed=True, first=2))
+    seen, error = await until_stopped(client, jobs(pictures, 14, "b"), tmp_path / "b", max_cost=0.15)
+    assert isinstance(error, BudgetExceededError)
+    assert "may still be billed" in error.message
+    assert Counter(outcome.status for outcome in seen) == {"saved": 8, "in_doubt": 2}
+
+
+@pytest.mark.parametrize("how", ["before", "from the loop", "from a thread"])
+async def test_a_drain_finishes_what_is_in_flight_and_ends_without_an_error(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, how: str
+) -> None:
+    drain = Drain()
+    todo = jobs(pictures, 300)
+    if how == "before":
+        drain.request()
+    seen: list[Outcome] = []
+    async with edit_many(client, todo, output=tmp_path / "out", max_in_flight=8, drain=drain) as outcomes:
+        async for outcome in outcomes:
+            seen.append(outcome)
+            if len(seen) == 5 and how == "from the loop":
+                drain.request()
+            if len(seen) == 5 and how == "from a thread":
+                threading.Thread(target=drain.request).start()
+    assert drain.is_requested
+    assert {outcome.status for outcome in seen} <= {"saved"}
+    assert len(seen) == len(emulator.ledger.entries) == (await statuses(tmp_path / "out"))["saved"]
+    assert len(seen) == 0 if how == "before" else 5 <= len(seen) < 300
+    assert await finish(client, todo, tmp_path / "out") == {"saved": 300}
+    assert emulator.ledger.executed_more_than_once == {}
+
+
+async def test_a_drain_does_not_wait_for_jobs_that_never_come(
+    client: AsyncApimart, pictures: list[Path], tmp_path: Path
+) -> None:
+    drain = Drain()
+
+    async def slowly() -> AsyncIterator[Job]:
+        yield Job(pictures[0], "prompt")
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(20):
+        async with edit_many(client, slowly(), output=tmp_path / "out", drain=drain) as outcomes:
+            async for outcome in outcomes:
+                assert outcome.status == "saved"
+                drain.request()
+
+
+@pytest.mark.parametrize("how", ["leave", "raise", "cancel"])
+async def test_leaving_early_keeps_every_task_that_was_paid_for(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, how: str
+) -> None:
+    # Answers to submits take a moment, so that some are under way when the batch is left.
+    emulator.faults.add(Fault(kind="slow", route="edits", seconds=0.5))
+    todo = jobs(pictures, 60)
+    with anyio.CancelScope() as scope:
+        try:
+            async with edit_many(client, todo, output=tmp_path / "out", max_in_flight=20) as outcomes:
+                async for _ in outcomes:
+                    if how == "leave":
+                        break
+                    if how == "raise":
+                        raise ZeroDivisionError  # noqa: TRY301 from inside the batch
+                    scope.cancel()
+        except ZeroDivisionError:
+            assert how == "raise"
+    assert scope.cancelled_caught == (how == "cancel")
+    assert len(emulator.ledger.entries) < 60
+    kept = await statuses(tmp_path / "out")
+    assert kept["in_doubt"] == 0
+    assert kept["saved"] + kept["unfinished"] == len(emulator.ledger.entries)
+    emulator.faults.clear()
+    assert await finish(client, todo, tmp_path / "out") == {"saved": 60}
+    assert emulator.ledger.executed_more_than_once == {}
+
+
+async def test_a_paid_request_that_dawdles_is_in_doubt_after_some_seconds(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    emulator.faults.add(Fault(kind="hang", route="edits", executed=True, seconds=60))
+    with anyio.move_on_after(1.0):
+        async with edit_many(client, jobs(pictures, 3), output=tmp_path / "out") as outcomes:
+            async for _ in outcomes:
+                pytest.fail("an outcome")
+    assert await statuses(tmp_path / "out") == {"in_doubt": 3}
+
+
+@pytest.mark.parametrize("kind", ["generator", "asynchronous"])
+async def test_what_gives_the_jobs_may_fail(
+    client: AsyncApimart, pictures: list[Path], tmp_path: Path, kind: str
+) -> None:
+    def generate() -> Iterator[Job]:
+        yield from jobs(pictures, 5)
+        raise ZeroDivisionError
+
+    async def generate_later() -> AsyncIterator[Job]:
+        for job in generate():
+            yield job
+
+    source = generate() if kind == "generator" else generate_later()
+    seen, error = await until_stopped(client, source, tmp_path / "out")
+    assert isinstance(error, ZeroDivisionError)
+    assert [outcome.status for outcome in seen] == ["saved"] * 5
+
+
+async def test_progress_that_raises_ends_the_batch(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    seen, error = await until_stopped(client, jobs(pictures, 300), tmp_path / "out", on_progress=fail)
+    assert isinstance(error, ZeroDivisionError)
+    assert len(seen) == len(emulator.ledger.entries) < 300
+
+
+async def test_an_output_folder_that_cannot_be_one_is_refused(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DownloadError, match="Nothing was submitted"):
+        async with edit_many(client, jobs(pictures, 3), output=tmp_path / "file"):
+            pytest.fail("entered")
+    assert not emulator.counts

@@ -1,0 +1,59 @@
+"""`apimart balance` and `apimart models`: one request, one answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apimart_async.emulator.faults import Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from apimart_async.emulator import Emulator
+
+    from .conftest import Command
+
+
+@pytest.mark.parametrize(("scope", "path"), [("key", "/v1/balance"), ("user", "/v1/user/balance")])
+async def test_the_balance_is_a_sentence(
+    apimart: Command, emulator: Emulator, photo: Path, scope: str, path: str
+) -> None:
+    await apimart("edit", photo, "-p", "snow", "-o", "out")
+    done = await apimart("balance", "--scope", scope)
+    assert (done.code, done.stderr) == (0, "")
+    assert emulator.ledger.total == 0.015
+    assert done.results == ["$9999.985 left, $0.015 used"]
+    assert emulator.requests[-1].path == path
+
+
+async def test_the_balance_for_scripts(apimart: Command) -> None:
+    done = await apimart("balance", "--json")
+    assert done.records == [{"remaining": 10_000.0, "used": 0.0, "unlimited": False}]
+
+
+async def test_the_models_are_a_line_each(apimart: Command) -> None:
+    done = await apimart("models")
+    assert (done.code, done.stderr) == (0, "")
+    assert {"grok-imagine-1.0-edit-apimart", "dall-e-2"} <= set(done.results)
+    as_json = await apimart("models", "--json")
+    assert [record["id"] for record in as_json.records] == done.results
+    assert as_json.records[0]["object"] == "model"
+
+
+@pytest.mark.parametrize("command", ["balance", "models"])
+async def test_what_goes_wrong_is_a_sentence(apimart: Command, emulator: Emulator, command: str) -> None:
+    wrong = await apimart(command, APIMART_API_KEY="sk-wrong")
+    assert (wrong.code, wrong.stdout) == (1, "")
+    assert wrong.stderr.count("\n") == 1
+    assert "Check the key in APIMART_API_KEY" in wrong.stderr
+
+    emulator.faults.add(Fault(kind="error-in-200", route="account", message="quota service is away"))
+    failed = await apimart(command)
+    assert (failed.code, failed.stdout) == (1, "")
+    assert "Quota service is away" in failed.stderr
+
+    keyless = await apimart(command, APIMART_API_KEY="")
+    assert keyless.code == 2
+    assert "set APIMART_API_KEY, or run `apimart emulator`" in keyless.stderr

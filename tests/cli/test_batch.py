@@ -1,0 +1,411 @@
+"""`apimart batch`: from a manifest to results, run again, ended by the user, by money and by the network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from apimart_async.cli.app import run
+from apimart_async.emulator.faults import Fault
+
+from .test_terminal import CONTROL, HIDE, SHOW
+
+if TYPE_CHECKING:
+    from apimart_async.emulator import Emulator
+
+    from .conftest import Command
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals are those of POSIX")
+
+
+@pytest.fixture
+def folder(apimart: Command, photos: list[Path]) -> Path:
+    """A folder of three pictures."""
+    place = apimart.directory / "pictures"
+    place.mkdir()
+    for photo in photos:
+        shutil.copy(photo, place)
+    return place
+
+
+@pytest.fixture
+def many(apimart: Command, folder: Path) -> Path:
+    """A manifest of 30 edits of them."""
+    manifest = apimart.directory / "many.csv"
+    names = sorted(path.name for path in folder.iterdir())
+    rows = [f"pictures/{names[number % 3]},prompt {number},{number}" for number in range(30)]
+    manifest.write_text("\n".join(["image,prompt,id", *rows]) + "\n")
+    return manifest
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def billed_once(emulator: Emulator) -> bool:
+    keys = [entry.idempotency_key for entry in emulator.ledger.entries]
+    return len(keys) == len(set(keys))
+
+
+async def submitted(emulator: Emulator, number: int) -> None:
+    """Wait for that many submits; the emulator in this process tells of none by itself."""
+    while len(emulator.ledger.entries) < number:  # noqa: ASYNC110 as the sentence above says
+        await anyio.sleep(0.02)
+
+
+# --- what is asked for, and once more -----------------------------------------------------------------------
+
+
+async def test_a_folder_is_edited_and_the_same_command_again_does_nothing(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    command = ("batch", folder, "-p", "sunset", "-o", "out")
+    done = await apimart(*command)
+
+    assert done.code == 0
+    assert sorted(Path(path).stem for path in done.results) == sorted(path.stem for path in folder.iterdir())
+    assert all((apimart.directory / path).stat().st_size for path in done.results)
+    assert done.stderr.startswith("3 of 3 jobs saved in out; ")
+    assert done.stderr.count("\n") == 1
+    assert "$0.045 in all" in done.stderr
+    assert {line["status"] for line in lines_of(apimart.directory / "out" / "results.jsonl")} == {"saved"}
+
+    again = await apimart(*command)
+    assert again.code == 0
+    assert sorted(again.results) == sorted(done.results)
+    assert len(emulator.ledger.entries) == 3
+
+
+async def test_json_has_a_line_for_each_job_as_results_jsonl(
+    apimart: Command, emulator: Emulator, many: Path
+) -> None:
+    emulator.faults.add(Fault(kind="task-failed", route="edits", times=2))
+    done = await apimart("batch", many, "-o", "out", "--json", "--in-flight", "8")
+
+    assert done.code == 1
+    kept = {line["id"]: line for line in lines_of(apimart.directory / "out" / "results.jsonl")}
+    assert {record["id"]: record for record in done.records} == kept
+    assert len(kept) == 30
+    (first, second) = (record for record in done.records if record["status"] == "failed")
+    assert first["error"]["type"] == second["error"]["type"] == "TaskFailedError"
+    assert first["paths"] == []
+    assert "Failed tasks are free" in done.stderr
+    assert "2 failed: run it again with --retry-failed" in done.stderr
+    assert "28 of 30 jobs saved in out, 2 failed; " in done.stderr.splitlines()[-1]
+
+    reported = await apimart("batch", many, "-o", "out")
+    assert reported.code == 1
+    assert len(emulator.ledger.entries) == 30
+    retried = await apimart("batch", many, "-o", "out", "--retry-failed")
+    assert retried.code == 0
+    assert len(emulator.ledger.entries) == 32
+    assert billed_once(emulator)
+
+
+async def test_what_is_in_doubt_is_submitted_again_only_when_that_is_said(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    emulator.faults.add(Fault(kind="disconnect", route="edits", executed=True, times=1))
+    command = ("batch", folder, "-p", "sunset", "-o", "out")
+    done = await apimart(*command)
+    again = await apimart(*command)
+
+    for finished in (done, again):
+        assert finished.code == 1
+        assert len(finished.results) == 2
+        assert "1 may have been paid for or not: look at the account" in finished.stderr
+        assert "2 of 3 jobs saved in out, 1 in doubt; " in finished.stderr.splitlines()[-1]
+    assert len(emulator.ledger.entries) == 3
+
+    resubmitted = await apimart(*command, "--resubmit-in-doubt")
+    assert resubmitted.code == 0
+    assert len(emulator.ledger.billed) == 3  # under the same key, which the emulator honours
+
+
+# --- before anything is sent --------------------------------------------------------------------------------
+
+
+async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
+    offline: Command, photos: list[Path]
+) -> None:
+    manifest = offline.directory / "jobs.csv"
+    rows = [f"{photo},x,2" for photo in photos]
+    manifest.write_text("\n".join(["image,prompt,n", *rows, rows[0]]))
+    done = await offline("batch", manifest, "-o", "out", "--check")
+    as_json = await offline("batch", manifest, "-o", "out", "--check", "--json")
+
+    size = sum(photo.stat().st_size for photo in photos)
+    assert (done.code, done.stderr) == (0, "")
+    assert done.results == [
+        "Jobs: 3 (1 more rows ask for the same)",
+        "Images to come: 6",
+        f"Pictures to upload: 3, {size / 1000:.1f} kB",
+        "Estimated cost: $0.09, for all of it",
+    ]
+    (record,) = as_json.records
+    assert record == {
+        "jobs": 3,
+        "repeated": 1,
+        "images": {"grok-imagine-1.0-edit-apimart": 6},
+        "pictures": 3,
+        "bytes": size,
+        "estimated_cost": pytest.approx(0.09),
+        "bad_count": 0,
+        "bad": [],
+    }
+    assert not (offline.directory / "out").exists()
+
+
+async def test_a_price_that_results_have_told_is_believed(apimart: Command, folder: Path) -> None:
+    command = ("batch", folder, "-p", "sunset", "-o", "out", "--model", "another-model")
+    before = await apimart(*command, "--check")
+    await apimart(*command)
+    after = await apimart(*command, "--check")
+    assert before.results[-1] == "Estimated cost: not known before the first results"
+    assert after.results[-1] == "Estimated cost: $0.045, for all of it"
+
+
+async def test_bad_rows_are_listed_with_their_lines_and_nothing_is_sent(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    good = f"{folder.name}/{next(folder.iterdir()).name},x\n"
+    manifest = apimart.directory / "jobs.csv"
+    manifest.write_text(
+        "image,prompt\n" + good + "none.png,x\n" + good.replace("x\n", "\n") + "gone.png,x\n" * 30
+    )
+    for more in ((), ("--check",)):
+        done = await apimart("batch", manifest, "-o", "out", *more)
+        said = (done.stdout + done.stderr).splitlines()
+        first = next(number for number, line in enumerate(said) if "32 of 33 rows cannot be done" in line)
+
+        assert done.code == 2
+        assert said[first + 1].startswith("  Line 3: ")
+        assert "none.png" in said[first + 1]
+        assert said[first + 2].startswith("  Line 4: It has no prompt")
+        assert said[-1] == "  and 12 more"
+    assert emulator.requests == ()
+    assert not (apimart.directory / "out").exists()
+
+
+@pytest.fixture
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("APIMART_API_KEY", raising=False)
+
+
+@pytest.mark.usefixtures("_no_key")
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("batch", "MANIFEST"),
+        ("batch FOLDER -p x", "--output"),
+        ("batch FOLDER -o OUT", "say what to change with -p"),
+        ("batch FOLDER -p x -o FOLDER", "among the images"),
+        ("batch FOLDER -p x -o OUT --in-flight 0", "--in-flight must be 1 or more"),
+        ("batch FOLDER -p x -o OUT --max-cost 0", "--max-cost must be more than 0"),
+        ("batch FOLDER -p x -o OUT --max-cost nan", "--max-cost must be more than 0"),
+        ("batch FOLDER -p x -o OUT --timeout 0", "--timeout must be more than 0"),
+        ("batch FOLDER -p x -o OUT -n 11", "n must be a whole number from 1 to 10"),
+        ("batch FOLDER -p ' ' -o OUT", "prompt must be a text"),
+        ("batch FOLDER/none.csv -o OUT", "There is no manifest"),
+        ("batch FOLDER -p x -o OUT", "No API key: set APIMART_API_KEY, or add --local"),
+        ("batch FOLDER -p x -o OUT --local --base-url http://127.0.0.1:9", "leave --base-url out"),
+        ("batch status OUT", "no batch has run there"),
+        ("report OUT", "no batch has run there"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    command: str,
+    sentence: str,
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    shutil.copy(photo, folder)
+    places = {"FOLDER": str(folder), "OUT": str(tmp_path / "out")}
+    for name, place in places.items():
+        command = command.replace(name, shlex.quote(place))
+
+    assert run(shlex.split(command)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert sentence in said.err
+    assert not (tmp_path / "out").exists()
+
+
+async def test_a_manifest_without_rows_is_nothing_to_do(apimart: Command) -> None:
+    (apimart.directory / "jobs.csv").write_text("image,prompt\n")
+    done = await apimart("batch", "jobs.csv", "-o", "out")
+    assert done.code == 0
+    assert "nothing to do" in done.stderr
+
+
+# --- ends before the end ------------------------------------------------------------------------------------
+
+
+async def test_a_budget_ends_it_and_more_money_goes_on(
+    apimart: Command, emulator: Emulator, many: Path
+) -> None:
+    done = await apimart("batch", many, "-o", "out", "--max-cost", "0.1")
+
+    assert done.code == 1
+    assert "--max-cost is $0.10. Run it again with more to go on." in done.stderr
+    assert "6 of 30 jobs saved in out, 24 not done yet; " in done.stderr.splitlines()[-1]
+    assert len(emulator.ledger.entries) == 6
+    assert (await apimart("batch", many, "-o", "out", "--max-cost", "1")).code == 0
+    assert len(emulator.ledger.entries) == 30
+
+
+async def test_a_key_that_is_not_accepted_ends_it(apimart: Command, emulator: Emulator, many: Path) -> None:
+    done = await apimart("batch", many, "-o", "out", APIMART_API_KEY="sk-another")
+
+    assert done.code == 1
+    assert "check the API key, then run it again" in done.stderr
+    assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-1]
+    assert "sk-another" not in done.stderr
+    assert (await apimart("batch", many, "-o", "out")).code == 0
+    assert len(emulator.ledger.entries) == 30
+
+
+async def test_a_balance_that_is_used_up_ends_it(offline: Command, many: Path) -> None:
+    from apimart_async.emulator import Emulator
+
+    async with Emulator(task_seconds=0.1, balance=0.05, images="tiny") as poor:
+        service = {"APIMART_API_KEY": poor.api_key, "APIMART_BASE_URL": poor.base_url}
+        done = await offline("batch", many, "-o", "out", **service)
+
+    assert done.code == 1
+    assert "top up the account, then run it again" in done.stderr
+    assert "3 of 30 jobs saved in out" in done.stderr.splitlines()[-1]
+
+
+async def test_a_dead_network_ends_it(apimart: Command, many: Path) -> None:
+    done = await apimart("batch", many, "-o", "out", APIMART_BASE_URL="http://127.0.0.1:9")
+
+    assert done.code == 1
+    assert "see to the connection, then run it again" in done.stderr
+    assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-1]
+
+
+@posix
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+async def test_the_first_signal_finishes_what_is_in_flight(
+    apimart: Command, emulator: Emulator, many: Path, how: signal.Signals
+) -> None:
+    running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4")
+    assert running.process.stdout
+    first = await running.process.stdout.receive()
+    done = await running.interrupt(how)
+
+    assert done.code == 130
+    assert "Finishing what is in flight" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Interrupted: ")
+    saved = len((first.decode() + done.stdout).splitlines())
+    assert f"{saved} of 30 jobs saved in out, {30 - saved} not done yet" in last
+    assert len(emulator.ledger.entries) == saved  # all that was begun was finished
+
+    again = await apimart("batch", many, "-o", "out")
+    assert again.code == 0
+    assert len(again.results) == len(set(again.results)) == len(emulator.ledger.entries) == 30
+
+
+@posix
+async def test_the_second_signal_stops_at_once_and_loses_nothing(
+    apimart: Command, emulator: Emulator, many: Path
+) -> None:
+    emulator.faults.add(*(Fault(kind="hang", route=route, seconds=60) for route in ("tasks", "tasks/batch")))
+    running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4")
+    await submitted(emulator, 4)
+    running.process.send_signal(signal.SIGINT)
+    await running.stderr_until("Finishing what is in flight")
+    done = await running.interrupt(signal.SIGTERM)
+
+    assert done.code == 130
+    assert done.stderr.splitlines()[-1].startswith("Interrupted: 0 of 30 jobs saved")
+    emulator.faults.clear()
+    assert (await apimart("batch", many, "-o", "out")).code == 0
+    assert len(emulator.ledger.entries) == 30
+
+
+# --- without a key ------------------------------------------------------------------------------------------
+
+
+async def test_local_batches_keep_to_themselves(apimart: Command, emulator: Emulator, folder: Path) -> None:
+    command = ("batch", folder, "-p", "sunset", "-o", "out")
+    assert (await apimart(*command, "--local")).code == 0
+    assert (await apimart(*command, "--local")).code == 0
+    real = await apimart(*command)
+    assert real.code == 2
+    assert "holds a batch that --local made" in real.stderr
+    assert emulator.requests == ()
+
+    elsewhere = ("batch", folder, "-p", "sunset", "-o", "real")
+    assert (await apimart(*elsewhere)).code == 0
+    local = await apimart(*elsewhere, "--local")
+    assert local.code == 2
+    assert "holds a batch of the real service" in local.stderr
+
+
+@posix
+async def test_a_local_batch_begins_anew_what_its_emulator_took_with_it(apimart: Command, many: Path) -> None:
+    running = await apimart.start("batch", many, "-o", "out", "--local", "--in-flight", "4")
+    assert running.process.stdout
+    await running.process.stdout.receive()
+    running.process.kill()
+    await running.finish()
+    standing = await apimart("batch", "status", "out", "--json")
+    assert standing.records[0]["unfinished"] + standing.records[0]["in_doubt"] > 0
+
+    again = await apimart("batch", many, "-o", "out", "--local")
+    assert again.code == 0
+    assert "30 of 30 jobs saved" in again.stderr
+
+
+# --- looking at it ------------------------------------------------------------------------------------------
+
+
+async def test_status_and_report_of_a_batch(apimart: Command, emulator: Emulator, folder: Path) -> None:
+    emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
+    await apimart("batch", folder, "-p", "sunset", "-o", "out")
+    standing = await apimart("batch", "status", "out")
+    as_json = await apimart("batch", "status", "out", "--json")
+    page = await apimart("report", "out")
+
+    assert standing.code == as_json.code == page.code == 0
+    assert [line.split()[:2] for line in standing.results[:2]] == [["saved:", "2"], ["failed:", "1"]]
+    assert standing.results[5].split() == ["spent:", "$0.03"]
+    assert standing.results[-1].split()[0] == "1"
+    (record,) = as_json.records
+    assert [record[name] for name in ("saved", "failed", "in_doubt", "unfinished", "images", "spent")] == [
+        *(2, 1, 0, 0, 2, 0.03)
+    ]
+    assert [(reason["count"], reason["status"]) for reason in record["reasons"]] == [(1, "failed")]
+    assert page.results == [str(Path("out", "report.html"))]
+    text = (apimart.directory / "out" / "report.html").read_text(encoding="utf-8")
+    assert "../pictures/" in text
+
+
+@posix
+async def test_the_display_shows_how_far_it_is(apimart: Command, emulator: Emulator, many: Path) -> None:
+    emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
+    done = await apimart.on_terminal("batch", many, "-o", "out", stdout_too=True)
+
+    assert done.code == 1
+    assert done.stderr.rfind(HIDE) < done.stderr.rfind(SHOW)
+    text = CONTROL.sub("", done.stderr)
+    assert "of 30 done" in text
+    assert "in flight · " in text
+    assert text.count("✗ ") == 1
+    assert text.rstrip().splitlines()[-1].startswith("29 of 30 jobs saved in out, 1 failed; ")
+    assert "out/" not in text.replace("out/results.jsonl", "")

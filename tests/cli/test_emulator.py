@@ -1,0 +1,90 @@
+"""`apimart emulator`: what it prints works, and it ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Command
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_the_requests_it_prints_get_the_documented_answers(offline: Command, photo: Path) -> None:
+    shutil.copy(photo, offline.directory / "photo.jpg")
+    running = await offline.start("emulator", "--task-seconds", "0.1", "--api-key", "it's mine")
+    assert running.process.stdout
+    await running.stderr_until("Running until Ctrl-C")
+    introduction = (await running.process.stdout.receive()).decode()
+
+    lines = [line for line in introduction.splitlines() if line and not line.startswith("#")]
+    exports, (upload, submit, look) = lines[:2], lines[2:]
+    uploaded = json.loads(await shell(*exports, upload, directory=offline.directory))
+    submitted = json.loads(
+        await shell(
+            submit.replace("https://example.com/photo.jpg", uploaded["url"]), directory=offline.directory
+        )
+    )
+    (data,) = submitted["data"]
+    looked = json.loads(await shell(look.replace("TASK_ID", data["task_id"]), directory=offline.directory))
+    done = await running.interrupt()
+
+    assert uploaded["filename"] == "photo.jpg"
+    assert data["status"] == "submitted"
+    assert looked["data"]["id"] == data["task_id"]
+    assert done.code == 0
+    assert "Stopped. Billed 1 of 1 submits: $0.015." in done.stderr
+    assert "Warning" not in done.stderr
+
+
+async def shell(*lines: str, directory: Path) -> str:
+    script = "\n".join(line.replace("curl ", "curl -sS ") for line in lines)
+    return (await anyio.run_process(["bash", "-euc", script], cwd=directory)).stdout.decode()
+
+
+async def test_an_open_door_is_warned_of_json_names_it_and_sigterm_closes_it(offline: Command) -> None:
+    everywhere = "0.0.0.0"  # noqa: S104 that is what the warning is about
+    running = await offline.start("emulator", "--json", "--host", everywhere, "--variants", "--compat")
+    await running.stderr_until("Running until Ctrl-C")
+    done = await running.interrupt(signal.SIGTERM)
+
+    assert done.code == 0
+    (record,) = done.records
+    assert record["api_key"] == "sk-emulator"
+    assert record["base_url"].startswith("http://127.0.0.1:")
+    assert f"Warning: other machines can reach {everywhere}" in done.stderr
+
+
+async def test_faults_come_from_a_file(offline: Command, photo: Path) -> None:
+    faults = offline.directory / "faults.toml"
+    faults.write_text('[[faults]]\nkind = "status"\nroute = "uploads"\nstatus = 413\nmessage = "too much"\n')
+    running = await offline.start("emulator", "--json", "--faults", faults)
+    await running.stderr_until("Running until Ctrl-C")
+    assert running.process.stdout
+    where = json.loads(await running.process.stdout.receive())
+    done = await offline(
+        "upload", photo, APIMART_API_KEY=where["api_key"], APIMART_BASE_URL=where["base_url"]
+    )
+    await running.interrupt()
+
+    assert done.code == 1
+    assert "Too much (HTTP 413" in done.stderr
+
+
+async def test_a_port_in_use_is_a_sentence(offline: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = await offline("emulator", "--port", str(taken.getsockname()[1]))
+
+    assert done.code == 2
+    assert "Choose another --host or --port" in done.stderr

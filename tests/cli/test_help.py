@@ -1,0 +1,74 @@
+"""Help that helps: examples, exit codes, and the same command by either name."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+import apimart_async
+from apimart_async.cli.app import run
+from apimart_async.resources.edits import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Command
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *command: str) -> str:
+    assert run([*command, "--help"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        ("balance",),
+        ("edit",),
+        ("generate",),
+        ("models",),
+        ("upload",),
+        ("task", "get"),
+        ("task", "wait"),
+        ("task", "save"),
+        ("batch",),
+        ("batch", "status"),
+        ("report",),
+        ("emulator",),
+    ],
+    ids=" ".join,
+)
+def test_every_help_shows_an_example(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, *command)
+    assert re.search(rf"^  (\S+=\S+ )?apimart {' '.join(command)}", text, re.MULTILINE)
+    assert not [line for line in text.splitlines() if len(line) > 80]
+
+
+def test_the_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    codes = re.findall(r"^  (\d+) +\w", help_of(capsys), re.MULTILINE)
+    assert codes == ["0", "1", "2", "130"]
+
+
+def test_the_default_model_is_that_of_the_sdk(capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"default: {DEFAULT_MODEL}]" in re.sub(r"[\s│]+", " ", help_of(capsys, "edit"))
+
+
+def test_no_arguments_are_a_question_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out == help_of(capsys)
+
+
+async def test_the_module_is_the_command(offline: Command) -> None:
+    done = await offline.in_process("--version")
+    assert (done.code, done.stdout, done.stderr) == (0, f"{apimart_async.__version__}\n", "")
+
+
+def test_the_entry_point_is_the_module_s(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"apimart": "apimart_async.cli:main"}

@@ -1,0 +1,85 @@
+"""The live display on a terminal, and output whose reader goes away."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from apimart_async.emulator.faults import Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from apimart_async import AsyncApimart
+    from apimart_async.emulator import Emulator
+
+    from .conftest import Command
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="terminals are those of POSIX")
+
+CONTROL = re.compile(r"\x1b\[[?0-9;]*[a-zA-Z]")
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+
+
+async def test_the_display_shows_stages_and_ends_with_a_line_each(
+    apimart: Command, emulator: Emulator, client: AsyncApimart, photos: list[Path]
+) -> None:
+    emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
+    tasks = [await client.edits.create(photo, "sunset") for photo in photos]
+    done = await apimart.on_terminal("task", "save", *(task.id for task in tasks), "-o", "out")
+
+    assert done.code == 1
+    assert len(done.results) == 2
+    assert done.stderr.rfind(HIDE) < done.stderr.rfind(SHOW)
+    text = CONTROL.sub("", done.stderr)
+    assert "0 of 3" in text
+    assert text.count("✓") == 2
+    assert len(re.findall(r"✗ task_\w+: Task task_\w+ failed", text)) == 1
+    assert "2 of 3 tasks saved, 1 failed" in text
+
+
+async def test_results_on_the_same_terminal_come_after_the_display(
+    apimart: Command, photos: list[Path]
+) -> None:
+    done = await apimart.on_terminal("upload", *photos, stdout_too=True)
+
+    assert done.code == 0
+    last = [line for line in CONTROL.sub("", done.stderr).splitlines() if line.strip()][-4:]
+    assert last[0].startswith("3 images uploaded")
+    assert all(line.startswith("http://127.0.0.1") for line in last[1:])
+    assert [line.rpartition(".")[2] for line in last[1:]] == [photo.suffix[1:] for photo in photos]
+
+
+async def test_a_reader_that_goes_away_does_not_end_the_work(
+    apimart: Command, emulator: Emulator, photos: list[Path]
+) -> None:
+    running = await apimart.start("upload", *photos)
+    assert running.process.stdout
+    await running.process.stdout.aclose()
+    assert running.process.stderr
+    said = b"".join([part async for part in running.process.stderr]).decode()
+
+    assert await running.process.wait() == 0
+    assert "3 images uploaded" in said
+    assert "Traceback" not in said
+    assert emulator.counts["uploads"] == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has a device that is full")
+async def test_results_that_cannot_be_written_are_a_failure(apimart: Command, photo: Path) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = await anyio.run_process(
+            [sys.executable, "-m", "apimart_async", "upload", str(photo)],
+            env=apimart.whole_environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith("apimart: The results cannot be written: No space left on device.\n")

@@ -1,0 +1,65 @@
+"""The pure parts: lines fit for a terminal, and commands fit to be copied."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.job import jobs_for, stem_of
+from apimart_async.cli.text import dollars, printable, seconds, sentence, shorten
+from apimart_async.transport.naming import NameTemplate
+
+
+@given(st.text(), st.integers(5, 50))
+def test_any_text_fits_into_a_line(text: str, length: int) -> None:
+    line = shorten(printable(text), length)
+    assert len(line) <= length
+    assert line.isprintable()
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
+def test_any_file_name_names_its_results(name: str) -> None:
+    NameTemplate.parse(stem_of(name))
+
+
+def test_a_sentence_is_one_line_with_an_end() -> None:
+    assert sentence("bad \x1b[31mred\x1b[0m\nthing") == "bad �[31mred�[0m thing."
+    assert len(sentence("long " * 1000)) < 1100
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (61, "1:01"), (3725.4, "1:02:05")]
+)
+def test_durations(duration: float, text: str) -> None:
+    assert seconds(duration) == text
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"), [(0, "$0.00"), (0.015, "$0.015"), (1.5, "$1.50"), (12, "$12.00"), (0.00012, "$0.0001")]
+)
+def test_amounts(cost: float, text: str) -> None:
+    assert dollars(cost) == text
+
+
+def test_labels_are_short_unless_they_would_be_the_same() -> None:
+    sources = ["a/one.jpg", "b/one.jpg", "b/two.jpg", "https://host/three.jpg?size=1", "x" * 100 + ".png"]
+    labels = [job.label for job in jobs_for(sources)]
+    assert labels[:4] == ["a/one.jpg", "b/one.jpg", "two.jpg", "three.jpg"]
+    assert len(labels[4]) == 40
+
+
+def test_the_command_that_goes_on_can_be_copied() -> None:
+    command = Continuation(Path("my results"), "http://host:1").command(["task_1", "task;2"])
+    assert command is not None
+    assert shlex.split(command) == [
+        *("apimart", "task", "save", "task_1", "task;2"),
+        *("-o", "my results", "--base-url", "http://host:1"),
+    ]
+    assert Continuation().command(["task_1"]) == "apimart task wait task_1"
+    assert Continuation().command([]) is None
+    assert Continuation(is_possible=False).command(["task_1"]) is None

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from .conftest import Answer, MakePicture, Open, Raw
+
+
+def png(size: tuple[int, int] = (64, 64), *, hole: bool = True, mode: str = "RGBA") -> bytes:
+    image = Image.new(mode, size, (200, 80, 40, 255)[: len(mode)])
+    if hole:
+        image.paste((0, 0, 0, 0), (0, 0, size[0] // 2, size[1]))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+async def edit(raw: Raw, files: dict[str, bytes | list[bytes]] | None = None, **text: Any) -> Answer:
+    form = aiohttp.FormData(default_to_multipart=True)
+    for name, value in ({"image": png()} if files is None else files).items():
+        for content in value if isinstance(value, list) else [value]:
+            form.add_field(name, io.BytesIO(content), filename=f"{name}.png", content_type="image/png")
+    for name, value in ({"prompt": "a red hat"} | text).items():
+        if value is not None:
+            form.add_field(name, value)
+    return await raw.send("POST", "/v1/images/edits/", data=form)
+
+
+@pytest.fixture
+async def raw(open_emulator: Open) -> Any:
+    async with open_emulator(task_seconds=0.01) as opened:
+        yield opened
+
+
+async def test_an_edit_is_answered_with_addresses(raw: Raw) -> None:
+    answer = await edit(raw, n="2", size="256x256", user="someone")
+    assert answer.status == 200
+    assert set(answer.json) == {"created", "data"}
+    assert isinstance(answer.json["created"], int)
+    assert [set(image) for image in answer.json["data"]] == [{"url"}, {"url"}]
+    for image in answer.json["data"]:
+        async with raw.session.get(image["url"]) as response:
+            assert response.headers["Content-Type"] == "image/png"
+            assert Image.open(io.BytesIO(await response.read())).size == (256, 256)
+    assert answer.headers["x-request-id"]
+
+
+async def test_an_edit_is_answered_with_base64(raw: Raw) -> None:
+    answer = await edit(raw, response_format="b64_json")
+    (image,) = answer.json["data"]
+    decoded = Image.open(io.BytesIO(base64.b64decode(image["b64_json"])))
+    assert (decoded.format, decoded.size) == ("PNG", (1024, 1024))
+
+
+async def test_both_forms_of_the_path_are_served(raw: Raw) -> None:
+    form = aiohttp.FormData({"prompt": "p"})
+    form.add_field("image", png(), filename="a.png")
+    answer = await raw.send("POST", "/v1/images/edits", data=form)
+    assert list(answer.json) == ["created", "data"]
+
+
+async def test_only_what_is_transparent_is_edited(raw: Raw) -> None:
+    answer = await edit(raw, model="another", response_format="b64_json")
+    content = base64.b64decode(answer.json["data"][0]["b64_json"])
+    edited = Image.open(io.BytesIO(content)).convert("RGB")
+    assert edited.getpixel((60, 32)) == (200, 80, 40)
+    assert edited.getpixel((4, 32)) != (0, 0, 0)
+
+
+async def test_only_where_the_mask_is_transparent_is_edited(raw: Raw) -> None:
+    mask = png()
+    files: dict[str, bytes | list[bytes]] = {"image": png(hole=False, mode="RGB"), "mask": mask}
+    answer = await edit(raw, files, model="another", response_format="b64_json")
+    content = base64.b64decode(answer.json["data"][0]["b64_json"])
+    edited = Image.open(io.BytesIO(content)).convert("RGB")
+    assert edited.getpixel((60, 32)) == (200, 80, 40)
+    assert edited.getpixel((4, 32)) != (200, 80, 40)
+
+
+@pytest.mark.parametrize(
+    ("files", "text", "param"),
+    [
+        ({}, {}, "image"),
+        ({"image": png(hole=False, mode="RGB")}, {}, "image"),
+        ({"image": png((64, 32))}, {}, "image"),
+        ({"image": png() + bytes(4 * 1024 * 1024)}, {}, "image"),
+        ({"image": [png(), png()]}, {}, "image"),
+        ({"image": png()[:50]}, {}, "image"),
+        ({"image": png(), "mask": png((32, 32))}, {}, "mask"),
+        (None, {"prompt": None}, "prompt"),
+        (None, {"prompt": "a" * 1001}, "prompt"),
+        (None, {"n": "0"}, "n"),
+        (None, {"n": "11"}, "n"),
+        (None, {"n": "two"}, "n"),
+        (None, {"size": "100x100"}, "size"),
+        (None, {"response_format": "png"}, "response_format"),
+    ],
+)
+async def test_the_published_limits_hold(
+    raw: Raw, files: dict[str, bytes | list[bytes]] | None, text: dict[str, str | None], param: str
+) -> None:
+    answer = await edit(raw, files, **text)
+    assert answer.status == 400
+    error = answer.json["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert raw.emulator.ledger.entries == []
+
+
+async def test_a_jpeg_is_not_for_dall_e_2(raw: Raw, picture: MakePicture) -> None:
+    answer = await edit(raw, {"image": picture("JPEG", size=(64, 64))})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "image")
+
+
+async def test_other_models_take_more(raw: Raw, picture: MakePicture) -> None:
+    files: dict[str, bytes | list[bytes]] = {"image[]": [picture("JPEG"), picture("WEBP")]}
+    answer = await edit(raw, files, model="gpt-image-1", size="auto", prompt="a" * 1001, quality="high")
+    assert answer.status == 200
+    large = await edit(raw, {"image": picture("JPEG")}, model="gpt-image-1", size="1536x1024")
+    async with raw.session.get(large.json["data"][0]["url"]) as response:
+        assert Image.open(io.BytesIO(await response.read())).size == (1536, 1024)
+
+
+async def test_moderation_refuses_at_once_and_for_nothing(raw: Raw) -> None:
+    answer = await edit(raw, prompt="moderated")
+    assert answer.status == 400
+    assert answer.json["error"]["code"] == "content_policy_violation"
+    assert raw.emulator.ledger.entries == []
+
+
+async def test_an_edit_is_billed_by_its_content(raw: Raw) -> None:
+    await edit(raw, n="2")
+    await edit(raw, n="2")
+    ledger = raw.emulator.ledger
+    assert [entry.endpoint for entry in ledger.entries] == ["applerouter", "applerouter"]
+    assert ledger.total == pytest.approx(0.08)
+    assert list(ledger.billed_more_than_once.values()) == [2]
+
+
+async def test_a_wrong_key_is_refused_as_openai_does(raw: Raw) -> None:
+    raw.headers = {"Authorization": "Bearer wrong"}
+    answer = await edit(raw)
+    assert answer.status == 401
+    assert answer.json["error"]["code"] == "invalid_api_key"
+
+
+async def test_the_call_is_no_task(raw: Raw) -> None:
+    await edit(raw)
+    (entry,) = raw.emulator.ledger.entries
+    assert (await raw.send("GET", f"/v1/tasks/{entry.task_id}")).status == 404
+
+
+async def test_the_limit_is_told(open_emulator: Open) -> None:
+    async with open_emulator(task_seconds=0, rate_limit=1) as raw:
+        first, second = await edit(raw), await edit(raw)
+        assert first.headers["x-ratelimit-limit-requests"] == "1"
+        assert first.headers["x-ratelimit-remaining-requests"] == "0"
+        assert second.status == 429
+        assert int(second.headers["retry-after-ms"]) <= 1000
+        assert second.headers["retry-after"] == "1"
+        assert set(second.json["error"]) == {"message", "type", "param", "code"}

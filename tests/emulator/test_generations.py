@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from .conftest import MakePicture, Raw
+
+
+async def generated(raw: Raw, **fields: Any) -> list[Image.Image]:
+    body = {"model": "gemini-3-pro-image-preview", "prompt": "a lighthouse"} | fields
+    answer = await raw.post("/v1/images/generations", body)
+    assert answer.status == 200, answer.content
+    task = await raw.finished(answer.json["data"][0]["task_id"])
+    assert task["status"] == "completed"
+    urls = [url for image in task["result"]["images"] for url in image["url"]]
+    return [Image.open(io.BytesIO((await raw.send("GET", url)).content)) for url in urls]
+
+
+async def test_only_a_model_is_required(raw: Raw) -> None:
+    assert (await raw.post("/v1/images/generations", {"model": "m"})).status == 200
+    answer = await raw.post("/v1/images/generations", {"prompt": "a"})
+    assert (answer.status, answer.json["error"]["message"]) == (400, "model is required")
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({}, (1024, 1024)),
+        ({"size": "auto"}, (1024, 1024)),
+        ({"size": "16:9"}, (1024, 576)),
+        ({"size": "9:16", "resolution": "2k"}, (900, 1600)),
+        ({"size": "800x600"}, (800, 600)),
+        ({"size": "1:1", "resolution": "4K"}, (1600, 1600)),
+    ],
+)
+async def test_sizes(raw: Raw, fields: dict[str, str], size: tuple[int, int]) -> None:
+    (image,) = await generated(raw, **fields)
+    assert image.size == size
+
+
+async def test_a_reference_is_edited_and_fitted(raw: Raw, picture: MakePicture) -> None:
+    upload = (await raw.upload(picture(size=(80, 60)))).json["url"]
+    (as_it_is,) = await generated(raw, image_urls=[upload])
+    (fitted,) = await generated(raw, image_urls=[{"url": upload}], size="300x300")
+    assert as_it_is.size == (80, 60)
+    assert fitted.size == (300, 300)
+
+
+async def test_a_mask_keeps_what_is_opaque(raw: Raw, picture: MakePicture) -> None:
+    mask = Image.new("RGBA", (80, 60), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 40, 60))
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    original = picture("PNG", size=(80, 60))
+    image_url = (await raw.upload(original)).json["url"]
+    mask_url = (await raw.upload(file.getvalue())).json["url"]
+    (edited,) = await generated(raw, image_urls=[image_url], mask_url=mask_url, output_format="png")
+    before = Image.open(io.BytesIO(original)).convert("RGB")
+    right = (40, 0, 80, 60)
+    assert edited.crop(right).tobytes() == before.crop(right).tobytes()
+    assert edited.tobytes() != before.tobytes()
+
+
+async def test_the_format_can_be_chosen(raw: Raw) -> None:
+    assert [image.format for image in await generated(raw, output_format="png", n=2)] == ["PNG", "PNG"]
+    assert [image.format for image in await generated(raw, output_format="jpeg")] == ["JPEG"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"n": "2"}, "n must be an integer, not a string"),
+        ({"size": 1024}, "size must be a string, not a number"),
+        ({"size": "large"}, "size must be"),
+        ({"size": "0:1"}, "size must be"),
+        ({"resolution": "8k"}, "resolution must be one of 1k, 2k, 4k"),
+        ({"image_urls": "https://a.example/b.jpg"}, "image_urls must be a list"),
+        ({"image_urls": [{"href": "https://a.example/b.jpg"}]}, "image_urls[0] must be a string, not null"),
+        ({"prompt": 5}, "prompt must be a string, not a number"),
+        ({"mask_url": 5}, "mask_url must be a string, not a number"),
+        ({"mask_url": "mask.png"}, "mask_url must be an http(s) URL"),
+        ({"webhook": True}, "webhook must be a string, not a boolean"),
+    ],
+)
+async def test_what_is_wrong_is_refused(raw: Raw, fields: dict[str, Any], complaint: str) -> None:
+    answer = await raw.post("/v1/images/generations", {"model": "m", "prompt": "p"} | fields)
+    assert answer.status == 400
+    assert complaint in answer.json["error"]["message"]
+    assert raw.emulator.ledger.entries == []
+
+
+async def test_unknown_fields_are_ignored(raw: Raw) -> None:
+    body: dict[str, Any] = {
+        "model": "m",
+        "prompt": "p",
+        "quality": "high",
+        "background": "opaque",
+        "seed": 5,
+        "style": {},
+    }
+    assert (await raw.post("/v1/images/generations", body)).status == 200

@@ -1,0 +1,84 @@
+"""With variants on, every shape the contract knows is seen, and each says the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import random
+
+    from .conftest import Answer, Open
+
+
+def hundred_seconds(_: random.Random) -> float:
+    return 100.0
+
+
+def identifier(answer: Answer) -> str:
+    """Look for the id where the contract says, in its order."""
+    body = answer.json
+    data: Any = body.get("data")
+    first = cast("dict[str, Any]", data[0] if isinstance(data, list) else data or {})
+    places: list[Any] = [
+        first.get("task_id"),
+        first.get("id"),
+        body.get("id"),
+    ]
+    (found,) = [place for place in places if place]
+    return str(found)
+
+
+async def test_submits_are_accepted_in_every_shape(open_emulator: Open) -> None:
+    async with open_emulator(variants=True) as raw:
+        answers = [await raw.edit() for _ in range(8)]
+        shapes = {(answer.status, *answer.json, type(answer.json.get("data")).__name__) for answer in answers}
+        assert shapes == {
+            (200, "code", "data", "list"),
+            (200, "code", "data", "dict"),
+            (202, "code", "data", "dict"),
+            (200, "id", "status", "NoneType"),
+        }
+        poll_url = answers[2].json["data"]["poll_url"]
+        assert (await raw.send("GET", poll_url)).json["data"]["id"] == identifier(answers[2])
+        executed = [entry.task_id for entry in raw.emulator.ledger.entries]
+        assert [identifier(answer) for answer in answers] == executed
+
+
+async def test_every_spelling_and_every_shape_of_images(open_emulator: Open) -> None:
+    async with open_emulator(variants=True, task_seconds=hundred_seconds) as raw:
+        good, bad = identifier(await raw.edit(n=2)), identifier(await raw.edit(prompt="moderated"))
+
+        async def polled(task_id: str) -> list[Any]:
+            return [(await raw.send("GET", f"/v1/tasks/{task_id}")).json["data"] for _ in range(12)]
+
+        assert {task["status"] for task in await polled(good)} == {"submitted", "pending", "queued"}
+        raw.emulator.advance(50)
+        assert {task["status"] for task in await polled(good)} == {"processing", "in_progress"}
+        raw.emulator.advance(60)
+        assert {task["status"] for task in await polled(bad)} == {"failed", "failure", "error"}
+        done = await polled(good)
+        assert {task["status"] for task in done} == {"completed", "success", "succeeded", "done"}
+        shapes: set[tuple[Any, ...]] = set()
+        for task in done:
+            images: list[dict[str, Any]] = task["result"]["images"]
+            urls: list[Any] = [image["url"] for image in images]
+            flat: list[str] = urls[0] if len(urls) == 1 else [u if isinstance(u, str) else u[0] for u in urls]
+            assert len(flat) == 2
+            kind = "data" if flat[0].startswith("data:image/jpeg;base64,") else "http"
+            shapes.add((len(images), type(urls[0]).__name__, kind, "expires_at" in images[0]))
+        assert shapes == {
+            (2, "list", "http", True),
+            (2, "str", "http", True),
+            (1, "list", "http", True),
+            (2, "str", "data", False),
+        }
+
+
+async def test_errors_come_in_every_shape(open_emulator: Open) -> None:
+    async with open_emulator(variants=True) as raw:
+        answers = [await raw.edit(n="1") for _ in range(4)]
+        assert [answer.status for answer in answers] == [400, 400, 400, 200]
+        codes = [answer.json["error"]["code"] for answer in answers]
+        assert codes == [400, "", "invalid_request_error", 400]
+        assert answers[3].json["code"] == 400
+        assert len({answer.json["error"]["message"] for answer in answers}) == 1

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apimart_async import (
+    APIStatusError,
+    AsyncApimart,
+    AuthenticationError,
+    InvalidArgumentError,
+    Model,
+    Retry,
+)
+from apimart_async.emulator import Emulator, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator(task_seconds=0, images="tiny", balance=5.0) as running:
+        yield running
+
+
+async def test_the_balance_goes_down_by_what_was_billed(client: AsyncApimart, emulator: Emulator) -> None:
+    before = await client.account.balance()
+    assert (before.remaining, before.used, before.unlimited) == (5.0, 0.0, False)
+    task = await client.edits.run("https://pictures.example/a.png", "stars", n=2)
+    assert task.cost
+    after = await client.account.balance()
+    assert after.remaining == pytest.approx(5.0 - task.cost)
+    assert after.used == pytest.approx(task.cost) == pytest.approx(emulator.ledger.total)
+
+
+@pytest.mark.parametrize(("scope", "path"), [("key", "/v1/balance"), ("user", "/v1/user/balance")])
+async def test_each_scope_has_its_own_path(
+    client: AsyncApimart, emulator: Emulator, scope: Any, path: str
+) -> None:
+    assert (await client.account.balance(scope=scope)).raw["success"] is True
+    assert [request.path for request in emulator.requests] == [path]
+
+
+async def test_another_scope_is_refused_before_anything_is_sent(
+    client: AsyncApimart, emulator: Emulator
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="'key' or 'user', not 'team'"):
+        await client.account.balance(scope="team")  # type: ignore[arg-type]
+    assert not emulator.requests
+
+
+async def test_a_failure_inside_a_200_is_an_error(client: AsyncApimart, emulator: Emulator) -> None:
+    emulator.faults.add(Fault(kind="error-in-200", route="account", message="quota service is away"))
+    with pytest.raises(APIStatusError, match="quota service is away") as caught:
+        await client.account.balance()
+    assert caught.value.status == 200
+    assert caught.value.request_id
+    assert len(emulator.requests) == 1
+
+
+async def test_a_failure_that_passes_is_outlived(emulator: Emulator) -> None:
+    emulator.faults.add(
+        Fault(kind="status", status=503, route="account", first=1),
+        Fault(kind="disconnect", route="account", first=1),
+    )
+    retry = Retry(first=0.01, longest=0.01)
+    async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, retry=retry) as client:
+        assert (await client.account.balance()).remaining == 5.0
+    assert len(emulator.requests) == 3
+
+
+async def test_the_models_have_the_names_that_requests_take(client: AsyncApimart) -> None:
+    models = await client.account.models()
+    assert Model("grok-imagine-1.0-edit-apimart") in models
+    assert all(model.raw["object"] == "model" for model in models)
+
+
+async def test_a_wrong_key_is_said_to_be_wrong(emulator: Emulator) -> None:
+    async with AsyncApimart("sk-wrong", base_url=emulator.base_url) as client:
+        for ask in (client.account.balance, client.account.models):
+            with pytest.raises(AuthenticationError, match="invalid API key"):
+                await ask()
+    assert len(emulator.requests) == 2

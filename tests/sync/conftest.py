@@ -1,0 +1,78 @@
+"""Fixtures of the blocking twins."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from apimart_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Emulator]:
+    """An emulator in a thread of its own, for clients that block theirs, and for other processes."""
+    emulator = Emulator(task_seconds=0.2, images="tiny")
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def slow_service() -> Iterator[Emulator]:
+    """An emulator whose tasks take longer than any test."""
+    emulator = Emulator(task_seconds=3600.0, images="tiny")
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def generate(repository: Path) -> ModuleType:
+    """The generator of this checkout; wheels leave it out."""
+    module = ModuleType("never")
+    for name in ("reading", "rendering", "generate"):
+        full = f"apimart_async.sync.{name}"
+        path = repository / "apimart_async" / "sync" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(full, path)
+        assert spec
+        assert spec.loader
+        module = sys.modules[full] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
+
+
+class Package:
+    """A package in the making."""
+
+    def __init__(self, folder: Path, generate: ModuleType) -> None:
+        self.folder = folder
+        self._generate = generate
+        self.write("__init__.py", '__all__ = ["do_many"]\n')
+
+    def write(self, path: str, text: str) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+    def render(self) -> str:
+        text = self._generate.render(self.folder)
+        assert isinstance(text, str)
+        compile(text, "_generated.py", "exec")
+        return text
+
+    def main(self, *arguments: str) -> int:
+        code = self._generate.main(arguments, self.folder)
+        assert isinstance(code, int)
+        return code
+
+
+@pytest.fixture
+def package(tmp_path: Path, generate: ModuleType) -> Package:
+    return Package(tmp_path / "apimart_async", generate)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from apimart_async import AsyncApimart, InvalidArgumentError, Limits, Poll, Retry, Timeout
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("APIMART_API_KEY", raising=False)
+    monkeypatch.delenv("APIMART_BASE_URL", raising=False)
+
+
+@pytest.mark.parametrize("key", [None, "", "   ", "\n"])
+def test_a_missing_or_blank_key_is_refused_and_both_ways_on_are_named(key: str | None) -> None:
+    with pytest.raises(
+        InvalidArgumentError, match=r"pass api_key=… or set APIMART_API_KEY.*apimart emulator"
+    ):
+        AsyncApimart(key)
+
+
+@pytest.mark.parametrize("key", ["sk-\r\nHost: evil", "sk with space", "schlüssel"])
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        AsyncApimart(key)
+    assert key not in str(caught.value)
+
+
+def test_key_and_base_url_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APIMART_API_KEY", " sk-env \n")
+    monkeypatch.setenv("APIMART_BASE_URL", "https://mirror.example/v1/")
+    assert AsyncApimart().base_url == "https://mirror.example"
+    assert AsyncApimart(base_url="https://other.example").base_url == "https://other.example"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["api.apimart.ai", "ftp://x.example", "https://", "https://me:pw@x.example", "https://x.example/?k=1"],
+)
+def test_a_base_url_that_cannot_be_one_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="base_url"):
+        AsyncApimart("sk-test", base_url=url)
+
+
+def test_settings_out_of_range_name_the_field() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"Timeout\.connect must be more than 0, not 0"):
+        Timeout(connect=0)
+    with pytest.raises(InvalidArgumentError, match=r"Limits\.connections"):
+        Limits(connections=-1)
+    with pytest.raises(InvalidArgumentError, match=r"Retry\.first"):
+        Retry(first=float("nan"))
+    with pytest.raises(InvalidArgumentError, match=r"Poll\.timeout"):
+        Poll(timeout=0)
+    with pytest.raises(InvalidArgumentError, match="max_retries"):
+        AsyncApimart("sk-test", max_retries=-1)
+
+
+def test_a_header_that_could_break_out_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="line break"):
+        AsyncApimart("sk-test", default_headers={"X-Team": "a\r\nAuthorization: b"})
+    with pytest.raises(InvalidArgumentError, match="name of a header"):
+        AsyncApimart("sk-test", default_headers={"X Team:": "a"})
+
+
+def test_a_client_shows_no_key_and_is_not_pickled() -> None:
+    client = AsyncApimart("sk-secret")
+    assert "sk-secret" not in repr(client)
+    assert "sk-secret" not in repr(client._settings)
+    with pytest.raises(InvalidArgumentError, match="pickled"):
+        pickle.dumps(client)
+
+
+def test_importing_the_package_does_not_import_aiohttp() -> None:
+    code = (
+        "import sys, apimart_async; from apimart_async import Task, RateLimitError;"
+        "sys.exit('aiohttp' in sys.modules or 'yarl' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_can_be_had() -> None:
+    import apimart_async
+
+    for name in apimart_async.__all__:
+        assert getattr(apimart_async, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = apimart_async.Nothing

@@ -1,0 +1,98 @@
+"""Every example in the README and the documentation does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+
+from apimart_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def service() -> Iterator[Emulator]:
+    """An emulator in a thread of its own, for clients in other processes."""
+    emulator = Emulator(task_seconds=0.5)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
+        yield emulator
+
+
+def examples(repository: Path) -> dict[str, list[str]]:
+    """Return the command that runs each example, by where it stands."""
+    commands: dict[str, list[str]] = {}
+    for page in (repository / "README.md", *sorted(repository.glob("docs/*.md"))):
+        text = page.read_text(encoding="utf-8")
+        for fence in FENCE.finditer(text):
+            place = f"{page.relative_to(repository)}:{text.count(chr(10), 0, fence.start()) + 2}"
+            if fence["language"] == "python":
+                commands[place] = [sys.executable, "-W", "error", "-c", fence["code"]]
+            elif fence["language"] == "sh":
+                # The installing half of a command has been done for the tests.
+                ours = [part for part in fence["code"].split("&&") if part.strip().startswith("apimart ")]
+                if ours:
+                    commands[place] = ["bash", "-euc", "\n".join(ours)]
+            else:
+                pytest.fail(f"{place}: nothing runs {fence['language']}")
+    return commands
+
+
+def run(
+    command: list[str], directory: Path, repository: Path, service: Emulator
+) -> subprocess.CompletedProcess[str]:
+    """Run an example where its photos are, as a user with a key would."""
+    photos = repository / "docs" / "examples" / "photos"
+    shutil.copytree(photos, directory / "docs" / "examples" / "photos")
+    shutil.copy(photos / "lighthouse.jpg", directory / "photo.jpg")
+    environment = os.environ | {
+        "APIMART_API_KEY": service.api_key,
+        "APIMART_BASE_URL": service.base_url,
+        "APPLEROUTER_API_KEY": service.api_key,
+        "APPLEROUTER_BASE_URL": service.base_url,
+        "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
+    }
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+    )
+
+
+def test_every_example_runs(
+    repository: Path, service: Emulator, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    commands = examples(repository)
+    assert len(commands) > 5
+    # They wait for tasks most of the time, so they wait together.
+    with ThreadPoolExecutor(len(commands)) as threads:
+        runs = {
+            place: threads.submit(run, command, tmp_path / str(number), repository, service)
+            for number, (place, command) in enumerate(commands.items())
+        }
+    for number, (place, finished) in enumerate(runs.items()):
+        with subtests.test(place):
+            result = finished.result()
+            assert result.returncode == 0, result.stderr
+            assert result.stdout, "says nothing"
+            for line in result.stdout.splitlines():
+                for word in line.split():
+                    if word.startswith(("out/", "edited/")):
+                        assert (tmp_path / str(number) / word).stat().st_size

@@ -1,0 +1,127 @@
+"""The page about endpoints is complete, and says what the code does."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import apimart_async
+from apimart_async import Apimart, AppleRouter, AsyncApimart, AsyncAppleRouter
+from apimart_async.cli.app import build
+from apimart_async.emulator.routes import ROUTES
+from apimart_async.transport import outcome, wire
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CODE = re.compile(r"`([^`]+)`")
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    return (repository / "docs" / "endpoints.md").read_text(encoding="utf-8")
+
+
+def rows(page: str, head: str) -> list[list[str]]:
+    """Return the cells of the table whose first heading this is."""
+    lines = page.splitlines()
+    (start,) = (number for number, line in enumerate(lines) if line.startswith(f"| {head} |"))
+    found: list[list[str]] = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line[1:-1].split("|")])
+    return found
+
+
+def test_every_endpoint_has_its_row(page: str) -> None:
+    in_table = [CODE.findall(row[0])[0] for row in rows(page, "endpoint")]
+    services = {f"{route.method} {route.path}" for route in ROUTES}
+    only_here = {endpoint for endpoint in services if "/emulator/" in endpoint or "/files/" in endpoint}
+    assert set(in_table) - {"GET"} == services - only_here
+    assert len(in_table) == len(set(in_table))
+    for endpoint in only_here:
+        assert f"`{endpoint}`" in page
+
+
+def test_every_verb_exists_in_both_clients_and_every_verb_has_a_row(page: str) -> None:
+    clients = {"client": (AsyncApimart, Apimart), "router": (AsyncAppleRouter, AppleRouter)}
+    named = {verb for row in rows(page, "endpoint") for verb in CODE.findall(row[1])}
+    for verb in named:
+        owner, resource, name = verb.split(".")
+        for kind in clients[owner]:
+            client = kind("sk-test", base_url="http://127.0.0.1:9")
+            assert callable(getattr(getattr(client, resource), name))
+    client = AsyncApimart("sk-test", base_url="http://127.0.0.1:9")
+    resources = [name for name in inspect.get_annotations(AsyncApimart) if not name.startswith("_")]
+    verbs = {
+        f"client.{resource}.{name}"
+        for resource in resources
+        for name in dir(getattr(client, resource))
+        if not name.startswith("_")
+    }
+    assert {verb for verb in named if verb.startswith("client")} == verbs
+
+
+def test_every_command_exists_and_every_command_has_a_row(page: str) -> None:
+    app = build()
+    named = {command for row in rows(page, "endpoint") for command in CODE.findall(row[2])}
+    for command in named:
+        _, *words = command.split()
+        assert app.parse_commands(words)[0] == tuple(words)
+    assert {
+        "apimart edit",
+        "apimart generate",
+        "apimart upload",
+        "apimart balance",
+        "apimart models",
+    } <= named
+
+
+def test_every_status_is_the_error_it_says(page: str) -> None:
+    seen: set[str] = set()
+    for statuses, error in rows(page, "HTTP status"):
+        (name,) = CODE.findall(error)
+        seen.add(name)
+        for status in statuses.split(", "):
+            assert outcome.error_class(int(status), None) is getattr(apimart_async, name)
+    kinds = {kind.__name__ for kind in apimart_async.APIStatusError.__subclasses__()}
+    assert seen == kinds | {"APIStatusError"}
+
+
+def test_every_accepted_shape_gives_the_task(page: str) -> None:
+    shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "what was accepted")]
+    assert len(shapes) == 4
+    for shape in shapes:
+        assert wire.read_submission(shape, idempotency_key=None).id == "task_1"
+
+
+def test_every_spelling_means_what_it_says(page: str) -> None:
+    seen = 0
+    for status, spellings in rows(page, "status"):
+        for word in CODE.findall(spellings):
+            task = wire.read_task({"data": {"id": "task_1", "status": word}})
+            assert task.status == (CODE.findall(status) or [word])[0]
+            assert task.is_finished is bool(CODE.findall(status))
+            seen += 1
+    assert seen == 18
+
+
+def test_every_shape_of_images_has_both(page: str) -> None:
+    for row in rows(page, "images of a task"):
+        result: Any = json.loads(CODE.findall(row[1])[0])
+        task = wire.read_task({"data": {"id": "task_1", "status": "completed", "result": result}})
+        assert len(task.images) == 2
+
+
+def test_every_error_is_read(page: str) -> None:
+    shapes = rows(page, "error")
+    assert len(shapes) == 6
+    for row in shapes:
+        error = wire.read_error(json.loads(CODE.findall(row[1])[0]))
+        assert error
+        assert error.message == "size must be known"

@@ -1,0 +1,181 @@
+"""The page about money says what the code does, and its commands work."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import pytest
+
+from apimart_async import Retry
+from apimart_async.errors import APIResponseValidationError
+from apimart_async.transport.outcome import Action, Effect, Kind, Try, decide, effect_of_failure
+from apimart_async.transport.verdict import Reply, judge
+from apimart_async.transport.wire import read_submission
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+URL: Final = "https://api.example/v1/images/edits"
+
+
+def said(*statuses: int, code: str = "", message: str = "no", kind: str = "") -> list[Reply]:
+    body = json.dumps({"error": {"code": code, "message": message, "type": kind}}).encode()
+    return [Reply(status, {}, body) for status in statuses]
+
+
+def accepted(body: bytes) -> list[Reply]:
+    return [Reply(status, {}, body) for status in (200, 202)]
+
+
+# What happened, in the words of the page, and examples of it: answers, or what is known without one.
+ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
+    ("no connection: refused, no such name, TLS failed, none became free", [effect_of_failure(sent=False)]),
+    ("400, 401, 402, 403, 404, 413, 422", said(400, 401, 402, 403, 404, 413, 422)),
+    (
+        "a redirect that is not followed",
+        [
+            Reply(302, {"Location": "/v1/images/edits/"}, b""),
+            Reply(307, {"Location": "https://elsewhere.example/"}, b""),
+        ],
+    ),
+    (
+        "429, 409 `idempotency_in_progress`, 503 `idempotency_unavailable`",
+        said(429) + said(409, code="idempotency_in_progress") + said(503, code="idempotency_unavailable"),
+    ),
+    (
+        "429 `insufficient_quota`, 409 `idempotency_key_reused`, 500 that says the request is at fault",
+        said(429, code="insufficient_quota")
+        + said(409, code="idempotency_key_reused")
+        + said(500, message="build_request_failed: size")
+        + said(500, message="stopped by content moderation"),
+    ),
+    (
+        "408, 500, 502, 503, 504 and every other 5xx",
+        [*said(408, *range(500, 600)), Reply(502, {}, b"<html>")],
+    ),
+    (
+        "the connection or the time ended after sending began, or in the middle of the answer",
+        [effect_of_failure(sent=True)],
+    ),
+    ("2xx that is not JSON, or empty", accepted(b"<html>") + accepted(b"")),
+    (
+        "409 `idempotency_result_indeterminate`, or one that does not say which",
+        said(409, code="idempotency_result_indeterminate") + said(409, kind="conflict_error"),
+    ),
+    (
+        "2xx with an error inside that says neither a status nor a known type",
+        said(200, 202, kind="hiccup") + accepted(b'{"success":false}'),
+    ),
+    ("2xx without a task id", accepted(b"{}") + accepted(b'{"code":200,"data":[{"status":"submitted"}]}')),
+    (
+        "2xx with a task id",
+        accepted(b'{"data":[{"task_id":"task_1"}]}')
+        + accepted(b'{"data":{"id":"task_1","status":"queued"}}'),
+    ),
+]
+
+EXECUTED: Final = {
+    Effect.DONE: "yes",
+    Effect.REJECTED: "no",
+    Effect.DEFERRED: "no",
+    Effect.NEVER_SENT: "no",
+    Effect.UNKNOWN: "not known",
+    Effect.UNKNOWABLE: "not known",
+}
+WORDS: Final = {
+    Action.RETURN: "returned",
+    Action.RAISE: "raised",
+    Action.RETRY: "sent again",
+    Action.INDETERMINATE: "indeterminate",
+}
+
+
+def effect_of(example: Reply | Effect) -> tuple[Effect, bool]:
+    """Return what an example says of its request, and whether an accepted one has no task id."""
+    if isinstance(example, Effect):
+        return example, False
+    verdict = judge(example, Kind.PAID_WRITE, URL)
+    if verdict.answer is None:
+        return verdict.effect, False
+    try:
+        read_submission(verdict.answer.payload, idempotency_key="k")
+    except APIResponseValidationError:
+        return verdict.effect, True
+    return verdict.effect, False
+
+
+def what_follows(example: Reply | Effect, retry: Retry) -> str:
+    """Return, in the words of the page, what is done after the first try and, where it goes on, the last."""
+    effect, has_no_id = effect_of(example)
+    if has_no_id:
+        return WORDS[Action.INDETERMINATE]
+    tried = Try(Kind.PAID_WRITE, effect, 1, has_key=True)
+    actions = [decide(attrs.evolve(tried, number=number), retry, 2, Random(0)).action for number in (1, 3)]
+    return ", then ".join(dict.fromkeys(WORDS[action] for action in actions))
+
+
+def rendered() -> str:
+    lines = [
+        "| what happened to the paid request | executed? | by default | with `same-key` |",
+        "|---|---|---|---|",
+    ]
+    for label, examples in ROWS:
+        cells = {
+            (
+                EXECUTED[effect_of(example)[0]],
+                what_follows(example, Retry()),
+                what_follows(example, Retry(indeterminate="same-key")),
+            )
+            for example in examples
+        }
+        assert len(cells) == 1, f"not all of these are alike: {label}: {cells}"
+        lines.append(f"| {' | '.join([label, *cells.pop()])} |")
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    return (repository / "docs" / "money.md").read_text(encoding="utf-8")
+
+
+def test_the_table_is_what_the_code_does(page: str) -> None:
+    (table,) = re.findall(r"^\| what happened.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    assert table.strip().splitlines() == rendered().splitlines()
+
+
+@pytest.mark.skipif(
+    not (Path("/bin/sh").exists() and shutil.which("curl")), reason="a shell and curl run them"
+)
+def test_its_commands_work(page: str, repository: Path) -> None:
+    start, *curls = re.findall(r"^    ((?:apimart|curl) .*)$", page, re.MULTILINE)
+    assert len(curls) == 4
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    ours = f"{sys.executable} -m {start.replace('apimart', 'apimart_async', 1)}".replace("8080", port)
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"exec {ours}"], cwd=repository, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    ) as emulator:
+        assert emulator.stderr
+        try:
+            assert b"Running" in emulator.stderr.readline()
+            ledger, shown, added, cleared = (answer(curl.replace("8080", port)) for curl in curls)
+        finally:
+            emulator.terminate()
+    assert ledger["billed_more_than_once"] == {}
+    assert len(shown["faults"]) == 3
+    assert len(added["faults"]) == 4
+    assert cleared["faults"] == []
+
+
+def answer(curl: str) -> Any:
+    run = subprocess.run(["/bin/sh", "-c", f"{curl} -sS"], check=True, capture_output=True, timeout=20)
+    return json.loads(run.stdout)

@@ -1,0 +1,198 @@
+"""Every shape the services answer in, each in its turn, through the whole client."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import pytest
+from anyio import to_thread
+
+from apimart_async import (
+    AsyncApimart,
+    BadRequestError,
+    NotFoundError,
+    Poll,
+    Task,
+    TaskCancelledError,
+    TaskExpiredError,
+    TaskFailedError,
+)
+from apimart_async.emulator import Emulator, Fault
+from apimart_async.transport import wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PICTURE = "https://pictures.example/photo.jpg"
+TURNS = 12
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator(variants=True, compat=True, task_seconds=lambda _: 100.0, images="tiny") as running:
+        yield running
+
+
+@pytest.fixture
+async def client(emulator: Emulator) -> AsyncIterator[AsyncApimart]:
+    poll = Poll(first=0.01, shortest=0.01, longest=0.02)
+    async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as connected:
+        yield connected
+
+
+@pytest.mark.parametrize("verb", ["edits", "generations"])
+async def test_every_accepted_submit_gives_the_task_that_was_billed(
+    client: AsyncApimart, emulator: Emulator, verb: str
+) -> None:
+    tasks: list[Task] = []
+    for number in range(TURNS):
+        if verb == "edits":
+            tasks.append(await client.edits.create(PICTURE, f"take {number}"))
+        else:
+            tasks.append(await client.generations.create(f"take {number}"))
+    shapes = {(tuple(sorted(task.raw)), task.status) for task in tasks}
+    assert shapes == {
+        (("status", "task_id"), "submitted"),
+        (("id", "progress", "status", "task_info"), "pending"),
+        (("id", "poll_url", "status"), "queued"),
+        (("id", "status"), "submitted"),
+    }
+    entries = emulator.ledger.entries
+    assert [task.id for task in tasks] == [entry.task_id for entry in entries]
+    assert [task.idempotency_key for task in tasks] == [entry.idempotency_key for entry in entries]
+    assert {task.estimated_time for task in tasks} == {None, 100.0}
+
+
+async def test_every_spelling_of_a_status_means_the_same(client: AsyncApimart, emulator: Emulator) -> None:
+    good = await client.edits.create(PICTURE, "stars")
+    bad = await client.edits.create(PICTURE, "moderated")
+
+    async def statuses(task: Task) -> set[tuple[str, bool]]:
+        seen = [await client.tasks.get(task) for _ in range(TURNS)]
+        return {(look.status, look.is_finished) for look in seen}
+
+    assert await statuses(good) == {("submitted", False), ("pending", False), ("queued", False)}
+    emulator.advance(50)
+    assert await statuses(good) == {("processing", False), ("in_progress", False)}
+    emulator.advance(60)
+    assert await statuses(good) == {("completed", True)}
+    assert await statuses(bad) == {("failed", True)}
+
+
+async def test_every_shape_of_the_images_keeps_all_of_them(
+    client: AsyncApimart, emulator: Emulator, tmp_path: Path
+) -> None:
+    submitted = await client.edits.create(PICTURE, "stars", n=3)
+    emulator.advance(110)
+    shapes: set[tuple[Any, ...]] = set()
+    contents: set[bytes] = set()
+    for turn in range(TURNS):
+        task = await client.tasks.get(submitted)
+        assert len(task.images) == 3
+        kinds = {image.url.partition(":")[0] for image in task.images}
+        raw = task.raw["result"]["images"]
+        shapes.add((*kinds, len(raw), type(raw[0]["url"]).__name__))
+        assert all((image.expires_at is None) is (kinds == {"data"}) for image in task.images)
+        paths = await client.images.save(task, tmp_path / str(turn))
+        contents.add(b"".join(path.read_bytes() for path in paths))
+    assert shapes == {("http", 3, "list"), ("http", 3, "str"), ("http", 1, "list"), ("data", 3, "str")}
+    assert len(contents) == 1
+
+
+async def test_every_error_is_the_same_error(client: AsyncApimart, emulator: Emulator) -> None:
+    codes: set[str | None] = set()
+    for _ in range(TURNS):
+        with pytest.raises(BadRequestError, match="size must be") as caught:
+            await client.generations.create("stars", size="enormous")
+        assert caught.value.status == 400
+        codes.add(caught.value.code)
+    for _ in range(TURNS):
+        with pytest.raises(NotFoundError, match="does not exist"):
+            await client.tasks.get("task_nobody")
+    assert codes == {"400", None, "invalid_request_error"}
+    assert len(emulator.requests) == 2 * TURNS
+
+
+async def test_a_run_succeeds_whatever_the_turn(client: AsyncApimart, emulator: Emulator) -> None:
+    for number in range(TURNS):
+        task = await client.generations.run(
+            f"take {number}", on_update=lambda task: None if task.is_finished else emulator.advance(60)
+        )
+        assert task.is_completed
+        assert task.images
+    assert not emulator.ledger.billed_more_than_once
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("task-failed", TaskFailedError),
+        ("task-cancelled", TaskCancelledError),
+        ("task-expired", TaskExpiredError),
+    ],
+)
+async def test_every_spelling_of_an_end_ends_the_wait(
+    client: AsyncApimart, emulator: Emulator, fault: Any, kind: type[Exception]
+) -> None:
+    emulator.faults.add(Fault(kind=fault, route="edits"))
+    submitted = await client.edits.create(PICTURE, "stars")
+    emulator.advance(110)
+    for _ in range(TURNS):
+        with pytest.raises(kind, match=submitted.id):
+            await client.tasks.wait(submitted, timeout=5)
+
+
+# --- the polling path of the oldest documentation ---------------------------------------------------------
+
+
+async def old_answer(emulator: Emulator, task: Task) -> Any:
+    request = Request(  # noqa: S310 loopback
+        f"{emulator.base_url}/v1/images/generations/{task.id}",
+        headers={"Authorization": f"Bearer {emulator.api_key}"},
+    )
+
+    def fetch() -> Any:
+        with urlopen(request, timeout=5) as response:  # noqa: S310 loopback
+            return json.load(response)
+
+    return await to_thread.run_sync(fetch)
+
+
+async def test_answers_of_the_oldest_polling_path_are_read_as_todays(
+    client: AsyncApimart, emulator: Emulator
+) -> None:
+    good = await client.generations.create("stars")
+    bad = await client.generations.create("moderated")
+    assert wire.read_task(await old_answer(emulator, good)).status == "submitted"
+    emulator.advance(50)
+    half = wire.read_task(await old_answer(emulator, good))
+    assert (half.id, half.status, half.is_finished) == (good.id, "processing", False)
+    assert half.progress
+    emulator.advance(60)
+
+    answer = await old_answer(emulator, good)
+    assert "data" not in answer
+    old, new = wire.read_task(answer), await client.tasks.get(good)
+    assert (old.id, old.status, old.progress) == (new.id, new.status, new.progress)
+    assert old.images[0].url.startswith(f"{emulator.base_url}/files/results/{good.id}/")
+    assert await client.images.read(old.images[0]) == await client.images.read(new.images[0])
+
+    failure = await old_answer(emulator, bad)
+    assert failure["fail_reason"]
+    old, new = wire.read_task(failure), await client.tasks.get(bad)
+    assert old.status == new.status == "failed"
+    assert old.error
+    assert new.error
+    assert old.error.message == new.error.message
+
+
+async def test_an_id_that_the_answer_does_not_repeat_is_the_one_asked_for(
+    client: AsyncApimart, emulator: Emulator
+) -> None:
+    task = await client.generations.create("stars")
+    answer = await old_answer(emulator, task)
+    del answer["id"]
+    assert wire.read_task(answer, task_id=task.id).id == task.id

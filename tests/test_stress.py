@@ -1,0 +1,231 @@
+"""Everything goes wrong at once: nothing is paid twice, nothing that was paid for is lost, nothing leaks.
+
+`STRESS_EDITS` says how many edits each run makes; `nox -s stress` makes many more than the test command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+from collections import Counter
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import anyio
+import attrs
+import pytest
+
+from apimart_async import (
+    ApimartError,
+    AsyncApimart,
+    Limits,
+    Poll,
+    Retry,
+    SubmissionIndeterminateError,
+    Timeout,
+)
+from apimart_async.emulator import Emulator, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+EDITS: Final = int(os.environ.get("STRESS_EDITS", "2000"))
+IN_FLIGHT: Final = 200
+BOUND: Final = 40 + 0.02 * EDITS
+SHARE: Final = 0.05
+RETRY: Final = Retry(first=0.01, longest=0.05)
+
+Family: TypeAlias = tuple[partial[Fault], ...]
+
+PICTURE: Final = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
+
+TOO_MANY: Final = (
+    partial(Fault, kind="status", status=429),
+    partial(Fault, kind="status", status=429, retry_after=0.01),
+    partial(Fault, kind="status", status=429, retry_after=0, retry_after_date=True),
+)
+ANYWHERE: Final = (
+    partial(Fault, kind="status", status=500),
+    partial(Fault, kind="status", status=500, executed=True),
+    partial(Fault, kind="status", status=503),
+    partial(Fault, kind="html", status=502, executed=True),
+    partial(Fault, kind="error-in-200"),
+    partial(Fault, kind="disconnect"),
+    partial(Fault, kind="disconnect", executed=True),
+    partial(Fault, kind="hang", seconds=1),
+    partial(Fault, kind="hang", seconds=1, executed=True),
+    partial(Fault, kind="truncated"),
+    partial(Fault, kind="stalled", seconds=1),
+    partial(Fault, kind="slow", seconds=0.05),
+    partial(Fault, kind="close-after"),
+    partial(Fault, kind="empty"),
+    partial(Fault, kind="html", status=200, executed=True),
+    partial(Fault, kind="broken-json"),
+    partial(Fault, kind="gigantic", size=100_000),
+    partial(Fault, kind="redirect"),
+    partial(Fault, kind="redirect-elsewhere"),
+)
+SUBMITS: Final = (
+    partial(Fault, kind="idempotency-in-progress", retry_after=0.01),
+    partial(Fault, kind="idempotency-unavailable"),
+    partial(Fault, kind="idempotency-result-indeterminate", executed=True),
+    partial(Fault, kind="no-id"),
+    partial(Fault, kind="task-stuck"),
+    partial(Fault, kind="task-failed"),
+    partial(Fault, kind="task-cancelled"),
+    partial(Fault, kind="task-expired"),
+    partial(Fault, kind="task-partial"),
+)
+LATER: Final = (
+    partial(Fault, kind="unknown-status"),
+    partial(Fault, kind="status", status=410, route="files"),
+    partial(Fault, kind="wrong-bytes"),
+    partial(Fault, kind="cut-image"),
+)
+
+
+@attrs.define
+class Told:
+    """What the caller of many edits was told, by result, error or note."""
+
+    completed: int = 0
+    returned: set[str] = attrs.field(factory=set)
+    named: set[str] = attrs.field(factory=set)
+    errors: Counter[str] = attrs.field(factory=Counter)
+
+    def about(self, error: ApimartError) -> None:
+        self.errors[type(error).__name__] += 1
+        if error.task_id is not None:
+            self.named.add(error.task_id)
+        if isinstance(error, SubmissionIndeterminateError) and error.idempotency_key is not None:
+            self.named.add(error.idempotency_key)
+
+    def cut_off(self, cancelled: BaseException) -> None:
+        self.errors["cancelled"] += 1
+        self.named.update(re.findall(r"\w+", " ".join(getattr(cancelled, "__notes__", ()))))
+
+
+async def edit(client: AsyncApimart, number: int, patience: float, directory: Path, told: Told) -> None:
+    """Make one edit as a caller would who may lose patience, and bring its images home."""
+    image = PICTURE if number % 9 == 0 else f"https://pictures.example/{number}.jpg"
+    with anyio.move_on_after(patience):
+        try:
+            task = await client.edits.run(image, f"edit {number}", n=2 if number % 5 == 0 else 1)
+        except anyio.get_cancelled_exc_class() as cancelled:
+            told.cut_off(cancelled)
+            raise
+        told.returned.add(task.id)
+        await client.images.save(task, directory)
+        told.completed += 1
+
+
+async def edit_all(clients: list[AsyncApimart], edits: int, source: random.Random, directory: Path) -> Told:
+    """Make so many edits, so many at a time, each by one of the clients in turn; a few are given up soon."""
+    told = Told()
+    numbers = iter(range(edits))
+
+    async def work() -> None:
+        for number in numbers:
+            patience = source.uniform(0, 0.3) if source.random() < SHARE else BOUND
+            try:
+                await edit(clients[number % len(clients)], number, patience, directory, told)
+            except ApimartError as error:
+                told.about(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(IN_FLIGHT):
+            group.start_soon(work)
+    return told
+
+
+def disorder(source: random.Random, *families: Family) -> list[Fault]:
+    """Return the faults of the families in any order: of several that are due, only the first happens."""
+    faults = [make(probability=SHARE) for family in families for make in family]
+    source.shuffle(faults)
+    return faults
+
+
+def open_files() -> int:
+    """Return how many files and sockets this process has open, as far as the system tells."""
+    return len([*Path("/dev/fd").iterdir()]) if Path("/dev/fd").is_dir() else 0
+
+
+@asynccontextmanager
+async def nothing_left() -> AsyncGenerator[None]:
+    """Compare tasks, sockets and files with what there was before, once the loop has let go of them."""
+    tasks, files = asyncio.all_tasks(), open_files()
+    yield
+    with anyio.move_on_after(10):
+        while asyncio.all_tasks() != tasks or open_files() > files:  # noqa: ASYNC110 nobody tells of a socket's end
+            await anyio.sleep(0.01)
+    assert asyncio.all_tasks() == tasks
+    assert open_files() <= files
+
+
+def check(emulator: Emulator, told: Told) -> None:
+    """Hold what the callers were told against the ledger, and what was sent against where it may go."""
+    ledger = emulator.ledger
+    assert not ledger.billed_more_than_once
+    assert not ledger.executed_more_than_once
+    known = told.returned | told.named
+    assert [entry for entry in ledger.entries if not known & {entry.task_id, entry.idempotency_key}] == []
+    assert told.returned <= {entry.task_id for entry in ledger.entries}
+    assert not emulator.key_leaks
+    assert emulator.counts["files"] > 0
+    assert emulator.counts["elsewhere"] == 0, "a redirect of the API to another origin was followed"
+    assert told.completed > 0
+
+
+def service(seed: int, source: random.Random, *families: Family, **options: Any) -> Emulator:
+    """Return an emulator on which as much goes wrong as can."""
+    return Emulator(
+        seed=seed,
+        task_seconds=0.03,
+        images="tiny",
+        variants=True,
+        faults=disorder(source, ANYWHERE, SUBMITS, LATER, *families),
+        balance=EDITS,
+        **options,
+    )
+
+
+def connect(emulator: Emulator, limits: Limits) -> AsyncApimart:
+    """Return a client in a hurry."""
+    return AsyncApimart(
+        emulator.api_key,
+        base_url=emulator.base_url,
+        timeout=Timeout(read=0.25, total=2),
+        retry=RETRY,
+        poll=Poll(timeout=3, first=0.06, shortest=0.05, longest=0.5),
+        limits=attrs.evolve(limits, answer_bytes=50_000),
+    )
+
+
+@pytest.mark.long
+@pytest.mark.timeout(BOUND + 30)
+@pytest.mark.parametrize("replay", [False, True], ids=["keys ignored", "keys honoured"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_many_edits_through_every_fault_at_once(seed: int, replay: bool, tmp_path: Path) -> None:  # noqa: FBT001 a parameter of the test
+    source = random.Random(seed)
+    emulator = service(seed, source, TOO_MANY, idempotent_replay=replay)
+    limits = Limits(adaptive=False, requests=100, connections=100)
+    with anyio.fail_after(BOUND):
+        async with nothing_left(), emulator, connect(emulator, limits) as client:
+            trusting = client.with_options(retry=attrs.evolve(RETRY, indeterminate="same-key"))
+            clients = [client, trusting] if replay else [client]
+            told = await edit_all(clients, EDITS, source, tmp_path)
+    check(emulator, told)
+    assert all(count for _, count in emulator.faults.happened), "a fault never happened"
+
+
+async def test_a_client_that_learns_the_limits_gets_through_them_too(tmp_path: Path) -> None:
+    source = random.Random(4)
+    emulator = service(4, source, rate_limit=200)
+    with anyio.fail_after(BOUND):
+        async with nothing_left(), emulator, connect(emulator, Limits()) as client:
+            told = await edit_all([client], 200, source, tmp_path)
+    check(emulator, told)

@@ -1,0 +1,109 @@
+"""A server that speaks as badly as a test wants, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import attrs
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@attrs.define
+class Seen:
+    """A request as it arrived."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@attrs.define
+class Exchange:
+    """One request on one connection, and the way to answer it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    number: int
+    seen: list[Seen]
+
+    async def read(self) -> Seen:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.rstrip("\r\n").split("\r\n")
+        method, path, _ = first.split(" ", 2)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        request = Seen(method, path, headers, body)
+        self.seen.append(request)
+        return request
+
+    async def answer(
+        self,
+        body: bytes = b"{}",
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        length: int | None = None,
+    ) -> None:
+        lines = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body) if length is None else length),
+        }
+        lines |= headers or {}
+        head = f"HTTP/1.1 {status} Said\r\n" + "".join(
+            f"{name}: {value}\r\n" for name, value in lines.items()
+        )
+        self.writer.write(head.encode() + b"\r\n" + body)
+        await self.writer.drain()
+
+    def drop(self) -> None:
+        self.writer.transport.abort()
+
+
+@attrs.define
+class RawServer:
+    """Runs a test's handler for each request; one that returns leaves the connection open for the next."""
+
+    handle: Callable[[Exchange], Awaitable[None]] | None = None
+    seen: list[Seen] = attrs.field(factory=list)
+    connections: int = 0
+    exchanges: int = 0
+    base_url: str = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while not writer.is_closing():
+                self.exchanges += 1
+                assert self.handle
+                await self.handle(Exchange(reader, writer, self.exchanges, self.seen))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+@pytest.fixture
+async def raw_server() -> AsyncIterator[RawServer]:
+    server = RawServer()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(server.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server.base_url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    yield server
+    listener.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import base64
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apimart_async.transport import dataurl
+
+
+@given(st.binary(max_size=200))
+def test_what_is_encoded_is_decoded(content: bytes) -> None:
+    url = dataurl.encode(content, "image/png")
+    assert dataurl.decode(url) == content
+    assert dataurl.decode(f"data:,{quote(content)}") == content
+    assert dataurl.decode(f"data:;base64,{quote(base64.b64encode(content))}") == content
+
+
+@given(st.binary(max_size=200))
+def test_the_least_size_is_never_more_than_the_size(content: bytes) -> None:
+    for url in (dataurl.encode(content, "image/png"), f"data:,{quote(content, safe='')}"):
+        assert dataurl.least_size(url) <= len(content)
+        assert dataurl.least_size(url) >= len(content) / 3 - 4
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/png;base64,aGk=",
+        "DATA:IMAGE/PNG;BASE64,aGk=",
+        "data:image/png;charset=utf-8;name=a.png; base64 ,aGk=",
+        "data:;base64,aG k\r\n=",
+        "data:;base64,aGk",
+        "data:;base64,aGk%3D",
+        "data:,hi",
+        "data:text/plain;charset=utf-8,%68%69",
+    ],
+)
+def test_every_form_is_read(url: str) -> None:
+    assert dataurl.is_data_url(url)
+    assert dataurl.decode(url) == b"hi"
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("data:image/png;base64", "no comma"),
+        ("data:image/png;base64,aGk!", "not base64"),
+        ("data:image/png;base64,aGk==", "not base64"),
+        ("data:image/png;base64,aGk=aGk=", "not base64"),
+        ("data:image/png;base64,=", "not base64"),
+        ("data:image/png;base64,a", "not base64"),
+        ("data:image/png;base64,_-8=", "not base64"),
+        ("data:image/png;base64,äöü=", "not ASCII"),
+        ("data:,%4", "hexadecimal"),
+        ("data:,100%", "hexadecimal"),
+    ],
+)
+def test_what_is_broken_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        dataurl.decode(url)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        dataurl.decode(f"data:image/png;base64,{text}")
+    except ValueError:
+        return
+    assert text.isascii()

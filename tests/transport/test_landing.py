@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import errno
+import io
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from PIL import Image
+
+from apimart_async.errors import DownloadError
+from apimart_async.transport.landing import find_saved, land
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+    from pathlib import Path
+
+MIB = 1024 * 1024
+
+
+def picture(kind: str = "PNG", colour: str = "teal") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+async def pieces(*content: bytes) -> AsyncGenerator[bytes, None]:
+    for piece in content:
+        yield piece
+        await anyio.lowlevel.checkpoint()
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+@pytest.fixture(params=[True, False], ids=["links", "no links"])
+def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of file system: some have no links."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not request.param:
+        monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("file_system")
+@pytest.mark.parametrize(
+    ("kind", "extension"),
+    [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp"), ("GIF", "gif"), ("AVIF", "avif")],
+)
+async def test_the_extension_is_that_of_the_content(tmp_path: Path, kind: str, extension: str) -> None:
+    content = picture(kind)
+    path = await land(pieces(content), tmp_path / "new" / "er", "sky")
+    assert path == tmp_path / "new" / "er" / f"sky.{extension}"
+    assert path.read_bytes() == content
+    assert names(path.parent) == {path.name}
+
+
+@pytest.mark.usefixtures("file_system")
+async def test_a_large_image_arrives_in_order(tmp_path: Path) -> None:
+    content = [picture(), *(bytes([number]) * 300_000 for number in range(20))]
+    path = await land(pieces(*content), tmp_path, "large")
+    assert path.read_bytes() == b"".join(content)
+    assert names(tmp_path) == {"large.png"}
+
+
+async def test_a_file_is_made_with_the_permissions_that_files_are_made_with(tmp_path: Path) -> None:
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    path = await land(pieces(picture()), tmp_path, "sky")
+    assert path.stat().st_mode == ordinary.stat().st_mode
+    assert path.stat().st_nlink == 1
+
+
+@pytest.mark.usefixtures("file_system")
+async def test_a_file_that_exists_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "sky.png").write_bytes(b"precious")
+    assert await land(pieces(picture()), tmp_path, "sky") == tmp_path / "sky-2.png"
+    assert await land(pieces(picture(colour="red")), tmp_path, "sky") == tmp_path / "sky-3.png"
+    assert (tmp_path / "sky.png").read_bytes() == b"precious"
+
+
+@pytest.mark.usefixtures("file_system")
+async def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
+    for colour, name in [
+        ("teal", "sky.png"),
+        ("red", "sky-2.png"),
+        ("teal", "sky.png"),
+        ("red", "sky-2.png"),
+    ]:
+        assert await land(pieces(picture(colour=colour)), tmp_path, "sky") == tmp_path / name
+    assert names(tmp_path) == {"sky.png", "sky-2.png"}
+
+
+@pytest.mark.usefixtures("file_system")
+async def test_many_at_once_under_one_name_get_a_name_each(tmp_path: Path) -> None:
+    contents = [picture(colour=f"#0000{number:02x}") for number in range(24)]
+    found: dict[int, Path] = {}
+
+    async def save(number: int) -> None:
+        found[number] = await land(pieces(contents[number]), tmp_path, "sky")
+
+    async with anyio.create_task_group() as group:
+        for number in range(len(contents)):
+            group.start_soon(save, number)
+    assert len(set(found.values())) == len(contents)
+    assert all(found[number].read_bytes() == content for number, content in enumerate(contents))
+    assert names(tmp_path) == {path.name for path in found.values()}
+
+
+async def test_the_same_image_many_times_at_once_is_one_file(tmp_path: Path) -> None:
+    found: list[Path] = []
+
+    async def save() -> None:
+        found.append(await land(pieces(picture()), tmp_path, "sky"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(24):
+            group.start_soon(save)
+    assert set(found) == {tmp_path / "sky.png"}
+    assert names(tmp_path) == {"sky.png"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="these are things of POSIX")
+@pytest.mark.usefixtures("file_system")
+async def test_what_is_no_file_counts_as_taken_and_is_not_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    directory = tmp_path / "out"
+    directory.mkdir()
+    (directory / "sky.png").symlink_to(outside)
+    (directory / "sky-2.png").mkdir()
+    os.mkfifo(directory / "sky-3.png")
+    assert await land(pieces(picture()), directory, "sky") == directory / "sky-4.png"
+    assert not outside.exists()
+
+
+# --- what leaves nothing behind ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1000, 3 * MIB])
+async def test_a_failure_of_the_download_leaves_nothing(tmp_path: Path, size: int) -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        yield picture() + bytes(size)
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await land(broken(), tmp_path, "sky")
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("size", [1000, 3 * MIB])
+async def test_cancelling_leaves_nothing(tmp_path: Path, size: int) -> None:
+    reached = anyio.Event()
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        yield picture() + bytes(size)
+        reached.set()
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(land, endless(), tmp_path, "sky")
+        await reached.wait()
+        assert len(names(tmp_path)) == (1 if size > MIB else 0)
+        group.cancel_scope.cancel()
+    assert names(tmp_path) == set()
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """A limit on the size of files stands in for a disk that fills up."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("full_disk")
+async def test_a_full_disk_is_an_error_that_gives_hope_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"File too large.*paid for is not lost") as caught:
+        await land(pieces(picture(), bytes(MIB), bytes(MIB), bytes(MIB)), tmp_path, "sky")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert names(tmp_path) == set()
+
+
+async def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for attempt in (
+        land(pieces(picture()), tmp_path / "file" / "out", "sky"),
+        find_saved(tmp_path / "file", ["sky"]),
+    ):
+        with pytest.raises(DownloadError, match="file"):
+            await attempt
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+async def test_a_directory_that_may_not_be_written_is_an_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DownloadError, match="Permission denied"):
+        await land(pieces(picture()), tmp_path, "sky")
+
+
+# --- what is saved already --------------------------------------------------------------------------------
+
+
+async def test_complete_images_are_found_whatever_their_extension(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "b.jpg").write_bytes(picture("JPEG"))
+    (tmp_path / "c.webp").write_bytes(picture("WEBP"))
+    assert await find_saved(tmp_path, ["a", "b", "c", "d"]) == [
+        tmp_path / "a.png",
+        tmp_path / "b.jpg",
+        tmp_path / "c.webp",
+        None,
+    ]
+
+
+async def test_what_is_not_a_whole_image_is_not_found(tmp_path: Path) -> None:
+    (tmp_path / "short.png").write_bytes(picture()[:-20])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "page.jpg").write_bytes(b"<!DOCTYPE html>")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "image.txt").write_bytes(picture())
+    assert await find_saved(tmp_path, ["short", "empty", "page", "folder", "image"]) == [None] * 5
+
+
+async def test_looking_makes_the_directory(tmp_path: Path) -> None:
+    assert await find_saved(tmp_path / "a" / "b", ["x"]) == [None]
+    assert (tmp_path / "a" / "b").is_dir()

@@ -1,0 +1,180 @@
+"""What each paid verb sends, to the byte."""
+
+from __future__ import annotations
+
+import email.parser
+import email.policy
+import json
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from apimart_async import AsyncApimart, AsyncAppleRouter
+
+if TYPE_CHECKING:
+    from .conftest import Exchange, RawServer, Seen
+
+GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
+GIF_URL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
+UPLOADED = b'{"url":"https://u.example/%d.gif","filename":"a.gif","content_type":"image/gif","bytes":35}'
+
+
+@pytest.fixture
+def recorder(raw_server: RawServer) -> RawServer:
+    """A service that accepts everything and numbers its uploads."""
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        if "upload" in seen.path:
+            await exchange.answer(UPLOADED % len(raw_server.seen))
+        elif seen.headers["content-type"].startswith("multipart/"):
+            await exchange.answer(b'{"created":1713833628,"data":[{"url":"https://f.example/0.png"}]}')
+        else:
+            await exchange.answer(b'{"code":200,"data":[{"status":"submitted","task_id":"task_1"}]}')
+
+    raw_server.handle = handle
+    return raw_server
+
+
+GENERATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing but a prompt": ({}, {}),
+    "every option": (
+        {
+            "model": "any-model",
+            "size": "16:9",
+            "resolution": "2k",
+            "n": 3,
+            "quality": "high",
+            "output_format": "webp",
+            "background": "transparent",
+            "webhook": "https://hooks.example/apimart",
+            "language": "de",
+        },
+        {
+            "model": "any-model",
+            "size": "16:9",
+            "resolution": "2k",
+            "n": 3,
+            "quality": "high",
+            "output_format": "webp",
+            "background": "transparent",
+            "webhook": "https://hooks.example/apimart",
+            "language": "de",
+        },
+    ),
+    "an address": ({"images": "https://a.example/b.png"}, {"image_urls": ["https://a.example/b.png"]}),
+    "several, in order": (
+        {"images": ("https://a.example/b.png", "https://a.example/c.png")},
+        {"image_urls": ["https://a.example/b.png", "https://a.example/c.png"]},
+    ),
+    "a mask of its own": (
+        {"images": ["https://a.example/b.png"], "mask": "https://a.example/m.png"},
+        {"image_urls": ["https://a.example/b.png"], "mask_url": "https://a.example/m.png"},
+    ),
+    "a mask alone": ({"mask": "https://a.example/m.png"}, {"mask_url": "https://a.example/m.png"}),
+    "an upload": ({"images": GIF}, {"image_urls": ["https://u.example/1.gif"]}),
+    "inline": (
+        {"images": GIF, "mask": GIF, "inline": True},
+        {"image_urls": [GIF_URL], "mask_url": GIF_URL},
+    ),
+    "no images": ({"images": []}, {}),
+    "what nobody has heard of": (
+        {"extra_body": {"moderation": "low", "seed": 7, "prompt": "instead"}},
+        {"moderation": "low", "seed": 7, "prompt": "instead"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GENERATIONS)
+async def test_a_generation_sends_what_was_given_and_nothing_else(recorder: RawServer, case: str) -> None:
+    options, body = GENERATIONS[case]
+    async with AsyncApimart("sk-test", base_url=recorder.base_url) as client:
+        task = await client.generations.create("Ein Sternenhimmel ✨", **options)
+    seen = recorder.seen[-1]
+    assert (seen.method, seen.path) == ("POST", "/v1/images/generations")
+    least = {"model": "gemini-3-pro-image-preview", "prompt": "Ein Sternenhimmel ✨"}
+    assert json.loads(seen.body) == least | body
+    assert seen.headers["idempotency-key"] == task.idempotency_key
+    assert seen.headers["content-type"] == "application/json"
+
+
+# --- AppleRouter ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Part:
+    """One part of a form, read by the standard library."""
+
+    name: str
+    content: bytes
+    filename: str | None = None
+    content_type: str = "text/plain"
+
+
+def parts(seen: Seen) -> list[Part]:
+    head = f"Content-Type: {seen.headers['content-type']}\r\n\r\n".encode()
+    form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + seen.body)
+    return [
+        Part(
+            str(part.get_param("name", header="content-disposition")),
+            bytes(part.get_payload(decode=True)),
+            part.get_filename(),
+            part.get_content_type(),
+        )
+        for part in form.iter_parts()
+    ]
+
+
+FORMS: dict[str, tuple[dict[str, Any], list[Part]]] = {
+    "nothing but a prompt": (
+        {},
+        [Part("n", b"1"), Part("image", GIF, "image.gif", "image/gif")],
+    ),
+    "every option": (
+        {
+            "mask": GIF,
+            "n": 2,
+            "size": "auto",
+            "response_format": "b64_json",
+            "user": "someone",
+            "extra_body": {"quality": "high", "stream": False, "seed": 7, "background": None},
+        },
+        [
+            Part("n", b"2"),
+            Part("size", b"auto"),
+            Part("response_format", b"b64_json"),
+            Part("user", b"someone"),
+            Part("quality", b"high"),
+            Part("stream", b"false"),
+            Part("seed", b"7"),
+            Part("image", GIF, "image.gif", "image/gif"),
+            Part("mask", GIF, "image.gif", "image/gif"),
+        ],
+    ),
+    "several pictures": (
+        {"image": [GIF, GIF_URL]},
+        [
+            Part("n", b"1"),
+            Part("image[]", GIF, "image.gif", "image/gif"),
+            Part("image[]", GIF, "image.gif", "image/gif"),
+        ],
+    ),
+    "one picture in a list": (
+        {"image": [GIF]},
+        [Part("n", b"1"), Part("image", GIF, "image.gif", "image/gif")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORMS)
+async def test_an_edit_of_applerouter_is_a_form(recorder: RawServer, case: str) -> None:
+    options, expected = FORMS[case]
+    async with AsyncAppleRouter("sk-test", base_url=recorder.base_url) as client:
+        await client.edits.create(**{"image": GIF, "prompt": "stars ✨", "model": "another"} | options)
+    (seen,) = recorder.seen
+    assert (seen.method, seen.path) == ("POST", "/v1/images/edits/")
+    assert parts(seen) == [Part("prompt", "stars ✨".encode()), Part("model", b"another"), *expected]
+    assert int(seen.headers["content-length"]) == len(seen.body)
+    assert seen.headers["authorization"] == "Bearer sk-test"
+    assert "idempotency-key" not in seen.headers

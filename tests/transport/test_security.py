@@ -1,0 +1,269 @@
+"""The key goes to the configured origin and nowhere else, and nothing secret is ever shown."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import pickle
+import traceback
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from apimart_async import (
+    APIConnectionError,
+    ApimartError,
+    AsyncApimart,
+    DownloadError,
+    InvalidArgumentError,
+    Limits,
+    Poll,
+    Retry,
+    SubmissionIndeterminateError,
+    TaskFailedError,
+    Timeout,
+    addresses,
+)
+from apimart_async.emulator import Emulator
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Exchange, RawServer
+
+KEY = "sk-very-secret-0123456789"
+PROMPT = "a prompt nobody else should read"
+GIF = b"GIF89a" + bytes(40)
+
+
+@pytest.mark.parametrize("url", ["http://api.example", "http://10.0.0.7", "http://localhost.example"])
+def test_a_key_is_not_sent_unencrypted_to_another_machine(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="unencrypted"):
+        AsyncApimart(KEY, base_url=url)
+    assert AsyncApimart(KEY, base_url=url, allow_http=True).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]:1", "https://api.example"]
+)
+def test_this_machine_and_https_need_no_leave(url: str) -> None:
+    assert AsyncApimart(KEY, base_url=url).base_url == url
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0.0.0.0",  # noqa: S104 the point is that it is refused
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+        ),
+        *(
+            "169.254.169.254",
+            "100.64.0.1",
+            "224.0.0.1",
+            "[::1]",
+            "::ffff:10.0.0.1",
+            "fe80::1%eth0",
+            "fc00::1",
+        ),
+        *("2002:0a00:0001::", "localhost", "LOCALHOST.", "printer", "nas.local", "metadata.google.internal"),
+    ],
+)
+async def test_a_result_on_a_private_host_is_not_fetched(host: str) -> None:
+    assert not addresses.is_public(host)
+    async with AsyncApimart(KEY, max_retries=0) as client:
+        shown = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+        with pytest.raises(DownloadError, match=r"not a public host|http\(s\) address"):
+            await client.images.read(f"http://{shown}/a.png")
+
+
+@pytest.mark.parametrize("host", ["upload.apimart.ai", "8.8.8.8", "2606:4700::1111"])
+def test_a_public_host_may_be_fetched_from(host: str) -> None:
+    assert addresses.is_public(host)
+
+
+async def test_a_name_that_leads_into_a_private_network_is_not_connected_to() -> None:
+    from apimart_async.transport.session.pool import PublicResolver
+
+    resolver = PublicResolver()
+    with pytest.raises(OSError, match="private network"):
+        await resolver.resolve("localhost", 80)
+    await resolver.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://f.example/a.png", "gopher://x/", "//f.example/a", "a.png"]
+)
+async def test_only_http_addresses_are_fetched(url: str) -> None:
+    async with AsyncApimart(KEY) as client:
+        with pytest.raises(DownloadError, match=r"http\(s\)"):
+            await client.images.read(url)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_to_another_origin_never_sees_the_key(raw_server: RawServer, status: int) -> None:
+    other = raw_server.base_url.replace("127.0.0.1", "localhost")
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(b"", status, {"Location": f"{other}/v1/stolen"})
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(ApimartError, match="redirects to"):
+            await client.edits.create("https://p.example/a.png", PROMPT)
+        with pytest.raises(ApimartError, match="redirects to"):
+            await client.tasks.get("task_1")
+    assert not [seen for seen in raw_server.seen if "stolen" in seen.path]
+
+
+async def test_a_download_is_redirected_without_the_key_and_not_for_ever(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        hop = int(seen.path.strip("/") or 0)
+        if hop == 3:
+            await exchange.answer(GIF)
+        else:
+            await exchange.answer(b"", 302, {"Location": f"/{hop + 1}"})
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, default_headers={"X-Team": "a"}) as client:
+        assert await client.images.read(f"{raw_server.base_url}/0") == GIF
+        with pytest.raises(DownloadError, match="more than 5 times"):
+            await client.images.read(f"{raw_server.base_url}/4")
+    for seen in raw_server.seen:
+        assert "authorization" not in seen.headers
+        assert "x-team" not in seen.headers
+
+
+async def test_an_announced_poll_url_is_not_followed(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        if seen.method == "POST":
+            await exchange.answer(
+                b'{"code":202,"data":{"id":"task_1","status":"queued","poll_url":"http://evil.example/t"}}',
+                202,
+            )
+        else:
+            await exchange.answer(b'{"data":{"id":"task_1","status":"completed"}}')
+
+    raw_server.handle = handle
+    poll = Poll(first=0.01, shortest=0.01)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, poll=poll) as client:
+        assert (await client.edits.run("https://p.example/a.png", PROMPT)).is_completed
+    assert [seen.path.partition("?")[0] for seen in raw_server.seen] == [
+        "/v1/images/edits",
+        "/v1/tasks/task_1",
+    ]
+
+
+async def test_what_the_service_repeats_of_the_key_is_taken_out(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(f'{{"error":{{"message":"invalid key {KEY}"}}}}'.encode(), 401)
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(ApimartError, match=r"invalid key \[api key\]") as caught:
+            await client.tasks.get("task_1")
+    assert KEY not in repr(caught.value)
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+async def test_a_small_answer_that_unpacks_to_a_large_one_is_stopped(
+    raw_server: RawServer,
+    own_session: bool,  # noqa: FBT001 a parameter of the test
+) -> None:
+    bomb = gzip.compress(b'"' + b"x" * 50_000_000 + b'"')
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        assert seen.headers["accept-encoding"] == "identity"
+        await exchange.answer(bomb, 200, {"Content-Encoding": "gzip"})
+
+    raw_server.handle = handle
+    session = aiohttp.ClientSession() if own_session else None
+    limits = Limits(answer_bytes=1_000_000)
+    async with AsyncApimart(
+        KEY, base_url=raw_server.base_url, limits=limits, max_retries=0, session=session
+    ) as client:
+        with pytest.raises(ApimartError, match=r"Limits\.answer_bytes|not JSON"):
+            await client.tasks.get("task_1")
+    if session is not None:
+        await session.close()
+
+
+async def test_a_download_is_stopped_at_its_limit(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        if seen.path == "/announced":
+            await exchange.answer(GIF, length=10_000_000)
+            exchange.drop()
+        else:
+            head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            exchange.writer.write(
+                head + b"%x\r\n%s\r\n" % (len(GIF) + 5000, GIF + bytes(5000)) + b"0\r\n\r\n"
+            )
+            await exchange.writer.drain()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=Limits(download_bytes=1000)) as client:
+        for path in ("announced", "chunked"):
+            with pytest.raises(DownloadError, match=r"Limits\.download_bytes"):
+                await client.images.read(f"{raw_server.base_url}/{path}")
+
+
+async def test_nothing_secret_is_logged_or_shown(
+    caplog: pytest.LogCaptureFixture, photographs: dict[str, Path], tmp_path: Path
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[str] = []
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
+    async with Emulator(api_key=KEY, task_seconds=0.05, images="tiny", rate_limit=30) as emulator:
+        options = {"poll": poll, "retry": Retry(first=0.01)}
+        async with AsyncApimart(KEY, base_url=emulator.base_url, **options) as client:  # type: ignore[arg-type]
+            for inline in (False, True):
+                for number in range(20):
+                    task = await client.edits.run(
+                        photographs["chelsea.png"], f"{PROMPT} {number}", inline=inline
+                    )
+                    await client.images.save(task, tmp_path)
+            with pytest.raises(TaskFailedError) as failed:
+                await client.edits.run(photographs["chelsea.png"], f"{PROMPT} moderated", inline=True)
+            seen += [repr(client), repr(failed.value), "".join(traceback.format_exception(failed.value))]
+            wrong = client.with_options(api_key=f"{KEY}-wrong")
+            with pytest.raises(ApimartError) as refused:
+                await wrong.edits.run("https://p.example/a.png", PROMPT)
+            seen += [repr(refused.value), "".join(traceback.format_exception(refused.value))]
+            seen.append(repr(pickle.dumps(refused.value)))
+    timeout = Timeout(connect=0.2)
+    async with AsyncApimart(KEY, base_url="http://127.0.0.1:9", max_retries=1, timeout=timeout) as client:
+        with pytest.raises(APIConnectionError) as unreachable:
+            await client.edits.create("https://p.example/a.png", PROMPT)
+    seen += [repr(unreachable.value), "".join(traceback.format_exception(unreachable.value)), caplog.text]
+    for text in seen:
+        assert KEY not in text
+        assert PROMPT not in text
+        assert ";base64," not in text
+
+
+async def test_an_indeterminate_error_shows_its_key_but_not_the_api_key(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.drop()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(SubmissionIndeterminateError) as caught:
+            await client.edits.create("https://p.example/a.png", PROMPT, idempotency_key="mine-1")
+    text = "".join(traceback.format_exception(caught.value))
+    assert "mine-1" in text
+    assert KEY not in text
+    assert PROMPT not in text

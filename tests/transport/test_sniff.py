@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from apimart_async.transport import sniff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kind"),
+    [
+        ("JPEG", sniff.JPEG),
+        ("PNG", sniff.PNG),
+        ("WEBP", sniff.WEBP),
+        ("GIF", sniff.GIF),
+        ("TIFF", sniff.TIFF),
+        ("BMP", sniff.BMP),
+        ("JPEG2000", sniff.JPEG_2000),
+    ],
+)
+def test_what_pillow_writes_is_recognised_and_whole(encoder: str, kind: sniff.Kind) -> None:
+    content = encoded(encoder)
+    assert sniff.identify(content[:32]) == kind
+    assert not sniff.is_cut_short(kind, content[:32], content[-sniff.TAIL_BYTES :], len(content))
+
+
+@pytest.mark.parametrize("encoder", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_a_file_without_its_end_is_cut_short(encoder: str) -> None:
+    content = encoded(encoder)[:-20]
+    assert sniff.is_cut_short(sniff.identify(content), content[:32], content[-4096:], len(content))
+
+
+def test_photographs_of_the_world_are_recognised(photographs: dict[str, Path]) -> None:
+    kinds = {".jpg": sniff.JPEG, ".png": sniff.PNG, ".gif": sniff.GIF}
+    assert len(photographs) > 10
+    for path in photographs.values():
+        content = path.read_bytes()
+        assert sniff.identify(content[: sniff.HEAD_BYTES]) == kinds[path.suffix], path
+        assert not sniff.is_cut_short(kinds[path.suffix], content, content[-4096:], len(content)), path
+
+
+@pytest.mark.parametrize(
+    ("head", "description"),
+    [
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00", "a HEIC photo"),
+        (b"\x00\x00\x00\x1cftypavif\x00\x00\x00\x00", "an AVIF image"),
+        (b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00", "a video"),
+        (b"\n<!DOCTYPE HTML><html>", "an HTML page"),
+        (b"\xef\xbb\xbf<html>", "an HTML page"),
+        (b'<?xml version="1.0"?><svg xmlns="', "an SVG drawing"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied', "XML"),
+        (b'{"error": {"code": 404}}', "JSON"),
+        (b"BMW is not a bitmap", "text"),
+        ("中".encode()[:2] + b"not cut at the end", "not an image of any known kind"),
+        ("photo 中".encode()[:-1], "text"),
+        (b"PK\x03\x04", "a ZIP archive"),
+        (b"RIFF\x00\x00\x00\x00WAVEfmt ", "not an image of any known kind"),
+        (bytes(64), "not an image of any known kind"),
+        (b"", "not an image of any known kind"),
+    ],
+)
+def test_what_is_no_accepted_image_is_called_by_its_name(head: bytes, description: str) -> None:
+    assert sniff.identify(head).description == description
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_of_some_kind(head: bytes) -> None:
+    kind = sniff.identify(head)
+    assert kind.extension is None or kind in sniff.IMAGES
+    sniff.is_cut_short(kind, head, head, len(head))

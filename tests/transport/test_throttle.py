@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from apimart_async import AsyncApimart, Limits, RateLimitError, Retry
+from apimart_async.emulator import Emulator
+from apimart_async.transport.pace import Pace
+from apimart_async.transport.throttle import Gate, Throttle
+
+if TYPE_CHECKING:
+    from .conftest import Exchange, RawServer
+
+
+@pytest.mark.long
+async def test_a_thousand_calls_find_a_limit_of_fifty_a_second_by_themselves() -> None:
+    calls, limit = 1000, 50.0
+    async with (
+        Emulator(rate_limit=limit) as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client,
+    ):
+        started = time.monotonic()
+        async with anyio.create_task_group() as group:
+            for _ in range(calls):
+                group.start_soon(client.account.models)
+        elapsed = time.monotonic() - started
+        refused = sum(request.status == 429 for request in emulator.requests)
+        answered = sum(request.status == 200 for request in emulator.requests)
+    assert answered == calls
+    assert calls / elapsed >= 0.9 * limit
+    assert refused <= 0.05 * (answered + refused)
+
+
+async def test_requests_per_second_are_kept_without_a_single_refusal() -> None:
+    async with (
+        Emulator(rate_limit=100) as emulator,
+        AsyncApimart(
+            emulator.api_key, base_url=emulator.base_url, limits=Limits(requests_per_second=90)
+        ) as client,
+    ):
+        started = time.monotonic()
+        async with anyio.create_task_group() as group:
+            for _ in range(200):
+                group.start_soon(client.account.models)
+        elapsed = time.monotonic() - started
+        assert {request.status for request in emulator.requests} == {200}
+    assert 200 / elapsed <= 100
+
+
+async def test_one_429_pauses_the_whole_client(raw_server: RawServer) -> None:
+    moments: list[float] = []
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        moments.append(time.monotonic())
+        if len(moments) == 1:
+            await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "0.4"})
+        else:
+            await exchange.answer(b'{"data":[]}')
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+        async with asyncio.TaskGroup() as group:
+            refused = group.create_task(client.account.models())
+            await asyncio.sleep(0.2)
+            assert len(moments) == 1
+            other = group.create_task(client.with_options(max_retries=0).account.models())
+        assert refused.result() == other.result() == []
+    assert min(moments[1:]) - moments[0] >= 0.39
+
+
+async def test_a_wait_too_long_to_be_waited_pauses_nobody(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        if len(raw_server.seen) == 1:
+            await exchange.answer(b'{"error":{"message":"tomorrow"}}', 429, {"Retry-After": "86400"})
+        else:
+            await exchange.answer(b'{"data":[]}')
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+        with pytest.raises(RateLimitError):
+            await client.account.models()
+        with anyio.fail_after(5):
+            assert await client.account.models() == []
+
+
+async def test_retries_end_with_the_total_time(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "0.2"})
+
+    raw_server.handle = handle
+    options = {"max_retries": 1000, "retry": Retry(total=0.5)}
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url, **options) as client:  # type: ignore[arg-type]
+        with pytest.raises(RateLimitError):
+            await client.account.models()
+    assert 2 <= len(raw_server.seen) <= 4
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"), [(Limits(uploads=2), 2), (Limits(requests=3), 3), (Limits(connections=2), 2)]
+)
+async def test_each_limit_is_kept(raw_server: RawServer, limits: Limits, most: int) -> None:
+    inside = highest = 0
+
+    async def handle(exchange: Exchange) -> None:
+        nonlocal inside, highest
+        await exchange.read()
+        inside += 1
+        highest = max(highest, inside)
+        await asyncio.sleep(0.01)
+        inside -= 1
+        await exchange.answer(
+            b'{"url":"https://u.example/a","filename":"a","content_type":"image/gif","bytes":9}'
+        )
+
+    raw_server.handle = handle
+    gif = b"GIF89a" + bytes(40)
+    async with (
+        AsyncApimart("sk-test", base_url=raw_server.base_url, limits=limits) as client,
+        anyio.create_task_group() as group,
+    ):
+        for _ in range(20):
+            group.start_soon(client.uploads.create, gif)
+    assert len(raw_server.seen) == 20
+    assert highest == most
+
+
+async def test_downloads_have_a_limit_of_their_own(raw_server: RawServer) -> None:
+    inside = highest = 0
+
+    async def handle(exchange: Exchange) -> None:
+        nonlocal inside, highest
+        await exchange.read()
+        inside += 1
+        highest = max(highest, inside)
+        await asyncio.sleep(0.01)
+        inside -= 1
+        await exchange.answer(b"GIF89a" + bytes(40))
+
+    raw_server.handle = handle
+    limits = Limits(downloads=2)
+    async with (
+        AsyncApimart("sk-test", base_url=raw_server.base_url, limits=limits) as client,
+        anyio.create_task_group() as group,
+    ):
+        for number in range(12):
+            group.start_soon(client.images.read, f"{raw_server.base_url}/{number}.gif")
+    assert highest == 2
+
+
+async def test_a_gate_is_fair_and_loses_no_place_to_a_cancellation() -> None:
+    gate = Gate(1)
+    order: list[int] = []
+    await gate.enter()
+
+    async def pass_through(number: int) -> None:
+        await gate.enter()
+        order.append(number)
+        gate.leave()
+
+    tasks = [asyncio.create_task(pass_through(number)) for number in range(5)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    gate.leave()
+    tasks[1].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == [2, 3, 4]
+    assert gate.inside == 0
+
+
+async def test_a_throttle_cancelled_in_a_pause_gives_its_place_back() -> None:
+    throttle = Throttle(Limits(requests=1))
+    entered = await throttle.enter()
+    throttle.leave(entered, 429, 60)
+    with anyio.move_on_after(0.05) as scope:
+        await throttle.enter()
+    assert scope.cancelled_caught
+    assert throttle.gate.inside == 0
+
+
+async def test_overload_halves_what_is_under_way_once_and_success_raises_it_again() -> None:
+    throttle = Throttle(Limits(requests=64))
+    together = [await throttle.enter() for _ in range(8)]
+    for entered in together:
+        throttle.leave(entered, 503, None)
+    assert throttle.gate.limit == 4
+    assert throttle.pace.is_free
+    for _ in range(200):
+        for entered in [await throttle.enter() for _ in range(4)]:
+            throttle.leave(entered, None, None)
+    assert 4 < throttle.gate.limit <= 64
+
+
+def test_a_pace_that_was_learnt_is_held_then_raised_then_forgotten() -> None:
+    pace = Pace(None)
+    now = 100.0
+    assert pace.is_free
+    for _ in range(150):
+        now += 0.02
+        pace.answered(now)
+    pace.refused(now, 1.0)
+    learnt = pace.rate(now)
+    assert learnt is not None
+    assert 45 < learnt < 50
+    assert pace.rate(now + 4) == learnt
+    later = pace.rate(now + 30)
+    assert later is not None
+    assert learnt < later < 2 * learnt
+    assert pace.rate(now + 300) is None
+    assert pace.is_free
+
+
+def test_a_callers_rate_is_never_passed() -> None:
+    pace = Pace(10.0)
+    now, sent = 0.0, 0
+    while now < 10:
+        now += pace.reserve(now) or 0.001
+        sent += 1
+    assert sent <= 10 * 10 + 2

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from apimart_async import (
+    APIResponseValidationError,
+    Balance,
+    Image,
+    ImageSet,
+    Model,
+    Task,
+    TaskFailure,
+    Upload,
+)
+from apimart_async.transport import codec, wire
+
+COMPLETED: dict[str, Any] = {
+    "code": 200,
+    "data": {
+        "id": "task_01KA",
+        "status": "completed",
+        "progress": 100,
+        "cost": 0.015,
+        "credits_cost": 0.15,
+        "result": {"images": [{"url": ["https://f.example/image_0.png"], "expires_at": 1763174708}]},
+        "created": 1763088289,
+        "completed": 1763088308,
+        "estimated_time": 60,
+        "actual_time": 19,
+    },
+}
+
+
+def completed(**changes: object) -> dict[str, Any]:
+    return {"code": 200, "data": COMPLETED["data"] | changes}
+
+
+def test_the_documented_answer_is_read_whole() -> None:
+    task = wire.read_task(COMPLETED)
+    expires = datetime.fromtimestamp(1763174708, UTC)
+    assert task == Task(
+        id="task_01KA",
+        status="completed",
+        progress=100.0,
+        images=(Image("https://f.example/image_0.png", expires, task_id="task_01KA", index=1),),
+        cost=0.015,
+        credits_cost=0.15,
+        created_at=datetime.fromtimestamp(1763088289, UTC),
+        completed_at=datetime.fromtimestamp(1763088308, UTC),
+        estimated_time=60.0,
+        actual_time=19.0,
+    )
+    assert task.raw == COMPLETED["data"]
+
+
+SUBMITS: dict[str, object] = {
+    "today's list": {"code": 200, "data": [{"status": "submitted", "task_id": "task_1"}]},
+    "an object with progress": {
+        "code": 200,
+        "data": {"id": "task_1", "status": "pending", "progress": 0, "task_info": {"estimated_time": 30}},
+    },
+    "a 202": {"code": 202, "data": {"id": "task_1", "status": "queued", "poll_url": "https://x.example/"}},
+    "a top-level id": {"id": "task_1"},
+    "task_id in an object": {"data": {"task_id": "task_1"}},
+    "an id in a list": {"data": [{"id": "task_1"}]},
+    "both, task_id first": {"id": "no", "data": [{"task_id": "task_1", "id": "no"}]},
+    "unreadable details": {"data": {"id": "task_1", "status": 7, "progress": {}, "result": 3, "error": [1]}},
+}
+
+
+@pytest.mark.parametrize("name", SUBMITS)
+def test_every_submit_shape_gives_the_id(name: str) -> None:
+    task = wire.read_submission(SUBMITS[name], idempotency_key="key")
+    assert task.id == "task_1"
+    assert task.idempotency_key == "key"
+    assert not task.is_finished
+
+
+def test_the_estimate_of_a_submit_is_kept() -> None:
+    assert wire.read_submission(SUBMITS["an object with progress"], idempotency_key=None).estimated_time == 30
+
+
+@pytest.mark.parametrize(
+    ("images", "urls"),
+    [
+        (
+            [{"url": ["https://f.example/0", "https://f.example/1"]}],
+            ["https://f.example/0", "https://f.example/1"],
+        ),
+        (
+            [{"url": "https://f.example/0"}, {"url": "https://f.example/1"}],
+            ["https://f.example/0", "https://f.example/1"],
+        ),
+        ([{"url": "data:image/png;base64,AAAA"}], ["data:image/png;base64,AAAA"]),
+        (["https://f.example/0"], ["https://f.example/0"]),
+        ("https://f.example/0", ["https://f.example/0"]),
+        ([{"b64_json": "AAAA"}], ["data:image/png;base64,AAAA"]),
+        ([], []),
+        ([{"url": None}, {}, 3], []),
+    ],
+)
+def test_every_url_shape_keeps_all_images(images: object, urls: list[str]) -> None:
+    task = wire.read_task(completed(result={"images": images}))
+    assert [image.url for image in task.images] == urls
+
+
+def test_without_an_expiry_a_result_lives_a_day_and_a_data_url_for_ever() -> None:
+    images = [{"url": "https://f.example/0"}, {"url": "data:image/png;base64,AAAA"}]
+    first, second = wire.read_task(completed(result={"images": images})).images
+    assert first.expires_at == datetime.fromtimestamp(1763088308 + 24 * 3600, UTC)
+    assert second.expires_at is None
+
+
+@pytest.mark.parametrize(
+    ("spelling", "status"),
+    [
+        *((word, word) for word in ("submitted", "pending", "queued", "processing", "in_progress")),
+        *(
+            (word, "completed")
+            for word in ("completed", "success", "succeeded", "done", "COMPLETED", "Success")
+        ),
+        *((word, "failed") for word in ("failed", "failure", "error", "FAILURE")),
+        *((word, "cancelled") for word in ("cancelled", "canceled")),
+        ("expired", "expired"),
+        ("meditating", "meditating"),
+    ],
+)
+def test_every_status_spelling(spelling: str, status: str) -> None:
+    task = wire.read_task({"data": {"id": "task_1", "status": spelling}})
+    assert task.status == status
+    assert task.is_finished == (status in {"completed", "failed", "cancelled", "expired"})
+    assert task.is_completed == (status == "completed")
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        ({"code": 500, "message": "no", "type": "t"}, TaskFailure("no", "500", "t")),
+        ({"code": "", "message": "no"}, TaskFailure("no")),
+        ({"code": "moderated"}, TaskFailure("moderated", "moderated")),
+        ("no", TaskFailure("no")),
+        (None, None),
+        ({}, None),
+    ],
+)
+def test_every_failure_shape(error: object, failure: TaskFailure | None) -> None:
+    assert wire.read_task({"data": {"id": "task_1", "status": "failed", "error": error}}).error == failure
+
+
+def test_the_oldest_polling_path_is_read() -> None:
+    done = wire.read_task({"status": "SUCCESS", "url": "https://f.example/0"}, task_id="task_1")
+    assert (done.id, done.status, done.images[0].url) == ("task_1", "completed", "https://f.example/0")
+    failed = wire.read_task({"status": "failed", "fail_reason": "too dark"}, task_id="task_1")
+    assert failed.error == TaskFailure("too dark")
+
+
+@pytest.mark.parametrize("shape", ["list", "tasks", "results"])
+def test_every_batch_shape(shape: str) -> None:
+    tasks = [COMPLETED["data"], {"id": "task_2", "status": "queued"}, {"status": "no id"}, None]
+    data = tasks if shape == "list" else {shape: tasks}
+    assert {name: task.status for name, task in wire.read_tasks({"data": data}).items()} == {
+        "task_01KA": "completed",
+        "task_2": "queued",
+    }
+
+
+@pytest.mark.parametrize(
+    ("payload", "status", "code", "message"),
+    [
+        ({"error": {"code": 401, "message": "no", "type": "t"}}, 401, "401", "no"),
+        ({"error": {"code": "", "message": "no"}}, None, None, "no"),
+        (
+            {"error": {"code": "idempotency_in_progress", "message": "no"}},
+            None,
+            "idempotency_in_progress",
+            "no",
+        ),
+        ({"code": 400, "error": {"code": 400, "message": "no"}}, 400, "400", "no"),
+        ({"code": 400, "message": "no"}, 400, "400", "no"),
+        ({"success": False, "message": "no"}, None, None, "no"),
+        ({"error": "no"}, None, None, "no"),
+    ],
+)
+def test_every_error_shape(payload: object, status: int | None, code: str | None, message: str) -> None:
+    error = wire.read_error(payload)
+    assert error is not None
+    assert (error.status, error.code, error.message) == (status, code, message)
+
+
+@pytest.mark.parametrize(
+    "payload", [COMPLETED, {"code": 202, "data": {}}, {"error": None}, {"error": {}}, [], None, "x"]
+)
+def test_what_is_no_error(payload: object) -> None:
+    assert wire.read_error(payload) is None
+
+
+def test_an_upload_without_expiry_lives_72_hours() -> None:
+    answer = {
+        "url": "https://u.example/a.png",
+        "filename": "a.png",
+        "content_type": "image/png",
+        "bytes": 12,
+        "created_at": 1763088289,
+    }
+    upload = wire.read_upload(answer)
+    assert upload == Upload(
+        url="https://u.example/a.png",
+        filename="a.png",
+        content_type="image/png",
+        bytes=12,
+        created_at=datetime.fromtimestamp(1763088289, UTC),
+        expires_at=datetime.fromtimestamp(1763088289 + 72 * 3600, UTC),
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"url": "https://u.example/a.png"},
+        {"data": {"url": "https://u.example/a.png", "filename": "", "content_type": None, "bytes": "many"}},
+        {"url": "https://u.example/a.png", "created_at": "yesterday", "expires_at": -1},
+    ],
+)
+def test_an_upload_needs_nothing_but_its_address(answer: object) -> None:
+    upload = wire.read_upload(answer)
+    assert (upload.url, upload.filename, upload.bytes) == ("https://u.example/a.png", "image", 0)
+    assert (upload.expires_at - upload.created_at).total_seconds() == 72 * 3600
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, [], None, {"url": ""}, {"url": ["https://u.example/a.png"]}, {"data": []}]
+)
+def test_an_upload_without_an_address_is_none(answer: object) -> None:
+    with pytest.raises(APIResponseValidationError, match="no upload"):
+        wire.read_upload(answer)
+
+
+def test_an_image_set_is_read_whole() -> None:
+    answer = {
+        "created": 1713833628,
+        "data": [{"url": "https://f.example/0", "revised_prompt": "a red hat"}, {"b64_json": "AAAA"}],
+        "usage": {"total_tokens": 100},
+    }
+    result = wire.read_image_set(answer)
+    assert result == ImageSet(
+        created=datetime.fromtimestamp(1713833628, UTC),
+        images=(
+            Image("https://f.example/0", revised_prompt="a red hat", index=1),
+            Image("data:image/png;base64,AAAA", index=2),
+        ),
+    )
+    assert result.raw == answer
+
+
+@pytest.mark.parametrize(
+    ("data", "urls"),
+    [
+        ([{"url": "https://f.example/0", "b64_json": None}], ["https://f.example/0"]),
+        ([{"url": None, "b64_json": "AAAA"}], ["data:image/png;base64,AAAA"]),
+        ([{"url": "", "b64_json": "AAAA"}], ["data:image/png;base64,AAAA"]),
+        (
+            [{"url": ["https://f.example/0", "https://f.example/1"]}],
+            ["https://f.example/0", "https://f.example/1"],
+        ),
+        ([{"url": "data:image/webp;base64,AAAA"}], ["data:image/webp;base64,AAAA"]),
+        (["https://f.example/0"], ["https://f.example/0"]),
+        ([{"url": "https://f.example/0"}, {}, None, 3, {"b64_json": 7}], ["https://f.example/0"]),
+    ],
+)
+def test_every_shape_of_an_image_set(data: object, urls: list[str]) -> None:
+    assert [image.url for image in wire.read_image_set({"data": data}).images] == urls
+
+
+NO_IMAGES: list[object] = [[], [{}], None, {}, "x", [7]]
+
+
+@pytest.mark.parametrize("answer", [{}, [], None, "x", *({"data": data} for data in NO_IMAGES)])
+def test_an_image_set_without_an_image_is_none(answer: object) -> None:
+    with pytest.raises(APIResponseValidationError, match="no image"):
+        wire.read_image_set(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "balance"),
+    [
+        (
+            {"success": True, "remain_balance": 12.5, "used_balance": 7.5, "unlimited_quota": False},
+            Balance(12.5, 7.5, unlimited=False),
+        ),
+        ({"remain_balance": "12.5", "used_balance": 0}, Balance(12.5, 0.0, unlimited=False)),
+        ({"unlimited_quota": True}, Balance(None, None, unlimited=True)),
+        ({"remain_balance": None, "unlimited_quota": "yes"}, Balance(None, None, unlimited=False)),
+        ({"data": {"remain_balance": -0.5, "used_balance": 1}}, Balance(-0.5, 1.0, unlimited=False)),
+    ],
+)
+def test_every_shape_of_a_balance(answer: dict[str, Any], balance: Balance) -> None:
+    found = wire.read_balance(answer)
+    assert found == balance
+    assert found.raw == answer.get("data", answer)
+
+
+@pytest.mark.parametrize("answer", [{}, [], None, {"success": True}, {"data": [1]}, {"balance": 3}])
+def test_a_balance_that_tells_nothing_is_none(answer: object) -> None:
+    with pytest.raises(APIResponseValidationError, match="no balance"):
+        wire.read_balance(answer)
+
+
+def test_models_are_read_by_their_ids() -> None:
+    entries = [{"id": "one", "object": "model"}, {"id": 2}, {"id": ""}, {"name": "three"}, None, "four"]
+    models = wire.read_models({"object": "list", "data": entries})
+    assert models == [Model("one"), Model("2")]
+    assert models[0].raw == {"id": "one", "object": "model"}
+    assert wire.read_models({"data": []}) == []
+
+
+@pytest.mark.parametrize("answer", [{}, [], None, {"data": None}, {"data": {"id": "one"}}])
+def test_models_that_are_no_list_are_none(answer: object) -> None:
+    with pytest.raises(APIResponseValidationError, match="no list of models"):
+        wire.read_models(answer)
+
+
+def test_unknown_fields_are_kept_as_they_came() -> None:
+    source = COMPLETED["data"] | {
+        "channel": {"name": "east"},
+        "result": COMPLETED["data"]["result"] | {"seed": 7},
+    }
+    task = wire.read_task({"code": 200, "data": source, "trace": "x"})
+    assert task.raw == source
+    assert task == wire.read_task(COMPLETED)
+
+
+def test_models_go_to_plain_data_and_back() -> None:
+    task = wire.read_task(COMPLETED)
+    plain = json.loads(json.dumps(codec.converter.unstructure(task)))
+    assert "raw" not in plain
+    assert codec.converter.structure(plain, Task) == task
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"  ", b"<html>", b"{", b"NaN", b"[" * 100_000, b"\xff\xfe", b"1" * 10_000]
+)
+def test_what_is_not_json_is_one_kind_of_error(text: bytes) -> None:
+    with pytest.raises(APIResponseValidationError):
+        codec.loads(text)
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'{"a":[1,2.5,null,true,"\xc3\xbc"]}', {"a": [1, 2.5, None, True, "ü"]}),
+        (b'"\\ud800"', "\ud800"),
+        (b'\xef\xbb\xbf{"a":1}', {"a": 1}),
+        (b" [] ", []),
+    ],
+)
+def test_json_is_read_alike_with_and_without_orjson(
+    monkeypatch: pytest.MonkeyPatch,
+    is_fast: bool,  # noqa: FBT001 a parameter of the test
+    text: bytes,
+    value: object,
+) -> None:
+    if not is_fast:
+        monkeypatch.setattr(codec, "orjson", None)
+    assert codec.loads(text) == value
