@@ -29,6 +29,11 @@ def pytest_sessionstart() -> None:
             raise pytest.UsageError(f"These tests would test the checkout: {package}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_report_header() -> str | None:
     """Say what is not tested on this machine."""
     from .batch.chromium import executable

@@ -37,9 +37,13 @@ def _shown(image: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…({len(text)} characters)"
 
 
+def _length(text: object) -> str:
+    return f"({len(str(text))} characters)"
+
+
 @attrs.frozen
 class Job:
-    """One edit of a batch.
+    """One edit of a batch; its ``repr`` keeps the prompt and the options to itself, for logs and tracebacks.
 
     Attributes:
         image: What ``edits.create`` takes: a path, bytes, a binary file, a PIL image, an ``https://`` or
@@ -56,12 +60,12 @@ class Job:
     """
 
     image: ImageInput = attrs.field(repr=_shown)
-    prompt: str
+    prompt: str = attrs.field(repr=_length)
     model: str | None = None
     n: int = 1
     id: str | None = None
     name: str | None = None
-    options: Mapping[str, Any] = attrs.field(factory=_no_options)
+    options: Mapping[str, Any] = attrs.field(factory=_no_options, repr=False)
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from apimart_async.polling.experience import ModelExperience
 
 _TYPICAL: Final = 4.0
+_LEAST_TYPICAL: Final = 0.01
 _JITTER: Final = 0.1
 _LAST_LOOK: Final = 1.0
 
@@ -51,6 +52,7 @@ class Cadence:
         *,
         remaining: float,
         looks: int = 0,
+        looked_at: float | None = None,
         is_age_known: bool = True,
         estimated_time: float | None = None,
     ) -> Look:
@@ -61,6 +63,7 @@ class Cadence:
             age: Seconds since it was submitted.
             remaining: Seconds until the wait gives up; the last look falls shortly before that.
             looks: How many there have been.
+            looked_at: Age at the look before, 0 when there was none; ``age`` by default.
             is_age_known: Whether the age is more than a guess.
             estimated_time: Seconds the service expects the task to take in all, where it said so.
         """
@@ -68,18 +71,23 @@ class Cadence:
         known = self._of(model)
         if estimated_time is not None:
             known.expect(estimated_time, by_service=True)
+        if looked_at is None:
+            looked_at = age
+        # A task that nobody has looked at may be looked at at once: it may have ended long ago.
+        least = poll.shortest if looked_at else 0.0
         if looks == 0 and not is_age_known:
-            delay = leeway = min(poll.first, poll.shortest)
+            delay, leeway = least, min(poll.first, poll.shortest)
         elif looks == 0 and not known.spans and not known.has_estimate:
-            delay = leeway = max(poll.first - age, poll.shortest)
+            delay = leeway = max(poll.first - age, least)
         else:
             schedule = known.schedule(poll.delay_per_poll, poll.shortest)
-            target = schedule.next_age(age)
-            delay = max(target - age, poll.shortest)
+            target = max(schedule.next_age(looked_at), age)
+            delay = max(target - age, least)
             leeway = min(delay, max(schedule.next_age(target) - target, poll.shortest), poll.longest)
         if looks or not known.spans:
             delay = min(delay, poll.longest)
-        delay += leeway * _JITTER * (2 * self.random.random() - 1)
+        if delay:
+            delay = max(delay + leeway * _JITTER * (2 * self.random.random() - 1), least)
         last = remaining - min(_LAST_LOOK, remaining * _JITTER)
         return Look(last if last < delay + poll.shortest / 2 else delay, leeway)
 
@@ -98,4 +106,4 @@ class Cadence:
         self._of(model).leaves(who)
 
     def _of(self, model: str | None) -> ModelExperience:
-        return self.experience.of(model, _TYPICAL * self.poll.first)
+        return self.experience.of(model, max(_TYPICAL * self.poll.first, _LEAST_TYPICAL))

@@ -24,6 +24,8 @@ _RUNNING: Final = 32
 _LOOKS: Final = 360
 _SCHEDULES: Final = 4
 _VERSION: Final = 1
+_LEAST_TYPICAL: Final = 0.01
+_MOST_TYPICAL: Final = 1e6
 
 # A shift of the service's speed: the recent tasks' places in the distribution, which should be even between 0
 # and 1, are on average this far from the middle; the older tasks are then forgotten.
@@ -61,8 +63,13 @@ class ModelExperience:
     _turn: float = 0.0
 
     def expect(self, typical: float, *, by_service: bool) -> None:
-        """Take a word on how long tasks take; the service's own counts more than the caller's."""
-        if typical != self.typical and (by_service or not self.has_estimate) and typical > 0:
+        """Take a word on how long tasks take; the service's own counts more than the caller's.
+
+        No task takes less than a hundredth of a second or more than days: such a word says nothing.
+        """
+        if not _LEAST_TYPICAL <= typical <= _MOST_TYPICAL:
+            return
+        if typical != self.typical and (by_service or not self.has_estimate):
             self.typical, self.has_estimate = typical, by_service
             if not self.spans:
                 self.forget_estimate()

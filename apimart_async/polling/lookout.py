@@ -189,7 +189,7 @@ class Lookout:
         look = vigil.next_look(now)
         due = max(now + look.delay, vigil.not_before)
         if self._look_at_many is not None and not vigil.is_single:
-            earliest = max(now + vigil.cadence.poll.shortest, vigil.not_before)
+            earliest = max(now + min(look.delay, vigil.cadence.poll.shortest), vigil.not_before)
             due = meet(due, leeway=look.leeway, earliest=earliest, latest=vigil.deadline)
         self._push(vigil, due)
         self._set_timer()

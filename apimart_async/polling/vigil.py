@@ -83,11 +83,13 @@ class Vigil:
 
     def next_look(self, now: float) -> Look:
         """Return the next look, as the cadence has it."""
+        age = now - self.born
         return self.cadence.next_look(
             self.task.model,
-            now - self.born,
+            age,
             remaining=self.deadline - now,
             looks=self.looks,
+            looked_at=age if self.due else 0.0,
             is_age_known=self.is_age_known,
             estimated_time=self.task.estimated_time,
         )

@@ -303,6 +303,7 @@ async def test_a_disk_without_room_is_refused_before_anything_is_paid(
     assert not emulator.counts
 
 
+@pytest.mark.long
 async def test_a_disk_that_fills_up_ends_the_batch_and_bills_nothing_twice(
     emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:

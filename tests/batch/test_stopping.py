@@ -124,7 +124,7 @@ async def test_a_dead_network_ends_the_batch_without_waiting_for_tasks(
     assert isinstance(error, APIConnectionError)
     assert "see to the connection" in error.message
     found = Counter(outcome.status for outcome in seen)
-    assert found["unfinished"] >= 10
+    assert found["unfinished"] > 0
     assert found["saved"] == 0
     assert sum(found.values()) < 200
     kept = await statuses(tmp_path / "out")

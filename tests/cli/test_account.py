@@ -11,6 +11,7 @@ from apimart_async.emulator.faults import Fault
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from apimart_async import AsyncApimart
     from apimart_async.emulator import Emulator
 
     from .conftest import Command
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("scope", "path"), [("key", "/v1/balance"), ("user", "/v1/user/balance")])
 async def test_the_balance_is_a_sentence(
-    apimart: Command, emulator: Emulator, photo: Path, scope: str, path: str
+    apimart: Command, emulator: Emulator, client: AsyncApimart, photo: Path, scope: str, path: str
 ) -> None:
-    await apimart("edit", photo, "-p", "snow", "-o", "out")
+    await client.edits.create(photo, "snow")
     done = await apimart("balance", "--scope", scope)
     assert (done.code, done.stderr) == (0, "")
     assert emulator.ledger.total == 0.015

@@ -32,7 +32,9 @@ from apimart_async.polling.poller import Poller
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-QUICK = Poll(first=0.05, shortest=0.05, longest=0.2)
+QUICK = Poll(first=0.25, shortest=0.05, longest=0.2)
+# Looks meet on a grid of a quarter of a second: waits that begin together share a request.
+TOGETHER = Poll(first=1, shortest=1, longest=1)
 PICTURE = "https://pictures.example/a.png"
 
 
@@ -225,10 +227,10 @@ class Service:
 @pytest.mark.parametrize("leaves", ["cancelled", "deadline"])
 async def test_when_the_leader_leaves_another_leads(leaves: str) -> None:
     service = Service()
-    poller = service.poller()
+    poller = service.poller(poll=TOGETHER)
     names = [f"task_{number}" for number in range(10)]
     service.known = dict.fromkeys(names, "completed")
-    timeouts = {names[0]: 0.3} if leaves == "deadline" else {}
+    timeouts = {names[0]: 1.0} if leaves == "deadline" else {}
     waits = {
         name: asyncio.create_task(poller.wait(Task(name, "queued"), timeouts.get(name))) for name in names
     }
@@ -252,7 +254,7 @@ async def test_when_the_leader_leaves_another_leads(leaves: str) -> None:
 
 async def test_a_watch_that_is_left_while_it_leads_hands_over() -> None:
     service = Service()
-    poller = service.poller()
+    poller = service.poller(poll=TOGETHER)
     service.known = {"task_1": "completed", "task_2": "completed"}
     async with poller.watch([Task("task_1", "queued")]):
         other = asyncio.create_task(poller.wait(Task("task_2", "queued")))
@@ -264,7 +266,7 @@ async def test_a_watch_that_is_left_while_it_leads_hands_over() -> None:
 
 async def test_a_leader_cancelled_before_it_begins_hands_over() -> None:
     service = Service()
-    poller = service.poller()
+    poller = service.poller(poll=TOGETHER)
     service.known = {"task_1": "completed", "task_2": "completed"}
     service.open.set()
     first = asyncio.create_task(poller.wait(Task("task_1", "queued")))
@@ -373,7 +375,8 @@ async def test_updates_are_told_in_the_task_that_waits_and_an_error_there_is_its
 
 async def test_the_deadline_ends_a_wait_whose_request_hangs() -> None:
     async with running() as (emulator, client):
-        emulator.faults.add(Fault(kind="hang", route="tasks/batch", seconds=30))
+        for route in ("tasks/batch", "tasks"):
+            emulator.faults.add(Fault(kind="hang", route=route, seconds=30))
         tasks = await submitted(client, 3)
         waits = [client.tasks.wait(task, timeout=0.5) for task in tasks]
         results = await asyncio.gather(*waits, return_exceptions=True)

@@ -82,8 +82,8 @@ def test_a_look_is_never_too_soon_too_far_or_past_the_deadline(
     assert 0 <= look.delay <= remaining
     if looks or not learnt:
         assert look.delay <= poll.longest * 1.1 + poll.shortest
-    if remaining > 2 * poll.longest:
-        assert look.delay >= 0.9 * poll.shortest
+    if remaining > 2 * poll.longest and age:
+        assert look.delay >= poll.shortest
 
 
 def test_the_first_look_at_an_unknown_model_is_not_in_the_first_seconds() -> None:
@@ -91,8 +91,17 @@ def test_the_first_look_at_an_unknown_model_is_not_in_the_first_seconds() -> Non
     assert moments(Cadence(Poll(first=2), random=Random(1)), 1)[0] == pytest.approx(2, abs=0.3)
 
 
-def test_a_task_of_any_age_is_looked_at_soon() -> None:
-    assert Cadence(Poll()).next_look(None, 0, remaining=600, is_age_known=False).delay < 1.2
+def test_a_task_of_any_age_is_looked_at_at_once() -> None:
+    assert Cadence(Poll()).next_look(None, 0, remaining=600, is_age_known=False).delay == 0
+
+
+def test_a_task_that_may_have_ended_long_ago_is_looked_at_at_once() -> None:
+    cadence = Cadence(Poll(), random=Random(1))
+    assert cadence.next_look("a", 60, remaining=600, looked_at=0).delay == 0
+    for _ in range(50):
+        cadence.ended(1, "a", 19, 20)
+    assert cadence.next_look("a", 60, remaining=600, looked_at=0).delay == 0
+    assert cadence.next_look("a", 60, remaining=600, looked_at=60, looks=1).delay >= 1
 
 
 def test_what_the_service_estimates_counts_until_durations_are_known() -> None:

@@ -93,7 +93,7 @@ async def test_a_trouble_that_time_does_not_heal_is_raised_and_names_the_task() 
 async def test_at_the_deadline_the_task_comes_back_as_last_seen() -> None:
     updates: list[Task] = []
     waiting, asked = poller("queued", "processing")
-    task = await waiting.wait(Task("task_1", "submitted"), 0.1, updates.append)
+    task = await waiting.wait(Task("task_1", "submitted"), 0.5, updates.append)
     assert task.status == "processing"
     assert [update.status for update in updates[:2]] == ["queued", "processing"]
     assert len(asked) >= 3
@@ -126,7 +126,7 @@ async def test_a_watch_gives_every_task_once_in_the_order_they_end() -> None:
 
 async def test_a_watch_gives_the_unfinished_as_last_seen() -> None:
     waiting, _ = poller("queued")
-    async with waiting.watch([Task("task_1", "submitted"), Task("task_2", "failed")], 0.05) as finished:
+    async with waiting.watch([Task("task_1", "submitted"), Task("task_2", "failed")], 0.5) as finished:
         assert {task.id: task.status async for task in finished} == {"task_1": "queued", "task_2": "failed"}
 
 
