@@ -14,7 +14,7 @@ from apimart_async import Poll
 if TYPE_CHECKING:
     from pathlib import Path
 
-WARM, TASKS, SEED = 100, 500, 1
+WARM, TASKS, SEED = 100, 300, 1
 # A family for each kind of trouble; the benchmark runs all of them, longer.
 FAMILIES = (
     "constant 19",
