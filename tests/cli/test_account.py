@@ -9,8 +9,6 @@ import pytest
 from apimart_async.emulator.faults import Fault
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apimart_async import AsyncApimart
     from apimart_async.emulator import Emulator
 
@@ -19,9 +17,9 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("scope", "path"), [("key", "/v1/balance"), ("user", "/v1/user/balance")])
 async def test_the_balance_is_a_sentence(
-    apimart: Command, emulator: Emulator, client: AsyncApimart, photo: Path, scope: str, path: str
+    apimart: Command, emulator: Emulator, client: AsyncApimart, scope: str, path: str
 ) -> None:
-    await client.edits.create(photo, "snow")
+    await client.edits.create("https://pictures.example/photo.jpg", "snow")
     done = await apimart("balance", "--scope", scope)
     assert (done.code, done.stderr) == (0, "")
     assert emulator.ledger.total == 0.015
