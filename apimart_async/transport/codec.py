@@ -106,6 +106,8 @@ def number(value: object) -> float | None:
     """Read a finite number, or a text that is one."""
     if value is None:
         return None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, str):
         value = value.strip().removesuffix("%")
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):

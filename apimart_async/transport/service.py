@@ -56,6 +56,7 @@ class Service:
             "User-Agent": "apimart-async",
             **checked_headers(settings.default_headers),
         }
+        self._has_fixed_headers = isinstance(settings.api_key, str)
         if isinstance(settings.api_key, str):
             self._headers["Authorization"] = f"Bearer {settings.api_key}"
             session.keep(self._headers)
@@ -95,7 +96,10 @@ class Service:
         """
         settings = self.settings
         url = self._moved.get(path) or settings.base_url + path
-        headers = await self._request_headers(body, idempotency_key, extra_headers)
+        if body is None and extra_headers is None and self._has_fixed_headers:
+            headers = self._headers
+        else:
+            headers = await self._request_headers(body, idempotency_key, extra_headers)
         limit = settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout)
         note = _cut_off_note(idempotency_key) if kind is Kind.PAID_WRITE else None
         attempt = 0
@@ -112,12 +116,12 @@ class Service:
                 # Also while it waits for its next turn: an earlier try may have been executed.
                 _remind(raised, note if was_unknown else None, f"{method} {bare_url(url)}")
                 raise
-            if verdict.answer is not None:
+            if isinstance(verdict, Answer):
                 if moved and body is not None:
                     self._moved[path] = url
-                if was_unknown and not verdict.answer.replayed:
+                if was_unknown and not verdict.replayed:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
-                return verdict.answer
+                return verdict
             if verdict.moved_to is not None and not moved:
                 moved, url, delay = True, verdict.moved_to, 0.0
                 continue
@@ -153,11 +157,13 @@ class Service:
         timeout: Timeout,
         note: str | None,
         delay: float,
-    ) -> Verdict:
+    ) -> Answer | Verdict:
         """Send a request once, after a delay and when the throttle lets it, and say what came of it."""
         if delay:
             await asyncio.sleep(delay)
-        entered = await self.throttle.enter()
+        entered = self.throttle.enter_now()
+        if entered is None:
+            entered = await self.throttle.enter()
         status = wait = None
         try:
             reply = await self.session.exchange(
@@ -165,10 +171,10 @@ class Service:
             )
             verdict = judge(reply, kind, url)
             # A quota that is used up is answered 429 too, but says nothing of how fast to go.
-            if verdict.error is not None and verdict.effect is not Effect.REJECTED:
+            if isinstance(verdict, Verdict) and verdict.effect is not Effect.REJECTED:
                 status, wait = verdict.error.status, verdict.retry_after
         except NoAnswerError as failure:
-            return Verdict(outcome.effect_of_failure(sent=failure.sent), error=failure.error)
+            return Verdict(outcome.effect_of_failure(sent=failure.sent), failure.error)
         else:
             return verdict
         finally:
@@ -178,14 +184,13 @@ class Service:
 
     def _located(
         self,
-        error: errors.APIError | None,
+        error: errors.APIError,
         method: str,
         url: str,
         headers: Mapping[str, str],
         idempotency_key: str | None,
     ) -> errors.APIError:
         """Say which request an error is about, and take the key out of what the service repeats."""
-        error = error or errors.APIError("The service gave no reason.")
         error.idempotency_key = idempotency_key
         error.method, error.url = method, bare_url(url)
         secret = headers["Authorization"].removeprefix("Bearer ")
@@ -201,8 +206,6 @@ class Service:
         extra_headers: Mapping[str, str] | None,
     ) -> dict[str, str]:
         api_key = self.settings.api_key
-        if body is None and extra_headers is None and isinstance(api_key, str):
-            return self._headers
         headers = dict(self._headers)
         if not isinstance(api_key, str):
             key = api_key()

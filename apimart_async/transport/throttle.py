@@ -91,6 +91,13 @@ class Throttle:
         self._reduced_at = -1.0
         self._is_starting = True
 
+    def enter_now(self) -> float | None:
+        """Take a place if there is one and nothing is to be waited for; return the moment."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._paused_until and self.pace.is_free and self.gate.enter_now():
+            return now
+        return None
+
     async def enter(self) -> float:
         """Wait for a place, the end of a pause and the request's turn; return the moment it may go.
 

@@ -42,27 +42,41 @@ class Answer:
 
     Attributes:
         payload: Decoded JSON.
-        request_id: What the service calls the request.
-        replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
+        headers: Names in any case.
     """
 
     payload: Any
-    request_id: str | None
-    replayed: bool
+    headers: Mapping[str, str]
+
+    @property
+    def request_id(self) -> str | None:
+        """Return what the service calls the request."""
+        return _request_id(self.headers)
+
+    @property
+    def replayed(self) -> bool:
+        """Tell whether it repeats the answer to an earlier request with the same idempotency key."""
+        return self.headers.get("Idempotency-Replayed", "").lower() == "true"
 
 
 @attrs.frozen
 class Verdict:
-    """What one try came to: an answer, or an error with what is known of the request."""
+    """What a try without a good answer came to: an error, and what is known of the request.
+
+    Attributes:
+        effect: Whether the request was executed.
+        error: What went wrong.
+        retry_after: Seconds the service asks to wait.
+        moved_to: Where a redirect leads that may be followed.
+    """
 
     effect: Effect
-    answer: Answer | None = None
-    error: errors.APIError | None = None
+    error: errors.APIError
     retry_after: float | None = None
     moved_to: str | None = None
 
 
-def judge(reply: Reply, kind: Kind, url: str) -> Verdict:
+def judge(reply: Reply, kind: Kind, url: str) -> Answer | Verdict:
     """Read an answer: good, or an error and what it tells of the request."""
     if _OK_BELOW <= reply.status < _BAD_FROM:
         return _judge_redirect(reply, url)
@@ -72,8 +86,7 @@ def judge(reply: Reply, kind: Kind, url: str) -> Verdict:
         return _judge_unreadable(reply, unreadable)
     found = wire.read_error(payload)
     if found is None and reply.status < _OK_BELOW:
-        replayed = reply.headers.get("Idempotency-Replayed", "").lower() == "true"
-        return Verdict(Effect.DONE, Answer(payload, _request_id(reply), replayed))
+        return Answer(payload, reply.headers)
     effect = outcome.effect_of_answer(reply.status, found)
     message = found.message if found else "The service answered with an error it does not explain."
     error = outcome.error_class(reply.status, found)(message)
@@ -99,14 +112,14 @@ def _judge_unreadable(reply: Reply, unreadable: errors.APIResponseValidationErro
 def _with_facts(effect: Effect, error: errors.APIError, reply: Reply) -> Verdict:
     retry_after = outcome.read_retry_after(reply.headers, datetime.now(UTC))
     error.status = error.status or reply.status
-    error.request_id = _request_id(reply)
+    error.request_id = _request_id(reply.headers)
     if isinstance(error, errors.APIStatusError):
         error.retry_after = retry_after
-    return Verdict(effect, error=error, retry_after=retry_after)
+    return Verdict(effect, error, retry_after)
 
 
-def _request_id(reply: Reply) -> str | None:
-    return reply.headers.get("X-Oneapi-Request-Id") or reply.headers.get("X-Request-Id")
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    return headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id")
 
 
 def _judge_redirect(reply: Reply, url: str) -> Verdict:
@@ -126,9 +139,9 @@ def _judge_redirect(reply: Reply, url: str) -> Verdict:
     error = outcome.error_class(reply.status, None)(
         f"The service redirects to {_shown(url, location)}, which was not followed: {why}. Check base_url.",
         status=reply.status,
-        request_id=_request_id(reply),
+        request_id=_request_id(reply.headers),
     )
-    return Verdict(Effect.REJECTED, error=error, moved_to=moved_to)
+    return Verdict(Effect.REJECTED, error, moved_to=moved_to)
 
 
 def _within_origin(url: str, location: str) -> str | None:

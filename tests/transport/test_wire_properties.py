@@ -13,7 +13,7 @@ from apimart_async import APIResponseValidationError
 from apimart_async.errors import APIError
 from apimart_async.transport import wire
 from apimart_async.transport.outcome import Effect, Kind
-from apimart_async.transport.verdict import Reply, judge
+from apimart_async.transport.verdict import Answer, Reply, Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,10 +100,9 @@ def test_an_accepted_submit_is_a_task_or_an_error_that_names_it(
     except ValueError:
         return
     verdict = judge(Reply(status, {}, body), Kind.PAID_WRITE, "https://api.example/v1/images/edits")
-    if verdict.answer is not None:
-        assert wire.read_submission(verdict.answer.payload, idempotency_key=None).id
+    if isinstance(verdict, Answer):
+        assert wire.read_submission(verdict.payload, idempotency_key=None).id
     else:
-        assert verdict.error is not None
         assert verdict.error.task_id
         assert verdict.effect is Effect.UNKNOWN
 
@@ -113,6 +112,4 @@ def test_every_answer_is_judged(status: int, payload: object, kind: Kind) -> Non
     verdict = judge(
         Reply(status, {"Location": "/"}, json.dumps(payload).encode()), kind, "https://api.example/v1/x"
     )
-    assert (verdict.answer is None) is (verdict.error is not None)
-    assert verdict.answer is None or status < 300
-    assert verdict.error is None or isinstance(verdict.error, APIError)
+    assert isinstance(verdict.error, APIError) if isinstance(verdict, Verdict) else status < 300

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-from yarl import URL
 
 from apimart_async import errors
 from apimart_async.addresses import bare_url
@@ -98,7 +97,7 @@ class Session:
             if body is not None:
                 data = BytesBody(body) if isinstance(body, bytes) else StreamedBody(body, self._reading)
                 data.when_sent = deadline.sent
-            target = URL(url, encoded=True)
+            target = self._pool.address(url)
             response = await api.request(
                 method,
                 target,
@@ -122,7 +121,7 @@ class Session:
                 cancelled.add_note(cut_off_note)
                 log.warning("%s %s: %s", method, bare_url(url), cut_off_note)
             raise
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
             if isinstance(data, StreamedBody) and data.failure is not None:
                 raise data.failure from error
             sent = (data is None or data.started) and not isinstance(error, NEVER_SENT)
@@ -174,7 +173,7 @@ class Session:
         announced = response.content_length
         # A session of the caller's own unpacks; only what came unpacked has the length it was announced with.
         if announced is not None and announced <= limit and "Content-Encoding" not in response.headers:
-            return await response.read()
+            return await response.content.readexactly(announced)  # half of what `response.read` takes
         data = bytearray()
         async for piece in response.content.iter_any():
             data += piece

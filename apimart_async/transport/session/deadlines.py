@@ -53,24 +53,28 @@ class Deadline:
         self._timeout = timeout
         self._task = task
         self._before = task.cancelling()
-        self._until = now + timeout.total
-        self._heard = now if is_sent else _NEVER
+        due = self._until = now + timeout.total
+        self._heard = _NEVER
+        if is_sent:
+            self._heard = now
+            due = min(due, now + timeout.read)
         self._received = -1
         self._is_taken_back = False
         self.answer: aiohttp.ClientResponse | None = None
         self.late: str = ""
         deadlines.running.add(self)
-        deadlines.expect(self.due)
-
-    @property
-    def due(self) -> float:
-        """Return when it is over unless more is heard."""
-        return min(self._until, self._heard + self._timeout.read)
+        if due < deadlines.next:
+            deadlines.expect(due)
 
     def sent(self) -> None:
         """Note that the whole body has left: from now on the answer is waited for."""
         self._heard = self._deadlines.clock()
-        self._deadlines.expect(self.due)
+        due = self._due()
+        if due < self._deadlines.next:
+            self._deadlines.expect(due)
+
+    def _due(self) -> float:
+        return min(self._until, self._heard + self._timeout.read)
 
     def look(self, now: float) -> float:
         """Cancel the exchange if it is over; return when to look again."""
@@ -79,7 +83,7 @@ class Deadline:
         if self.answer is not None and self.answer.content.total_bytes != self._received:
             self._received = self.answer.content.total_bytes
             self._heard = now
-        due = self.due
+        due = self._due()
         if now < due:
             return due
         is_total = self._until <= now
@@ -112,36 +116,33 @@ class Deadlines:
     Attributes:
         clock: The loop's.
         running: Those of exchanges that have not ended.
+        next: When they are looked at.
     """
 
     def __init__(self) -> None:
         self.clock: Callable[[], float] = asyncio.get_running_loop().time
         self.running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._next = _NEVER
+        self.next: float = _NEVER
 
     def expect(self, due: float) -> None:
-        """See that somebody looks at this moment, or before."""
-        if due < self._next:
-            self._set(due)
-
-    def _set(self, due: float) -> None:
+        """Look at this moment, which is sooner than planned."""
         if self._timer is not None:
             self._timer.cancel()
-        self._next = due
+        self.next = due
         self._timer = asyncio.get_running_loop().call_at(due, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        self._next = _NEVER
+        self.next = _NEVER
         now = self.clock()
         following = min((deadline.look(now) for deadline in self.running), default=_NEVER)
         if following < _NEVER:
-            self._set(following)
+            self.expect(following)
 
     def close(self) -> None:
         """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._next = _NEVER
+        self.next = _NEVER
