@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from io import FileIO
 
-_BUFFER_BYTES: Final = 256 * 1024
+_BUFFER_BYTES: Final = 512 * 1024
 _MOST_NAMESAKES: Final = 10_000
 
 _Result = TypeVar("_Result")

@@ -93,26 +93,34 @@ class Media:
     size: int
     source: Source = attrs.field(repr=False)
 
-    def pieces(self) -> AsyncGenerator[bytes | bytearray, None]:
+    def pieces(self, head: bytes = b"", tail: bytes = b"") -> AsyncGenerator[bytes | bytearray, None]:
         """Yield the content, from the start at every call, in pieces of up to 256 KiB.
 
         Nothing waits for a disk on the event loop. Closing the generator leaves nothing open.
+
+        Args:
+            head: Comes before the content, in its first piece: a write less, and no tiny packets.
+            tail: Comes after it, in its last.
 
         Raises:
             ImageError: It can no longer be read or has changed since it was checked. Each piece is yielded
                 only when that is certain, so a file that has changed never arrives whole.
         """
         source = self.source
-        return file_pieces(source, _SENT_BYTES) if isinstance(source, OnDisk) else self._other_pieces()
+        if isinstance(source, OnDisk):
+            return file_pieces(source, _SENT_BYTES, head, tail)
+        return self._other_pieces(head, tail)
 
-    async def _other_pieces(self) -> AsyncGenerator[bytes, None]:
+    async def _other_pieces(self, head: bytes, tail: bytes) -> AsyncGenerator[bytes, None]:
         for offset in range(0, self.size, _SENT_BYTES):
             size = min(_SENT_BYTES, self.size - offset)
             if isinstance(self.source, InMemory):
-                yield self.source.read_at(offset, size)
+                piece = self.source.read_at(offset, size)
             else:
                 # A file object of the caller's may take as long as it likes.
-                yield await to_thread.run_sync(self.source.read_at, offset, size)
+                piece = await to_thread.run_sync(self.source.read_at, offset, size)
+            before, after = head if offset == 0 else b"", tail if offset + size == self.size else b""
+            yield b"".join((before, piece, after)) if before or after else piece
 
 
 def flatten(image: ImageInput) -> list[SingleImage]:

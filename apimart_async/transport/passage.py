@@ -20,8 +20,16 @@ if TYPE_CHECKING:
 _NO_WAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
-async def file_pieces(file: OnDisk, most: int) -> AsyncGenerator[bytes | bytearray, None]:
+async def file_pieces(
+    file: OnDisk, most: int, head: bytes = b"", tail: bytes = b""
+) -> AsyncGenerator[bytes | bytearray, None]:
     """Yield the content in pieces of up to so many bytes; closing the generator closes the file.
+
+    Args:
+        file: What to read.
+        most: Bytes of content in one piece.
+        head: Comes before the content, in its first piece.
+        tail: Comes after it, in its last.
 
     Raises:
         ImageError: It can no longer be read or has changed since it was checked.
@@ -31,8 +39,16 @@ async def file_pieces(file: OnDisk, most: int) -> AsyncGenerator[bytes | bytearr
         await on_disk(passage.open)
         for offset in range(0, file.size, most):
             size = min(most, file.size - offset)
-            piece = passage.read_now(offset, size)
-            yield await on_disk(passage.read, offset, size) if piece is None else piece
+            before, after = head if offset == 0 else b"", tail if offset + size == file.size else b""
+            # Read to where it is sent from: putting a piece together afterwards copies it twice.
+            piece = bytearray(len(before) + size + len(after))
+            piece[: len(before)] = before
+            piece[len(before) + size :] = after
+            place = memoryview(piece)[len(before) : len(before) + size]
+            if not passage.read_now(place, offset):
+                place[:] = await on_disk(passage.read, offset, size)
+            del place
+            yield piece
     finally:
         passage.close()
 
@@ -46,21 +62,20 @@ class _Passage:
     def open(self) -> None:
         self._descriptor = self._file.open()
 
-    def read_now(self, offset: int, size: int) -> bytearray | None:
-        """Return the piece if it is in memory."""
+    def read_now(self, place: memoryview, offset: int) -> bool:
+        """Fill the place if all that goes there is in memory; return whether it is."""
         if not self._may_read_now or self._descriptor is None or _NO_WAIT is None:
-            return None
-        piece = bytearray(size)
+            return False
         try:
-            if os.preadv(self._descriptor, [piece], offset, _NO_WAIT) != size:
-                return None
+            if os.preadv(self._descriptor, [place], offset, _NO_WAIT) != len(place):
+                return False
         except BlockingIOError:
-            return None
+            return False
         except OSError:  # this file system cannot tell
             self._may_read_now = False
-            return None
+            return False
         self._file.check(self._descriptor)
-        return piece
+        return True
 
     def read(self, offset: int, size: int) -> bytes:
         if self._descriptor is None:

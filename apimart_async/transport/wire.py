@@ -242,16 +242,18 @@ def read_upload(payload: object) -> Upload:
         APIResponseValidationError: It holds no URL.
     """
     source = _mapping(_mapping(payload).get("data")) or _mapping(payload)
+    url = source.get("url")
+    if not isinstance(url, str) or not url:
+        raise not_understood("upload", payload)
     created = moment(source.get("created_at")) or datetime.now(UTC)
-    fields = {
-        "url": source.get("url"),
-        "filename": text(source.get("filename")) or "image",
-        "content_type": text(source.get("content_type")) or "application/octet-stream",
-        "bytes": int(number(source.get("bytes")) or 0),
-        "created_at": created,
-        "expires_at": moment(source.get("expires_at")) or _later(created, UPLOAD_LIFETIME) or created,
-    }
-    return structure(fields, Upload, payload)
+    return Upload(
+        url=url,
+        filename=text(source.get("filename")) or "image",
+        content_type=text(source.get("content_type")) or "application/octet-stream",
+        bytes=int(number(source.get("bytes")) or 0),
+        created_at=created,
+        expires_at=moment(source.get("expires_at")) or _later(created, UPLOAD_LIFETIME) or created,
+    )
 
 
 def read_image_set(payload: object) -> ImageSet:

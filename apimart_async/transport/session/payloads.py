@@ -84,11 +84,15 @@ class StreamedBody(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write it, as aiohttp asks for it."""
         self.started = True
+        left = self._body.length
         try:
             async with aclosing(self._body.pieces()) as pieces:
-                while await self._write_piece(pieces, writer):
+                while left > 0 and (written := await self._write_piece(pieces, writer)):
+                    left -= written
                     # A line that is full is waited for outside the gate.
                     await writer.drain()
+                    if left > 0:
+                        await asyncio.sleep(0)  # others have their turn, also where nobody waits
         except errors.ApimartError as error:
             self.failure = error
             raise
@@ -96,16 +100,16 @@ class StreamedBody(Payload):
 
     async def _write_piece(
         self, pieces: AsyncGenerator[bytes | bytearray], writer: AbstractStreamWriter
-    ) -> bool:
-        await asyncio.sleep(0)  # others have their turn, also where nobody waits
-        await self._reading.enter()
+    ) -> int:
+        if not self._reading.enter_now():
+            await self._reading.enter()
         try:
-            piece = await anext(pieces, None)
-            if piece is not None:
+            piece = await anext(pieces, b"")
+            if piece:
                 await cast("StreamWriter", writer).write(piece, drain=False)
         finally:
             self._reading.leave()
-        return piece is not None
+        return len(piece)
 
 
 def _nothing() -> None:
