@@ -27,6 +27,7 @@ from apimart_async.batch.progress import Progress
 from apimart_async.batch.results import check_directory, write_results
 from apimart_async.batch.services import DirectService, TaskService
 from apimart_async.batch.uploading import SharedUploads
+from apimart_async.resources.tasks import AsyncTasks
 from apimart_async.transport.throttle import Gate
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from apimart_async.batch.services import EditService
-    from apimart_async.polling.sharing import Sharing
 
 _DURATIONS: Final = "durations"
 _BUFFERED: Final = 64
@@ -80,9 +80,9 @@ class Conductor:
         self._stop = stopping.Stop(self._stopped)
         self._feeding = anyio.CancelScope()
         self._group: TaskGroup = anyio.create_task_group()
-        # What the client has learnt of how long tasks take, if it waits for any.
-        sharing: Sharing | None = getattr(options.client, "_sharing", None)
-        self._experience = None if sharing is None else sharing.experience
+        # Those of the client that learn how long they take, if it has any.
+        tasks = getattr(options.client, "tasks", None)
+        self._tasks = tasks if isinstance(tasks, AsyncTasks) else None
         self._shared: Facilities
         self._send: MemoryObjectSendStream[Outcome]
         self._receive: MemoryObjectReceiveStream[Outcome]
@@ -115,8 +115,8 @@ class Conductor:
         options = self._options
         tally = await journal.tally()
         prices = json.loads(await journal.get_state(PRICES) or b"{}")
-        if self._experience is not None:
-            self._experience.restore(json.loads(await journal.get_state(_DURATIONS) or b"{}"))
+        if self._tasks is not None:
+            self._tasks.restore_experience(json.loads(await journal.get_state(_DURATIONS) or b"{}"))
         service: EditService
         if hasattr(options.client, "tasks"):
             uploads = SharedUploads(options.client, journal, options.max_uploads)
@@ -193,8 +193,8 @@ class Conductor:
 
     async def _conclude(self) -> None:
         try:
-            if self._experience is not None:
-                learnt = json.dumps(self._experience.to_dict()).encode()
+            if self._tasks is not None:
+                learnt = json.dumps(self._tasks.experience()).encode()
                 await self._shared.journal.put_state(_DURATIONS, learnt)
             await write_results(self._shared.journal, self._shared.directory)
         except errors.ApimartError as error:

@@ -17,6 +17,7 @@ _TYPICAL: Final = 4.0
 _LEAST_TYPICAL: Final = 0.01
 _JITTER: Final = 0.1
 _LAST_LOOK: Final = 1.0
+_WHOLE: Final = 100.0
 
 
 class Look(NamedTuple):
@@ -91,9 +92,20 @@ class Cadence:
         last = remaining - min(_LAST_LOOK, remaining * _JITTER)
         return Look(last if last < delay + poll.shortest / 2 else delay, leeway)
 
-    def runs(self, who: int, model: str | None, age: float) -> None:
-        """Note that a task had not ended at an age; ``who`` stands for the wait."""
-        self._of(model).goes_on(who, age)
+    def runs(self, who: int, model: str | None, age: float, progress: float | None = None) -> None:
+        """Note that a task had not ended at an age.
+
+        Args:
+            who: Stands for the wait.
+            model: What runs the task, where that is known.
+            age: Seconds since it was submitted.
+            progress: Percent, where the service reports one that moves. What it promises counts as long as
+                nothing better is known: neither durations nor the service's estimate.
+        """
+        known = self._of(model)
+        known.goes_on(who, age)
+        if progress is not None and not known.spans:
+            known.expect(age * _WHOLE / progress, by_service=False)
 
     def ended(
         self, who: int, model: str | None, after: float, by: float, actual_time: float | None = None

@@ -21,7 +21,7 @@ _FADING_FASTER: Final = 0.06
 _SUSPECT: Final = 0.2
 _SUSPECT_LOOKS: Final = 40
 _RUNNING: Final = 32
-_LOOKS: Final = 360
+_LOOKS: Final = 600
 _SCHEDULES: Final = 4
 _VERSION: Final = 1
 _LEAST_TYPICAL: Final = 0.01
@@ -106,14 +106,13 @@ class ModelExperience:
         if known is None or not self.spans:
             self.spans.append(Span(after, by))
             return
+        # Drawn from what is known, in turns that cover it evenly.
+        high, low = known.survives(after), known.survives(by)
+        self._turn = (self._turn + _GOLDEN) % 1.0
+        outlived = high - self._turn * (high - low)
         if by - after < _NARROW * by:
             guess: float | None = (after + by) / 2
-            outlived = known.survives((after + by) / 2)
         else:
-            # Drawn from what is known, in turns that cover it evenly.
-            high, low = known.survives(after), known.survives(by)
-            self._turn = (self._turn + _GOLDEN) % 1.0
-            outlived = high - self._turn * (high - low)
             guess = known.outlives(outlived)
             guess = guess if after < guess < by else None
         self.spans.append(Span(after, by, guess))

@@ -122,7 +122,8 @@ class Vigil:
             return
         self.unfinished_at = max(self.unfinished_at, asked - self.born)
         if self.is_age_known:
-            cadence.runs(id(self), self.task.model, self.unfinished_at)
+            progress = _moving(before.progress, self.task.progress)
+            cadence.runs(id(self), self.task.model, self.unfinished_at, progress)
         self.owner.seen(self)
 
     def troubled(self, error: Exception, now: float) -> None:
@@ -148,6 +149,13 @@ class Vigil:
             self.is_over = True
             self.cadence.left(id(self), self.task.model)
             self.owner.ended(self)
+
+
+def _moving(before: float | None, now: float | None) -> float | None:
+    """Return the progress if it is one: some services report a number that never changes."""
+    if before is None or now is None or not 0.0 <= before < now < 100.0:  # noqa: PLR2004 percent
+        return None
+    return now
 
 
 def _seconds(task: Task) -> float | None:

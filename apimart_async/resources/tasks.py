@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import attrs
@@ -17,7 +17,7 @@ from apimart_async.transport import codec, wire
 from apimart_async.transport.outcome import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from apimart_async.polling.sharing import Sharing
@@ -123,6 +123,22 @@ class AsyncTasks:
         Leaving it early, or cancelling it, stops looking and leaves the tasks as they are.
         """
         return self._poller.watch([_as_task(task) for task in tasks], _checked(timeout))
+
+    def experience(self) -> dict[str, Any]:
+        """Return what was learnt of how long tasks take: plain data that JSON can hold, some KB a model.
+
+        Batches keep it in their journal; other programs may keep it where they like, and begin the next run
+        with ``restore_experience``.
+        """
+        return self._poller.cadence.experience.to_dict()
+
+    def restore_experience(self, data: Mapping[str, Any]) -> None:
+        """Take up what ``experience`` returned, in this run or another.
+
+        Args:
+            data: What is not understood in it, or known better by now, is left out.
+        """
+        self._poller.cadence.experience.restore(data)
 
     async def _look(self, task_id: str) -> Task:
         return await self._fetch(task_id, "en", None)

@@ -617,6 +617,22 @@ class Tasks:
         """
         return self._portal.open(self._wrapped.watch, tasks, timeout=timeout)
 
+    def experience(self) -> dict[str, Any]:
+        """Return what was learnt of how long tasks take: plain data that JSON can hold, some KB a model.
+
+        Batches keep it in their journal; other programs may keep it where they like, and begin the next run
+        with ``restore_experience``.
+        """
+        return self._wrapped.experience()
+
+    def restore_experience(self, data: Mapping[str, Any]) -> None:
+        """Take up what ``experience`` returned, in this run or another.
+
+        Args:
+            data: What is not understood in it, or known better by now, is left out.
+        """
+        return self._wrapped.restore_experience(data)
+
 
 class Uploads:
     """Pictures on the service's file host. An upload is free and can be edited any number of times."""

@@ -6,6 +6,7 @@ import json
 import math
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -102,6 +103,18 @@ def test_a_task_that_may_have_ended_long_ago_is_looked_at_at_once() -> None:
         cadence.ended(1, "a", 19, 20)
     assert cadence.next_look("a", 60, remaining=600, looked_at=0).delay == 0
     assert cadence.next_look("a", 60, remaining=600, looked_at=60, looks=1).delay >= 1
+
+
+def test_progress_counts_while_nothing_better_is_known() -> None:
+    def spacing(progress: float | None, **hints: Any) -> float:
+        cadence = Cadence(Poll(longest=60), random=Random(1))
+        cadence.next_look("a", 0, remaining=600, **hints)
+        cadence.runs(1, "a", 10, progress)
+        return cadence.next_look("a", 10, remaining=600, looks=1, **hints).delay
+
+    assert spacing(5) > 2 * spacing(None)
+    assert spacing(90) < spacing(None)
+    assert spacing(5, estimated_time=20) == spacing(None, estimated_time=20)
 
 
 def test_what_the_service_estimates_counts_until_durations_are_known() -> None:
