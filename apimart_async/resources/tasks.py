@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from apimart_async.polling.sharing import Sharing
     from apimart_async.transport.service import Service
+
+_IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
 
 LANGUAGES: Final = frozenset({"en", "zh", "ja", "ko", "ru", "fr", "de", "id", "pt", "es"})
 
@@ -149,7 +152,8 @@ class AsyncTasks:
         return wire.read_tasks(answer.payload)
 
     async def _fetch(self, task_id: str, language: str, timeout: float | None) -> Task:
-        path = f"/v1/tasks/{quote(task_id, safe='')}?language={language}"
+        quoted = task_id if _IS_PLAIN(task_id) else quote(task_id, safe="")
+        path = f"/v1/tasks/{quoted}?language={language}"
         try:
             answer = await self._service.request("GET", path, kind=Kind.READ, timeout=timeout)
             return wire.read_task(answer.payload, task_id=task_id)

@@ -102,12 +102,15 @@ def is_sequence(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
+_EXACT: Final = 2**53
+
+
 def number(value: object) -> float | None:
     """Read a finite number, or a text that is one."""
     if value is None:
         return None
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if type(value) is int and -_EXACT < value < _EXACT:
+        return float(value)  # nearly every number is one of these
     if isinstance(value, str):
         value = value.strip().removesuffix("%")
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):

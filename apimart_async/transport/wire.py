@@ -66,6 +66,8 @@ _STATUS_SPELLINGS: Final = {
 
 def _identifier(value: object) -> str | None:
     """Read a task id: a text, or a number as one."""
+    if isinstance(value, str):
+        return value.strip() or None
     found = text(value)
     return found.strip() or None if found else None
 
@@ -151,7 +153,9 @@ def read_tasks(payload: object) -> dict[str, Task]:
 def _task(source: Mapping[str, Any], task_id: str, idempotency_key: str | None = None) -> Task:
     status = source.get("status")
     word = status.strip().lower() if isinstance(status, str) else ""
-    info = _mapping(source.get("task_info"))
+    estimated = source.get("estimated_time")
+    if estimated is None and "task_info" in source:
+        estimated = _mapping(source["task_info"]).get("estimated_time")
     if _END_FIELDS.isdisjoint(source):
         # What most answers are, at a third of the price.
         return Task(
@@ -159,7 +163,7 @@ def _task(source: Mapping[str, Any], task_id: str, idempotency_key: str | None =
             status=_STATUS_SPELLINGS.get(word, word) or "submitted",
             progress=number(source.get("progress")),
             created_at=moment(source.get("created") or source.get("created_at")),
-            estimated_time=number(source.get("estimated_time", info.get("estimated_time"))),
+            estimated_time=number(estimated),
             idempotency_key=idempotency_key,
             model=text(source.get("model")),
             raw=source,
@@ -175,7 +179,7 @@ def _task(source: Mapping[str, Any], task_id: str, idempotency_key: str | None =
         credits_cost=number(source.get("credits_cost")),
         created_at=moment(source.get("created") or source.get("created_at")),
         completed_at=completed,
-        estimated_time=number(source.get("estimated_time", info.get("estimated_time"))),
+        estimated_time=number(estimated),
         actual_time=number(source.get("actual_time")),
         error=_failure(source),
         idempotency_key=idempotency_key,

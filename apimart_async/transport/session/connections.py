@@ -40,6 +40,7 @@ class Session:
 
     def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
         self._pool = Pool(settings, external)
+        self._may_unpack = external is not None
         self._limits = settings.limits
         self._longest_wait = settings.timeout.pool
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
@@ -172,7 +173,8 @@ class Session:
         limit = self._limits.answer_bytes
         announced = response.content_length
         # A session of the caller's own unpacks; only what came unpacked has the length it was announced with.
-        if announced is not None and announced <= limit and "Content-Encoding" not in response.headers:
+        is_packed = self._may_unpack and "Content-Encoding" in response.headers
+        if announced is not None and announced <= limit and not is_packed:
             return await response.content.readexactly(announced)  # half of what `response.read` takes
         data = bytearray()
         async for piece in response.content.iter_any():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping  # attrs resolves it at run time
+from collections.abc import Callable, Mapping  # attrs resolves it at run time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypedDict
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NAMES_KEPT: Final = 300
 _HEADERS_KEPT: Final = 8
+_ADDRESSES_KEPT: Final = 512
 
 
 @lru_cache(maxsize=16)
@@ -100,6 +101,9 @@ class Pool:
         scheme, self._authority = urlsplit(settings.base_url)[:2]
         self._scheme = scheme
         self._root = f"{scheme}://{self._authority}/"
+        # A task is looked at several times, and an address remembers what aiohttp took it apart to.
+        self.address: Callable[[str], URL] = lru_cache(_ADDRESSES_KEPT)(self._address)
+        """Return a whole, quoted address without a fragment for aiohttp, which does not look at it again."""
         self._is_local = is_loopback(origin(settings.base_url)[1] or "")
         self._api: aiohttp.ClientSession | None = None
         self._files: aiohttp.ClientSession | None = None
@@ -110,8 +114,7 @@ class Pool:
         self._kept: dict[int, _Kept] = {}
         self._is_closed = False
 
-    def address(self, url: str) -> URL:
-        """Return a whole, quoted address without a fragment for aiohttp, which does not look at it again."""
+    def _address(self, url: str) -> URL:
         if not url.startswith(self._root):
             return URL(url, encoded=True)
         # Of parts that are known: 2.5 µs instead of 5.4.
