@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks import report
 from benchmarks.clients import BASELINE, NAMES, load
-from benchmarks.figures import null_control, rows
+from benchmarks.figures import rows
 from benchmarks.running import alternate
 from benchmarks.serving import running
 from benchmarks.starting import import_times
@@ -41,12 +41,11 @@ def main() -> None:
         for name, at_once in _QUICK if given.quick else _FULL:
             if given.only and name not in given.only:
                 continue
-            taking_part = (BASELINE, *clients, BASELINE)
+            taking_part = (BASELINE, *clients)
             samples = list(
                 alternate(server, NAMED[name], at_once, taking_part, rounds=given.rounds, effort=given.effort)
             )
-            null = null_control(samples, BASELINE)
-            found = report.section(f"{name}, {at_once} at once", rows(samples, BASELINE), null)
+            found = report.section(f"{name}, {at_once} at once", rows(samples))
             print("\n".join(found), flush=True)  # noqa: T201 a command's output
             lines += found
     lines += report.starting(import_times(given.rounds))

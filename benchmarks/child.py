@@ -1,8 +1,8 @@
 """One measurement in a process of its own: `python -m benchmarks.child` with its order as JSON on stdin.
 
 Imports everything the run compares, whichever client it measures, because imports change what memory costs.
-Warms up, measures the processor time of the work, then does the work once more beside a clock that says how
-long the event loop kept others waiting.
+Warms up, measures memory, does the work once more beside a clock that says how long the event loop kept
+others waiting, and then takes turns with the baseline.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
@@ -26,10 +27,18 @@ from benchmarks.server import POLLS_PER_JOB, RESULT_BYTES, picture
 from benchmarks.work import NAMED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from benchmarks.clients import AsyncClient, BlockingClient
     from benchmarks.work import Work
 
 _TICK: Final = 0.002
+_TURNS: Final = 10
+
+AnyClient: TypeAlias = "AsyncClient | BlockingClient"
+
+Spread: TypeAlias = "Callable[[int, list[float] | None], None]"
+"""Does the work so many times, and notes how late the event loop was."""
 
 
 @attrs.frozen
@@ -43,6 +52,7 @@ class Order:
         times: How often the work is measured.
         base_url: Of the server.
         beside: Every client of the run.
+        baseline: What it takes turns with.
     """
 
     client: str
@@ -51,6 +61,7 @@ class Order:
     times: int
     base_url: str
     beside: tuple[str, ...]
+    baseline: str
 
 
 @attrs.frozen
@@ -59,6 +70,7 @@ class Measured:
 
     Attributes:
         cpu: Seconds of processor time, user and system, per piece of work.
+        ratio: Of processor time to that of the baseline, in turns within this process.
         wall: Seconds the measured work took in all.
         extra_rss: Bytes of memory at the peak above what there was before the first request.
         lag: Seconds the loop was late, the most of 99 in 100 times; ``None`` of blocking clients.
@@ -67,6 +79,7 @@ class Measured:
     """
 
     cpu: float
+    ratio: float
     wall: float
     extra_rss: int
     lag: float | None
@@ -133,35 +146,92 @@ class Labour:
             path.unlink()
 
 
-async def _measure_async(client: AsyncClient, job: Labour, order: Order) -> Measured:
-    async def spread(times: int) -> None:
-        left = iter(range(times))
-
-        async def work(worker: int) -> None:
-            for _ in left:
-                await job.awaited(client, worker)
-
-        await asyncio.gather(*(work(worker) for worker in range(order.at_once)))
-
-    async with client:
+def _measure(client: AnyClient, baseline: AnyClient, job: Labour, order: Order) -> Measured:
+    with asyncio.Runner() as runner, _ready(client, job, order, runner) as spread:
         before = _memory("VmRSS")
-        await spread(max(order.at_once, order.times // 4))
+        spread(max(order.at_once, order.times // 4), None)
         job.check()
         gc.collect()
         began, used = time.perf_counter(), time.process_time()
-        await spread(order.times)
+        spread(order.times, None)
         cpu, wall = time.process_time() - used, time.perf_counter() - began
         extra = _memory("VmHWM") - before
         job.check()
         lags: list[float] = []
-        clock = asyncio.create_task(_watch(lags))
-        await spread(order.times)
-        clock.cancel()
-        with suppress(asyncio.CancelledError):
-            await clock
-    lags.sort()
-    late = lags[int(len(lags) * 0.99)]
-    return Measured(cpu / order.times, wall, extra, late, lags[-1], job.done)
+        if hasattr(client, "__aenter__"):
+            spread(order.times, lags)
+            lags.sort()
+            job.check()
+        with _ready(baseline, job, order, runner) as rival:
+            rival(order.at_once, None)
+            ratio = _compare(spread, rival, job, order)
+    late = lags[int(len(lags) * 0.99)] if lags else None
+    return Measured(cpu / order.times, ratio, wall, extra, late, lags[-1] if lags else None, job.done)
+
+
+def _compare(spread: Spread, rival: Spread, job: Labour, order: Order) -> float:
+    """Take turns with the baseline, a few milliseconds each: whatever slows the machine slows both."""
+    ratios: list[float] = []
+    times = max(1, round(order.times / _TURNS / order.at_once)) * order.at_once
+    for number in range(_TURNS):
+        spent: dict[Spread, float] = {}
+        for each in (spread, rival) if number % 2 == 0 else (rival, spread):
+            used = time.process_time()
+            each(times, None)
+            spent[each] = time.process_time() - used
+            job.check()
+        ratios.append(spent[spread] / spent[rival])
+    return median(ratios)
+
+
+@contextmanager
+def _ready(client: AnyClient, job: Labour, order: Order, runner: asyncio.Runner) -> Iterator[Spread]:
+    """Open a client for as long as the block lasts."""
+    if not hasattr(client, "__aenter__"):
+        blocking = cast("BlockingClient", client)
+        with blocking, ThreadPoolExecutor(order.at_once) as threads:
+
+            def spread(times: int, _: list[float] | None) -> None:
+                left = iter(range(times))
+
+                def work(worker: int) -> None:
+                    for _ in left:
+                        job.blocking(blocking, worker)
+
+                list(threads.map(work, range(order.at_once)))
+
+            yield spread
+        return
+
+    awaited = cast("AsyncClient", client)
+
+    async def spread_async(times: int, lags: list[float] | None) -> None:
+        left = iter(range(times))
+
+        async def work(worker: int) -> None:
+            for _ in left:
+                await job.awaited(awaited, worker)
+
+        clock = None if lags is None else asyncio.create_task(_watch(lags))
+        await asyncio.gather(*(work(worker) for worker in range(order.at_once)))
+        if clock is not None:
+            clock.cancel()
+            with suppress(asyncio.CancelledError):
+                await clock
+
+    runner.run(_entered(awaited))
+    try:
+        yield lambda times, lags: runner.run(spread_async(times, lags))
+    finally:
+        runner.run(_left(awaited))
+
+
+async def _entered(client: AsyncClient) -> None:
+    await client.__aenter__()
+
+
+async def _left(client: AsyncClient) -> None:
+    await client.__aexit__(None, None, None)
 
 
 async def _watch(lags: list[float]) -> None:
@@ -169,30 +239,6 @@ async def _watch(lags: list[float]) -> None:
         due = time.perf_counter() + _TICK
         await asyncio.sleep(_TICK)
         lags.append(time.perf_counter() - due)
-
-
-def _measure_blocking(client: BlockingClient, job: Labour, order: Order) -> Measured:
-    with client, ThreadPoolExecutor(order.at_once) as threads:
-
-        def spread(times: int) -> None:
-            left = iter(range(times))
-
-            def work(worker: int) -> None:
-                for _ in left:
-                    job.blocking(client, worker)
-
-            list(threads.map(work, range(order.at_once)))
-
-        before = _memory("VmRSS")
-        spread(max(order.at_once, order.times // 4))
-        job.check()
-        gc.collect()
-        began, used = time.perf_counter(), time.process_time()
-        spread(order.times)
-        cpu, wall = time.process_time() - used, time.perf_counter() - began
-        extra = _memory("VmHWM") - before
-        job.check()
-    return Measured(cpu / order.times, wall, extra, None, None, job.done)
 
 
 def _memory(field: str) -> int:
@@ -214,11 +260,10 @@ def main() -> None:
     gc.freeze()  # what was imported is the same for all: no collection goes over it again
     with tempfile.TemporaryDirectory() as directory:
         job = Labour(NAMED[order.work], order.base_url, Path(directory))
-        client = makes[order.client](order.base_url, order.at_once)
-        if hasattr(client, "__aenter__"):
-            measured = asyncio.run(_measure_async(cast("AsyncClient", client), job, order))
-        else:
-            measured = _measure_blocking(client, job, order)
+        client, baseline = (
+            makes[name](order.base_url, order.at_once) for name in (order.client, order.baseline)
+        )
+        measured = _measure(client, baseline, job, order)
     print(json.dumps(attrs.asdict(measured)))  # noqa: T201 whoever started it reads it
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import mean, median
+from statistics import median
 from typing import TYPE_CHECKING
 
 import attrs
@@ -33,7 +33,7 @@ class Row:
 
     Attributes:
         client: By name.
-        ratio: Processor time against the baseline of the same round.
+        ratio: Processor time against the baseline, in turns; of the baseline, what is noise everywhere.
         cpu: Seconds of processor time per piece of work.
         extra_rss: Bytes of memory at the peak.
         lag: Seconds the event loop was late, the most of 99 in 100 times; ``None`` of blocking clients.
@@ -48,42 +48,23 @@ class Row:
     busy: float
 
 
-def rows(samples: Sequence[Sample], baseline: str) -> list[Row]:
+def rows(samples: Sequence[Sample]) -> list[Row]:
     """Sum up the rounds, client by client in the order of the first round."""
-    bases = {
-        number: mean(
-            _cpu(sample) for sample in samples if (sample.client, sample.round) == (baseline, number)
-        )
-        for number in {sample.round for sample in samples}
-    }
     return [
-        _row([sample for sample in samples if sample.client == client], bases)
+        _row([sample for sample in samples if sample.client == client])
         for client in dict.fromkeys(sample.client for sample in samples)
     ]
 
 
-def null_control(samples: Sequence[Sample], baseline: str) -> Spread:
-    """Return the baseline against itself: what differs from 1 there is noise everywhere."""
-    pairs: dict[int, list[float]] = {}
-    for sample in samples:
-        if sample.client == baseline:
-            pairs.setdefault(sample.round, []).append(_cpu(sample))
-    return Spread.of([first / second for first, second in pairs.values()])
-
-
-def _cpu(sample: Sample) -> float:
-    return sample.measured.cpu
-
-
-def _row(samples: Sequence[Sample], bases: dict[int, float]) -> Row:
+def _row(samples: Sequence[Sample]) -> Row:
     def middle(value: Callable[[Sample], float]) -> float:
         return median(map(value, samples))
 
     lags = [sample.measured.lag for sample in samples if sample.measured.lag is not None]
     return Row(
         samples[0].client,
-        Spread.of([_cpu(sample) / bases[sample.round] for sample in samples]),
-        middle(_cpu),
+        Spread.of([sample.measured.ratio for sample in samples]),
+        middle(lambda sample: sample.measured.cpu),
         middle(lambda sample: sample.measured.extra_rss),
         median(lags) if lags else None,
         middle(lambda sample: sample.server_cpu * sample.times / sample.measured.wall),

@@ -20,9 +20,9 @@ _PACKAGES: Final = (
 _PYTHON: Final = platform.python_version()
 _EXPLANATION: Final = (
     "Written by `nox -s bench`. Processor time (user and system) of the client's process for one piece of "
-    "work, as the median over the rounds of its ratio to plain aiohttp in the same round, with the least and "
-    "the most; extra memory at the peak; how late the event loop was at most in 99 of 100 times (nothing for "
-    "blocking clients). What each client does, and what to make of it: `docs/performance.md`."
+    "work, as its ratio to plain aiohttp in turns within one process, the median over the rounds with the "
+    "least and the most; extra memory at the peak; how late the event loop was at most in 99 of 100 times "
+    "(nothing for blocking clients). What each client does, and what to make of it: `docs/performance.md`."
 )
 _STEADY: Final = (0.97, 1.03)
 
@@ -40,8 +40,9 @@ def heading(rounds: int) -> list[str]:
     ]
 
 
-def section(title: str, found: Sequence[Row], null: Spread) -> list[str]:
-    """Return the table of one kind of work."""
+def section(title: str, found: Sequence[Row]) -> list[str]:
+    """Return the table of one kind of work; its first row is the baseline against itself."""
+    null = found[0].ratio
     steady = _STEADY[0] <= null.median <= _STEADY[1]
     verdict = "" if steady else "; **outside 0.97 to 1.03: the machine was not quiet**"
     busiest = max(row.busy for row in found)

@@ -58,15 +58,15 @@ def alternate(
         server: To work with.
         work: What is done.
         at_once: How many at once.
-        clients: Who does it; a name may stand twice, which is the null control.
+        clients: Who does it; the first is what all are compared with, itself included: the null control.
         rounds: How many.
         effort: Times the usual amount of work.
     """
     times = work.times(at_once, effort)
-    beside = tuple(dict.fromkeys(clients))
+    beside = tuple(clients)
     for number in range(rounds):
         for client in clients if number % 2 == 0 else reversed(clients):
-            order = Order(client, work.name, at_once, times, server.base_url, beside)
+            order = Order(client, work.name, at_once, times, server.base_url, beside, clients[0])
             yield _sample(server, work, order, number)
 
 
