@@ -174,7 +174,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(requires=["wheel"])
 def bench(session: nox.Session) -> None:
-    """Measure the package beside its peers and write benchmarks/RESULTS.md; `-- --quick` takes minutes."""
+    """Measure the package beside its peers and write benchmarks/RESULTS.md; `-- --quick` a part."""
     session.install(f"{built_wheel(session)}[cli,speed]", *group("bench"))
     session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
     session.run("python", "-m", "benchmarks", *session.posargs)

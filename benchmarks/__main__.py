@@ -27,28 +27,30 @@ _QUICK: Final = (
 def main() -> None:
     """Read the command line, measure, print and write."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one number at once for each work: some minutes")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
-    parser.add_argument("--effort", type=float, default=1.0, help="times the usual amount of work (1)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one number at once for each work, a quarter of it, 3 rounds"
+    )
+    parser.add_argument("--rounds", type=int, help="how often each is measured (5)")
+    parser.add_argument("--effort", type=float, help="times the usual amount of work (1)")
     parser.add_argument("--only", action="append", choices=NAMED, help="this work alone; may be repeated")
     parser.add_argument(
         "--client", action="append", choices=NAMES, help="these beside aiohttp; may be repeated"
     )
     given = parser.parse_args()
+    rounds: int = given.rounds or (3 if given.quick else 5)
+    effort: float = given.effort or (0.25 if given.quick else 1.0)
     clients = [name for name in given.client or NAMES if name != BASELINE and _is_installed(name)]
-    lines = report.heading(given.rounds)
+    lines = report.heading(rounds)
     with running() as server:
         for name, at_once in _QUICK if given.quick else _FULL:
             if given.only and name not in given.only:
                 continue
             taking_part = (BASELINE, *clients)
-            samples = list(
-                alternate(server, NAMED[name], at_once, taking_part, rounds=given.rounds, effort=given.effort)
-            )
+            samples = list(alternate(server, NAMED[name], at_once, taking_part, rounds=rounds, effort=effort))
             found = report.section(f"{name}, {at_once} at once", rows(samples))
             print("\n".join(found), flush=True)  # noqa: T201 a command's output
             lines += found
-    lines += report.starting(import_times(given.rounds))
+    lines += report.starting(import_times(rounds))
     print(f"written to {report.write(lines).name}")  # noqa: T201 a command's output
 
 

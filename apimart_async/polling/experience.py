@@ -26,6 +26,7 @@ _SCHEDULES: Final = 4
 _VERSION: Final = 1
 _LEAST_TYPICAL: Final = 0.01
 _MOST_TYPICAL: Final = 1e6
+_SHORTEST_SPAN: Final = 1e-6
 
 # A shift of the service's speed: the recent tasks' places in the distribution, which should be even between 0
 # and 1, are on average this far from the middle; the older tasks are then forgotten.
@@ -218,10 +219,12 @@ class Experience:
             try:
                 typical = float(saved["typical"])
                 spans = [_span(*entry) for entry in saved["spans"]]
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
+                continue
+            if not _LEAST_TYPICAL <= typical <= _MOST_TYPICAL:
                 continue
             known = self.of(str(name), typical)
-            if not known.spans and typical > 0:
+            if not known.spans:
                 known.typical = typical
                 known.spans.extend(filter(_is_sound, spans))
                 known.forget_estimate()
@@ -232,4 +235,8 @@ def _span(after: Any, by: Any, guess: Any) -> Span:  # noqa: ANN401 what JSON ho
 
 
 def _is_sound(span: Span) -> bool:
-    return 0 <= span.after < span.by and (span.guess is None or span.after <= span.guess <= span.by)
+    is_possible = _SHORTEST_SPAN <= span.by <= _MOST_TYPICAL or (
+        span.by == math.inf and span.after <= _MOST_TYPICAL
+    )
+    in_order = 0 <= span.after < span.by and (span.guess is None or span.after <= span.guess <= span.by)
+    return is_possible and in_order

@@ -227,6 +227,18 @@ def test_what_is_not_understood_is_not_restored(data: dict[str, object]) -> None
     assert experience.to_dict()["models"] == {}
 
 
+numbers = st.none() | st.integers() | st.floats() | st.just(10**400) | st.text(max_size=3)
+
+
+@given(numbers, st.lists(st.lists(numbers, min_size=3, max_size=3), max_size=6))
+def test_whatever_is_restored_the_next_look_is_a_moment(typical: object, spans: list[list[object]]) -> None:
+    experience = Experience()
+    experience.restore({"version": 1, "models": {"a": {"typical": typical, "spans": spans}}})
+    for age in (0.0, 1.0, 30.0):
+        assert 0 <= Cadence(Poll(), experience, Random(1)).next_look("a", age, remaining=600).delay <= 600
+    json.dumps(experience.to_dict(), allow_nan=False)
+
+
 def test_memory_is_bounded() -> None:
     experience = Experience()
     for number in range(500):

@@ -430,6 +430,23 @@ async def test_an_upload_and_a_look_are_tried_again(raw_server: RawServer, statu
     assert bodies == {gif}
 
 
+@pytest.mark.parametrize("announced", [1, len(ACCEPTED), 10 * len(ACCEPTED)])
+async def test_an_answer_of_two_lengths_is_not_read_and_its_submit_may_have_been_billed(
+    raw_server: RawServer, announced: int
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(ACCEPTED), ACCEPTED)
+        await exchange.answer(chunks, headers={"Transfer-Encoding": "chunked"}, length=announced)
+
+    raw_server.handle = handle
+    async with connect(raw_server) as client:
+        with pytest.raises(SubmissionIndeterminateError) as caught:
+            await submit(client)
+    assert caught.value.idempotency_key == KEY
+    assert len(raw_server.seen) == 1
+
+
 async def test_an_answer_larger_than_the_limit_is_cut_off(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
