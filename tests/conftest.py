@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_sessionstart() -> None:
-    """Refuse to test the checkout where the installed package is meant, as under nox."""
+    """Refuse to test the checkout where the installed package is meant, as under nox.
+
+    And hear Ctrl-C, for the tests that press it: a shell has what it starts in the background ignore it, and
+    every process started from there inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("TESTS_NEED_INSTALLED_PACKAGE"):
         package = Path(importlib.import_module("apimart_async").__path__[0])
         if package.parent == REPOSITORY:
