@@ -32,7 +32,7 @@ PYTHONS = SUPPORTED if RUNNING in SUPPORTED else [*SUPPORTED, RUNNING]
 INSTALLED_ONLY = {
     "PYTHONSAFEPATH": "1",
     "TESTS_NEED_INSTALLED_PACKAGE": "1",
-    # The tests start some hundred interpreters: without it each compiles everything anew, a sixth of all the time.
+    # The tests start some hundred interpreters: each would compile everything anew, a sixth of the time.
     "PYTHONDONTWRITEBYTECODE": None,
 }
 
