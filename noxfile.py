@@ -68,8 +68,7 @@ def wheel(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Test the built wheel with the newest dependencies."""
     session.install(f"{built_wheel(session)}[all]", *group("tests"))
-    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
-    session.install("--no-deps", *group("photographs"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
     run_pytest(session)
 
 
@@ -77,8 +76,7 @@ def tests(session: nox.Session) -> None:
 def clients(session: nox.Session) -> None:
     """Test the emulator with curl, requests and the official client of OpenAI."""
     session.install(f"{built_wheel(session)}[all]", *group("tests"), *group("clients"))
-    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
-    session.install("--no-deps", *group("photographs"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
     session.run("pytest", "tests/clients", *session.posargs, env=INSTALLED_ONLY)
 
 
@@ -90,8 +88,7 @@ def tests_lowest(session: nox.Session) -> None:
     direct = ("--no-deps", "--all-extras", "--resolution=lowest-direct", f"--python-version={RUNNING}")
     session.run("uv", "pip", "compile", "pyproject.toml", *direct, f"--output-file={lowest}")
     session.install("--constraint", str(lowest), f"{built_wheel(session)}[all]", *group("tests"))
-    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
-    session.install("--no-deps", *group("photographs"))
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
     # What takes long shows nothing about versions that the rest does not.
     run_pytest(session, "-m", "not long")
 

@@ -250,7 +250,7 @@ async def test_jobs_are_taken_as_there_is_room(
 
     def generate() -> Iterator[Job]:
         nonlocal taken
-        for number in range(250):
+        for number in range(170):
             taken += 1
             yield Job(pictures[0], f"prompt {number}")
 
@@ -267,7 +267,7 @@ async def test_jobs_are_taken_as_there_is_room(
             count += 1
             # What is in flight, one that waits for a place, and what one change of threads brings.
             assert taken <= count + 64 + 20 + 1 + 32
-    assert count == taken == 250
+    assert count == taken == 170
 
 
 async def test_outcomes_that_nobody_takes_hold_the_batch_up(

@@ -309,16 +309,16 @@ async def test_a_disk_that_fills_up_ends_the_batch_and_bills_nothing_twice(
 ) -> None:
     # Room for the reserve, and for a part of the rows: their names are long.
     long = tmp_path / ("out" * 40)
-    done = await run_batch(emulator, long, pictures, "--count=900", preexec_fn=partial(_limited, 1024 * 1024))
+    done = await run_batch(emulator, long, pictures, "--count=700", preexec_fn=partial(_limited, 1024 * 1024))
     assert b"JournalError" in done.stderr, done.stderr
     assert b"cannot be written" in done.stderr
     paid = len(emulator.ledger.entries)
-    assert 0 < paid < 900
-    done = await run_batch(emulator, long, pictures, "--count=900")
+    assert 0 < paid < 700
+    done = await run_batch(emulator, long, pictures, "--count=700")
     assert done.returncode == 0, done.stderr
     assert emulator.ledger.executed_more_than_once == {}
     rows = await anyio.to_thread.run_sync(lambda: list(read_journal(long / ".batch" / "journal.sqlite3")))
-    assert len(rows) == 900
+    assert len(rows) == 700
     assert {row.state for row in rows} <= {"saved", "in_doubt"}
     # Those whose task id found no room are in doubt, and nobody else.
     assert sum(row.state == "in_doubt" for row in rows) <= 24

@@ -81,13 +81,13 @@ async def test_a_key_that_is_revoked_leaves_what_is_paid_for_to_the_next_run(
 ) -> None:
     emulator.faults.add(Fault(kind="status", route="tasks/batch", status=401))
     emulator.faults.add(Fault(kind="status", route="tasks", status=401))
-    todo = jobs(pictures, 200)
+    todo = jobs(pictures, 100)
     seen, error = await until_stopped(client, todo, tmp_path / "out", max_in_flight=8)
     assert isinstance(error, AuthenticationError)
     assert {outcome.status for outcome in seen} == {"unfinished"}
-    assert len(seen) == len(emulator.ledger.entries) < 200
+    assert len(seen) == len(emulator.ledger.entries) < 100
     emulator.faults.clear()
-    assert await finish(client, todo, tmp_path / "out") == {"saved": 200}
+    assert await finish(client, todo, tmp_path / "out") == {"saved": 100}
     assert emulator.ledger.executed_more_than_once == {}
 
 
@@ -174,7 +174,7 @@ async def test_a_drain_finishes_what_is_in_flight_and_ends_without_an_error(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, how: str
 ) -> None:
     drain = Drain()
-    todo = jobs(pictures, 300)
+    todo = jobs(pictures, 100)
     if how == "before":
         drain.request()
     seen: list[Outcome] = []
@@ -188,8 +188,8 @@ async def test_a_drain_finishes_what_is_in_flight_and_ends_without_an_error(
     assert drain.is_requested
     assert {outcome.status for outcome in seen} <= {"saved"}
     assert len(seen) == len(emulator.ledger.entries) == (await statuses(tmp_path / "out"))["saved"]
-    assert len(seen) == 0 if how == "before" else 5 <= len(seen) < 300
-    assert await finish(client, todo, tmp_path / "out") == {"saved": 300}
+    assert len(seen) == 0 if how == "before" else 5 <= len(seen) < 100
+    assert await finish(client, todo, tmp_path / "out") == {"saved": 100}
     assert emulator.ledger.executed_more_than_once == {}
 
 
