@@ -39,12 +39,12 @@ PICTURE = "https://pictures.example/a.png"
 
 
 @asynccontextmanager
-async def running(**options: Any) -> AsyncGenerator[tuple[Emulator, AsyncApimart]]:
+async def running(*, poll: Poll = QUICK, **options: Any) -> AsyncGenerator[tuple[Emulator, AsyncApimart]]:
     retry = Retry(first=0.01, longest=0.01)
     options.setdefault("task_seconds", 0.5)
     async with (
         Emulator(images="tiny", **options) as emulator,
-        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=QUICK, retry=retry) as client,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll, retry=retry) as client,
     ):
         yield emulator, client
 
@@ -116,7 +116,7 @@ async def test_another_key_or_budget_shares_no_requests_but_what_is_learnt() -> 
     ids=["404", "405", "400", "400 in a 200"],
 )
 async def test_a_service_without_the_endpoint_is_asked_once(fault: Fault | None) -> None:
-    async with running(batch=None if fault is None else "list") as (emulator, client):
+    async with running(poll=TOGETHER, batch=None if fault is None else "list") as (emulator, client):
         if fault is not None:
             emulator.faults.add(fault)
         assert len(await watched(client, await submitted(client, 10))) == 10
@@ -128,7 +128,7 @@ async def test_a_service_without_the_endpoint_is_asked_once(fault: Fault | None)
 
 @pytest.mark.parametrize("kind", ["broken-json", "html"])
 async def test_an_answer_that_cannot_be_read_is_asked_for_again_and_then_no_more(kind: Any) -> None:
-    async with running() as (emulator, client):
+    async with running(poll=TOGETHER) as (emulator, client):
         emulator.faults.add(Fault(kind=kind, route="tasks/batch", status=200 if kind == "html" else None))
         assert len(await watched(client, await submitted(client, 10))) == 10
         assert polls(emulator)[0] == 3  # with its retries
