@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -150,13 +150,14 @@ class AsyncImages:
 
     @asynccontextmanager
     async def _stream(self, image: Image) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        async with AsyncExitStack() as stack:
-            # Around the opening alone: what the caller raises inside is not about this image.
-            try:
-                body = await stack.enter_async_context(open_body(self._service, image.url))
-            except errors.ApimartError as error:
-                raise _explained(error, image) from error
-            yield await stack.enter_async_context(aclosing(_explaining(body, image)))
+        # Around the opening alone: what the caller raises inside is not about this image.
+        try:
+            body = await open_body(self._service, image.url)
+        except errors.ApimartError as error:
+            raise _explained(error, image) from error
+        with closing(body):
+            async with aclosing(_explaining(body, image)) as pieces:
+                yield pieces
 
     async def _fetch(
         self, image: Image, use: Callable[[AsyncIterator[bytes]], Awaitable[_Result]]
@@ -166,14 +167,16 @@ class AsyncImages:
         try:
             while True:
                 attempt += 1
-                async with open_body(self._service, image.url) as body:
-                    try:
-                        async with aclosing(checked(body)) as pieces:
-                            return await use(pieces)
-                    except errors.APIConnectionError as error:
-                        if attempt > self._service.max_retries:
-                            raise
-                        log.info("GET %s: %s Starting anew.", error.url, error.message)
+                body = await open_body(self._service, image.url)
+                try:
+                    async with aclosing(checked(body)) as pieces:
+                        return await use(pieces)
+                except errors.APIConnectionError as error:
+                    if attempt > self._service.max_retries:
+                        raise
+                    log.info("GET %s: %s Starting anew.", error.url, error.message)
+                finally:
+                    body.close()
                 await anyio.sleep(self._service.backoff(attempt))
         except errors.ApimartError as error:
             raise _explained(error, image) from error

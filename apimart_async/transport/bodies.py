@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 from anyio import to_thread
 
@@ -11,7 +10,7 @@ from apimart_async.errors import APIConnectionError, DownloadError
 from apimart_async.transport import dataurl, sniff
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from apimart_async.transport.service import Service
 
@@ -26,27 +25,28 @@ class Body(Protocol):
         """Bytes announced; ``None`` when nobody said."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield pieces as they come."""
+    async def read(self) -> bytes:
+        """Return the next piece as it comes, and nothing at the end."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
         ...
 
 
-@asynccontextmanager
-async def open_body(service: Service, url: str) -> AsyncGenerator[Body, None]:
-    """Open an ``http(s)://`` or ``data:`` URL.
+async def open_body(service: Service, url: str) -> Body:
+    """Open an ``http(s)://`` or ``data:`` URL; the caller closes it.
 
     Raises:
         DownloadError: It is another URL, the host answered with an error, or it holds more than
             ``Limits.download_bytes``.
         APIConnectionError: The host could not be reached.
 
-    Leaving or cancelling it closes the connection.
+    Cancelling it closes the connection.
     """
     if dataurl.is_data_url(url):
-        yield await _decode(url, service.settings.limits.download_bytes)
-    else:
-        async with service.download(url) as body:
-            yield body
+        return await _decode(url, service.settings.limits.download_bytes)
+    return await service.download(url)
 
 
 class _Decoded:
@@ -56,8 +56,12 @@ class _Decoded:
         self._content = content
         self.length: int | None = len(content)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._content
+    async def read(self) -> bytes:
+        content, self._content = self._content, b""
+        return content
+
+    def close(self) -> None:
+        self._content = b""
 
 
 async def _decode(url: str, limit: int) -> _Decoded:
@@ -81,20 +85,18 @@ async def checked(body: Body) -> AsyncGenerator[bytes, None]:
     kind: sniff.Kind | None = None
     head = tail = b""
     received = 0
-    # Every body is a generator, to be closed here and not whenever it is collected.
-    async with aclosing(cast("AsyncGenerator[bytes, None]", aiter(body))) as pieces:
-        async for piece in pieces:
-            received += len(piece)
-            ahead = piece
-            if kind is None:
-                head += piece
-                if len(head) < _ENOUGH_TO_TELL:
-                    continue
-                kind = _image_kind(head)
-                ahead, head = head, head[:_ENOUGH_TO_TELL]
-            if body.length is None:
-                tail = (tail + ahead)[-sniff.TAIL_BYTES :]
-            yield ahead
+    while piece := await body.read():
+        received += len(piece)
+        ahead = piece
+        if kind is None:
+            head += piece
+            if len(head) < _ENOUGH_TO_TELL:
+                continue
+            kind = _image_kind(head)
+            ahead, head = head, head[:_ENOUGH_TO_TELL]
+        if body.length is None:
+            tail = (tail + ahead)[-sniff.TAIL_BYTES :]
+        yield ahead
     if kind is None:
         kind = _image_kind(head)
         tail = head

@@ -19,13 +19,15 @@ import anyio
 from apimart_async.errors import DownloadError
 from apimart_async.transport import sniff
 from apimart_async.transport.disk import on_disk
+from apimart_async.transport.folder import folder_at
 from apimart_async.transport.naming import EXTENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
     from io import FileIO
 
 _BUFFER_BYTES: Final = 512 * 1024
+_WARM_BYTES: Final = 128 * 1024
 _MOST_NAMESAKES: Final = 10_000
 
 _Result = TypeVar("_Result")
@@ -50,12 +52,18 @@ async def land(pieces: AsyncIterator[bytes], directory: Path, stem: str, *, sync
     Failing or cancelling it leaves no file behind.
     """
     landing = _Landing(directory, stem, sync=sync)
+    folder = folder_at(str(directory))
     try:
         async for piece in pieces:
             landing.add(piece)
-            if landing.buffered >= _BUFFER_BYTES:
-                await _in_thread(landing.spill, directory)
-        return await _in_thread(landing.publish, directory)
+            # On the loop, as long as it is in the processor's cache; to a thread, rarely.
+            if landing.buffered >= (_WARM_BYTES if folder.is_quick else _BUFFER_BYTES):
+                await _saving(directory, folder.call(landing.spill))
+        # Syncing takes milliseconds, however quick the folder is.
+        publishing = on_disk(landing.publish) if sync else folder.call(landing.publish)
+        path = await _saving(directory, publishing)
+        # Namesakes have to be read.
+        return path or await _saving(directory, on_disk(landing.publish_beside))
     finally:
         if landing.is_on_disk:
             with anyio.CancelScope(shield=True):
@@ -73,12 +81,12 @@ async def find_saved(directory: Path, stems: Sequence[str]) -> list[Path | None]
         directory.mkdir(parents=True, exist_ok=True)
         return [next(_complete_images(directory, stem), None) for stem in stems]
 
-    return await _in_thread(find_all, directory)
+    return await _saving(directory, folder_at(str(directory)).call(find_all))
 
 
-async def _in_thread(work: Callable[[], _Result], directory: Path) -> _Result:
+async def _saving(directory: Path, work: Awaitable[_Result]) -> _Result:
     try:
-        return await on_disk(work)
+        return await work
     except OSError as error:
         raise DownloadError(
             f"Nothing can be saved in {directory}: {error.strerror or error}. "
@@ -126,13 +134,31 @@ class _Landing:
         self.buffered = 0
         return self._file
 
-    def publish(self) -> Path:
-        """Finish the file and give it its name."""
+    def publish(self) -> Path | None:
+        """Finish the file and give it its name; return nothing if that is taken."""
         with self.spill() as file:
             if self._sync:
                 os.fsync(file.fileno())
-        kind = sniff.identify(self._head)
-        path = _claim(self._temporary, self._directory, self._stem, kind.extension or ".bin")
+        path = self._target(1)
+        return self._published(path) if _take(self._temporary, path) else None
+
+    def publish_beside(self) -> Path:
+        """Give a finished file the first name that is free, or drop it when a namesake holds the same."""
+        for number in range(1, _MOST_NAMESAKES):
+            path = self._target(number)
+            if _take(self._temporary, path):
+                return self._published(path)
+            if _same_content(self._temporary, path):
+                self._temporary.unlink()
+                return self._published(path)
+        message = f"there are {_MOST_NAMESAKES} files called {self._stem} already"
+        raise OSError(message)
+
+    def _target(self, number: int) -> Path:
+        extension = sniff.identify(self._head).extension or ".bin"
+        return self._directory / f"{self._stem}{f'-{number}' if number > 1 else ''}{extension}"
+
+    def _published(self, path: Path) -> Path:
         if self._sync:
             _sync_directory(self._directory)
         self._file = None
@@ -144,19 +170,6 @@ class _Landing:
             if self._file is not None:
                 self._file.close()
         self._temporary.unlink(missing_ok=True)
-
-
-def _claim(temporary: Path, directory: Path, stem: str, extension: str) -> Path:
-    """Give a finished file the first name that is free, or drop it when a namesake holds the same."""
-    for number in range(1, _MOST_NAMESAKES):
-        target = directory / (f"{stem}{extension}" if number == 1 else f"{stem}-{number}{extension}")
-        if _take(temporary, target):
-            return target
-        if _same_content(temporary, target):
-            temporary.unlink()
-            return target
-    message = f"there are {_MOST_NAMESAKES} files called {stem} already"
-    raise OSError(message)
 
 
 def _take(temporary: Path, target: Path) -> bool:

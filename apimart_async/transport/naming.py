@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 from string import Formatter
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ EXTENSIONS: Final = tuple(kind.extension for kind in IMAGES if kind.extension)
 # File systems take 255 bytes; a suffix, an extension and the name while unfinished have to fit as well.
 _STEM_BYTES: Final = 180
 _TASK_ID_BYTES: Final = 80
+_TEMPLATES_KEPT: Final = 64
 _EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 _FORMATS: Final = {"task_id": "", "index": r"(0?[1-9])?d?", None: ""}
 _IMAGE_EXTENSION: Final = re.compile(
@@ -126,6 +128,7 @@ class NameTemplate:
     fields: frozenset[str]
 
     @classmethod
+    @lru_cache(_TEMPLATES_KEPT)
     def parse(cls, template: str) -> NameTemplate:
         """Read a template.
 

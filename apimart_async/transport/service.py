@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
 from inspect import isawaitable
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -21,7 +20,7 @@ from apimart_async.transport.session import NoAnswerError
 from apimart_async.transport.verdict import Answer, Verdict, indeterminate, judge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
     from apimart_async.config import Settings, Timeout
     from apimart_async.transport.multipart import Body
@@ -218,30 +217,36 @@ class Service:
             headers.update(checked_headers(extra_headers))
         return headers
 
-    @asynccontextmanager
-    async def download(self, url: str) -> AsyncGenerator[Download]:
+    async def download(self, url: str) -> Download:
         """Open a file on any host, without the key, following redirects and trying again to open it.
+
+        Returns:
+            The file, which the caller closes.
 
         Raises:
             DownloadError: Not an ``http(s)`` address, an error answer, too many redirects, or too large.
             APIConnectionError: The host could not be reached, or the connection broke.
             APITimeoutError: The same, for lack of time.
 
-        Leaving or cancelling it closes the connection.
+        Cancelling it closes the connection.
         """
-        await self.throttle.downloads.enter()
+        gate = self.throttle.downloads
+        if not gate.enter_now():
+            await gate.enter()
         try:
-            async with AsyncExitStack() as stack:
-                yield await self._open(url, stack)
-        finally:
-            self.throttle.downloads.leave()
+            download = await self._open(url)
+        except BaseException:
+            gate.leave()
+            raise
+        download.then(gate.leave)
+        return download
 
-    async def _open(self, url: str, stack: AsyncExitStack) -> Download:
+    async def _open(self, url: str) -> Download:
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await stack.enter_async_context(self.session.download(url, self.settings.timeout))
+                return await self.session.download(url, self.settings.timeout)
             except (errors.APIConnectionError, errors.DownloadError) as error:
                 if attempt > self.max_retries or not _may_pass(error):
                     raise

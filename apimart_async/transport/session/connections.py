@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -20,7 +19,7 @@ from apimart_async.transport.throttle import Gate
 from apimart_async.transport.verdict import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import Mapping
 
     from apimart_async.config import Settings, Timeout
     from apimart_async.transport.multipart import Body
@@ -132,9 +131,8 @@ class Session:
                 deadline.end()
             self._gate.leave()
 
-    @asynccontextmanager
-    async def download(self, url: str, timeout: Timeout) -> AsyncGenerator[Download]:
-        """Open a file on any public host, without the key, following redirects.
+    async def download(self, url: str, timeout: Timeout) -> Download:
+        """Open a file on any public host, without the key, following redirects; the caller closes it.
 
         Raises:
             DownloadError: Not an ``http(s)`` address of a public host, an error answer, too many redirects,
@@ -142,18 +140,20 @@ class Session:
             APIConnectionError: The host could not be reached.
             APITimeoutError: The same, for lack of time.
 
-        Leaving or cancelling it closes the connection.
+        Cancelling it closes the connection.
         """
-        try:
-            await self._enter("GET", url)
-        except NoAnswerError as failure:
-            raise failure.error from failure
+        if not self._gate.enter_now():
+            try:
+                await self._enter("GET", url)
+            except NoAnswerError as failure:
+                raise failure.error from failure
         try:
             limit = self._limits.download_bytes
-            async with await open_file(self._pool, url, client_timeout(timeout), limit) as response:
-                yield Download(response, url, limit)
-        finally:
+            response = await open_file(self._pool, url, client_timeout(timeout), limit)
+        except BaseException:
             self._gate.leave()
+            raise
+        return Download(response, url, limit, self._gate.leave)
 
     async def _enter(self, method: str, url: str) -> None:
         if self._gate.enter_now():

@@ -13,7 +13,7 @@ from apimart_async.addresses import bare_url
 from apimart_async.transport.session.failures import connection_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
     from apimart_async.transport.session.pool import Pool
 
@@ -28,37 +28,51 @@ _BAD_FROM: Final = 300
 
 
 class Download:
-    """The body of a file, piece by piece.
+    """The body of a file, piece by piece; whoever opened it closes it.
 
     Attributes:
         length: Bytes announced; ``None`` when the host did not say.
         content_type: MIME type announced.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, url: str, limit: int) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, url: str, limit: int, when_closed: Callable[[], None]
+    ) -> None:
         self.length: int | None = response.content_length
         self.content_type: str | None = response.headers.get("Content-Type")
         self._response = response
-        self._url = bare_url(url)
+        self._url = url
         self._limit = limit
+        self._received = 0
+        self._when_closed = [when_closed]
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield pieces as they come.
+    async def read(self) -> bytes:
+        """Return the next piece as it comes, and nothing at the end.
 
         Raises:
             DownloadError: More came than the limit.
             APIConnectionError: The connection broke before the end.
             APITimeoutError: Nothing came for ``Timeout.read`` seconds.
         """
-        received = 0
         try:
-            async for piece in self._response.content.iter_any():
-                received += len(piece)
-                if received > self._limit:
-                    raise _too_large(self._url, self._limit)
-                yield piece
+            piece = await self._response.content.readany()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise connection_error(error, "GET", self._url) from error
+        self._received += len(piece)
+        if self._received > self._limit:
+            raise _too_large(bare_url(self._url), self._limit)
+        return piece
+
+    def then(self, when_closed: Callable[[], None]) -> None:
+        """Call this too when it is closed."""
+        self._when_closed.append(when_closed)
+
+    def close(self) -> None:
+        """Give the connection back, or close it if there is more to come; a second call does nothing."""
+        self._response.release()
+        for call in self._when_closed:
+            call()
+        self._when_closed.clear()
 
 
 async def open_file(
