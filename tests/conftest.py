@@ -66,7 +66,9 @@ def _nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with blockbuster_ctx(importlib.import_module("apimart_async")) as blockbuster:
         for function in blockbuster.functions.values():
-            function.can_block_in("apimart_async/transport/folder.py", "_timed")  # it measures whether it does
+            function.can_block_in(
+                "apimart_async/transport/folder.py", "_timed"
+            )  # it measures whether it does
         yield
 
 

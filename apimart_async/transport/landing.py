@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from random import getrandbits
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -20,14 +21,12 @@ from apimart_async.errors import DownloadError
 from apimart_async.transport import sniff
 from apimart_async.transport.disk import on_disk
 from apimart_async.transport.folder import folder_at
-from apimart_async.transport.naming import EXTENSIONS
+from apimart_async.transport.naming import RESULT_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
-    from io import FileIO
 
 _BUFFER_BYTES: Final = 512 * 1024
-_WARM_BYTES: Final = 128 * 1024
 _MOST_NAMESAKES: Final = 10_000
 
 _Result = TypeVar("_Result")
@@ -57,13 +56,14 @@ async def land(pieces: AsyncIterator[bytes], directory: Path, stem: str, *, sync
         async for piece in pieces:
             landing.add(piece)
             # On the loop, as long as it is in the processor's cache; to a thread, rarely.
-            if landing.buffered >= (_WARM_BYTES if folder.is_quick else _BUFFER_BYTES):
+            if folder.is_quick or landing.buffered >= _BUFFER_BYTES:
                 await _saving(directory, folder.call(landing.spill))
         # Syncing takes milliseconds, however quick the folder is.
         publishing = on_disk(landing.publish) if sync else folder.call(landing.publish)
         path = await _saving(directory, publishing)
-        # Namesakes have to be read.
-        return path or await _saving(directory, on_disk(landing.publish_beside))
+        if path is None:  # namesakes have to be read
+            path = await _saving(directory, on_disk(landing.publish_beside))
+        return path
     finally:
         if landing.is_on_disk:
             with anyio.CancelScope(shield=True):
@@ -71,7 +71,7 @@ async def land(pieces: AsyncIterator[bytes], directory: Path, stem: str, *, sync
 
 
 async def find_saved(directory: Path, stems: Sequence[str]) -> list[Path | None]:
-    """Find the images that are saved already, whatever their extension; a file cut short does not count.
+    """Find the images that are saved already, of the kinds services make; one cut short does not count.
 
     Raises:
         DownloadError: The directory is missing and cannot be made.
@@ -104,7 +104,7 @@ class _Landing:
         self._head = b""
         self._pieces: list[bytes] = []
         self._file: FileIO | None = None
-        self._temporary = directory / f".{stem[:40]}-{getrandbits(32):08x}.part"
+        self._temporary = f"{directory}/.{stem[:40]}-{getrandbits(32):08x}.part"
         self.buffered = 0
 
     @property
@@ -122,14 +122,14 @@ class _Landing:
         if self._file is None:
             # Unbuffered: the pieces are large, and closing has nothing left to write to a full disk.
             try:
-                self._file = self._temporary.open("xb", buffering=0)
+                self._file = FileIO(self._temporary, "x")
             except FileNotFoundError:
                 self._directory.mkdir(parents=True, exist_ok=True)
-                self._file = self._temporary.open("xb", buffering=0)
+                self._file = FileIO(self._temporary, "x")
         for piece in self._pieces:
-            left = memoryview(piece)
-            while left:
-                left = left[self._file.write(left) :]
+            written = self._file.write(piece)
+            while written < len(piece):
+                written += self._file.write(memoryview(piece)[written:])
         self._pieces.clear()
         self.buffered = 0
         return self._file
@@ -149,7 +149,7 @@ class _Landing:
             if _take(self._temporary, path):
                 return self._published(path)
             if _same_content(self._temporary, path):
-                self._temporary.unlink()
+                os.unlink(self._temporary)
                 return self._published(path)
         message = f"there are {_MOST_NAMESAKES} files called {self._stem} already"
         raise OSError(message)
@@ -169,10 +169,11 @@ class _Landing:
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self._temporary)
 
 
-def _take(temporary: Path, target: Path) -> bool:
+def _take(temporary: str, target: Path) -> bool:
     """Give the file its name unless that is taken: of several at once, one makes the link."""
     try:
         os.link(temporary, target)
@@ -185,16 +186,17 @@ def _take(temporary: Path, target: Path) -> bool:
         except FileExistsError:
             return False
         try:
-            temporary.replace(target)
+            os.replace(temporary, target)
         except OSError:
             target.unlink(missing_ok=True)
             raise
     else:
-        temporary.unlink()
+        os.unlink(temporary)
     return True
 
 
-def _same_content(one: Path, other: Path) -> bool:
+def _same_content(temporary: str, other: Path) -> bool:
+    one = Path(temporary)
     try:
         # What is no file, such as a pipe that would never end, has no size either.
         if other.stat().st_size != one.stat().st_size:
@@ -219,13 +221,15 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _complete_images(directory: Path, stem: str) -> Iterator[Path]:
-    for extension in EXTENSIONS:
+    for extension in RESULT_EXTENSIONS:
         name = f"{directory}/{stem}{extension}"
+        if not os.access(name, os.F_OK):  # most are not there, and an exception takes longer than asking
+            continue
+        path = Path(name)
         try:
-            status = os.stat(name)  # noqa: PTH116 most are not there: 1 µs each instead of 5
+            status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 continue
-            path = Path(name)
             with path.open("rb") as file:
                 head = file.read(sniff.HEAD_BYTES)
                 file.seek(max(0, status.st_size - sniff.TAIL_BYTES))

@@ -15,6 +15,7 @@ from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImag
 from apimart_async.models import Upload
 from apimart_async.transport import dataurl, sniff
 from apimart_async.transport.disk import on_disk
+from apimart_async.transport.folder import folder_at
 from apimart_async.transport.inputs import is_binary_file, is_seekable, locate, shown
 from apimart_async.transport.naming import safe_filename
 from apimart_async.transport.passage import file_pieces
@@ -165,7 +166,7 @@ def remote_url(image: SingleImage) -> str | None:
 async def open_media(
     image: SingleImage | Media, *, filename: str | None = None, limit: int = MAX_UPLOAD_BYTES
 ) -> Media:
-    """Check an image that is to be sent, in one worker thread.
+    """Check an image that is to be sent, without making others wait.
 
     Args:
         image: Anything but an upload or an ``http(s)://`` URL. A file object is sent from its position on,
@@ -181,10 +182,15 @@ async def open_media(
     """
     if isinstance(image, Media):
         return image
+    if isinstance(image, bytes):
+        return _examine(image, filename, limit)
+    if isinstance(image, str) and dataurl.is_data_url(image):
+        return await on_disk(_examine, image, filename, limit)
+    if isinstance(image, (str, os.PathLike)):
+        folder = folder_at(os.fsdecode(image).rpartition(os.sep)[0])
+        return await folder.call(_examine, image, filename, limit)
     # A pipe may never give anything, so a cancelled caller does not wait for it; all else ends by itself.
     may_hang = is_binary_file(image) and not is_seekable(image)
-    if isinstance(image, (str, os.PathLike, bytes)):
-        return await on_disk(_examine, image, filename, limit)
     return await to_thread.run_sync(_examine, image, filename, limit, abandon_on_cancel=may_hang)
 
 

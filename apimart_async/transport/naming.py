@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.transport.sniff import IMAGES
+from apimart_async.transport.sniff import AVIF, GIF, IMAGES, JPEG, PNG, WEBP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,15 @@ DEFAULT_TEMPLATE: Final = "{task_id}-{index}"
 
 EXTENSIONS: Final = tuple(kind.extension for kind in IMAGES if kind.extension)
 
+RESULT_EXTENSIONS: Final = tuple(kind.extension for kind in (JPEG, PNG, WEBP, GIF, AVIF) if kind.extension)
+"""Those of what services make."""
+
 # File systems take 255 bytes; a suffix, an extension and the name while unfinished have to fit as well.
 _STEM_BYTES: Final = 180
 _TASK_ID_BYTES: Final = 80
 _TEMPLATES_KEPT: Final = 64
+# What needs no looking at: with these alone a name is fit for every system, unless it is a device.
+_FIT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 _FORMATS: Final = {"task_id": "", "index": r"(0?[1-9])?d?", None: ""}
 _IMAGE_EXTENSION: Final = re.compile(
@@ -91,8 +96,15 @@ def _is_device(stem: str) -> bool:
     return stem.partition(".")[0].rstrip().upper() in _DEVICES
 
 
+def _is_fit(text: str, limit: int = _STEM_BYTES) -> bool:
+    """Tell of most names that nothing has to be done to them."""
+    return len(text) <= limit and _FIT.match(text) is not None and not _is_device(text)
+
+
 def _clean_distinct(text: str, limit: int = _STEM_BYTES) -> str:
     """Clean so that texts that differ stay different: two tasks must never share a file."""
+    if _is_fit(text, limit):
+        return text
     stem = clean_stem(text, limit)
     if stem == text:
         return stem
@@ -180,7 +192,7 @@ class NameTemplate:
         for task_id, index in images:
             rendered = self._render(_clean_distinct(task_id, _TASK_ID_BYTES), index)
             # The template is plain by itself, so it is the id that made the whole unfit.
-            stem = _clean_distinct(rendered) if _complaint(rendered) else rendered
+            stem = rendered if _is_fit(rendered) or not _complaint(rendered) else _clean_distinct(rendered)
             counted = stem
             while counted in taken:
                 taken[stem] += 1

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from apimart_async.transport.disk import on_disk
+from apimart_async.transport.folder import folder_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -35,8 +36,9 @@ async def file_pieces(
         ImageError: It can no longer be read or has changed since it was checked.
     """
     passage = _Passage(file)
+    folder = folder_at(str(file.path.parent))
     try:
-        await on_disk(passage.open)
+        await folder.call(passage.open)
         for offset in range(0, file.size, most):
             size = min(most, file.size - offset)
             before, after = head if offset == 0 else b"", tail if offset + size == file.size else b""
@@ -46,7 +48,9 @@ async def file_pieces(
             piece[len(before) + size :] = after
             place = memoryview(piece)[len(before) : len(before) + size]
             if not passage.read_now(place, offset):
-                place[:] = await on_disk(passage.read, offset, size)
+                # Where the system tells, it has to fetch it; where it does not, the folder may still be quick.
+                read = on_disk if passage.is_told else folder.call
+                place[:] = await read(passage.read, offset, size)
             del place
             yield piece
     finally:
@@ -54,17 +58,23 @@ async def file_pieces(
 
 
 class _Passage:
+    """A file that is being sent.
+
+    Attributes:
+        is_told: Whether the system tells that a read would wait.
+    """
+
     def __init__(self, file: OnDisk) -> None:
         self._file = file
         self._descriptor: int | None = None
-        self._may_read_now = _NO_WAIT is not None
+        self.is_told: bool = _NO_WAIT is not None
 
     def open(self) -> None:
         self._descriptor = self._file.open()
 
     def read_now(self, place: memoryview, offset: int) -> bool:
         """Fill the place if all that goes there is in memory; return whether it is."""
-        if not self._may_read_now or self._descriptor is None or _NO_WAIT is None:
+        if not self.is_told or self._descriptor is None or _NO_WAIT is None:
             return False
         try:
             if os.preadv(self._descriptor, [place], offset, _NO_WAIT) != len(place):
@@ -72,7 +82,7 @@ class _Passage:
         except BlockingIOError:
             return False
         except OSError:  # this file system cannot tell
-            self._may_read_now = False
+            self.is_told = False
             return False
         self._file.check(self._descriptor)
         return True

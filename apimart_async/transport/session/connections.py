@@ -11,7 +11,7 @@ import aiohttp
 from apimart_async import errors
 from apimart_async.addresses import bare_url
 from apimart_async.transport.session.deadlines import Deadline, Deadlines
-from apimart_async.transport.session.downloads import Download, open_file
+from apimart_async.transport.session.downloads import FILE_HEADERS, Download, open_file
 from apimart_async.transport.session.failures import NEVER_SENT, NoAnswerError, connection_error
 from apimart_async.transport.session.payloads import BytesBody, StreamedBody
 from apimart_async.transport.session.pool import Pool, client_timeout, connect_timeout
@@ -39,6 +39,7 @@ class Session:
 
     def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
         self._pool = Pool(settings, external)
+        self._pool.keep(FILE_HEADERS)
         self._may_unpack = external is not None
         self._limits = settings.limits
         self._longest_wait = settings.timeout.pool

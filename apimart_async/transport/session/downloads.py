@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from apimart_async.transport.session.pool import Pool
 
-_HEADERS: Final = {
+FILE_HEADERS: Final = {
     "Accept": "image/*,*/*;q=0.5",
     "Accept-Encoding": "identity",
     "User-Agent": "apimart-async",
@@ -60,7 +60,7 @@ class Download:
             raise connection_error(error, "GET", self._url) from error
         self._received += len(piece)
         if self._received > self._limit:
-            raise _too_large(bare_url(self._url), self._limit)
+            raise _too_large(self._url, self._limit)
         return piece
 
     def then(self, when_closed: Callable[[], None]) -> None:
@@ -90,8 +90,9 @@ async def open_file(
         target = _checked(pool, url)
         proxy = pool.proxy(target)
         try:
-            response = await pool.files(proxy).get(
-                target, headers=_HEADERS, timeout=timeout, allow_redirects=False, proxy=proxy
+            files, unlike = pool.files_with(FILE_HEADERS, proxy)
+            response = await files.request(
+                "GET", target, headers=unlike, timeout=timeout, allow_redirects=False, proxy=proxy
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise connection_error(error, "GET", url) from error
@@ -99,14 +100,13 @@ async def open_file(
             response.release()
             url = urljoin(url, response.headers["Location"])
             continue
-        shown = bare_url(url)
         if response.status >= _BAD_FROM:
             response.close()
             message = "The file host answered with an error."
-            raise errors.DownloadError(message, status=response.status, method="GET", url=shown)
+            raise errors.DownloadError(message, status=response.status, method="GET", url=bare_url(url))
         if (response.content_length or 0) > limit:
             response.close()
-            raise _too_large(shown, limit)
+            raise _too_large(url, limit)
         return response
     message = f"The file host redirects more than {_MOST_REDIRECTS} times."
     raise errors.DownloadError(message, method="GET", url=bare_url(url))
@@ -127,4 +127,4 @@ def _checked(pool: Pool, url: str) -> URL:
 
 def _too_large(url: str, limit: int) -> errors.DownloadError:
     message = f"The file is larger than {limit} bytes (Limits.download_bytes)."
-    return errors.DownloadError(message, method="GET", url=url)
+    return errors.DownloadError(message, method="GET", url=bare_url(url))

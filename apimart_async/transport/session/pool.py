@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping  # attrs resolves it at run time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypedDict
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import attrs
 from aiohttp.abc import AbstractCookieJar, AbstractResolver, ResolveResult
 from yarl import URL
 
 from apimart_async.addresses import is_loopback, is_public, origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from apimart_async.config import Settings, Timeout
 
 _NAMES_KEPT: Final = 300
@@ -76,14 +76,6 @@ def _plain() -> _Plain:
     return {"cookie_jar": aiohttp.DummyCookieJar(), "auto_decompress": False}
 
 
-@attrs.define
-class _Kept:
-    """Headers, held so that their id is not used again, and the session that has them."""
-
-    headers: Mapping[str, str]
-    session: aiohttp.ClientSession | None = None
-
-
 class Pool:
     """Open aiohttp sessions as they are needed.
 
@@ -111,7 +103,9 @@ class Pool:
         # Read once: with `trust_env` aiohttp looks these up for every request, at 4 times the cost.
         self._proxies = getproxies() if settings.proxy is None else {}
         self._bypassed: dict[str, bool] = {}
-        self._kept: dict[int, _Kept] = {}
+        # Held, so that their ids are not used again.
+        self._kept: dict[int, Mapping[str, str]] = {}
+        self._dressed: dict[tuple[int, int], aiohttp.ClientSession] = {}
         self._is_closed = False
 
     def _address(self, url: str) -> URL:
@@ -126,7 +120,7 @@ class Pool:
     def keep(self, headers: Mapping[str, str]) -> None:
         """Prepare for requests that have these headers, this very object, and no others."""
         if len(self._kept) < _HEADERS_KEPT and self._external is None:
-            self._kept[id(headers)] = _Kept(headers)
+            self._kept[id(headers)] = headers
 
     def api_with(self, headers: Mapping[str, str]) -> tuple[aiohttp.ClientSession, Mapping[str, str] | None]:
         """Return the session for requests with these headers, and those it does not have by itself.
@@ -136,15 +130,29 @@ class Pool:
         Raises:
             RuntimeError: As ``api``.
         """
-        api = self.api()
-        kept = self._kept.get(id(headers))
-        if kept is None:
-            return api, headers
-        if kept.session is None:
-            kept.session = aiohttp.ClientSession(
-                connector=api.connector, connector_owner=False, headers=headers, **_plain()
+        return self._dress(self.api(), headers)
+
+    def files_with(
+        self, headers: Mapping[str, str], proxy: str | None
+    ) -> tuple[aiohttp.ClientSession, Mapping[str, str] | None]:
+        """Return the same for requests to file hosts.
+
+        Raises:
+            RuntimeError: As ``api``.
+        """
+        return self._dress(self.files(proxy), headers)
+
+    def _dress(
+        self, session: aiohttp.ClientSession, headers: Mapping[str, str]
+    ) -> tuple[aiohttp.ClientSession, Mapping[str, str] | None]:
+        if id(headers) not in self._kept:
+            return session, headers
+        dressed = self._dressed.get((id(session), id(headers)))
+        if dressed is None:
+            dressed = self._dressed[id(session), id(headers)] = aiohttp.ClientSession(
+                connector=session.connector, connector_owner=False, headers=headers, **_plain()
             )
-        return kept.session, None
+        return dressed, None
 
     def api(self) -> aiohttp.ClientSession:
         """Return the session for the API, which has no headers of its own.
@@ -195,9 +203,9 @@ class Pool:
     async def close(self) -> None:
         """Close what was opened here; a second call does nothing."""
         self._is_closed = True
-        opened = (*(kept.session for kept in self._kept.values()), self._api, self._files)
+        opened = (*self._dressed.values(), self._api, self._files)
         self._api = self._files = None
-        self._kept.clear()
+        self._dressed.clear()
         for session in opened:
             if session is not None:
                 await session.close()
