@@ -72,7 +72,9 @@ def locate(image: SingleImage, limit: int) -> Located:
 
 def shown(text: str) -> str:
     """Return a name fit for a message: printable, and cut in its middle when it is long."""
-    printable = "".join(character if character.isprintable() else "�" for character in text)
+    printable = text
+    if not text.isprintable():
+        printable = "".join(character if character.isprintable() else "�" for character in text)
     half = _SHOWN // 2
     return printable if len(printable) <= _SHOWN else f"{printable[:half]}…{printable[-half:]}"
 
@@ -121,7 +123,8 @@ def _locate_path(path: str | bytes) -> Located:
     text = os.fsdecode(path)
     if not text:
         raise ImageError("The path of the image is empty.")
-    return Located(shown(text), Path(text).name, OnDisk.examine(shown(text), Path(text)))
+    name = shown(text)
+    return Located(name, os.path.basename(text), OnDisk.examine(name, text))
 
 
 def _locate_file(file: BinaryFile, limit: int) -> Located:

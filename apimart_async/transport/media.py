@@ -187,7 +187,7 @@ async def open_media(
     if isinstance(image, str) and dataurl.is_data_url(image):
         return await on_disk(_examine, image, filename, limit)
     if isinstance(image, (str, os.PathLike)):
-        folder = folder_at(os.fsdecode(image).rpartition(os.sep)[0])
+        folder = folder_at(os.path.dirname(os.fsdecode(image)))
         return await folder.call(_examine, image, filename, limit)
     # A pipe may never give anything, so a cancelled caller does not wait for it; all else ends by itself.
     may_hang = is_binary_file(image) and not is_seekable(image)

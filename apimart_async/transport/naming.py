@@ -83,6 +83,8 @@ def clean_stem(text: str, limit: int = _STEM_BYTES) -> str:
     Returns:
         The text with what is forbidden replaced by ``_``; ``"image"`` when nothing is left.
     """
+    if _is_fit(text, limit):
+        return text
     stem = _shorten(unicodedata.normalize("NFC", _FORBIDDEN.sub("_", text)), limit)
     return _shorten(f"_{stem}", limit) if _is_device(stem) else stem or "image"
 
@@ -103,8 +105,6 @@ def _is_fit(text: str, limit: int = _STEM_BYTES) -> bool:
 
 def _clean_distinct(text: str, limit: int = _STEM_BYTES) -> str:
     """Clean so that texts that differ stay different: two tasks must never share a file."""
-    if _is_fit(text, limit):
-        return text
     stem = clean_stem(text, limit)
     if stem == text:
         return stem

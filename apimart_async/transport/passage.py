@@ -10,7 +10,6 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from apimart_async.transport.disk import on_disk
-from apimart_async.transport.folder import folder_at
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -36,7 +35,7 @@ async def file_pieces(
         ImageError: It can no longer be read or has changed since it was checked.
     """
     passage = _Passage(file)
-    folder = folder_at(str(file.path.parent))
+    folder = file.folder
     try:
         await folder.call(passage.open)
         for offset in range(0, file.size, most):
@@ -48,7 +47,7 @@ async def file_pieces(
             piece[len(before) + size :] = after
             place = memoryview(piece)[len(before) : len(before) + size]
             if not passage.read_now(place, offset):
-                # Where the system tells, it has to fetch it; where it does not, the folder may still be quick.
+                # Where the system tells, it is not in memory; where it does not, the folder may be quick.
                 read = on_disk if passage.is_told else folder.call
                 place[:] = await read(passage.read, offset, size)
             del place

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 import attrs
 
 from apimart_async.errors import ImageError, ImageTooLargeError
+from apimart_async.transport.folder import Folder, folder_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,19 +77,19 @@ class OnDisk:
     """
 
     name: str
-    path: Path
+    path: str
     fingerprint: tuple[int, int, int, int]
 
     @classmethod
-    def examine(cls, name: str, path: Path) -> OnDisk:
+    def examine(cls, name: str, path: str) -> OnDisk:
         """Look at a file without opening it: opening a pipe would wait for its other end.
 
         Raises:
             ImageError: It is missing, cannot be reached or is not a regular file.
         """
         try:
-            status = path.stat()
-            absolute = Path.cwd() / path
+            status = os.stat(path)
+            absolute = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
         except (OSError, ValueError) as error:
             raise unreadable(name, error) from error
         if not stat.S_ISREG(status.st_mode):
@@ -101,6 +101,11 @@ class OnDisk:
     def size(self) -> int:
         """Size in bytes when it was checked."""
         return self.fingerprint[0]
+
+    @property
+    def folder(self) -> Folder:
+        """What is known of where it lies."""
+        return folder_at(os.path.dirname(self.path))
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes.
