@@ -112,7 +112,8 @@ class Session:
             try:
                 return Reply(response.status, response.headers, await self._read(response))
             finally:
-                response.release()  # closes the connection unless all of it was read
+                if not response.closed:  # it closes itself at the end of its body
+                    response.release()  # closes the connection, since there is more to come
         except asyncio.CancelledError as cancelled:
             if deadline is not None and deadline.was_missed():
                 late = TimeoutError(deadline.late)

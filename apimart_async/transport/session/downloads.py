@@ -69,7 +69,8 @@ class Download:
 
     def close(self) -> None:
         """Give the connection back, or close it if there is more to come; a second call does nothing."""
-        self._response.release()
+        if not self._response.closed:
+            self._response.release()
         for call in self._when_closed:
             call()
         self._when_closed.clear()
