@@ -27,9 +27,16 @@ _Result = TypeVar("_Result")
 
 
 class Folder:
-    """What is known of how quick a folder is; one for each path, shared by all clients and threads."""
+    """What is known of how quick a folder is; one for each path, shared by all clients and threads.
 
-    def __init__(self) -> None:
+    Args:
+        quick: Seconds a call may take on the event loop.
+        suspicion: Seconds after a slow call in which quick ones count for nothing.
+    """
+
+    def __init__(self, quick: float = _QUICK, suspicion: float = _SUSPICION) -> None:
+        self._quick = quick
+        self._suspicion = suspicion
         self._quick_calls = 0
         self._slow_until = 0.0
 
@@ -56,9 +63,9 @@ class Folder:
             return work(*args)
         finally:
             ended = monotonic()
-            if ended - began > _QUICK:
+            if ended - began > self._quick:
                 self._quick_calls = 0
-                self._slow_until = ended + _SUSPICION
+                self._slow_until = ended + self._suspicion
             elif self._quick_calls < _ENOUGH and ended >= self._slow_until:
                 self._quick_calls += 1
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 
 _BUFFER_BYTES: Final = 512 * 1024
+_LARGE_BYTES: Final = 1024 * 1024
 _MOST_NAMESAKES: Final = 10_000
 
 _Result = TypeVar("_Result")
@@ -55,8 +56,10 @@ async def land(pieces: AsyncIterator[bytes], directory: Path, stem: str, *, sync
     try:
         async for piece in pieces:
             landing.add(piece)
-            # On the loop, as long as it is in the processor's cache; to a thread, rarely.
-            if folder.is_quick or landing.buffered >= _BUFFER_BYTES:
+            # On the loop at once, as long as it is in the processor's cache; to a thread rarely.
+            if landing.buffered > _LARGE_BYTES:
+                await _saving(directory, on_disk(landing.spill))
+            elif folder.is_quick or landing.buffered >= _BUFFER_BYTES:
                 await _saving(directory, folder.call(landing.spill))
         # Syncing takes milliseconds, however quick the folder is.
         publishing = on_disk(landing.publish) if sync else folder.call(landing.publish)
@@ -78,7 +81,8 @@ async def find_saved(directory: Path, stems: Sequence[str]) -> list[Path | None]
     """
 
     def find_all() -> list[Path | None]:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not os.path.isdir(directory):
+            directory.mkdir(parents=True, exist_ok=True)
         return [next(_complete_images(directory, stem), None) for stem in stems]
 
     return await _saving(directory, folder_at(str(directory)).call(find_all))

@@ -109,11 +109,7 @@ class Session:
                 proxy=self._pool.proxy(target),
             )
             deadline.answer = response
-            try:
-                return Reply(response.status, response.headers, await self._read(response))
-            finally:
-                if not response.closed:  # it closes itself at the end of its body
-                    response.release()  # closes the connection, since there is more to come
+            return Reply(response.status, response.headers, await self._read(response))
         except asyncio.CancelledError as cancelled:
             if deadline is not None and deadline.was_missed():
                 late = TimeoutError(deadline.late)
@@ -176,12 +172,18 @@ class Session:
         announced = response.content_length
         # A session of the caller's own unpacks; only what came unpacked has the length it was announced with.
         is_packed = self._may_unpack and "Content-Encoding" in response.headers
-        if announced is not None and announced <= limit and not is_packed:
-            return await response.content.readexactly(announced)  # 4 % of a poll less than `response.read`
-        data = bytearray()
-        async for piece in response.content.iter_any():
-            data += piece
-            if len(data) > limit:
-                message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"
-                raise aiohttp.ClientPayloadError(message)
-        return bytes(data)
+        try:
+            if announced is not None and announced <= limit and not is_packed:
+                return await response.content.readexactly(
+                    announced
+                )  # 4 % of a poll less than `response.read`
+            data = bytearray()
+            async for piece in response.content.iter_any():
+                data += piece
+                if len(data) > limit:
+                    message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"
+                    raise aiohttp.ClientPayloadError(message)
+            return bytes(data)
+        finally:
+            if not response.closed:  # at the end of its body it closes itself
+                response.release()  # closes the connection: there is more to come
