@@ -4,7 +4,7 @@ A way to a thread and back costs an image more than opening, writing and naming 
 took 1.7 times the processor time of one that writes on the loop, because what was received has left the
 processor's cache by then. But a disk that spins, is full of work or is somewhere on a network stops
 everything. So it is measured: a folder is trusted after some quick calls in a row, all of them made in a
-thread, and one slow call sends it back to threads for a while.
+thread, and one slow call sends it back to threads: for a second, for two when that happens again, and so on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _QUICK: Final = 0.005
 _ENOUGH: Final = 4
-_SUSPICION: Final = 60.0
+_SUSPICION: Final = 1.0
+_LONGEST_SUSPICION: Final = 60.0
 _MOST_FOLDERS: Final = 256
 
 _Result = TypeVar("_Result")
@@ -31,14 +32,15 @@ class Folder:
 
     Args:
         quick: Seconds a call may take on the event loop.
-        suspicion: Seconds after a slow call in which quick ones count for nothing.
+        suspicion: Seconds after a slow call in which quick ones count for nothing; twice as many each time
+            that trust is lost again, up to a minute. After a minute without it begins anew.
     """
 
     def __init__(self, quick: float = _QUICK, suspicion: float = _SUSPICION) -> None:
         self._quick = quick
-        self._suspicion = suspicion
+        self._first_suspicion = self._suspicion = suspicion
         self._quick_calls = 0
-        self._slow_until = 0.0
+        self._slow_until = float("-inf")
 
     @property
     def is_quick(self) -> bool:
@@ -64,10 +66,17 @@ class Folder:
         finally:
             ended = monotonic()
             if ended - began > self._quick:
-                self._quick_calls = 0
-                self._slow_until = ended + self._suspicion
+                self._distrust(ended)
             elif self._quick_calls < _ENOUGH and ended >= self._slow_until:
                 self._quick_calls += 1
+
+    def _distrust(self, now: float) -> None:
+        if now - self._slow_until > _LONGEST_SUSPICION:
+            self._suspicion = self._first_suspicion
+        elif self.is_quick:
+            self._suspicion = min(2 * self._suspicion, _LONGEST_SUSPICION)
+        self._quick_calls = 0
+        self._slow_until = now + self._suspicion
 
 
 @lru_cache(_MOST_FOLDERS)

@@ -19,7 +19,7 @@ CALLS = 8
 
 
 async def trusted(suspicion: float = 60.0) -> Folder:
-    folder = Folder(quick=0.5, suspicion=suspicion)
+    folder = Folder(quick=0.2, suspicion=suspicion)
     for _ in range(CALLS):
         await folder.call(abs, -1)
     assert folder.is_quick
@@ -27,7 +27,7 @@ async def trusted(suspicion: float = 60.0) -> Folder:
 
 
 def dawdle() -> int:
-    time.sleep(0.6)
+    time.sleep(0.25)
     return threading.get_ident()
 
 
@@ -57,6 +57,24 @@ async def test_after_that_while_it_is_trusted_again() -> None:
     for _ in range(CALLS):
         await folder.call(abs, -1)
     assert await folder.call(threading.get_ident) == threading.get_ident()
+
+
+async def test_each_time_trust_is_lost_it_takes_longer() -> None:
+    folder = await trusted(suspicion=0.3)
+    await folder.call(dawdle)
+    await asyncio.sleep(0.35)
+    for _ in range(CALLS):
+        await folder.call(abs, -1)
+    assert folder.is_quick
+    await folder.call(dawdle)
+    await asyncio.sleep(0.35)
+    for _ in range(CALLS):
+        await folder.call(abs, -1)
+    assert not folder.is_quick
+    await asyncio.sleep(0.35)
+    for _ in range(CALLS):
+        await folder.call(abs, -1)
+    assert folder.is_quick
 
 
 async def test_slow_calls_never_earn_trust_and_others_go_on_meanwhile() -> None:
