@@ -6,8 +6,6 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from apimart_async import errors
 from apimart_async.transport import codec, wire
 from apimart_async.transport.headers import checked_idempotency_key
@@ -71,16 +69,16 @@ async def submit(
         timeout=timeout,
         extra_headers=extra_headers,
     )
+    # How long it has been running, and what runs it, is what polling goes by.
+    model = payload.get("model")
     try:
-        task = wire.read_submission(answer.payload, idempotency_key=idempotency_key)
+        return wire.read_submission(
+            answer.payload,
+            idempotency_key=idempotency_key,
+            model=model if isinstance(model, str) else None,
+            created_at=datetime.now(UTC),
+        )
     except errors.APIResponseValidationError as error:
         error.method, error.url = "POST", service.settings.base_url + path
         error.request_id, error.idempotency_key = answer.request_id, idempotency_key
         raise indeterminate(error) from error
-    # How long it has been running, and what runs it, is what polling goes by.
-    model = payload.get("model")
-    return attrs.evolve(
-        task,
-        created_at=task.created_at or datetime.now(UTC),
-        model=task.model or (model if isinstance(model, str) else None),
-    )

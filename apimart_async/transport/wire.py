@@ -91,14 +91,29 @@ def submitted_task_id(payload: object) -> str | None:
     """
     top = _mapping(payload)
     data = top.get("data")
-    first, single = _mapping(_first(data)), _mapping(data)
-    places = (first.get("task_id"), single.get("task_id"), first.get("id"), single.get("id"), top.get("id"))
-    found = (_identifier(place) for place in (*places, top.get("task_id")))
-    return next((name for name in found if name), None)
+    first = _mapping(_first(data))
+    found = _identifier(first.get("task_id"))  # where it nearly always is
+    if found:
+        return found
+    single = _mapping(data)
+    places = (single.get("task_id"), first.get("id"), single.get("id"), top.get("id"), top.get("task_id"))
+    return next(filter(None, map(_identifier, places)), None)
 
 
-def read_submission(payload: object, *, idempotency_key: str | None) -> Task:
+def read_submission(
+    payload: object,
+    *,
+    idempotency_key: str | None,
+    model: str | None = None,
+    created_at: datetime | None = None,
+) -> Task:
     """Read the answer to a submit.
+
+    Args:
+        payload: Decoded JSON.
+        idempotency_key: That was sent with it.
+        model: What the task runs, unless the answer says it.
+        created_at: When it began, unless the answer says it.
 
     Raises:
         APIResponseValidationError: No task id is in it.
@@ -108,7 +123,7 @@ def read_submission(payload: object, *, idempotency_key: str | None) -> Task:
         raise not_understood("task id", payload)
     top = _mapping(payload)
     source = _mapping(_first(top.get("data"))) or _mapping(top.get("data")) or top
-    return _task(source, task_id, idempotency_key)
+    return _task(source, task_id, idempotency_key, model, created_at)
 
 
 def read_task(payload: object, *, task_id: str | None = None) -> Task:
@@ -150,7 +165,13 @@ def read_tasks(payload: object) -> dict[str, Task]:
     return tasks
 
 
-def _task(source: Mapping[str, Any], task_id: str, idempotency_key: str | None = None) -> Task:
+def _task(
+    source: Mapping[str, Any],
+    task_id: str,
+    idempotency_key: str | None = None,
+    model: str | None = None,
+    created_at: datetime | None = None,
+) -> Task:
     status = source.get("status")
     word = status.strip().lower() if isinstance(status, str) else ""
     estimated = source.get("estimated_time")
@@ -162,10 +183,10 @@ def _task(source: Mapping[str, Any], task_id: str, idempotency_key: str | None =
             id=task_id,
             status=_STATUS_SPELLINGS.get(word, word) or "submitted",
             progress=number(source.get("progress")),
-            created_at=moment(source.get("created") or source.get("created_at")),
+            created_at=moment(source.get("created") or source.get("created_at")) or created_at,
             estimated_time=number(estimated),
             idempotency_key=idempotency_key,
-            model=text(source.get("model")),
+            model=text(source.get("model")) or model,
             raw=source,
         )
     completed = moment(source.get("completed")) or moment(source.get("completed_at"))
@@ -177,13 +198,13 @@ def _task(source: Mapping[str, Any], task_id: str, idempotency_key: str | None =
         images=tuple(_images(source, task_id, completed)),
         cost=number(source.get("cost")),
         credits_cost=number(source.get("credits_cost")),
-        created_at=moment(source.get("created") or source.get("created_at")),
+        created_at=moment(source.get("created") or source.get("created_at")) or created_at,
         completed_at=completed,
         estimated_time=number(estimated),
         actual_time=number(source.get("actual_time")),
         error=_failure(source),
         idempotency_key=idempotency_key,
-        model=text(source.get("model")),
+        model=text(source.get("model")) or model,
         raw=source,
     )
 

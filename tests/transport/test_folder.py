@@ -27,7 +27,7 @@ async def trusted(suspicion: float = 60.0) -> Folder:
 
 
 def dawdle() -> int:
-    time.sleep(0.25)
+    time.sleep(0.21)
     return threading.get_ident()
 
 
@@ -61,20 +61,15 @@ async def test_after_that_while_it_is_trusted_again() -> None:
 
 async def test_each_time_trust_is_lost_it_takes_longer() -> None:
     folder = await trusted(suspicion=0.3)
-    await folder.call(dawdle)
-    await asyncio.sleep(0.35)
-    for _ in range(CALLS):
-        await folder.call(abs, -1)
-    assert folder.is_quick
-    await folder.call(dawdle)
-    await asyncio.sleep(0.35)
-    for _ in range(CALLS):
-        await folder.call(abs, -1)
-    assert not folder.is_quick
-    await asyncio.sleep(0.35)
-    for _ in range(CALLS):
-        await folder.call(abs, -1)
-    assert folder.is_quick
+    trusted_again: list[bool] = []
+    for is_slow in (True, True, False):
+        if is_slow:
+            await folder.call(dawdle)
+        await asyncio.sleep(0.35)
+        for _ in range(CALLS):
+            await folder.call(abs, -1)
+        trusted_again.append(folder.is_quick)
+    assert trusted_again == [True, False, True]
 
 
 async def test_slow_calls_never_earn_trust_and_others_go_on_meanwhile() -> None:
@@ -89,7 +84,7 @@ async def test_slow_calls_never_earn_trust_and_others_go_on_meanwhile() -> None:
 
     ticking = asyncio.create_task(tick())
     for _ in range(CALLS):
-        await folder.call(time.sleep, 0.02)
+        await folder.call(dawdle)
     ticking.cancel()
     assert not folder.is_quick
     assert ticks >= CALLS

@@ -77,7 +77,7 @@ async def test_a_replay_is_the_answer_that_was_lost(kind: Any, caplog: pytest.Lo
         fault = Fault(kind="status", status=502, executed=True, first=1)
     elif kind != "disconnect":
         fault = Fault(kind=kind, first=1)
-    timeout = Timeout(read=0.5)
+    timeout = Timeout(read=1.5)
     async with Emulator(faults=[fault]) as emulator, connect(emulator.base_url, timeout=timeout) as client:
         task_id = await submit(client)
     (entry,) = emulator.ledger.entries
