@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _QUICK: Final = 0.005
-_ENOUGH: Final = 4
+_ENOUGH: Final = 8
 _SUSPICION: Final = 1.0
 _LONGEST_SUSPICION: Final = 60.0
 _MOST_FOLDERS: Final = 256
