@@ -14,7 +14,7 @@ from apimart_async.transport.session.deadlines import Deadline, Deadlines
 from apimart_async.transport.session.downloads import FILE_HEADERS, Download, open_file
 from apimart_async.transport.session.failures import NEVER_SENT, NoAnswerError, connection_error
 from apimart_async.transport.session.payloads import BytesBody, StreamedBody
-from apimart_async.transport.session.pool import Pool, client_timeout, connect_timeout
+from apimart_async.transport.session.pool import Pool, connect_timeout
 from apimart_async.transport.throttle import Gate
 from apimart_async.transport.verdict import Reply
 
@@ -92,9 +92,7 @@ class Session:
         deadline: Deadline | None = None
         try:
             api, unlike = self._pool.api_with(headers)
-            if self._deadlines is None:
-                self._deadlines = Deadlines()
-            deadline = Deadline(self._deadlines, timeout, is_sent=body is None)
+            deadline = self._deadline(timeout, is_sent=body is None)
             if body is not None:
                 data = BytesBody(body) if isinstance(body, bytes) else StreamedBody(body, self._reading)
                 data.when_sent = deadline.sent
@@ -145,13 +143,26 @@ class Session:
                 await self._enter("GET", url)
             except NoAnswerError as failure:
                 raise failure.error from failure
+        limit = self._limits.download_bytes
+        deadline = self._deadline(timeout, is_sent=True)
         try:
-            limit = self._limits.download_bytes
-            response = await open_file(self._pool, url, client_timeout(timeout), limit)
-        except BaseException:
+            deadline.answer = await open_file(self._pool, url, connect_timeout(timeout.connect), limit)
+            return Download(deadline.answer, url, limit, deadline, self._gate.leave)
+        except BaseException as failed:
+            is_late = isinstance(failed, asyncio.CancelledError) and deadline.was_missed()
+            deadline.end()
             self._gate.leave()
+            if is_late:
+                late = TimeoutError(deadline.late)
+                raise connection_error(late, "GET", url) from late
             raise
-        return Download(response, url, limit, self._gate.leave)
+        finally:
+            deadline.pause()
+
+    def _deadline(self, timeout: Timeout, *, is_sent: bool) -> Deadline:
+        if self._deadlines is None:
+            self._deadlines = Deadlines()
+        return Deadline(self._deadlines, timeout, is_sent=is_sent)
 
     async def _enter(self, method: str, url: str) -> None:
         if self._gate.enter_now():

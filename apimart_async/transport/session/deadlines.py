@@ -35,8 +35,9 @@ class Deadline:
     __slots__ = (
         "_before",
         "_deadlines",
+        "_has_cancelled",
         "_heard",
-        "_is_taken_back",
+        "_is_paused",
         "_received",
         "_task",
         "_timeout",
@@ -59,7 +60,8 @@ class Deadline:
             self._heard = now
             due = min(due, now + timeout.read)
         self._received = -1
-        self._is_taken_back = False
+        self._has_cancelled = False
+        self._is_paused = False
         self.answer: aiohttp.ClientResponse | None = None
         self.late: str = ""
         deadlines.running.add(self)
@@ -67,11 +69,30 @@ class Deadline:
             deadlines.expect(due)
 
     def sent(self) -> None:
-        """Note that the whole body has left: from now on the answer is waited for."""
+        """Note that the whole body has left: from now on an answer is waited for."""
         self._heard = self._deadlines.clock()
         due = self._due()
         if due < self._deadlines.next:
             self._deadlines.expect(due)
+
+    def pause(self) -> None:
+        """Note that nothing is waited for: until ``resume``, silence is the caller's own."""
+        self._is_paused = True
+        self._heard = _NEVER
+
+    def resume(self) -> None:
+        """Note that the task in which this is called waits for more from now on.
+
+        Raises:
+            TimeoutError: The whole time is over.
+        """
+        if self.late:
+            raise TimeoutError(self.late)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 for the type checker: aiohttp needs one
+        self._task, self._before = task, task.cancelling()
+        self._is_paused = False
+        self.sent()
 
     def _due(self) -> float:
         return min(self._until, self._heard + self._timeout.read)
@@ -80,8 +101,9 @@ class Deadline:
         """Cancel the exchange if it is over; return when to look again."""
         if self.late:
             return _NEVER
-        if self.answer is not None and self.answer.content.total_bytes != self._received:
-            self._received = self.answer.content.total_bytes
+        answer = self.answer
+        if answer is not None and not self._is_paused and answer.content.total_bytes != self._received:
+            self._received = answer.content.total_bytes
             self._heard = now
         due = self._due()
         if now < due:
@@ -92,21 +114,23 @@ class Deadline:
             if is_total
             else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
         )
-        self._task.cancel()
+        if not self._is_paused:
+            self._has_cancelled = True
+            self._task.cancel()
         return _NEVER
 
     def was_missed(self) -> bool:
         """Tell whether it was the deadline alone that cancelled the task, and take that back."""
-        return bool(self.late) and self._take_back() <= self._before
+        return self._has_cancelled and self._take_back() <= self._before
 
     def end(self) -> None:
         """Note that the exchange is over."""
         self._deadlines.running.discard(self)
-        if self.late and not self._is_taken_back:
+        if self._has_cancelled:
             self._take_back()
 
     def _take_back(self) -> int:
-        self._is_taken_back = True
+        self._has_cancelled = False
         return self._task.uncancel()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
@@ -15,6 +16,7 @@ from apimart_async.transport.session.failures import connection_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apimart_async.transport.session.deadlines import Deadline
     from apimart_async.transport.session.pool import Pool
 
 FILE_HEADERS: Final = {
@@ -36,7 +38,12 @@ class Download:
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, url: str, limit: int, when_closed: Callable[[], None]
+        self,
+        response: aiohttp.ClientResponse,
+        url: str,
+        limit: int,
+        deadline: Deadline,
+        when_closed: Callable[[], None],
     ) -> None:
         self.length: int | None = response.content_length
         self.content_type: str | None = response.headers.get("Content-Type")
@@ -44,7 +51,8 @@ class Download:
         self._url = url
         self._limit = limit
         self._received = 0
-        self._when_closed = [when_closed]
+        self._deadline = deadline
+        self._when_closed = [deadline.end, when_closed]
 
     async def read(self) -> bytes:
         """Return the next piece as it comes, and nothing at the end.
@@ -54,10 +62,19 @@ class Download:
             APIConnectionError: The connection broke before the end.
             APITimeoutError: Nothing came for ``Timeout.read`` seconds.
         """
+        deadline = self._deadline
         try:
+            deadline.resume()
             piece = await self._response.content.readany()
+        except asyncio.CancelledError:
+            if not deadline.was_missed():
+                raise
+            late = TimeoutError(deadline.late)
+            raise connection_error(late, "GET", self._url) from late
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise connection_error(error, "GET", self._url) from error
+        finally:
+            deadline.pause()
         self._received += len(piece)
         if self._received > self._limit:
             raise _too_large(self._url, self._limit)

@@ -18,7 +18,7 @@ from apimart_async.addresses import is_loopback, is_public, origin
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from apimart_async.config import Settings, Timeout
+    from apimart_async.config import Settings
 
 _NAMES_KEPT: Final = 300
 _HEADERS_KEPT: Final = 8
@@ -27,19 +27,8 @@ _ADDRESSES_KEPT: Final = 512
 
 @lru_cache(maxsize=16)
 def connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    """Make the timeout of a request to the API: aiohttp minds the connecting, ``deadlines.py`` the rest."""
+    """Make the timeout of a request: aiohttp minds the connecting, ``deadlines.py`` the rest."""
     return aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
-
-
-@lru_cache(maxsize=16)
-def client_timeout(timeout: Timeout) -> aiohttp.ClientTimeout:
-    """Make the timeout of a download, which aiohttp minds altogether: it may be the caller who is slow."""
-    return aiohttp.ClientTimeout(
-        total=timeout.total,
-        connect=timeout.connect,
-        sock_connect=timeout.connect,
-        sock_read=timeout.read,
-    )
 
 
 class PublicResolver(AbstractResolver):
