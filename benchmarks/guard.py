@@ -36,8 +36,8 @@ BOUNDS: Final = (
     Bound("poll", 64, SDK, 2.0),
     Bound("poll", 64, TWIN, 4.5),
     Bound("upload 5 MB", 64, SDK, 1.0),
-    Bound("download 3 MB", 8, SDK, 2.4),
-    Bound("job", 8, SDK, 2.0),
+    Bound("download 3 MB", 8, SDK, 2.0),
+    Bound("job", 8, SDK, 1.6),
 )
 
 
