@@ -49,8 +49,8 @@ def built_wheel(session: nox.Session) -> Path:
 
 
 def run_pytest(session: nox.Session, *options: str) -> None:
-    """Run the tests, or those named after `--`; they wait most of the time, so three share a core."""
-    workers = (f"--numprocesses={min(3 * (os.cpu_count() or 1), 8)}", "--dist=load", "--maxschedchunk=1")
+    """Run the tests, or those named after `--`; they wait half of the time, so five share two cores."""
+    workers = (f"--numprocesses={min(5 * (os.cpu_count() or 1) // 2, 8)}", "--dist=load", "--maxschedchunk=1")
     session.run("pytest", *workers, *options, *session.posargs, env=INSTALLED_ONLY)
 
 

@@ -92,10 +92,10 @@ async def test_a_wait_too_long_to_be_waited_pauses_nobody(raw_server: RawServer)
 async def test_retries_end_with_the_total_time(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
-        await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "0.2"})
+        await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "0.8"})
 
     raw_server.handle = handle
-    options = {"max_retries": 1000, "retry": Retry(total=0.5)}
+    options = {"max_retries": 1000, "retry": Retry(total=2.0)}
     async with AsyncApimart("sk-test", base_url=raw_server.base_url, **options) as client:  # type: ignore[arg-type]
         with pytest.raises(RateLimitError):
             await client.account.models()
