@@ -90,7 +90,7 @@ def tests_lowest(session: nox.Session) -> None:
     session.install("--constraint", str(lowest), f"{built_wheel(session)}[all]", *group("tests"))
     session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
     # What takes long shows nothing about versions that the rest does not.
-    run_pytest(session, "-m", "not long")
+    run_pytest(session, "--maxprocesses=4", "-m", "not long")
 
 
 @nox.session(requires=["wheel"])
