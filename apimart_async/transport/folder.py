@@ -5,6 +5,7 @@ took 1.7 times the processor time of one that writes on the loop, because what w
 processor's cache by then. But a disk that spins, is full of work or is somewhere on a network stops
 everything. So it is measured: a folder is trusted after some quick calls in a row, all of them made in a
 thread, and one slow call sends it back to threads: for a second, for two when that happens again, and so on.
+A call cannot be taken back: a mount that hangs after it was quick holds up the loop once, until it goes on.
 """
 
 from __future__ import annotations

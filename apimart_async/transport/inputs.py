@@ -1,4 +1,4 @@
-"""Every form an image may be given in, to bytes that can be read again; runs in a worker thread."""
+"""Every form an image may be given in, to bytes that can be read again; what it does blocks."""
 
 from __future__ import annotations
 

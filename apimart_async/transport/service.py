@@ -238,7 +238,7 @@ class Service:
         except BaseException:
             gate.leave()
             raise
-        download.then(gate.leave)
+        download.add_close_callback(gate.leave)
         return download
 
     async def _open(self, url: str) -> Download:

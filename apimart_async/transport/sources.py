@@ -1,7 +1,7 @@
 """Where the bytes of an image lie while it is sent: a file on disk, a file object of the caller, or memory.
 
-Every read sees whether the image is still the one that was checked. All of it blocks and belongs into worker
-threads.
+Every read sees whether the image is still the one that was checked. All of it blocks: its callers go by
+``folder.py``, or to a worker thread.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Download:
             raise _too_large(self._url, self._limit)
         return piece
 
-    def then(self, when_closed: Callable[[], None]) -> None:
+    def add_close_callback(self, when_closed: Callable[[], None]) -> None:
         """Call this too when it is closed."""
         self._when_closed.append(when_closed)
 
