@@ -1,8 +1,8 @@
-"""A few threads for file work that may take its time: off the event loop, at a sixth of what `anyio.to_thread` costs.
+"""A few threads for file work that takes its time, at a sixth of what `anyio.to_thread` costs.
 
 With many edits under way, a hop into one of these threads and back takes 5 µs where anyio's takes 40.
-``folder.py`` decides what comes here. Few threads also mean few pieces of files in memory at once. What may never end, such as
-reading a pipe, has no place here.
+``folder.py`` decides what comes here. Few threads also mean few pieces of files in memory at once. What may
+never end, such as reading a pipe, has no place here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One pass over a file on disk while it is sent: open from its first piece to its last, and never waited for.
 
 What the system holds in memory already is read on the event loop, which takes 30 µs a piece; what it would
-have to fetch, in a worker thread; where it does not tell, as ``folder.py`` has measured. Going to a thread for every piece doubles what sending a file costs.
+have to fetch, in a worker thread; where it does not tell, as ``folder.py`` has measured. Going to a thread
+for every piece doubles what sending a file costs.
 """
 
 from __future__ import annotations
