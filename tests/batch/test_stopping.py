@@ -107,19 +107,20 @@ async def test_a_dead_network_ends_the_batch_without_waiting_for_tasks(
     pictures: list[Path], tmp_path: Path
 ) -> None:
     gone = Emulator(task_seconds=30.0, images="tiny")
-    todo = jobs(pictures, 200)
 
-    async def hang_up() -> None:
-        while len(gone.ledger.entries) < 20:  # noqa: ASYNC110 the ledger has no bell
-            await anyio.sleep(0.01)
-        await gone._close()
+    async def cut_off_after_twenty() -> AsyncIterator[Job]:
+        for number, job in enumerate(jobs(pictures, 200)):
+            if number == 20:
+                while len(gone.ledger.entries) < 20:  # noqa: ASYNC110 the ledger has no bell
+                    await anyio.sleep(0.01)
+                await gone._close()
+            yield job
 
     async with (
         gone,
         AsyncApimart(gone.api_key, base_url=gone.base_url, poll=POLL, max_retries=0) as client,
-        anyio.create_task_group() as group,
     ):
-        group.start_soon(hang_up)
+        todo = cut_off_after_twenty()
         seen, error = await until_stopped(client, todo, tmp_path / "out", max_in_flight=40)
     assert isinstance(error, APIConnectionError)
     assert "see to the connection" in error.message
