@@ -3,8 +3,10 @@
 A way to a thread and back costs an image more than opening, writing and naming its file: a download of 3 MB
 took 1.7 times the processor time of one that writes on the loop, because what was received has left the
 processor's cache by then. But a disk that spins, is full of work or is somewhere on a network stops
-everything. So it is measured: a folder is trusted after some quick calls in a row, all of them made in a
-thread, and one slow call sends it back to threads: for a second, for two when that happens again, and so on.
+everything. So it is measured: a folder is trusted after some quick calls, all of them made in a thread, and what
+its calls take above 5 ms is added up. That is 50 ms after one call of a busy disk or many of a slow one, and
+then it is back to threads: for a second, for two when that happens again, and so on. Anything less is forgotten
+in time: a call that the system interrupted says nothing of the disk, and losing trust for each cost a tenth.
 A call cannot be taken back: a mount that hangs after it was quick holds up the loop once, until it goes on.
 """
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 _QUICK: Final = 0.005
 _ENOUGH: Final = 8
+_PATIENCE: Final = 10
+"""How many times as long as a quick call the slow ones may hold things up, all together."""
+
+_FORGOTTEN: Final = 0.02
+"""What of each second they may hold things up for ever: a busy machine does so now and then."""
+
 _SUSPICION: Final = 1.0
 _LONGEST_SUSPICION: Final = 60.0
 _MOST_FOLDERS: Final = 256
@@ -33,12 +41,14 @@ class Folder:
 
     Args:
         quick: Seconds a call may take on the event loop.
-        suspicion: Seconds after a slow call in which quick ones count for nothing; twice as many each time
-            that trust is lost again, up to a minute. After a minute without it begins anew.
+        suspicion: Seconds after trust was lost in which quick calls count for nothing; twice as many each
+            time that it is lost again, up to a minute. After a minute without it begins anew.
     """
 
     def __init__(self, quick: float = _QUICK, suspicion: float = _SUSPICION) -> None:
         self._quick = quick
+        self._held_up = 0.0
+        self._last_held_up = float("-inf")
         self._first_suspicion = self._suspicion = suspicion
         self._quick_calls = 0
         self._slow_until = float("-inf")
@@ -67,15 +77,23 @@ class Folder:
         finally:
             ended = monotonic()
             if ended - began > self._quick:
-                self._distrust(ended)
+                self._hold_against_it(ended - began - self._quick, ended)
             elif self._quick_calls < _ENOUGH and ended >= self._slow_until:
                 self._quick_calls += 1
+
+    def _hold_against_it(self, seconds: float, now: float) -> None:
+        forgotten = (now - self._last_held_up) * _FORGOTTEN
+        self._held_up = max(0.0, self._held_up - forgotten) + seconds
+        self._last_held_up = now
+        if self._held_up > _PATIENCE * self._quick:
+            self._distrust(now)
 
     def _distrust(self, now: float) -> None:
         if now - self._slow_until > _LONGEST_SUSPICION:
             self._suspicion = self._first_suspicion
         elif self.is_quick:
             self._suspicion = min(2 * self._suspicion, _LONGEST_SUSPICION)
+        self._held_up = 0.0
         self._quick_calls = 0
         self._slow_until = now + self._suspicion
 

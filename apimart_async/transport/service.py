@@ -6,6 +6,7 @@ import asyncio
 import logging
 from inspect import isawaitable
 from random import Random
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -103,7 +104,7 @@ class Service:
         note = _cut_off_note(idempotency_key) if kind is Kind.PAID_WRITE else None
         attempt = 0
         delay = 0.0
-        began = asyncio.get_running_loop().time()
+        began = monotonic()
         was_unknown = moved = False
         while True:
             attempt += 1
@@ -130,7 +131,7 @@ class Service:
                 kind,
                 verdict.effect,
                 attempt,
-                elapsed=asyncio.get_running_loop().time() - began,
+                elapsed=monotonic() - began,
                 retry_after=verdict.retry_after,
                 has_key=idempotency_key is not None,
                 was_unknown=was_unknown,

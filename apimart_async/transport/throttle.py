@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from time import monotonic  # the loop's clock asks which loop, and whose process: 0.4 µs
 from typing import TYPE_CHECKING, Final
 
 from apimart_async.transport.pace import Pace
@@ -93,7 +94,7 @@ class Throttle:
 
     def enter_now(self) -> float | None:
         """Take a place if there is one and nothing is to be waited for; return the moment."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if now >= self._paused_until and self.pace.is_free and self.gate.enter_now():
             return now
         return None
@@ -105,7 +106,7 @@ class Throttle:
         """
         if not self.gate.enter_now():
             await self.gate.enter()
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if now >= self._paused_until and self.pace.is_free:
             return now
         try:
@@ -115,17 +116,16 @@ class Throttle:
             raise
 
     async def _wait_for_turn(self, now: float) -> float:
-        clock = asyncio.get_running_loop().time
         while True:
             if now < self._paused_until:
                 await asyncio.sleep(self._paused_until - now)
             elif (delay := self.pace.reserve(now)) > 0:
                 await asyncio.sleep(delay)
-                if clock() >= self._paused_until:
-                    return clock()
+                if monotonic() >= self._paused_until:
+                    return monotonic()
             else:
                 return now
-            now = clock()
+            now = monotonic()
 
     def leave(self, entered: float, status: int | None, retry_after: float | None) -> None:
         """Give the place back, and learn from the answer.
@@ -135,7 +135,7 @@ class Throttle:
             status: HTTP status; ``None`` when no answer came.
             retry_after: Seconds the service asked to wait.
         """
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if status in _OVERLOADED:
             self._slow_down(entered, now, status, retry_after)
         else:

@@ -11,7 +11,7 @@ from apimart_async.transport.session.deadlines import Deadline, Deadlines
 
 
 async def exchange(deadlines: Deadlines, timeout: Timeout, *, is_sent: bool = True) -> str:
-    deadline = Deadline(deadlines, timeout, is_sent=is_sent)
+    deadline = Deadline(deadlines, deadlines.current_task(), timeout, is_sent=is_sent)
     try:
         await asyncio.sleep(30)
     except asyncio.CancelledError:

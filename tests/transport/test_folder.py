@@ -19,15 +19,15 @@ CALLS = 8
 
 
 async def trusted(suspicion: float = 60.0) -> Folder:
-    folder = Folder(quick=0.2, suspicion=suspicion)
+    folder = Folder(quick=0.02, suspicion=suspicion)
     for _ in range(CALLS):
         await folder.call(abs, -1)
     assert folder.is_quick
     return folder
 
 
-def dawdle() -> int:
-    time.sleep(0.21)
+def dawdle(seconds: float = 0.25) -> int:
+    time.sleep(seconds)
     return threading.get_ident()
 
 
@@ -42,11 +42,20 @@ async def test_after_some_quick_calls_it_is_worked_in_on_the_loop() -> None:
     assert await folder.call(threading.get_ident) == threading.get_ident()
 
 
-async def test_one_slow_call_sends_it_back_to_a_thread_for_a_while() -> None:
+async def test_one_very_slow_call_sends_it_back_to_a_thread_for_a_while() -> None:
     folder = await trusted()
     assert await folder.call(dawdle) == threading.get_ident()
     for _ in range(CALLS):
         assert await folder.call(threading.get_ident) != threading.get_ident()
+
+
+async def test_so_do_many_that_are_a_little_slow_and_not_a_few() -> None:
+    folder = Folder(quick=0.05)
+    for _ in range(CALLS):
+        await folder.call(abs, -1)
+    places = [await folder.call(dawdle, 0.2) for _ in range(5)]
+    assert places[:3] == [threading.get_ident()] * 3
+    assert places[4] != threading.get_ident()
 
 
 async def test_after_that_while_it_is_trusted_again() -> None:
@@ -84,7 +93,7 @@ async def test_slow_calls_never_earn_trust_and_others_go_on_meanwhile() -> None:
 
     ticking = asyncio.create_task(tick())
     for _ in range(CALLS):
-        await folder.call(dawdle)
+        await folder.call(dawdle, 0.05)
     ticking.cancel()
     assert not folder.is_quick
     assert ticks >= CALLS

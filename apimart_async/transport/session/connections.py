@@ -46,7 +46,7 @@ class Session:
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._gate = Gate(settings.limits.connections)
         self._reading = Gate(_READ_AT_ONCE)
-        self._deadlines: Deadlines | None = None
+        self._deadlines = Deadlines()
 
     def keep(self, headers: Mapping[str, str]) -> None:
         """Make requests cheaper that are given this very mapping as their headers; it must not change."""
@@ -54,8 +54,7 @@ class Session:
 
     async def close(self) -> None:
         """Close the connections opened here; a second call does nothing."""
-        if self._deadlines is not None:
-            self._deadlines.close()
+        self._deadlines.close()
         await self._pool.close()
 
     async def exchange(
@@ -86,13 +85,13 @@ class Session:
 
         Cancelling it closes the connection.
         """
+        task = self._deadlines.current_task()
         if not self._gate.enter_now():
             await self._enter(method, url)
         data: BytesBody | StreamedBody | None = None
-        deadline: Deadline | None = None
+        deadline = Deadline(self._deadlines, task, timeout, is_sent=body is None)
         try:
             api, unlike = self._pool.api_with(headers)
-            deadline = self._deadline(timeout, is_sent=body is None)
             if body is not None:
                 data = BytesBody(body) if isinstance(body, bytes) else StreamedBody(body, self._reading)
                 data.when_sent = deadline.sent
@@ -109,7 +108,7 @@ class Session:
             deadline.answer = response
             return Reply(response.status, response.headers, await self._read(response))
         except asyncio.CancelledError as cancelled:
-            if deadline is not None and deadline.was_missed():
+            if deadline.was_missed():
                 late = TimeoutError(deadline.late)
                 sent = data is None or data.started
                 raise NoAnswerError(connection_error(late, method, url), sent) from late
@@ -123,8 +122,7 @@ class Session:
             sent = (data is None or data.started) and not isinstance(error, NEVER_SENT)
             raise NoAnswerError(connection_error(error, method, url), sent) from error
         finally:
-            if deadline is not None:
-                deadline.end()
+            deadline.end()
             self._gate.leave()
 
     async def download(self, url: str, timeout: Timeout) -> Download:
@@ -135,16 +133,18 @@ class Session:
                 or too large.
             APIConnectionError: The host could not be reached.
             APITimeoutError: The same, for lack of time.
+            RuntimeError: The client is closed, or was first used in another event loop.
 
         Cancelling it closes the connection.
         """
+        task = self._deadlines.current_task()
         if not self._gate.enter_now():
             try:
                 await self._enter("GET", url)
             except NoAnswerError as failure:
                 raise failure.error from failure
         limit = self._limits.download_bytes
-        deadline = self._deadline(timeout, is_sent=True)
+        deadline = Deadline(self._deadlines, task, timeout, is_sent=True)
         try:
             deadline.answer = await open_file(self._pool, url, connect_timeout(timeout.connect), limit)
             return Download(deadline.answer, url, limit, deadline, self._gate.leave)
@@ -158,11 +158,6 @@ class Session:
             raise
         finally:
             deadline.pause()
-
-    def _deadline(self, timeout: Timeout, *, is_sent: bool) -> Deadline:
-        if self._deadlines is None:
-            self._deadlines = Deadlines()
-        return Deadline(self._deadlines, timeout, is_sent=is_sent)
 
     async def _enter(self, method: str, url: str) -> None:
         if self._gate.enter_now():

@@ -7,6 +7,7 @@ reached, so here an exchange only notes when it must have ended, and one timer f
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Deadline:
 
     Args:
         deadlines: All of them.
+        task: The one that runs.
         timeout: ``total`` and ``read`` count.
         is_sent: Whether the request has no body, so that the answer is waited for from the beginning.
 
@@ -46,9 +48,9 @@ class Deadline:
         "late",
     )
 
-    def __init__(self, deadlines: Deadlines, timeout: Timeout, *, is_sent: bool) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 for the type checker: aiohttp needs one
+    def __init__(
+        self, deadlines: Deadlines, task: asyncio.Task[object], timeout: Timeout, *, is_sent: bool
+    ) -> None:
         now = deadlines.clock()
         self._deadlines = deadlines
         self._timeout = timeout
@@ -85,12 +87,12 @@ class Deadline:
 
         Raises:
             TimeoutError: The whole time is over.
+            RuntimeError: It runs in another event loop.
         """
         if self.late:
             raise TimeoutError(self.late)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 for the type checker: aiohttp needs one
-        self._task, self._before = task, task.cancelling()
+        self._task = self._deadlines.current_task()
+        self._before = self._task.cancelling()
         self._is_paused = False
         self.sent()
 
@@ -144,17 +146,35 @@ class Deadlines:
     """
 
     def __init__(self) -> None:
-        self.clock: Callable[[], float] = asyncio.get_running_loop().time
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.clock: Callable[[], float] = monotonic
         self.running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.next: float = _NEVER
+
+    def current_task(self) -> asyncio.Task[object]:
+        """Return the task that runs.
+
+        Raises:
+            RuntimeError: It runs in another event loop than the first.
+        """
+        # Up to Python 3.11 a system call each time, as is asking which loop runs: so it is asked once.
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 for the type checker: aiohttp needs one
+        loop = task.get_loop()
+        if self._loop is None:
+            self._loop, self.clock = loop, loop.time
+        elif loop is not self._loop:
+            raise RuntimeError("This client was first used in another event loop; make one client per loop.")
+        return task
 
     def expect(self, due: float) -> None:
         """Look at this moment, which is sooner than planned."""
         if self._timer is not None:
             self._timer.cancel()
         self.next = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._look)
+        assert self._loop is not None  # noqa: S101 for the type checker: a deadline has a task
+        self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypedDict
@@ -88,7 +87,6 @@ class Pool:
         self._is_local = is_loopback(origin(settings.base_url)[1] or "")
         self._api: aiohttp.ClientSession | None = None
         self._files: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         # Read once: with `trust_env` aiohttp looks these up for every request, at 4 times the cost.
         self._proxies = getproxies() if settings.proxy is None else {}
         self._bypassed: dict[str, bool] = {}
@@ -147,17 +145,14 @@ class Pool:
         """Return the session for the API, which has no headers of its own.
 
         Raises:
-            RuntimeError: The client is closed, or was first used in another event loop.
+            RuntimeError: The client is closed.
         """
         if self._is_closed:
             raise RuntimeError("This client is closed; make a new one.")
         if self._external is not None:
             return self._external
         if self._api is None:
-            self._loop = asyncio.get_running_loop()
             self._api = self._open(None)
-        elif self._loop is not asyncio.get_running_loop():
-            raise RuntimeError("This client was first used in another event loop; make one client per loop.")
         return self._api
 
     def files(self, proxy: str | None) -> aiohttp.ClientSession:
