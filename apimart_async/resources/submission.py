@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ def new_idempotency_key(given: str | None) -> str:
     Raises:
         InvalidArgumentError: It is not 1 to 191 visible ASCII characters, as the service demands.
     """
-    return uuid.uuid4().hex if given is None else checked_idempotency_key(given)
+    return secrets.token_hex(16) if given is None else checked_idempotency_key(given)
 
 
 async def submit(

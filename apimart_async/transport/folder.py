@@ -3,11 +3,11 @@
 A way to a thread and back costs an image more than opening, writing and naming its file: a download of 3 MB
 took 1.7 times the processor time of one that writes on the loop, because what was received has left the
 processor's cache by then. But a disk that spins, is full of work or is somewhere on a network stops
-everything. So it is measured: a folder is trusted after some quick calls, all of them made in a thread, and what
-its calls take above 5 ms is added up. That is 50 ms after one call of a busy disk or many of a slow one, and
-then it is back to threads: for a second, for two when that happens again, and so on. Anything less is forgotten
-in time: a call that the system interrupted says nothing of the disk, and losing trust for each cost a tenth.
-A call cannot be taken back: a mount that hangs after it was quick holds up the loop once, until it goes on.
+everything. So it is measured: a folder is trusted after some quick calls, all of them made in a thread, and
+what its calls take above 5 ms is added up. That is 50 ms after one call of a busy disk or many of a slow one,
+and then it is back to threads: for a second, for two when that happens again, and so on. Less is forgotten in
+time: a call that the system interrupted says nothing of the disk, and losing trust for each cost a tenth. A
+call cannot be taken back: a mount that hangs after it was quick holds up the loop once, until it goes on.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from apimart_async.transport.folder import folder_at
 from apimart_async.transport.naming import RESULT_EXTENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
 
 _BUFFER_BYTES: Final = 512 * 1024
 _LARGE_BYTES: Final = 1024 * 1024
@@ -83,7 +83,7 @@ async def find_saved(directory: Path, stems: Sequence[str]) -> list[Path | None]
     def find_all() -> list[Path | None]:
         if not os.path.isdir(directory):
             directory.mkdir(parents=True, exist_ok=True)
-        return [next(_complete_images(directory, stem), None) for stem in stems]
+        return [_complete_image(f"{directory}/{stem}") for stem in stems]
 
     return await _saving(directory, folder_at(str(directory)).call(find_all))
 
@@ -224,22 +224,24 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def _complete_images(directory: Path, stem: str) -> Iterator[Path]:
+def _complete_image(stem: str) -> Path | None:
     for extension in RESULT_EXTENSIONS:
-        name = f"{directory}/{stem}{extension}"
-        if not os.access(name, os.F_OK):  # most are not there, and an exception takes longer than asking
-            continue
-        path = Path(name)
-        try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            with path.open("rb") as file:
-                head = file.read(sniff.HEAD_BYTES)
-                file.seek(max(0, status.st_size - sniff.TAIL_BYTES))
-                tail = file.read(sniff.TAIL_BYTES)
-        except OSError:
-            continue
-        kind = sniff.identify(head)
-        if kind.extension and not sniff.is_cut_short(kind, head, tail, status.st_size):
-            yield path
+        # Most are not there, and an exception takes longer than asking.
+        if os.access(stem + extension, os.F_OK) and _is_complete(stem + extension):
+            return Path(stem + extension)
+    return None
+
+
+def _is_complete(path: str) -> bool:
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        with FileIO(path) as file:
+            head = file.read(sniff.HEAD_BYTES)
+            file.seek(max(0, status.st_size - sniff.TAIL_BYTES))
+            tail = file.read(sniff.TAIL_BYTES)
+    except OSError:
+        return False
+    kind = sniff.identify(head)
+    return kind.extension is not None and not sniff.is_cut_short(kind, head, tail, status.st_size)

@@ -199,7 +199,7 @@ def _examine(image: SingleImage, filename: str | None, limit: int) -> Media:
     name, source, size = located.name, located.source, located.source.size
     if size == 0:
         raise ImageError(f"{name} is empty: it has 0 bytes.")
-    kind = sniff.identify(source.read_at(0, min(sniff.HEAD_BYTES, size)))
+    kind = sniff.identify(source.beginning(sniff.HEAD_BYTES))
     if kind not in ACCEPTED:
         raise UnsupportedImageError(
             f"{name} is {kind.description} ({size:,} bytes). JPEG, PNG, WebP and GIF images of up to "

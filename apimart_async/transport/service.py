@@ -56,10 +56,9 @@ class Service:
             "User-Agent": "apimart-async",
             **checked_headers(settings.default_headers),
         }
-        self._has_fixed_headers = isinstance(settings.api_key, str)
         if isinstance(settings.api_key, str):
             self._headers["Authorization"] = f"Bearer {settings.api_key}"
-            session.keep(self._headers)
+        session.keep(self._headers)
 
     async def request(
         self,
@@ -96,10 +95,9 @@ class Service:
         """
         settings = self.settings
         url = self._moved.get(path) or settings.base_url + path
-        if body is None and extra_headers is None and self._has_fixed_headers:
-            headers = self._headers
-        else:
-            headers = await self._request_headers(body, idempotency_key, extra_headers)
+        further: Mapping[str, str] | None = None
+        if body is not None or extra_headers is not None or not isinstance(settings.api_key, str):
+            further = await self._further_headers(body, idempotency_key, extra_headers)
         limit = settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout)
         note = _cut_off_note(idempotency_key) if kind is Kind.PAID_WRITE else None
         attempt = 0
@@ -110,7 +108,7 @@ class Service:
             attempt += 1
             try:
                 verdict = await self._try(
-                    method, url, kind, headers=headers, body=body, timeout=limit, note=note, delay=delay
+                    method, url, kind, further=further, body=body, timeout=limit, note=note, delay=delay
                 )
             except BaseException as raised:
                 # Also while it waits for its next turn: an earlier try may have been executed.
@@ -126,7 +124,7 @@ class Service:
                 moved, url, delay = True, verdict.moved_to, 0.0
                 continue
             self._moved.pop(path, None)
-            error = self._located(verdict.error, method, url, headers, idempotency_key)
+            error = self._located(verdict.error, method, url, further, idempotency_key)
             tried = Try(
                 kind,
                 verdict.effect,
@@ -152,7 +150,7 @@ class Service:
         url: str,
         kind: Kind,
         *,
-        headers: Mapping[str, str],
+        further: Mapping[str, str] | None,
         body: Body | bytes | None,
         timeout: Timeout,
         note: str | None,
@@ -167,7 +165,13 @@ class Service:
         status = wait = None
         try:
             reply = await self.session.exchange(
-                method, url, headers=headers, body=body, timeout=timeout, cut_off_note=note
+                method,
+                url,
+                headers=self._headers,
+                further=further,
+                body=body,
+                timeout=timeout,
+                cut_off_note=note,
             )
             verdict = judge(reply, kind, url)
             # A quota that is used up is answered 429 too, but says nothing of how fast to go.
@@ -187,26 +191,26 @@ class Service:
         error: errors.APIError,
         method: str,
         url: str,
-        headers: Mapping[str, str],
+        further: Mapping[str, str] | None,
         idempotency_key: str | None,
     ) -> errors.APIError:
         """Say which request an error is about, and take the key out of what the service repeats."""
         error.idempotency_key = idempotency_key
         error.method, error.url = method, bare_url(url)
-        secret = headers["Authorization"].removeprefix("Bearer ")
+        secret = {**self._headers, **(further or {})}["Authorization"].removeprefix("Bearer ")
         error.message = error.message.replace(secret, "[api key]")
         if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
             error.excerpt = error.excerpt.replace(secret, "[api key]")
         return error
 
-    async def _request_headers(
+    async def _further_headers(
         self,
         body: Body | bytes | None,
         idempotency_key: str | None,
         extra_headers: Mapping[str, str] | None,
     ) -> dict[str, str]:
         api_key = self.settings.api_key
-        headers = dict(self._headers)
+        headers: dict[str, str] = {}
         if not isinstance(api_key, str):
             key = api_key()
             headers["Authorization"] = f"Bearer {check_api_key(await key if isawaitable(key) else key)}"

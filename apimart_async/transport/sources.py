@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# O_NONBLOCK: since it was looked at, a pipe may have taken its place.
+_READ_ONLY: Final[int] = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
 class BinaryFile(Protocol):
     """A file opened for reading bytes."""
 
@@ -35,6 +39,14 @@ class Source(Protocol):
     @property
     def size(self) -> int:
         """Size in bytes when it was checked."""
+        ...
+
+    def beginning(self, size: int) -> bytes:
+        """Return up to so many of the first bytes.
+
+        Raises:
+            ImageError: They cannot be read.
+        """
         ...
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -60,6 +72,10 @@ class InMemory:
     def size(self) -> int:
         """Size in bytes."""
         return len(self.content)
+
+    def beginning(self, size: int) -> bytes:
+        """Return up to so many of the first bytes."""
+        return self.content[:size]
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return the bytes asked for."""
@@ -119,16 +135,29 @@ class OnDisk:
         finally:
             os.close(descriptor)
 
+    def beginning(self, size: int) -> bytes:
+        """Return up to so many of the first bytes; only a pass over the file sees whether it has changed.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        try:
+            descriptor = os.open(self.path, _READ_ONLY)
+            try:
+                return os.read(descriptor, size)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+
     def open(self) -> int:
         """Return a descriptor of the file, to be closed by the caller.
 
         Raises:
             ImageError: It cannot be opened, or has changed since it was checked.
         """
-        # O_NONBLOCK: since it was looked at, a pipe may have taken its place.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            descriptor = os.open(self.path, flags)
+            descriptor = os.open(self.path, _READ_ONLY)
         except OSError as error:
             raise unreadable(self.name, error) from error
         try:
@@ -214,6 +243,14 @@ class InSeekableFile:
                 self._file.seek(self._start)
             except Exception as error:
                 raise unreadable(name, error) from error
+
+    def beginning(self, size: int) -> bytes:
+        """Return up to so many of the first bytes; the position is put back to where it was.
+
+        Raises:
+            ImageError: As ``read_at``.
+        """
+        return self.read_at(0, min(size, self.size))
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes; the position is put back to where it was.

@@ -63,6 +63,7 @@ class Session:
         url: str,
         *,
         headers: Mapping[str, str],
+        further: Mapping[str, str] | None,
         body: Body | bytes | None,
         timeout: Timeout,
         cut_off_note: str | None = None,
@@ -72,7 +73,9 @@ class Session:
         Args:
             method: HTTP method.
             url: Whole address, quoted.
-            headers: The only ones sent, but for those HTTP itself needs.
+            headers: Those of every request; cheaper when they were given to ``keep``.
+            further: Those of this one, instead of the former where both name one. No others are sent, but
+                for those HTTP itself needs.
             body: JSON text, or a streamed body.
             timeout: Of this try.
             cut_off_note: What to add to the exception, and log, if the exchange is cancelled once its
@@ -91,7 +94,7 @@ class Session:
         data: BytesBody | StreamedBody | None = None
         deadline = Deadline(self._deadlines, task, timeout, is_sent=body is None)
         try:
-            api, unlike = self._pool.api_with(headers)
+            api, unlike = self._pool.api_with(headers, further)
             if body is not None:
                 data = BytesBody(body) if isinstance(body, bytes) else StreamedBody(body, self._reading)
                 data.when_sent = deadline.sent

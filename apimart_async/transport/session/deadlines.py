@@ -7,8 +7,11 @@ reached, so here an exchange only notes when it must have ended, and one timer f
 from __future__ import annotations
 
 import asyncio
+import os
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,10 +150,12 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: int | None = None
         self.clock: Callable[[], float] = monotonic
         self.running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.next: float = _NEVER
+        _all.add(self)
 
     def current_task(self) -> asyncio.Task[object]:
         """Return the task that runs.
@@ -158,7 +163,14 @@ class Deadlines:
         Raises:
             RuntimeError: It runs in another event loop than the first.
         """
-        # Up to Python 3.11 a system call each time, as is asking which loop runs: so it is asked once.
+        # Asked without a loop, asyncio up to Python 3.11 asks the system whether this process is a fork, 1 %
+        # of a poll. In this thread, a loop that has a current task is the one that runs.
+        task = asyncio.current_task(self._loop) if get_ident() == self._thread else None
+        if task is None:
+            task = self._first_task()
+        return task
+
+    def _first_task(self) -> asyncio.Task[object]:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 for the type checker: aiohttp needs one
         loop = task.get_loop()
@@ -166,6 +178,7 @@ class Deadlines:
             self._loop, self.clock = loop, loop.time
         elif loop is not self._loop:
             raise RuntimeError("This client was first used in another event loop; make one client per loop.")
+        self._thread = get_ident()
         return task
 
     def expect(self, due: float) -> None:
@@ -184,9 +197,26 @@ class Deadlines:
         if following < _NEVER:
             self.expect(following)
 
+    def forget_thread(self) -> None:
+        """Ask anew which loop runs."""
+        self._thread = None
+
     def close(self) -> None:
         """Stop looking."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.next = _NEVER
+
+
+_all: Final[WeakSet[Deadlines]] = WeakSet()
+
+
+def _know_no_thread() -> None:
+    for deadlines in _all:
+        deadlines.forget_thread()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    # The parent's loop, with the task that it ran, is in the child too, and does not run there.
+    os.register_at_fork(after_in_child=_know_no_thread)
