@@ -106,10 +106,15 @@ class Session:
                 data=data,
                 timeout=connect_timeout(timeout.connect),
                 allow_redirects=False,
-                proxy=self._pool.proxy(target),
+                proxy=self._pool.proxy(target) if self._pool.has_proxies else None,
             )
             deadline.answer = response
-            return Reply(response.status, response.headers, await self._read(response))
+            length = self._exact_length(response)
+            if length is None:
+                read = await self._read(response)
+            else:
+                read = await response.content.readexactly(length)  # 4 % of a poll less than `response.read`
+            return Reply(response.status, response.headers, read)
         except asyncio.CancelledError as cancelled:
             if deadline.was_missed():
                 late = TimeoutError(deadline.late)
@@ -126,6 +131,9 @@ class Session:
             raise NoAnswerError(connection_error(error, method, url), sent) from error
         finally:
             deadline.end()
+            answer = deadline.answer
+            if answer is not None and not answer.closed:  # at the end of its body it closes itself
+                answer.release()  # closes the connection: there is more to come
             self._gate.leave()
 
     async def download(self, url: str, timeout: Timeout) -> Download:
@@ -176,23 +184,19 @@ class Session:
             late = errors.APITimeoutError(message, method=method, url=bare_url(url))
             raise NoAnswerError(late, sent=False) from error
 
+    def _exact_length(self, response: aiohttp.ClientResponse) -> int | None:
+        announced = response.content_length
+        if announced is None or announced > self._limits.answer_bytes:
+            return None
+        # A session of the caller's own unpacks; only what came unpacked has the length it was announced with.
+        return None if self._may_unpack and "Content-Encoding" in response.headers else announced
+
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         limit = self._limits.answer_bytes
-        announced = response.content_length
-        # A session of the caller's own unpacks; only what came unpacked has the length it was announced with.
-        is_packed = self._may_unpack and "Content-Encoding" in response.headers
-        try:
-            if announced is not None and announced <= limit and not is_packed:
-                return await response.content.readexactly(
-                    announced
-                )  # 4 % of a poll less than `response.read`
-            data = bytearray()
-            async for piece in response.content.iter_any():
-                data += piece
-                if len(data) > limit:
-                    message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"
-                    raise aiohttp.ClientPayloadError(message)
-            return bytes(data)
-        finally:
-            if not response.closed:  # at the end of its body it closes itself
-                response.release()  # closes the connection: there is more to come
+        data = bytearray()
+        async for piece in response.content.iter_any():
+            data += piece
+            if len(data) > limit:
+                message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"
+                raise aiohttp.ClientPayloadError(message)
+        return bytes(data)

@@ -73,6 +73,9 @@ class Pool:
     Args:
         settings: Of the client.
         external: The caller's own session, used as it is and never closed.
+
+    Attributes:
+        has_proxies: Whether ``proxy`` has to be asked.
     """
 
     def __init__(self, settings: Settings, external: aiohttp.ClientSession | None) -> None:
@@ -89,6 +92,7 @@ class Pool:
         self._files: aiohttp.ClientSession | None = None
         # Read once: with `trust_env` aiohttp looks these up for every request, at 4 times the cost.
         self._proxies = getproxies() if settings.proxy is None else {}
+        self.has_proxies: bool = settings.proxy is not None or bool(self._proxies)
         self._bypassed: dict[str, bool] = {}
         # Held, so that their ids are not used again.
         self._kept: dict[int, Mapping[str, str]] = {}
@@ -182,9 +186,9 @@ class Pool:
         """Return the proxy for an address, the caller's or the environment's."""
         if self._settings.proxy is not None:
             return self._settings.proxy
-        if not self._proxies or target.host is None:
-            return None
         host = target.host
+        if not self._proxies or host is None:
+            return None
         bypassed = self._bypassed.get(host)
         if bypassed is None:
             bypassed = self._bypassed[host] = bool(proxy_bypass(host))
