@@ -14,7 +14,7 @@ import anyio
 from apimart_async import errors
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.ending import ending_error
-from apimart_async.transport.bodies import checked, open_body
+from apimart_async.transport.bodies import Checked, open_body
 from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.landing import find_saved, land
 from apimart_async.transport.naming import NameTemplate
@@ -86,7 +86,7 @@ class AsyncImages:
         images, task_ids = _images_of(result)
         places = [image.index or index for index, image in enumerate(images, start=1)]
         stems = template.stems(list(zip(task_ids, places, strict=True)))
-        place = Path(directory)
+        place = directory if isinstance(directory, Path) else Path(directory)
         outcomes: list[Path | errors.ApimartError | None] = [None] * len(images)
         # Only the place in a task, not the one in some list, says that a name belongs to one image alone.
         if isinstance(result, Task) and template.identifies(len(images)):
@@ -159,9 +159,7 @@ class AsyncImages:
             async with aclosing(_explaining(body, image)) as pieces:
                 yield pieces
 
-    async def _fetch(
-        self, image: Image, use: Callable[[AsyncIterator[bytes]], Awaitable[_Result]]
-    ) -> _Result:
+    async def _fetch(self, image: Image, use: Callable[[Checked], Awaitable[_Result]]) -> _Result:
         """Download an image, from the start again when its body breaks; opening it retries by itself."""
         attempt = 0
         try:
@@ -169,8 +167,7 @@ class AsyncImages:
                 attempt += 1
                 body = await open_body(self._service, image.url)
                 try:
-                    async with aclosing(checked(body)) as pieces:
-                        return await use(pieces)
+                    return await use(Checked(body))
                 except errors.APIConnectionError as error:
                     if attempt > self._service.max_retries:
                         raise
@@ -233,15 +230,18 @@ def _as_image(image: Image | str) -> Image:
 
 async def _explaining(body: Body, image: Image) -> AsyncGenerator[bytes, None]:
     try:
-        async with aclosing(checked(body)) as pieces:
-            async for piece in pieces:
-                yield piece
+        pieces = Checked(body)
+        while piece := await pieces.read():
+            yield piece
     except errors.ApimartError as error:
         raise _explained(error, image) from error
 
 
-async def _join(pieces: AsyncIterator[bytes]) -> bytes:
-    return b"".join([piece async for piece in pieces])
+async def _join(pieces: Checked) -> bytes:
+    found: list[bytes] = []
+    while piece := await pieces.read():
+        found.append(piece)
+    return b"".join(found)
 
 
 # --- what went wrong --------------------------------------------------------------------------------------

@@ -10,8 +10,6 @@ from apimart_async.errors import APIConnectionError, DownloadError
 from apimart_async.transport import dataurl, sniff
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from apimart_async.transport.service import Service
 
 _ENOUGH_TO_TELL: Final = 32
@@ -75,38 +73,50 @@ async def _decode(url: str, limit: int) -> _Decoded:
     raise DownloadError(f"The image's data: URL holds more than {limit} bytes (Limits.download_bytes).")
 
 
-async def checked(body: Body) -> AsyncGenerator[bytes, None]:
-    """Pass an image on: nothing before its beginning is seen to be an image's, and no end unless it is whole.
+class Checked:
+    """An image on its way: nothing before its beginning is seen to be an image's, no end unless it is whole.
 
-    Raises:
-        DownloadError: It is not an image.
-        APIConnectionError: It broke off; trying again may help.
+    Args:
+        body: What comes; whoever opened it closes it.
     """
-    kind: sniff.Kind | None = None
-    head = tail = b""
-    received = 0
-    while piece := await body.read():
-        received += len(piece)
-        ahead = piece
-        if kind is None:
-            head += piece
-            if len(head) < _ENOUGH_TO_TELL:
-                continue
-            kind = _image_kind(head)
-            ahead, head = head, head[:_ENOUGH_TO_TELL]
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._kind: sniff.Kind | None = None
+        self._head = self._tail = b""
+        self._received = 0
+
+    async def read(self) -> bytes:
+        """Return the next piece, the first long enough to tell the kind of image, and nothing at the end.
+
+        Raises:
+            DownloadError: It is not an image.
+            APIConnectionError: It broke off; trying again may help.
+        """
+        body = self._body
+        piece = await body.read()
+        if self._kind is None:
+            while len(piece) < _ENOUGH_TO_TELL and (more := await body.read()):
+                piece += more
+            self._kind = _image_kind(piece)
+            self._head = piece[:_ENOUGH_TO_TELL]
+        self._received += len(piece)
         if body.length is None:
-            tail = (tail + ahead)[-sniff.TAIL_BYTES :]
-        yield ahead
-    if kind is None:
-        kind = _image_kind(head)
-        tail = head
-        yield head
-    # Without a length announced, a host may end a body by hanging up, and so does a connection that breaks.
-    broken = (
-        sniff.is_cut_short(kind, head, tail, received) if body.length is None else received != body.length
-    )
-    if broken:
-        raise APIConnectionError(f"The connection ended after {received} bytes, before the image did.")
+            self._tail = (self._tail + piece)[-sniff.TAIL_BYTES :]
+        if not piece:
+            self._check_end(self._kind)
+        return piece
+
+    def _check_end(self, kind: sniff.Kind) -> None:
+        received, announced = self._received, self._body.length
+        # Without a length announced, a host may end a body by hanging up; so does a connection that breaks.
+        broken = (
+            sniff.is_cut_short(kind, self._head, self._tail, received)
+            if announced is None
+            else received != announced
+        )
+        if broken:
+            raise APIConnectionError(f"The connection ended after {received} bytes, before the image did.")
 
 
 def _image_kind(head: bytes) -> sniff.Kind:

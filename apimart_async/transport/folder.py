@@ -67,10 +67,15 @@ class Folder:
         Cancelling it waits for the function.
         """
         if self._quick_calls >= _ENOUGH:
-            return self._timed(work, *args)
-        return await on_disk(self._timed, work, *args)
+            return self.call_now(work, *args)
+        return await on_disk(self.call_now, work, *args)
 
-    def _timed(self, work: Callable[..., _Result], *args: object) -> _Result:
+    def call_now(self, work: Callable[..., _Result], *args: object) -> _Result:
+        """Call a function here, on the event loop where ``is_quick``, and see how long it takes.
+
+        Raises:
+            BaseException: What the function raises.
+        """
         began = monotonic()
         try:
             return work(*args)

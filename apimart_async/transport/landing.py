@@ -13,7 +13,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from random import getrandbits
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
@@ -24,16 +24,22 @@ from apimart_async.transport.folder import folder_at
 from apimart_async.transport.naming import RESULT_EXTENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from collections.abc import Sequence
 
 _BUFFER_BYTES: Final = 512 * 1024
 _LARGE_BYTES: Final = 1024 * 1024
 _MOST_NAMESAKES: Final = 10_000
 
-_Result = TypeVar("_Result")
+
+class Pieces(Protocol):
+    """What is written, piece by piece."""
+
+    async def read(self) -> bytes:
+        """Return the next piece, and nothing at the end."""
+        ...
 
 
-async def land(pieces: AsyncIterator[bytes], directory: Path, stem: str, *, sync: bool = False) -> Path:
+async def land(pieces: Pieces, directory: Path, stem: str, *, sync: bool = False) -> Path:
     """Write an image to a new file, or find the file that holds the same already.
 
     Args:
@@ -54,18 +60,22 @@ async def land(pieces: AsyncIterator[bytes], directory: Path, stem: str, *, sync
     landing = _Landing(directory, stem, sync=sync)
     folder = folder_at(str(directory))
     try:
-        async for piece in pieces:
+        while piece := await pieces.read():
             landing.add(piece)
             # On the loop at once, as long as it is in the processor's cache; to a thread rarely.
             if landing.buffered > _LARGE_BYTES:
-                await _saving(directory, on_disk(landing.spill))
-            elif folder.is_quick or landing.buffered >= _BUFFER_BYTES:
-                await _saving(directory, folder.call(landing.spill))
+                await on_disk(landing.spill)
+            elif folder.is_quick:
+                folder.call_now(landing.spill)
+            elif landing.buffered >= _BUFFER_BYTES:
+                await folder.call(landing.spill)
         # Syncing takes milliseconds, however quick the folder is.
-        publishing = on_disk(landing.publish) if sync else folder.call(landing.publish)
-        path = await _saving(directory, publishing)
+        path = await (on_disk(landing.publish) if sync else folder.call(landing.publish))
         if path is None:  # namesakes have to be read
-            path = await _saving(directory, on_disk(landing.publish_beside))
+            path = await on_disk(landing.publish_beside)
+    except OSError as error:
+        raise _not_saved(directory, error) from error
+    else:
         return path
     finally:
         if landing.is_on_disk:
@@ -85,17 +95,17 @@ async def find_saved(directory: Path, stems: Sequence[str]) -> list[Path | None]
             directory.mkdir(parents=True, exist_ok=True)
         return [_complete_image(f"{directory}/{stem}") for stem in stems]
 
-    return await _saving(directory, folder_at(str(directory)).call(find_all))
-
-
-async def _saving(directory: Path, work: Awaitable[_Result]) -> _Result:
     try:
-        return await work
+        return await folder_at(str(directory)).call(find_all)
     except OSError as error:
-        raise DownloadError(
-            f"Nothing can be saved in {directory}: {error.strerror or error}. "
-            "What was paid for is not lost: make room or choose another directory, and save again."
-        ) from error
+        raise _not_saved(directory, error) from error
+
+
+def _not_saved(directory: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"Nothing can be saved in {directory}: {error.strerror or error}. "
+        "What was paid for is not lost: make room or choose another directory, and save again."
+    )
 
 
 class _Landing:

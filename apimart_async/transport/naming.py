@@ -33,8 +33,6 @@ RESULT_EXTENSIONS: Final = tuple(kind.extension for kind in (JPEG, PNG, WEBP, GI
 _STEM_BYTES: Final = 180
 _TASK_ID_BYTES: Final = 80
 _TEMPLATES_KEPT: Final = 64
-# What needs no looking at: with these alone a name is fit for every system, unless it is a device.
-_FIT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 _FORMATS: Final = {"task_id": "", "index": r"(0?[1-9])?d?", None: ""}
 _IMAGE_EXTENSION: Final = re.compile(
@@ -48,6 +46,11 @@ _FORBIDDEN: Final = re.compile(
 _DEVICES: Final = frozenset(
     {"AUX", "CON", "CONIN$", "CONOUT$", "NUL", "PRN"}
     | {f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"}
+)
+
+# What needs no looking at: with these alone a name is fit for every system, unless it is a device.
+_FIT: Final = re.compile(
+    rf"(?!(?i:{'|'.join(map(re.escape, sorted(_DEVICES)))})\Z)[A-Za-z0-9][A-Za-z0-9_-]*\Z"
 )
 
 
@@ -100,7 +103,7 @@ def _is_device(stem: str) -> bool:
 
 def _is_fit(text: str, limit: int = _STEM_BYTES) -> bool:
     """Tell of most names that nothing has to be done to them."""
-    return len(text) <= limit and _FIT.match(text) is not None and not _is_device(text)
+    return len(text) <= limit and _FIT.match(text) is not None
 
 
 def _clean_distinct(text: str, limit: int = _STEM_BYTES) -> str:

@@ -88,6 +88,7 @@ Make: TypeAlias = "Callable[[str, int], AsyncClient | BlockingClient]"
 
 BASELINE: Final = "aiohttp"
 PIECEWISE: Final = "aiohttp, pieces"
+CAREFUL: Final = "aiohttp, careful"
 SDK: Final = "apimart_async"
 TWIN: Final = "apimart_async.sync"
 
@@ -95,6 +96,7 @@ TWIN: Final = "apimart_async.sync"
 _PLACES: Final = {
     BASELINE: ("plain", "WithForm"),
     PIECEWISE: ("plain", "InPieces"),
+    CAREFUL: ("plain", "Careful"),
     SDK: ("sdk", "Awaited"),
     TWIN: ("sdk_blocking", "Blocking"),
     "requests": ("with_requests", "InThreads"),

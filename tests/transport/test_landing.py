@@ -13,7 +13,7 @@ from apimart_async.errors import DownloadError
 from apimart_async.transport.landing import find_saved, land
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 MIB = 1024 * 1024
@@ -25,10 +25,26 @@ def picture(kind: str = "PNG", colour: str = "teal") -> bytes:
     return buffer.getvalue()
 
 
-async def pieces(*content: bytes) -> AsyncGenerator[bytes, None]:
-    for piece in content:
-        yield piece
+class Coming:
+    """What comes of a download, until it is over or as long as nothing else happens."""
+
+    def __init__(self, *content: bytes, failure: Exception | None = None, stalls: bool = False) -> None:
+        self._content = iter(content)
+        self._failure = failure
+        self._stalls = stalls
+        self.has_stalled = anyio.Event()
+
+    async def read(self) -> bytes:
         await anyio.lowlevel.checkpoint()
+        piece = next(self._content, b"")
+        if piece:
+            return piece
+        if self._failure is not None:
+            raise self._failure
+        if self._stalls:
+            self.has_stalled.set()
+            await anyio.sleep_forever()
+        return b""
 
 
 def names(directory: Path) -> set[str]:
@@ -53,7 +69,7 @@ def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 )
 async def test_the_extension_is_that_of_the_content(tmp_path: Path, kind: str, extension: str) -> None:
     content = picture(kind)
-    path = await land(pieces(content), tmp_path / "new" / "er", "sky")
+    path = await land(Coming(content), tmp_path / "new" / "er", "sky")
     assert path == tmp_path / "new" / "er" / f"sky.{extension}"
     assert path.read_bytes() == content
     assert names(path.parent) == {path.name}
@@ -62,7 +78,7 @@ async def test_the_extension_is_that_of_the_content(tmp_path: Path, kind: str, e
 @pytest.mark.usefixtures("file_system")
 async def test_a_large_image_arrives_in_order(tmp_path: Path) -> None:
     content = [picture(), *(bytes([number]) * 300_000 for number in range(20))]
-    path = await land(pieces(*content), tmp_path, "large")
+    path = await land(Coming(*content), tmp_path, "large")
     assert path.read_bytes() == b"".join(content)
     assert names(tmp_path) == {"large.png"}
 
@@ -70,7 +86,7 @@ async def test_a_large_image_arrives_in_order(tmp_path: Path) -> None:
 async def test_a_file_is_made_with_the_permissions_that_files_are_made_with(tmp_path: Path) -> None:
     ordinary = tmp_path / "ordinary"
     ordinary.touch()
-    path = await land(pieces(picture()), tmp_path, "sky")
+    path = await land(Coming(picture()), tmp_path, "sky")
     assert path.stat().st_mode == ordinary.stat().st_mode
     assert path.stat().st_nlink == 1
 
@@ -78,8 +94,8 @@ async def test_a_file_is_made_with_the_permissions_that_files_are_made_with(tmp_
 @pytest.mark.usefixtures("file_system")
 async def test_a_file_that_exists_is_never_touched(tmp_path: Path) -> None:
     (tmp_path / "sky.png").write_bytes(b"precious")
-    assert await land(pieces(picture()), tmp_path, "sky") == tmp_path / "sky-2.png"
-    assert await land(pieces(picture(colour="red")), tmp_path, "sky") == tmp_path / "sky-3.png"
+    assert await land(Coming(picture()), tmp_path, "sky") == tmp_path / "sky-2.png"
+    assert await land(Coming(picture(colour="red")), tmp_path, "sky") == tmp_path / "sky-3.png"
     assert (tmp_path / "sky.png").read_bytes() == b"precious"
 
 
@@ -91,7 +107,7 @@ async def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
         ("teal", "sky.png"),
         ("red", "sky-2.png"),
     ]:
-        assert await land(pieces(picture(colour=colour)), tmp_path, "sky") == tmp_path / name
+        assert await land(Coming(picture(colour=colour)), tmp_path, "sky") == tmp_path / name
     assert names(tmp_path) == {"sky.png", "sky-2.png"}
 
 
@@ -101,7 +117,7 @@ async def test_many_at_once_under_one_name_get_a_name_each(tmp_path: Path) -> No
     found: dict[int, Path] = {}
 
     async def save(number: int) -> None:
-        found[number] = await land(pieces(contents[number]), tmp_path, "sky")
+        found[number] = await land(Coming(contents[number]), tmp_path, "sky")
 
     async with anyio.create_task_group() as group:
         for number in range(len(contents)):
@@ -115,7 +131,7 @@ async def test_the_same_image_many_times_at_once_is_one_file(tmp_path: Path) -> 
     found: list[Path] = []
 
     async def save() -> None:
-        found.append(await land(pieces(picture()), tmp_path, "sky"))
+        found.append(await land(Coming(picture()), tmp_path, "sky"))
 
     async with anyio.create_task_group() as group:
         for _ in range(24):
@@ -133,7 +149,7 @@ async def test_what_is_no_file_counts_as_taken_and_is_not_followed(tmp_path: Pat
     (directory / "sky.png").symlink_to(outside)
     (directory / "sky-2.png").mkdir()
     os.mkfifo(directory / "sky-3.png")
-    assert await land(pieces(picture()), directory, "sky") == directory / "sky-4.png"
+    assert await land(Coming(picture()), directory, "sky") == directory / "sky-4.png"
     assert not outside.exists()
 
 
@@ -142,27 +158,18 @@ async def test_what_is_no_file_counts_as_taken_and_is_not_followed(tmp_path: Pat
 
 @pytest.mark.parametrize("size", [1000, 3 * MIB])
 async def test_a_failure_of_the_download_leaves_nothing(tmp_path: Path, size: int) -> None:
-    async def broken() -> AsyncGenerator[bytes, None]:
-        yield picture() + bytes(size)
-        raise RuntimeError("broken")
-
+    broken = Coming(picture() + bytes(size), failure=RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
-        await land(broken(), tmp_path, "sky")
+        await land(broken, tmp_path, "sky")
     assert names(tmp_path) == set()
 
 
 @pytest.mark.parametrize("size", [1000, 3 * MIB])
 async def test_cancelling_leaves_nothing(tmp_path: Path, size: int) -> None:
-    reached = anyio.Event()
-
-    async def endless() -> AsyncGenerator[bytes, None]:
-        yield picture() + bytes(size)
-        reached.set()
-        await anyio.sleep_forever()
-
+    stalled = Coming(picture() + bytes(size), stalls=True)
     async with anyio.create_task_group() as group:
-        group.start_soon(land, endless(), tmp_path, "sky")
-        await reached.wait()
+        group.start_soon(land, stalled, tmp_path, "sky")
+        await stalled.has_stalled.wait()
         assert len(names(tmp_path)) == (1 if size > MIB else 0)
         group.cancel_scope.cancel()
     assert names(tmp_path) == set()
@@ -181,7 +188,7 @@ def full_disk() -> Iterator[None]:
 @pytest.mark.usefixtures("full_disk")
 async def test_a_full_disk_is_an_error_that_gives_hope_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"File too large.*paid for is not lost") as caught:
-        await land(pieces(picture(), bytes(MIB), bytes(MIB), bytes(MIB)), tmp_path, "sky")
+        await land(Coming(picture(), bytes(MIB), bytes(MIB), bytes(MIB)), tmp_path, "sky")
     assert isinstance(caught.value.__cause__, OSError)
     assert names(tmp_path) == set()
 
@@ -189,7 +196,7 @@ async def test_a_full_disk_is_an_error_that_gives_hope_and_leaves_nothing(tmp_pa
 async def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for attempt in (
-        land(pieces(picture()), tmp_path / "file" / "out", "sky"),
+        land(Coming(picture()), tmp_path / "file" / "out", "sky"),
         find_saved(tmp_path / "file", ["sky"]),
     ):
         with pytest.raises(DownloadError, match="file"):
@@ -200,7 +207,7 @@ async def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_pat
 async def test_a_directory_that_may_not_be_written_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(DownloadError, match="Permission denied"):
-        await land(pieces(picture()), tmp_path, "sky")
+        await land(Coming(picture()), tmp_path, "sky")
 
 
 # --- what is saved already --------------------------------------------------------------------------------
