@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often each is measured (5)")
     parser.add_argument("--effort", type=float, help="times the usual amount of work (1)")
     parser.add_argument("--only", action="append", choices=NAMED, help="this work alone; may be repeated")
+    parser.add_argument("--at-once", type=int, action="append", help="this number at once; may be repeated")
     parser.add_argument(
         "--client", action="append", choices=NAMES, help="these beside aiohttp; may be repeated"
     )
@@ -48,11 +49,11 @@ def main() -> None:
     lines = report.heading(rounds)
     with running() as server:
         for name, at_once in _QUICK if given.quick else _FULL:
-            if given.only and name not in given.only:
+            if (given.only and name not in given.only) or (given.at_once and at_once not in given.at_once):
                 continue
             taking_part = (BASELINE, *clients)
             samples = list(alternate(server, NAMED[name], at_once, taking_part, rounds=rounds, effort=effort))
-            found = report.section(f"{name}, {at_once} at once", rows(samples))
+            found = report.section(f"{name}, {at_once} at once", rows(samples), taking_part)
             print("\n".join(found), flush=True)  # noqa: T201 a command's output
             lines += found
     lines += report.starting(import_times(rounds))

@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.running import LONGEST
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -40,8 +42,9 @@ def heading(rounds: int) -> list[str]:
     ]
 
 
-def section(title: str, found: Sequence[Row]) -> list[str]:
+def section(title: str, found: Sequence[Row], clients: Iterable[str]) -> list[str]:
     """Return the table of one kind of work; its first row is the baseline against itself."""
+    left_out = [client for client in clients if all(client != row.client for row in found)]
     null = found[0].ratio
     steady = _STEADY[0] <= null.median <= _STEADY[1]
     verdict = "" if steady else "; **outside 0.97 to 1.03: the machine was not quiet**"
@@ -54,6 +57,11 @@ def section(title: str, found: Sequence[Row]) -> list[str]:
         "| client | ratio | least to most | CPU, ms | extra memory, MB | loop late, ms |",
         "|---|--:|--:|--:|--:|--:|",
         *map(_line, found),
+        *(
+            f"| {client} | | | more than {LONGEST:.0f} s | | |"
+            for client in clients
+            if client not in measured
+        ),
         "",
     ]
 

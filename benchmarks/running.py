@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from benchmarks.serving import Server
     from benchmarks.work import Work
 
-_LONGEST: Final = 120.0
+LONGEST: Final = 120.0
+"""Seconds a measurement may take."""
 
 # glibc maps and unmaps large blocks until it has freed one: without this, identical work differs by a fifth.
 _MALLOC: Final = {
@@ -52,7 +53,7 @@ class Sample:
 def alternate(
     server: Server, work: Work, at_once: int, clients: Sequence[str], *, rounds: int, effort: float
 ) -> Iterator[Sample]:
-    """Measure every client once a round, forwards and backwards in turn.
+    """Measure every client once a round, forwards and backwards in turn; who takes minutes is left out.
 
     Args:
         server: To work with.
@@ -63,17 +64,23 @@ def alternate(
         effort: Times the usual amount of work.
     """
     times = work.times(at_once, effort)
-    beside = tuple(clients)
+    left = list(clients)
     for number in range(rounds):
-        for client in clients if number % 2 == 0 else reversed(clients):
-            order = Order(client, work.name, at_once, times, server.base_url, beside, clients[0])
-            yield _sample(server, work, order, number)
+        for client in left[:] if number % 2 == 0 else left[::-1]:
+            order = Order(client, work.name, at_once, times, server.base_url, tuple(clients), clients[0])
+            sample = _sample(server, work, order, number)
+            if sample is None:
+                left.remove(client)
+            else:
+                yield sample
 
 
-def _sample(server: Server, work: Work, order: Order, number: int) -> Sample:
+def _sample(server: Server, work: Work, order: Order, number: int) -> Sample | None:
     before = server.account()
     measured = _measure(order)
     after = server.account()
+    if measured is None:
+        return None
     expected = work.requests(measured.done)
     if after.counts != expected:
         raise RuntimeError(f"{order.client} was to send {expected}, but sent {after.counts}")
@@ -82,14 +89,17 @@ def _sample(server: Server, work: Work, order: Order, number: int) -> Sample:
     return Sample(order.client, number, measured, (after.cpu - before.cpu) / measured.done, order.times)
 
 
-def _measure(order: Order) -> Measured:
+def _measure(order: Order) -> Measured | None:
     command = [sys.executable, "-m", "benchmarks.child"]
     with subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **_MALLOC}
     ) as process:
         pin(process.pid, last=False)
         try:
-            printed, _ = process.communicate(json.dumps(attrs.asdict(order)), timeout=_LONGEST)
+            printed, _ = process.communicate(json.dumps(attrs.asdict(order)), timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None
         except BaseException:
             process.kill()
             raise
