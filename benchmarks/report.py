@@ -57,11 +57,7 @@ def section(title: str, found: Sequence[Row], clients: Iterable[str]) -> list[st
         "| client | ratio | least to most | CPU, ms | extra memory, MB | loop late, ms |",
         "|---|--:|--:|--:|--:|--:|",
         *map(_line, found),
-        *(
-            f"| {client} | | | more than {LONGEST:.0f} s | | |"
-            for client in clients
-            if client not in measured
-        ),
+        *(f"| {client} | | | more than {LONGEST:.0f} s | | |" for client in left_out),
         "",
     ]
 
