@@ -66,6 +66,12 @@ def test_a_header_that_could_break_out_is_refused() -> None:
         AsyncApimart("sk-test", default_headers={"X Team:": "a"})
 
 
+@pytest.mark.parametrize("name", ["Idempotency-Key", "accept-encoding", "Transfer-Encoding"])
+def test_a_header_that_is_the_packages_own_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"The header {name} cannot be given"):
+        AsyncApimart("sk-test", default_headers={name: "a"})
+
+
 def test_a_client_shows_no_key_and_is_not_pickled() -> None:
     client = AsyncApimart("sk-secret")
     assert "sk-secret" not in repr(client)

@@ -11,14 +11,25 @@ if TYPE_CHECKING:
 
 _LONGEST_KEY: Final = 191
 
+_OURS: Final = {
+    # One key for all requests would have the first answer repeated; another one than is noted, paid for twice.
+    "idempotency-key": "pass idempotency_key to the request it is for",
+    "content-length": "it follows from the body",
+    "content-type": "it follows from the body",
+    "transfer-encoding": "it follows from the body",
+    "accept-encoding": "answers are read as they come, and one that was packed would be lost",
+}
+
 
 def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the headers as they are.
 
     Raises:
-        InvalidArgumentError: One of them could break out of its line.
+        InvalidArgumentError: One of them could break out of its line, or is not for callers to set.
     """
     for name, value in headers.items():
+        if name.lower() in _OURS:
+            raise errors.InvalidArgumentError(f"The header {name} cannot be given: {_OURS[name.lower()]}.")
         if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
             raise errors.InvalidArgumentError(f"{name!r} cannot be the name of a header.")
         if any(character in value for character in "\r\n\0"):

@@ -197,10 +197,11 @@ class Service:
         """Say which request an error is about, and take the key out of what the service repeats."""
         error.idempotency_key = idempotency_key
         error.method, error.url = method, bare_url(url)
-        secret = {**self._headers, **(further or {})}["Authorization"].removeprefix("Bearer ")
-        error.message = error.message.replace(secret, "[api key]")
-        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-            error.excerpt = error.excerpt.replace(secret, "[api key]")
+        for name, value in (*self._headers.items(), *(further or {}).items()):
+            if name.lower() == "authorization" and (secret := value.removeprefix("Bearer ")):
+                error.message = error.message.replace(secret, "[api key]")
+                if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
+                    error.excerpt = error.excerpt.replace(secret, "[api key]")
         return error
 
     async def _further_headers(

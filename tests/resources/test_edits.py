@@ -126,6 +126,12 @@ WRONG: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
     "a bad key": ({"idempotency_key": "two words"}, InvalidArgumentError, "idempotency_key"),
     "a long key": ({"idempotency_key": "k" * 192}, InvalidArgumentError, "191"),
     "a bad header": ({"extra_headers": {"X-A": "a\r\nb: c"}}, InvalidArgumentError, "X-A"),
+    "a key as a header": (
+        {"extra_headers": {"idempotency-Key": "k"}},
+        InvalidArgumentError,
+        "pass idempotency_key to the request",
+    ),
+    "a length of its own": ({"extra_headers": {"Content-Length": "3"}}, InvalidArgumentError, "the body"),
     "what JSON has no form for": ({"extra_body": {"seed": {1, 2}}}, InvalidArgumentError, "JSON"),
     "not a number": ({"extra_body": {"seed": float("nan")}}, InvalidArgumentError, "JSON"),
 }
