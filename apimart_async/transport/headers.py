@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _LONGEST_KEY: Final = 191
 
 _OURS: Final = {
-    # One key for all requests would have the first answer repeated; another one than is noted, paid for twice.
+    # One for all requests would have the first answer repeated; another than is noted, paid for twice.
     "idempotency-key": "pass idempotency_key to the request it is for",
     "content-length": "it follows from the body",
     "content-type": "it follows from the body",

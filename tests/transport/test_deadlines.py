@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +67,30 @@ async def test_a_cancellation_at_the_same_moment_wins() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_process_forked_inside_a_loop_does_not_take_its_parents_task_for_its_own() -> None:
+    code = """
+import asyncio, os
+from apimart_async.transport.session.deadlines import Deadlines
+
+deadlines = Deadlines()
+
+async def child():
+    try:
+        deadlines.current_task()
+    except RuntimeError as error:
+        os._exit(0 if "another event loop" in str(error) else 2)
+    os._exit(1)
+
+async def parent():
+    assert deadlines.current_task() is asyncio.current_task()
+    if not os.fork():
+        asyncio.run(child())
+    _, status = os.wait()
+    raise SystemExit(os.waitstatus_to_exitcode(status))
+
+asyncio.run(parent())
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=30)
