@@ -71,6 +71,7 @@ class AsyncEdits:
         the exception's notes and in the log.
         """
         submission.check_request(prompt, model, n)
+        submission.check_extras(extra_body, extra_headers)
         key = submission.new_idempotency_key(idempotency_key)
         image_urls = await addresses(self._service, image, inline=inline, timeout=timeout)
         payload = {"model": model, "prompt": prompt, "image_urls": image_urls, "n": n, **(extra_body or {})}

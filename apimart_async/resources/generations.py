@@ -90,6 +90,7 @@ class AsyncGenerations:
         the exception's notes and in the log.
         """
         submission.check_request(prompt, model, n, MOST_IMAGES)
+        submission.check_extras(extra_body, extra_headers)
         if webhook is not None and not webhook.startswith(("https://", "http://")):
             raise errors.InvalidArgumentError(f"webhook must be an http(s) address, not {webhook!r}.")
         key = submission.new_idempotency_key(idempotency_key)

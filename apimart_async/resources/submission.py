@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from apimart_async import errors
 from apimart_async.transport import codec, wire
-from apimart_async.transport.headers import checked_idempotency_key
+from apimart_async.transport.headers import checked_headers, checked_idempotency_key
 from apimart_async.transport.outcome import Kind
 from apimart_async.transport.verdict import indeterminate
 
@@ -33,6 +33,18 @@ def check_request(prompt: str, model: str, n: int | None, most: int = 10) -> Non
     count: object = n
     if count is not None and (type(count) is not int or not 1 <= count <= most):
         raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {most}, not {n!r}.")
+
+
+def check_extras(extra_body: Mapping[str, Any] | None, extra_headers: Mapping[str, str] | None) -> None:
+    """Check what the caller adds, before a picture is uploaded for it.
+
+    Raises:
+        InvalidArgumentError: It cannot be written as JSON, or a header cannot be sent.
+    """
+    if extra_body:
+        codec.dumps(extra_body)
+    if extra_headers:
+        checked_headers(extra_headers)
 
 
 def new_idempotency_key(given: str | None) -> str:

@@ -149,6 +149,15 @@ async def test_what_cannot_be_right_is_refused_before_money_is_spent(
     assert not emulator.ledger.entries
 
 
+@pytest.mark.parametrize("extra", [{"extra_headers": {"X-A": "a\nb"}}, {"extra_body": {"seed": {1, 2}}}])
+async def test_what_is_added_is_checked_before_a_picture_is_uploaded_for_it(
+    client: AsyncApimart, emulator: Emulator, extra: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidArgumentError):
+        await client.edits.create(b"GIF89a" + bytes(40), "stars", **extra)
+    assert not emulator.requests
+
+
 async def test_a_moderated_prompt_is_a_failed_task_and_free(client: AsyncApimart, emulator: Emulator) -> None:
     with pytest.raises(TaskFailedError, match="moderat") as caught:
         await client.edits.run("https://pictures.example/a.png", "moderated")
