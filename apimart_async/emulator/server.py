@@ -213,13 +213,15 @@ class Emulator:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            self._connected, self._settings.host, self._settings.port, backlog=_BACKLOG
-        )
-        self._elsewhere = await loop.create_server(self._connected, _LOOPBACK, 0)
+        # Started apart: a cancelled `create_server` would take along, open, the socket it listens on already.
+        listen = partial(loop.create_server, self._connected, start_serving=False)
+        self._listener = await listen(self._settings.host, self._settings.port, backlog=_BACKLOG)
+        self._elsewhere = await listen(_LOOPBACK, 0)
+        await self._elsewhere.start_serving()
         service.elsewhere = f"{_LOOPBACK}:{_port(self._elsewhere)}"
         port = _port(self._listener)
         service.hosts = frozenset(f"{name}:{port}" for name in (self._settings.host, _LOOPBACK, "localhost"))
+        await self._listener.start_serving()
 
     def _connected(self) -> asyncio.Protocol:
         server = None if self._runner is None else self._runner.server

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import anyio
+import anyio.lowlevel
 import pytest
 
 from apimart_async.emulator import Emulator
@@ -78,6 +80,21 @@ async def test_cancellation_closes_it_too() -> None:
     assert directories() == before
     with socket.socket() as again:
         again.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("moment", range(12))
+async def test_cancellation_while_it_starts_leaves_no_socket(moment: int) -> None:
+    """A socket left open would be a warning when it is collected, and here warnings are errors."""
+    before = directories()
+    async with anyio.create_task_group() as group:
+        group.start_soon(Emulator().serve_forever)
+        while directories() == before:
+            await anyio.lowlevel.checkpoint()
+        for _ in range(moment):
+            await anyio.lowlevel.checkpoint()
+        group.cancel_scope.cancel()
+    gc.collect()
+    assert directories() == before
 
 
 async def test_what_was_recorded_outlives_it(open_emulator: Open) -> None:
