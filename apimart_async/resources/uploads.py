@@ -58,9 +58,11 @@ async def upload(service: Service, picture: Media, timeout: float | None) -> Upl
         APIError: The upload failed after all retries.
     """
     body = multipart([("file", picture)])
-    await service.throttle.uploads.enter()
+    gate = service.throttle.uploads
+    if not gate.enter_now():
+        await gate.enter()
     try:
         answer = await service.request("POST", _PATH, kind=Kind.FREE_WRITE, body=body, timeout=timeout)
     finally:
-        service.throttle.uploads.leave()
+        gate.leave()
     return wire.read_upload(answer.payload)

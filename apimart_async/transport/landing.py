@@ -90,13 +90,15 @@ async def find_saved(directory: Path, stems: Sequence[str]) -> list[Path | None]
         DownloadError: The directory is missing and cannot be made.
     """
 
+    place = str(directory)
+
     def find_all() -> list[Path | None]:
-        if not os.path.isdir(directory):
+        if not os.path.isdir(place):
             directory.mkdir(parents=True, exist_ok=True)
-        return [_complete_image(f"{directory}/{stem}") for stem in stems]
+        return [_complete_image(f"{place}/{stem}") for stem in stems]
 
     try:
-        return await folder_at(str(directory)).call(find_all)
+        return await folder_at(place).call(find_all)
     except OSError as error:
         raise _not_saved(directory, error) from error
 
@@ -168,15 +170,15 @@ class _Landing:
         message = f"there are {_MOST_NAMESAKES} files called {self._stem} already"
         raise OSError(message)
 
-    def _target(self, number: int) -> Path:
+    def _target(self, number: int) -> str:
         extension = sniff.identify(self._head).extension or ".bin"
-        return self._directory / f"{self._stem}{f'-{number}' if number > 1 else ''}{extension}"
+        return f"{self._directory}/{self._stem}{f'-{number}' if number > 1 else ''}{extension}"
 
-    def _published(self, path: Path) -> Path:
+    def _published(self, path: str) -> Path:
         if self._sync:
             _sync_directory(self._directory)
         self._file = None
-        return path
+        return Path(path)
 
     def discard(self) -> None:
         """Remove the temporary file."""
@@ -187,7 +189,7 @@ class _Landing:
             os.unlink(self._temporary)
 
 
-def _take(temporary: str, target: Path) -> bool:
+def _take(temporary: str, target: str) -> bool:
     """Give the file its name unless that is taken: of several at once, one makes the link."""
     try:
         os.link(temporary, target)
@@ -196,26 +198,25 @@ def _take(temporary: str, target: Path) -> bool:
     except OSError:
         # Not every file system has links. An empty file of that name, made by us alone, is as good a claim.
         try:
-            target.open("xb").close()
+            FileIO(target, "x").close()
         except FileExistsError:
             return False
         try:
             os.replace(temporary, target)
         except OSError:
-            target.unlink(missing_ok=True)
+            Path(target).unlink(missing_ok=True)
             raise
     else:
         os.unlink(temporary)
     return True
 
 
-def _same_content(temporary: str, other: Path) -> bool:
-    one = Path(temporary)
+def _same_content(temporary: str, other: str) -> bool:
     try:
         # What is no file, such as a pipe that would never end, has no size either.
-        if other.stat().st_size != one.stat().st_size:
+        if os.stat(other).st_size != os.stat(temporary).st_size:
             return False
-        with one.open("rb") as left, other.open("rb") as right:
+        with Path(temporary).open("rb") as left, Path(other).open("rb") as right:
             while block := left.read(_BUFFER_BYTES):
                 if block != right.read(_BUFFER_BYTES):
                     return False

@@ -18,12 +18,11 @@ from apimart_async.transport.disk import on_disk
 from apimart_async.transport.folder import folder_at
 from apimart_async.transport.inputs import is_binary_file, is_seekable, locate, shown
 from apimart_async.transport.naming import safe_filename
-from apimart_async.transport.passage import file_pieces
-from apimart_async.transport.sources import InMemory, OnDisk, Source
+from apimart_async.transport.passage import FilePassage, OtherPassage
+from apimart_async.transport.sources import OnDisk, Source
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
+    from apimart_async.transport.passage import Passage
     from apimart_async.transport.sources import BinaryFile
 
 MAX_UPLOAD_BYTES: Final = 20_971_520
@@ -33,8 +32,6 @@ ACCEPTED: Final = frozenset({sniff.JPEG, sniff.PNG, sniff.WEBP, sniff.GIF})
 """What the service takes; it too judges by content."""
 
 _HASHED_BYTES: Final = 256 * 1024
-
-_SENT_BYTES: Final = 256 * 1024
 
 # A scheme of one letter is a Windows drive.
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
@@ -94,34 +91,19 @@ class Media:
     size: int
     source: Source = attrs.field(repr=False)
 
-    def pieces(self, head: bytes = b"", tail: bytes = b"") -> AsyncGenerator[bytes | bytearray, None]:
-        """Yield the content, from the start at every call, in pieces of up to 256 KiB.
+    def passage(self, head: bytes = b"", tail: bytes = b"") -> Passage:
+        """Begin a pass over the content, from its start, in pieces of up to 256 KiB.
 
-        Nothing waits for a disk on the event loop. Closing the generator leaves nothing open.
+        Nothing waits for a disk on the event loop.
 
         Args:
             head: Comes before the content, in its first piece: a write less, and no tiny packets.
             tail: Comes after it, in its last.
-
-        Raises:
-            ImageError: It can no longer be read or has changed since it was checked. Each piece is yielded
-                only when that is certain, so a file that has changed never arrives whole.
         """
         source = self.source
         if isinstance(source, OnDisk):
-            return file_pieces(source, _SENT_BYTES, head, tail)
-        return self._other_pieces(head, tail)
-
-    async def _other_pieces(self, head: bytes, tail: bytes) -> AsyncGenerator[bytes, None]:
-        for offset in range(0, self.size, _SENT_BYTES):
-            size = min(_SENT_BYTES, self.size - offset)
-            if isinstance(self.source, InMemory):
-                piece = self.source.read_at(offset, size)
-            else:
-                # A file object of the caller's may take as long as it likes.
-                piece = await to_thread.run_sync(self.source.read_at, offset, size)
-            before, after = head if offset == 0 else b"", tail if offset + size == self.size else b""
-            yield b"".join((before, piece, after)) if before or after else piece
+            return FilePassage(source, head, tail)
+        return OtherPassage(source, head, tail)
 
 
 def flatten(image: ImageInput) -> list[SingleImage]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
+
+from apimart_async.transport.passage import Passage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +27,12 @@ class Body:
     Attributes:
         content_type: MIME type, with the boundary.
         length: Bytes, exactly.
-        pieces: Begins a pass over the bytes, from the start at every call.
+        passage: Begins a pass over the bytes, from the start at every call.
     """
 
     content_type: str
     length: int
-    pieces: Callable[[], AsyncGenerator[bytes | bytearray, None]]
+    passage: Callable[[], Passage]
 
 
 def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, str]] = ()) -> Body:
@@ -56,9 +57,9 @@ def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, st
     length = sum(len(framing) + media.size for framing, media in parts) + len(end)
     if len(parts) == 1:
         framing, media = parts[0]
-        begin = partial(media.pieces, framing, end)
+        begin: Callable[[], Passage] = partial(media.passage, framing, end)
     else:
-        begin = partial(_pieces, parts, end)
+        begin = partial(_PartsPassage, parts, end)
     return Body(f"multipart/form-data; boundary={boundary}", length, begin)
 
 
@@ -66,12 +67,31 @@ def _head(boundary: str, name: str) -> str:
     return f'--{boundary}\r\nContent-Disposition: form-data; name="{name.translate(_ESCAPES)}"'
 
 
-async def _pieces(
-    parts: Sequence[tuple[bytes, Media]], end: bytes
-) -> AsyncGenerator[bytes | bytearray, None]:
-    for number, (framing, media) in enumerate(parts, start=1):
-        async with aclosing(media.pieces(framing, end if number == len(parts) else b"")) as pieces:
-            async for piece in pieces:
-                yield piece
-    if not parts:
-        yield end
+class _PartsPassage:
+    """A pass over one part after the other, the end with the last of them."""
+
+    def __init__(self, parts: Sequence[tuple[bytes, Media]], end: bytes) -> None:
+        self._parts = iter(parts)
+        self._left = len(parts)
+        self._end = end
+        self._part: Passage | None = None
+
+    async def read(self) -> bytes | bytearray:
+        while self._left:
+            if self._part is None:
+                framing, media = next(self._parts)
+                self._part = media.passage(framing, self._take_end() if self._left == 1 else b"")
+            if piece := await self._part.read():
+                return piece
+            self.close()
+            self._left -= 1
+        return self._take_end()
+
+    def _take_end(self) -> bytes:
+        end, self._end = self._end, b""
+        return end
+
+    def close(self) -> None:
+        if self._part is not None:
+            self._part.close()
+            self._part = None

@@ -108,6 +108,8 @@ def _is_fit(text: str, limit: int = _STEM_BYTES) -> bool:
 
 def _clean_distinct(text: str, limit: int = _STEM_BYTES) -> str:
     """Clean so that texts that differ stay different: two tasks must never share a file."""
+    if _is_fit(text, limit):
+        return text
     stem = clean_stem(text, limit)
     if stem == text:
         return stem
@@ -135,11 +137,11 @@ class NameTemplate:
     """How the files of a task are named: text with ``{task_id}`` and ``{index}`` in it.
 
     Attributes:
-        parts: Text and the field behind it, with the field's format.
+        text: What to format, without an extension.
         fields: The fields that occur.
     """
 
-    parts: tuple[tuple[str, str | None, str], ...]
+    text: str
     fields: frozenset[str]
 
     @classmethod
@@ -155,8 +157,9 @@ class NameTemplate:
         Raises:
             InvalidArgumentError: It has another field, or does not make a plain file name.
         """
+        text = _IMAGE_EXTENSION.sub("", template)
         try:
-            parsed = list(Formatter().parse(_IMAGE_EXTENSION.sub("", template)))
+            parsed = list(Formatter().parse(text))
         except ValueError as error:
             raise InvalidArgumentError(
                 f"The name template {template!r} is not well formed: {error}. Write {{{{ for a brace."
@@ -166,10 +169,7 @@ class NameTemplate:
                 raise InvalidArgumentError(
                     f"The name template {template!r} may hold the fields {{task_id}} and {{index}} alone."
                 )
-        made = cls(
-            tuple((literal, field, spec or "") for literal, field, spec, _ in parsed),
-            frozenset(field for _, field, _, _ in parsed if field),
-        )
+        made = cls(text, frozenset(field for _, field, _, _ in parsed if field))
         complaint = _complaint(made._render("x", 1))
         if complaint:
             raise InvalidArgumentError(
@@ -178,8 +178,7 @@ class NameTemplate:
         return made
 
     def _render(self, task_id: str, index: int) -> str:
-        values: dict[str | None, str | int] = {"task_id": task_id, "index": index, None: ""}
-        return "".join(literal + format(values[field], spec) for literal, field, spec in self.parts)
+        return self.text.format(task_id=task_id, index=index)
 
     def stems(self, images: Sequence[tuple[str, int]]) -> list[str]:
         """Name the images, each differently.

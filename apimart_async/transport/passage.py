@@ -1,4 +1,4 @@
-"""One pass over a file on disk while it is sent: open from its first piece to its last, and never waited for.
+"""One pass over an image while it is sent: open from its first piece to its last, and never waited for.
 
 What the system holds in memory already is read on the event loop, which takes 30 µs a piece; what it would
 have to fetch, in a worker thread; where it does not tell, as ``folder.py`` has measured. Going to a thread
@@ -8,91 +8,146 @@ for every piece doubles what sending a file costs.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
+
+from anyio import to_thread
 
 from apimart_async.transport.disk import on_disk
+from apimart_async.transport.sources import InMemory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from apimart_async.transport.sources import OnDisk, Source
 
-    from apimart_async.transport.sources import OnDisk
+_PIECE_BYTES: Final = 256 * 1024
 
 # Only Linux tells whether a read would wait, and not for every file system.
 _NO_WAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)
 
 
-async def file_pieces(
-    file: OnDisk, most: int, head: bytes = b"", tail: bytes = b""
-) -> AsyncGenerator[bytes | bytearray, None]:
-    """Yield the content in pieces of up to so many bytes; closing the generator closes the file.
+class Passage(Protocol):
+    """One pass over what is sent, from its start to its end."""
+
+    async def read(self) -> bytes | bytearray:
+        """Return the next piece, and nothing at the end.
+
+        Raises:
+            ImageError: It can no longer be read or has changed since it was checked. Each piece is returned
+                only when that is certain, so a file that has changed never arrives whole.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it, wherever it is, and leave nothing open."""
+        ...
+
+
+class FilePassage:
+    """A pass over a file on disk.
 
     Args:
-        file: What to read.
-        most: Bytes of content in one piece.
+        file: What to read, in pieces of up to 256 KiB.
         head: Comes before the content, in its first piece.
         tail: Comes after it, in its last.
-
-    Raises:
-        ImageError: It can no longer be read or has changed since it was checked.
-    """
-    passage = _Passage(file)
-    folder = file.folder
-    try:
-        await folder.call(passage.open)
-        for offset in range(0, file.size, most):
-            size = min(most, file.size - offset)
-            before, after = head if offset == 0 else b"", tail if offset + size == file.size else b""
-            # Read to where it is sent from: putting a piece together afterwards copies it twice.
-            piece = bytearray(len(before) + size + len(after))
-            piece[: len(before)] = before
-            piece[len(before) + size :] = after
-            place = memoryview(piece)[len(before) : len(before) + size]
-            if not passage.read_now(place, offset):
-                # Where the system tells, it is not in memory; where it does not, the folder may be quick.
-                read = on_disk if passage.is_told else folder.call
-                place[:] = await read(passage.read, offset, size)
-            del place
-            yield piece
-    finally:
-        passage.close()
-
-
-class _Passage:
-    """A file that is being sent.
-
-    Attributes:
-        is_told: Whether the system tells that a read would wait.
     """
 
-    def __init__(self, file: OnDisk) -> None:
+    def __init__(self, file: OnDisk, head: bytes, tail: bytes) -> None:
         self._file = file
+        self._head = head
+        self._tail = tail
+        self._offset = 0
         self._descriptor: int | None = None
-        self.is_told: bool = _NO_WAIT is not None
+        self._tells = _NO_WAIT is not None
 
-    def open(self) -> None:
+    async def read(self) -> bytes | bytearray:
+        """Return the next piece, and nothing at the end.
+
+        Raises:
+            ImageError: It can no longer be read or has changed since it was checked.
+        """
+        file, offset = self._file, self._offset
+        size = min(_PIECE_BYTES, file.size - offset)
+        if size == 0:
+            return b""
+        if self._descriptor is None:
+            await file.folder.call(self._open)
+        before = self._head if offset == 0 else b""
+        after = self._tail if offset + size == file.size else b""
+        # Read to where it is sent from: putting a piece together afterwards copies it twice.
+        piece = bytearray(len(before) + size + len(after))
+        piece[: len(before)] = before
+        piece[len(before) + size :] = after
+        place = memoryview(piece)[len(before) : len(before) + size]
+        if not self._read_now(place):
+            # Where the system tells, it is not in memory; where it does not, the folder may be quick.
+            call = on_disk if self._tells else file.folder.call
+            place[:] = await call(self._read, size)
+        self._offset += size
+        return piece
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> None:
         self._descriptor = self._file.open()
 
-    def read_now(self, place: memoryview, offset: int) -> bool:
+    def _read_now(self, place: memoryview) -> bool:
         """Fill the place if all that goes there is in memory; return whether it is."""
-        if not self.is_told or self._descriptor is None or _NO_WAIT is None:
+        if not self._tells or self._descriptor is None or _NO_WAIT is None:
             return False
         try:
-            if os.preadv(self._descriptor, [place], offset, _NO_WAIT) != len(place):
+            if os.preadv(self._descriptor, [place], self._offset, _NO_WAIT) != len(place):
                 return False
         except BlockingIOError:
             return False
         except OSError:  # this file system cannot tell
-            self.is_told = False
+            self._tells = False
             return False
         self._file.check(self._descriptor)
         return True
 
-    def read(self, offset: int, size: int) -> bytes:
+    def _read(self, size: int) -> bytes:
         if self._descriptor is None:
             raise RuntimeError("The file is not open.")
-        return self._file.read_from(self._descriptor, offset, size)
+        return self._file.read_from(self._descriptor, self._offset, size)
+
+
+class OtherPassage:
+    """A pass over bytes in memory, or over a file object of the caller's.
+
+    Args:
+        source: What to read, in pieces of up to 256 KiB.
+        head: Comes before the content, in its first piece.
+        tail: Comes after it, in its last.
+    """
+
+    def __init__(self, source: Source, head: bytes, tail: bytes) -> None:
+        self._source = source
+        self._head = head
+        self._tail = tail
+        self._offset = 0
+
+    async def read(self) -> bytes:
+        """Return the next piece, and nothing at the end.
+
+        Raises:
+            ImageError: It can no longer be read or has changed since it was checked.
+        """
+        source, offset = self._source, self._offset
+        size = min(_PIECE_BYTES, source.size - offset)
+        if size == 0:
+            return b""
+        if isinstance(source, InMemory):
+            piece = source.read_at(offset, size)
+        else:
+            # A file object of the caller's may take as long as it likes.
+            piece = await to_thread.run_sync(source.read_at, offset, size)
+        self._offset += size
+        before = self._head if offset == 0 else b""
+        after = self._tail if self._offset == source.size else b""
+        return b"".join((before, piece, after)) if before or after else piece
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Leave a file object of the caller's as it is."""

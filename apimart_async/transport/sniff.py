@@ -13,9 +13,9 @@ TAIL_BYTES: Final = 4096
 """How many of the last bytes `is_cut_short` wants; encoders add little after the end of an image."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Kind:
-    """A kind of file.
+    """A kind of file; each is one object.
 
     Attributes:
         description: As it reads in a sentence after "is", for example ``"a PNG image"``.

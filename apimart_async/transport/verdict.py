@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import attrs
@@ -14,6 +13,9 @@ from apimart_async.addresses import bare_url, origin
 from apimart_async.transport import codec, outcome, wire
 from apimart_async.transport.outcome import Effect, Kind
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
@@ -21,8 +23,7 @@ _KEEPS_THE_BODY: Final = frozenset({307, 308})
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
 
 
-@attrs.frozen
-class Reply:
+class Reply(NamedTuple):
     """An answer as it came, not judged.
 
     Attributes:
@@ -36,8 +37,7 @@ class Reply:
     data: bytes
 
 
-@attrs.frozen
-class Answer:
+class Answer(NamedTuple):
     """A good answer of the API.
 
     Attributes:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -63,7 +64,7 @@ async def test_a_cancellation_at_the_same_moment_wins() -> None:
     task = asyncio.create_task(exchange(deadlines, Timeout(total=0.02)))
     await asyncio.sleep(0)
     (deadline,) = deadlines.running
-    deadline.look(deadlines.clock() + 1)
+    deadline.look(time.monotonic() + 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -7,6 +7,7 @@ import io
 import os
 import tempfile
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImag
 from apimart_async.models import Upload
 from apimart_async.transport import media
 from apimart_async.transport.media import MAX_UPLOAD_BYTES, Media, open_media
+
+from .passages import pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +37,7 @@ def picture(kind: str = "PNG", size: int = 8) -> bytes:
 
 
 async def content_of(opened: Media) -> bytes:
-    return b"".join([piece async for piece in opened.pieces()])
+    return b"".join(await pieces_of(opened.passage()))
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ async def test_every_form_gives_the_same_bytes_again_and_again(
 
 async def test_pieces_are_large_but_bounded(photo: Path) -> None:
     for given in (photo, photo.read_bytes()):
-        sizes = [len(piece) async for piece in (await open_media(given)).pieces()]
+        sizes = [len(piece) for piece in await pieces_of((await open_media(given)).passage())]
         assert max(sizes) == sizes[0] == 256 * 1024
         assert sum(sizes) == photo.stat().st_size
 
@@ -400,11 +403,11 @@ async def test_a_file_that_changes_on_the_way_never_arrives_whole(
     photo: Path, change: Callable[[Path], None]
 ) -> None:
     opened = await open_media(photo)
-    pieces = opened.pieces()
-    await anext(pieces)
-    change(photo)
-    with pytest.raises(ImageError, match=r"photo of me\.png (has changed|cannot be read)"):
-        await anext(pieces)
+    with closing(opened.passage()) as passage:
+        await passage.read()
+        change(photo)
+        with pytest.raises(ImageError, match=r"photo of me\.png (has changed|cannot be read)"):
+            await passage.read()
     with pytest.raises(ImageError):
         await media.digest(opened)
 
@@ -434,11 +437,11 @@ async def test_a_pipe_in_the_place_of_the_file_does_not_hang(photo: Path) -> Non
 async def test_giving_up_in_the_middle_leaves_no_file_open(photo: Path) -> None:
     before = len(list(Path("/dev/fd").iterdir()))
     opened = await open_media(photo)
-    passes = [opened.pieces() for _ in range(5)]
+    passes = [opened.passage() for _ in range(5)]
     for one in passes:
-        await anext(one)
+        await one.read()
     for one in passes:
-        await one.aclose()
+        one.close()
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 

@@ -17,6 +17,8 @@ from apimart_async.transport.multipart import Body, multipart
 from apimart_async.transport.outcome import Kind
 from apimart_async.transport.sources import InMemory
 
+from .passages import pieces_of
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
@@ -48,7 +50,7 @@ def media(content: bytes, filename: str = "photo.png", content_type: str = "imag
 
 
 async def joined(body: Body) -> bytes:
-    return b"".join([piece async for piece in body.pieces()])
+    return b"".join(await pieces_of(body.passage()))
 
 
 def boundary_of(body: Body) -> str:
@@ -85,10 +87,10 @@ async def test_a_form_of_fields_alone_and_an_empty_one_end_properly() -> None:
 @pytest.mark.parametrize("size", [1, 100, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
 async def test_the_length_is_exact_and_no_piece_is_tiny(size: int) -> None:
     body = multipart([("one", media(bytes(size))), ("two", media(b"x"))])
-    pieces = [piece async for piece in body.pieces()]
+    pieces = await pieces_of(body.passage())
     assert sum(map(len, pieces)) == body.length
     assert len(pieces) == -(-size // PIECE) + 1
-    assert pieces == [piece async for piece in body.pieces()], "a second pass begins at the start"
+    assert pieces == await pieces_of(body.passage()), "a second pass begins at the start"
 
 
 @given(

@@ -40,7 +40,6 @@ class Session:
     def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
         self._pool = Pool(settings, external)
         self._pool.keep(FILE_HEADERS)
-        self._may_unpack = external is not None
         self._limits = settings.limits
         self._longest_wait = settings.timeout.pool
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
@@ -109,11 +108,11 @@ class Session:
                 proxy=self._pool.proxy(target) if self._pool.has_proxies else None,
             )
             deadline.answer = response
-            length = self._exact_length(response)
-            if length is None:
-                read = await self._read(response)
+            content = response.content
+            if content.is_eof() and content.total_bytes <= self._limits.answer_bytes:
+                read = content.read_nowait()  # all of a short answer comes with its headers
             else:
-                read = await response.content.readexactly(length)  # 4 % of a poll less than `response.read`
+                read = await self._read(content)
             return Reply(response.status, response.headers, read)
         except asyncio.CancelledError as cancelled:
             if deadline.was_missed():
@@ -124,7 +123,7 @@ class Session:
                 cancelled.add_note(cut_off_note)
                 log.warning("%s %s: %s", method, bare_url(url), cut_off_note)
             raise
-        except (aiohttp.ClientError, TimeoutError, OSError, EOFError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(data, StreamedBody) and data.failure is not None:
                 raise data.failure from error
             sent = (data is None or data.started) and not isinstance(error, NEVER_SENT)
@@ -184,17 +183,10 @@ class Session:
             late = errors.APITimeoutError(message, method=method, url=bare_url(url))
             raise NoAnswerError(late, sent=False) from error
 
-    def _exact_length(self, response: aiohttp.ClientResponse) -> int | None:
-        announced = response.content_length
-        if announced is None or announced > self._limits.answer_bytes:
-            return None
-        # A session of the caller's own unpacks; only what came unpacked has the length it was announced with.
-        return None if self._may_unpack and "Content-Encoding" in response.headers else announced
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, content: aiohttp.StreamReader) -> bytes:
         limit = self._limits.answer_bytes
         data = bytearray()
-        async for piece in response.content.iter_any():
+        while piece := await content.readany():
             data += piece
             if len(data) > limit:
                 message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import aiohttp
 
     from apimart_async.config import Timeout
@@ -54,7 +52,7 @@ class Deadline:
     def __init__(
         self, deadlines: Deadlines, task: asyncio.Task[object], timeout: Timeout, *, is_sent: bool
     ) -> None:
-        now = deadlines.clock()
+        now = monotonic()
         self._deadlines = deadlines
         self._timeout = timeout
         self._task = task
@@ -75,7 +73,7 @@ class Deadline:
 
     def sent(self) -> None:
         """Note that the whole body has left: from now on an answer is waited for."""
-        self._heard = self._deadlines.clock()
+        self._heard = monotonic()
         due = self._due()
         if due < self._deadlines.next:
             self._deadlines.expect(due)
@@ -143,7 +141,6 @@ class Deadlines:
     """The deadlines of all exchanges of a client, in one event loop.
 
     Attributes:
-        clock: The loop's.
         running: Those of exchanges that have not ended.
         next: When they are looked at.
     """
@@ -151,7 +148,6 @@ class Deadlines:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: int | None = None
-        self.clock: Callable[[], float] = monotonic
         self.running: set[Deadline] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.next: float = _NEVER
@@ -175,7 +171,7 @@ class Deadlines:
         assert task is not None  # noqa: S101 for the type checker: aiohttp needs one
         loop = task.get_loop()
         if self._loop is None:
-            self._loop, self.clock = loop, loop.time
+            self._loop = loop
         elif loop is not self._loop:
             raise RuntimeError("This client was first used in another event loop; make one client per loop.")
         self._thread = get_ident()
@@ -187,12 +183,12 @@ class Deadlines:
             self._timer.cancel()
         self.next = due
         assert self._loop is not None  # noqa: S101 for the type checker: a deadline has a task
-        self._timer = self._loop.call_at(due, self._look)
+        self._timer = self._loop.call_later(due - monotonic(), self._look)
 
     def _look(self) -> None:
         self._timer = None
         self.next = _NEVER
-        now = self.clock()
+        now = monotonic()
         following = min((deadline.look(now) for deadline in self.running), default=_NEVER)
         if following < _NEVER:
             self.expect(following)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp.payload import Payload
@@ -11,12 +10,13 @@ from aiohttp.payload import Payload
 from apimart_async import errors
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http_writer import StreamWriter
 
     from apimart_async.transport.multipart import Body
+    from apimart_async.transport.passage import Passage
     from apimart_async.transport.throttle import Gate
 
 
@@ -85,26 +85,26 @@ class StreamedBody(Payload):
         """Write it, as aiohttp asks for it."""
         self.started = True
         left = self._body.length
+        passage = self._body.passage()
         try:
-            async with aclosing(self._body.pieces()) as pieces:
-                while left > 0 and (written := await self._write_piece(pieces, writer)):
-                    left -= written
-                    # A line that is full is waited for outside the gate.
-                    await writer.drain()
-                    if left > 0:
-                        await asyncio.sleep(0)  # others have their turn, also where nobody waits
+            while left > 0 and (written := await self._write_piece(passage, writer)):
+                left -= written
+                # A line that is full is waited for outside the gate.
+                await writer.drain()
+                if left > 0:
+                    await asyncio.sleep(0)  # others have their turn, also where nobody waits
         except errors.ApimartError as error:
             self.failure = error
             raise
+        finally:
+            passage.close()
         self.when_sent()
 
-    async def _write_piece(
-        self, pieces: AsyncGenerator[bytes | bytearray], writer: AbstractStreamWriter
-    ) -> int:
+    async def _write_piece(self, passage: Passage, writer: AbstractStreamWriter) -> int:
         if not self._reading.enter_now():
             await self._reading.enter()
         try:
-            piece = await anext(pieces, b"")
+            piece = await passage.read()
             if piece:
                 await cast("StreamWriter", writer).write(piece, drain=False)
         finally:
