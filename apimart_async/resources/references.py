@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apimart_async.models import Upload
 from apimart_async.resources.uploads import upload
 from apimart_async.transport import media
 from apimart_async.transport.concurrent import for_each
@@ -28,6 +29,8 @@ async def addresses(service: Service, image: ImageInput, *, inline: bool, timeou
 
     Cancelling it leaves nothing behind, or uploads that nobody uses.
     """
+    if isinstance(image, Upload):
+        return [image.url]
 
     async def open_one(picture: media.SingleImage) -> str | Media:
         return media.remote_url(picture) or await media.open_media(picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ def new_idempotency_key(given: str | None) -> str:
     Raises:
         InvalidArgumentError: It is not 1 to 191 visible ASCII characters, as the service demands.
     """
-    return secrets.token_hex(16) if given is None else checked_idempotency_key(given)
+    return os.urandom(16).hex() if given is None else checked_idempotency_key(given)
 
 
 async def submit(

@@ -89,7 +89,6 @@ async def find_saved(directory: Path, stems: Sequence[str]) -> list[Path | None]
     Raises:
         DownloadError: The directory is missing and cannot be made.
     """
-
     place = str(directory)
 
     def find_all() -> list[Path | None]:

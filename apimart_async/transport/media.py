@@ -169,8 +169,8 @@ async def open_media(
     if isinstance(image, str) and dataurl.is_data_url(image):
         return await on_disk(_examine, image, filename, limit)
     if isinstance(image, (str, os.PathLike)):
-        folder = folder_at(os.path.dirname(os.fsdecode(image)))
-        return await folder.call(_examine, image, filename, limit)
+        path = os.fsdecode(image)
+        return await folder_at(os.path.dirname(path)).call(_examine, path, filename, limit)
     # A pipe may never give anything, so a cancelled caller does not wait for it; all else ends by itself.
     may_hang = is_binary_file(image) and not is_seekable(image)
     return await to_thread.run_sync(_examine, image, filename, limit, abandon_on_cancel=may_hang)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -42,19 +42,20 @@ def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, st
         files: Name of the form field and image of each, in order, after the fields.
         fields: Name and value of each, in order.
     """
-    boundary = secrets.token_hex(16)
+    boundary = os.urandom(16).hex()
     before = b"".join(
         f"{_head(boundary, name)}\r\n\r\n{value}\r\n".encode(errors="replace") for name, value in fields
     )
     parts: list[tuple[bytes, Media]] = []
+    length = 0
     for name, media in files:
         head = f'{_head(boundary, name)}; filename="{media.filename.translate(_ESCAPES)}"\r\n'
-        parts.append(
-            (before + f"{head}Content-Type: {media.content_type}\r\n\r\n".encode(errors="replace"), media)
-        )
+        framing = before + f"{head}Content-Type: {media.content_type}\r\n\r\n".encode(errors="replace")
+        parts.append((framing, media))
+        length += len(framing) + media.size
         before = b"\r\n"
     end = before + f"--{boundary}--\r\n".encode()
-    length = sum(len(framing) + media.size for framing, media in parts) + len(end)
+    length += len(end)
     if len(parts) == 1:
         framing, media = parts[0]
         begin: Callable[[], Passage] = partial(media.passage, framing, end)

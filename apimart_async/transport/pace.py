@@ -26,11 +26,16 @@ class Pace:
 
     Args:
         most: Requests per second that are never passed; ``None`` for no limit of the caller's.
+
+    Attributes:
+        learnt: Requests per second that the service answers, as far as is known.
+        is_free: Whether requests need no spacing.
     """
 
     def __init__(self, most: float | None) -> None:
         self._most = most
         self.learnt: float | None = None
+        self.is_free: bool = most is None
         self._next = 0.0
         self._set_at = 0.0
         self._set_to = 0.0
@@ -39,11 +44,6 @@ class Pace:
         self._second = 0.0
         self._this_second = 0
         self._last_second = 0
-
-    @property
-    def is_free(self) -> bool:
-        """Tell whether requests need no spacing."""
-        return self._most is None and self.learnt is None
 
     def rate(self, now: float) -> float | None:
         """Return the rate in force, in requests per second; ``None`` for none."""
@@ -54,6 +54,7 @@ class Pace:
         rate = self._set_to * math.pow(growth, min(max(held, 0.0), 200.0))
         if rate > _FORGOTTEN * self._set_to and self._is_trusted:
             self.learnt = None
+            self.is_free = self._most is None
             return self._most
         self.learnt = rate
         return rate if self._most is None else min(rate, self._most)
@@ -84,4 +85,5 @@ class Pace:
         if self.learnt is not None:
             seen = min(seen, self.learnt)
         self._set_to = self.learnt = max(seen * _MARGIN, 0.5)
+        self.is_free = False
         self._set_at = self._since = now + pause

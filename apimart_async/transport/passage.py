@@ -52,6 +52,7 @@ class FilePassage:
 
     def __init__(self, file: OnDisk, head: bytes, tail: bytes) -> None:
         self._file = file
+        self._size = file.size
         self._head = head
         self._tail = tail
         self._offset = 0
@@ -65,13 +66,13 @@ class FilePassage:
             ImageError: It can no longer be read or has changed since it was checked.
         """
         file, offset = self._file, self._offset
-        size = min(_PIECE_BYTES, file.size - offset)
+        size = min(_PIECE_BYTES, self._size - offset)
         if size == 0:
             return b""
         if self._descriptor is None:
             await file.folder.call(self._open)
         before = self._head if offset == 0 else b""
-        after = self._tail if offset + size == file.size else b""
+        after = self._tail if offset + size == self._size else b""
         # Read to where it is sent from: putting a piece together afterwards copies it twice.
         piece = bytearray(len(before) + size + len(after))
         piece[: len(before)] = before

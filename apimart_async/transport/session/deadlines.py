@@ -32,6 +32,7 @@ class Deadline:
 
     Attributes:
         answer: Whose body is being read; a sign of life is that more of it has come.
+        is_paused: Whether nothing is waited for.
         late: What the exchange was cancelled for; empty as long as it was not.
     """
 
@@ -40,12 +41,12 @@ class Deadline:
         "_deadlines",
         "_has_cancelled",
         "_heard",
-        "_is_paused",
         "_received",
         "_task",
         "_timeout",
         "_until",
         "answer",
+        "is_paused",
         "late",
     )
 
@@ -64,7 +65,7 @@ class Deadline:
             due = min(due, now + timeout.read)
         self._received = -1
         self._has_cancelled = False
-        self._is_paused = False
+        self.is_paused: bool = False
         self.answer: aiohttp.ClientResponse | None = None
         self.late: str = ""
         deadlines.running.add(self)
@@ -80,7 +81,7 @@ class Deadline:
 
     def pause(self) -> None:
         """Note that nothing is waited for: until ``resume``, silence is the caller's own."""
-        self._is_paused = True
+        self.is_paused = True
         self._heard = _NEVER
 
     def resume(self) -> None:
@@ -94,7 +95,7 @@ class Deadline:
             raise TimeoutError(self.late)
         self._task = self._deadlines.current_task()
         self._before = self._task.cancelling()
-        self._is_paused = False
+        self.is_paused = False
         self.sent()
 
     def _due(self) -> float:
@@ -105,7 +106,7 @@ class Deadline:
         if self.late:
             return _NEVER
         answer = self.answer
-        if answer is not None and not self._is_paused and answer.content.total_bytes != self._received:
+        if answer is not None and not self.is_paused and answer.content.total_bytes != self._received:
             self._received = answer.content.total_bytes
             self._heard = now
         due = self._due()
@@ -117,7 +118,7 @@ class Deadline:
             if is_total
             else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
         )
-        if not self._is_paused:
+        if not self.is_paused:
             self._has_cancelled = True
             self._task.cancel()
         return _NEVER

@@ -62,10 +62,13 @@ class Download:
             APIConnectionError: The connection broke before the end.
             APITimeoutError: Nothing came for ``Timeout.read`` seconds.
         """
-        deadline = self._deadline
+        deadline, content = self._deadline, self._response.content
         try:
-            deadline.resume()
-            piece = await self._response.content.readany()
+            # What is there already is taken without looking at the clock.
+            piece = b"" if deadline.late else content.read_nowait()
+            if not piece and not content.at_eof():
+                deadline.resume()
+                piece = await content.readany()
         except asyncio.CancelledError:
             if not deadline.was_missed():
                 raise
@@ -74,7 +77,8 @@ class Download:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise connection_error(error, "GET", self._url) from error
         finally:
-            deadline.pause()
+            if not deadline.is_paused:
+                deadline.pause()
         self._received += len(piece)
         if self._received > self._limit:
             raise _too_large(self._url, self._limit)
@@ -106,7 +110,7 @@ async def open_file(
     """
     for _ in range(_MOST_REDIRECTS + 1):
         target = _checked(pool, url)
-        proxy = pool.proxy(target)
+        proxy = pool.proxy(target) if pool.has_proxies else None
         try:
             files, unlike = pool.files_with(FILE_HEADERS, proxy)
             response = await files.request(
