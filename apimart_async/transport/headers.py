@@ -1,4 +1,4 @@
-"""What may go into a header."""
+"""What may go into a header, and headers as they are written."""
 
 from __future__ import annotations
 
@@ -19,6 +19,43 @@ _OURS: Final = {
     "transfer-encoding": "it follows from the body",
     "accept-encoding": "answers are read as they come, and one that was packed would be lost",
 }
+
+
+class Headers:
+    """Headers that go with many requests, put into lines once.
+
+    Args:
+        groups: Name to value, checked; of names that differ in case alone the last one counts.
+
+    Attributes:
+        fields: Name to value.
+    """
+
+    def __init__(self, *groups: Mapping[str, str]) -> None:
+        found = {name.lower(): (name, value) for group in groups for name, value in group.items()}
+        self.fields: Mapping[str, str] = dict(found.values())
+        self._lines = _lines(self.fields)
+        self._has_host = "host" in found
+        self._names = frozenset({"host", *found})
+
+    def joined(self, further: Mapping[str, str] | None) -> Mapping[str, str]:
+        """Return them with those of one request, which count where both name one."""
+        return Headers(self.fields, further).fields if further else self.fields
+
+    def lines(self, host: str, further: Mapping[str, str] | None) -> str:
+        """Return them, and those of one request, as they are written.
+
+        Args:
+            host: Value of ``Host``, unless one of them is that.
+            further: As for ``joined``.
+        """
+        if self._has_host or (further and not self._names.isdisjoint(map(str.lower, further))):
+            return _lines(Headers({"Host": host}, self.fields, further or {}).fields)
+        return f"Host: {host}\r\n{self._lines}{_lines(further) if further else ''}"
+
+
+def _lines(fields: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
 
 
 def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -27,12 +26,19 @@ class Body:
     Attributes:
         content_type: MIME type, with the boundary.
         length: Bytes, exactly.
-        passage: Begins a pass over the bytes, from the start at every call.
     """
 
     content_type: str
     length: int
-    passage: Callable[[], Passage]
+    _begin: Callable[[bytes], Passage]
+
+    def passage(self, before: bytes = b"") -> Passage:
+        """Begin a pass over the bytes, from the start at every call.
+
+        Args:
+            before: What comes before them, in the first piece.
+        """
+        return self._begin(before)
 
 
 def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, str]] = ()) -> Body:
@@ -56,11 +62,15 @@ def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, st
         before = b"\r\n"
     end = before + f"--{boundary}--\r\n".encode()
     length += len(end)
-    if len(parts) == 1:
-        framing, media = parts[0]
-        begin: Callable[[], Passage] = partial(media.passage, framing, end)
-    else:
-        begin = partial(_PartsPassage, parts, end)
+
+    def begin(before: bytes) -> Passage:
+        if not parts:
+            return _PartsPassage(parts, before + end)
+        (framing, media), *others = parts
+        if not others:
+            return media.passage(before + framing, end)
+        return _PartsPassage([(before + framing, media), *others], end)
+
     return Body(f"multipart/form-data; boundary={boundary}", length, begin)
 
 

@@ -15,7 +15,7 @@ from apimart_async import errors
 from apimart_async.addresses import bare_url
 from apimart_async.config import check_api_key
 from apimart_async.transport import outcome
-from apimart_async.transport.headers import checked_headers
+from apimart_async.transport.headers import Headers, checked_headers
 from apimart_async.transport.outcome import Action, Effect, Kind, Try
 from apimart_async.transport.session import NoAnswerError
 from apimart_async.transport.verdict import Answer, Verdict, indeterminate, judge
@@ -49,16 +49,16 @@ class Service:
         self._random = Random()
         # Where a path of a request with a body was found after a redirect within the origin.
         self._moved: dict[str, str] = {}
-        self._headers = {
+        own = {
             "Accept": "application/json",
             # A compressed answer could unpack to any size, and these are small.
             "Accept-Encoding": "identity",
             "User-Agent": "apimart-async",
-            **checked_headers(settings.default_headers),
         }
+        key = {}
         if isinstance(settings.api_key, str):
-            self._headers["Authorization"] = f"Bearer {settings.api_key}"
-        session.keep(self._headers)
+            key["Authorization"] = f"Bearer {settings.api_key}"
+        self._headers = Headers(own, checked_headers(settings.default_headers), key)
 
     async def request(
         self,
@@ -197,7 +197,7 @@ class Service:
         """Say which request an error is about, and take the key out of what the service repeats."""
         error.idempotency_key = idempotency_key
         error.method, error.url = method, bare_url(url)
-        for name, value in (*self._headers.items(), *(further or {}).items()):
+        for name, value in (*self._headers.fields.items(), *(further or {}).items()):
             if name.lower() == "authorization" and (secret := value.removeprefix("Bearer ")):
                 error.message = error.message.replace(secret, "[api key]")
                 if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:

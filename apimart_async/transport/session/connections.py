@@ -11,10 +11,10 @@ import aiohttp
 from apimart_async import errors
 from apimart_async.addresses import bare_url
 from apimart_async.transport.session.deadlines import Deadline, Deadlines
-from apimart_async.transport.session.downloads import FILE_HEADERS, Download, open_file
+from apimart_async.transport.session.downloads import Download, open_file
 from apimart_async.transport.session.failures import NEVER_SENT, NoAnswerError, connection_error
 from apimart_async.transport.session.payloads import BytesBody, StreamedBody
-from apimart_async.transport.session.pool import Pool, connect_timeout
+from apimart_async.transport.session.pool import Pool
 from apimart_async.transport.throttle import Gate
 from apimart_async.transport.verdict import Reply
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.config import Settings, Timeout
+    from apimart_async.transport.headers import Headers
     from apimart_async.transport.multipart import Body
+    from apimart_async.transport.session.payloads import Outgoing
 
 _READ_AT_ONCE: Final = 4
 
@@ -39,17 +41,12 @@ class Session:
 
     def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
         self._pool = Pool(settings, external)
-        self._pool.keep(FILE_HEADERS)
         self._limits = settings.limits
         self._longest_wait = settings.timeout.pool
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._gate = Gate(settings.limits.connections)
         self._reading = Gate(_READ_AT_ONCE)
         self._deadlines = Deadlines()
-
-    def keep(self, headers: Mapping[str, str]) -> None:
-        """Make requests cheaper that are given this very mapping as their headers; it must not change."""
-        self._pool.keep(headers)
 
     async def close(self) -> None:
         """Close the connections opened here; a second call does nothing."""
@@ -61,7 +58,7 @@ class Session:
         method: str,
         url: str,
         *,
-        headers: Mapping[str, str],
+        headers: Headers,
         further: Mapping[str, str] | None,
         body: Body | bytes | None,
         timeout: Timeout,
@@ -72,7 +69,7 @@ class Session:
         Args:
             method: HTTP method.
             url: Whole address, quoted.
-            headers: Those of every request; cheaper when they were given to ``keep``.
+            headers: Those of every request.
             further: Those of this one, instead of the former where both name one. No others are sent, but
                 for those HTTP itself needs.
             body: JSON text, or a streamed body.
@@ -90,22 +87,14 @@ class Session:
         task = self._deadlines.current_task()
         if not self._gate.enter_now():
             await self._enter(method, url)
-        data: BytesBody | StreamedBody | None = None
+        data: Outgoing | None = None
         deadline = Deadline(self._deadlines, task, timeout, is_sent=body is None)
         try:
-            api, unlike = self._pool.api_with(headers, further)
             if body is not None:
                 data = BytesBody(body) if isinstance(body, bytes) else StreamedBody(body, self._reading)
                 data.when_sent = deadline.sent
-            target = self._pool.address(url)
-            response = await api.request(
-                method,
-                target,
-                headers=unlike,
-                data=data,
-                timeout=connect_timeout(timeout.connect),
-                allow_redirects=False,
-                proxy=self._pool.proxy(target) if self._pool.has_proxies else None,
+            response = await self._pool.request(
+                method, url, headers=headers, further=further, body=data, connect=timeout.connect
             )
             deadline.answer = response
             content = response.content
@@ -124,7 +113,7 @@ class Session:
                 log.warning("%s %s: %s", method, bare_url(url), cut_off_note)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if isinstance(data, StreamedBody) and data.failure is not None:
+            if data is not None and data.failure is not None:
                 raise data.failure from error
             sent = (data is None or data.started) and not isinstance(error, NEVER_SENT)
             raise NoAnswerError(connection_error(error, method, url), sent) from error
@@ -156,7 +145,7 @@ class Session:
         limit = self._limits.download_bytes
         deadline = Deadline(self._deadlines, task, timeout, is_sent=True)
         try:
-            deadline.answer = await open_file(self._pool, url, connect_timeout(timeout.connect), limit)
+            deadline.answer = await open_file(self._pool, url, timeout.connect, limit)
             return Download(deadline.answer, url, limit, deadline, self._gate.leave)
         except BaseException as failed:
             is_late = isinstance(failed, asyncio.CancelledError) and deadline.was_missed()

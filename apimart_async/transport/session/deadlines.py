@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from apimart_async.config import Timeout
+    from apimart_async.transport.session.pool import AnyResponse
 
 _NEVER: Final = float("inf")
 
@@ -66,7 +65,7 @@ class Deadline:
         self._received = -1
         self._has_cancelled = False
         self.is_paused: bool = False
-        self.answer: aiohttp.ClientResponse | None = None
+        self.answer: AnyResponse | None = None
         self.late: str = ""
         deadlines.running.add(self)
         if due < deadlines.next:

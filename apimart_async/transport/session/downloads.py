@@ -11,19 +11,19 @@ from yarl import URL
 
 from apimart_async import errors
 from apimart_async.addresses import bare_url
+from apimart_async.transport.headers import Headers
+from apimart_async.transport.session.direct import Address, plain_address
 from apimart_async.transport.session.failures import connection_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apimart_async.transport.session.deadlines import Deadline
-    from apimart_async.transport.session.pool import Pool
+    from apimart_async.transport.session.pool import AnyResponse, Pool
 
-FILE_HEADERS: Final = {
-    "Accept": "image/*,*/*;q=0.5",
-    "Accept-Encoding": "identity",
-    "User-Agent": "apimart-async",
-}
+_HEADERS: Final = Headers(
+    {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "apimart-async"}
+)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _BAD_FROM: Final = 300
@@ -39,7 +39,7 @@ class Download:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: AnyResponse,
         url: str,
         limit: int,
         deadline: Deadline,
@@ -97,9 +97,7 @@ class Download:
         self._when_closed.clear()
 
 
-async def open_file(
-    pool: Pool, url: str, timeout: aiohttp.ClientTimeout, limit: int
-) -> aiohttp.ClientResponse:
+async def open_file(pool: Pool, url: str, connect: float, limit: int) -> AnyResponse:
     """Return a good answer whose body is not read yet; the caller closes it.
 
     Raises:
@@ -110,12 +108,8 @@ async def open_file(
     """
     for _ in range(_MOST_REDIRECTS + 1):
         target = _checked(pool, url)
-        proxy = pool.proxy(target) if pool.has_proxies else None
         try:
-            files, unlike = pool.files_with(FILE_HEADERS, proxy)
-            response = await files.request(
-                "GET", target, headers=unlike, timeout=timeout, allow_redirects=False, proxy=proxy
-            )
+            response = await pool.fetch(target, _HEADERS, connect)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise connection_error(error, "GET", url) from error
         if response.status in _REDIRECTS and "Location" in response.headers:
@@ -123,28 +117,33 @@ async def open_file(
             url = urljoin(url, response.headers["Location"])
             continue
         if response.status >= _BAD_FROM:
-            response.close()
+            response.release()
             message = "The file host answered with an error."
             raise errors.DownloadError(message, status=response.status, method="GET", url=bare_url(url))
         if (response.content_length or 0) > limit:
-            response.close()
+            response.release()
             raise _too_large(url, limit)
         return response
     message = f"The file host redirects more than {_MOST_REDIRECTS} times."
     raise errors.DownloadError(message, method="GET", url=bare_url(url))
 
 
-def _checked(pool: Pool, url: str) -> URL:
-    try:
-        target = URL(url)
-    except ValueError:
-        target = URL()
-    if target.scheme not in {"http", "https"} or not target.host:
+def _checked(pool: Pool, url: str) -> Address | URL:
+    target = plain_address(url) or _parsed(url)
+    if not target.host:
         raise errors.DownloadError("A file can only be fetched from an http(s) address.", url=bare_url(url))
     if not pool.may_reach(target.host):
         message = f"The file is said to be on {target.host}, which is not a public host; it was not fetched."
         raise errors.DownloadError(message, method="GET", url=bare_url(url))
     return target
+
+
+def _parsed(url: str) -> URL:
+    try:
+        target = URL(url)
+    except ValueError:
+        return URL()
+    return target if target.scheme in {"http", "https"} else URL()
 
 
 def _too_large(url: str, limit: int) -> errors.DownloadError:

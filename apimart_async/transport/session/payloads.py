@@ -1,10 +1,12 @@
-"""Request bodies as aiohttp takes them, which remember whether their sending began."""
+"""Request bodies that remember whether their sending began."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import aiohttp
 from aiohttp.payload import Payload
 
 from apimart_async import errors
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.base_protocol import BaseProtocol
     from aiohttp.http_writer import StreamWriter
 
     from apimart_async.transport.multipart import Body
@@ -23,44 +26,8 @@ if TYPE_CHECKING:
 _PIECE_BYTES: Final = 256 * 1024
 
 
-class BytesBody(Payload):
-    """JSON text that remembers whether its sending began.
-
-    Attributes:
-        started: Whether any of it may have left.
-        when_sent: Called when all of it has.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data, content_type="application/json")
-        self._size = len(data)
-        self._data = data
-        self.started: bool = False
-        self.when_sent: Callable[[], None] = _nothing
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the text, as aiohttp asks for it."""
-        return self._data.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write it, as aiohttp asks for it; pictures inside a request make it large."""
-        self.started = True
-        if len(self._data) <= _PIECE_BYTES:
-            await writer.write(self._data)
-        else:
-            view = memoryview(self._data)
-            for offset in range(0, len(view), _PIECE_BYTES):
-                await writer.write(view[offset : offset + _PIECE_BYTES])
-        self.when_sent()
-
-
-class StreamedBody(Payload):
-    """A body read piece by piece while it is sent, which keeps the error of its source.
-
-    Args:
-        body: What to send.
-        reading: Lets a few pieces at a time be read and handed to their connections. With more, 64 uploads at
-            once hold 64 pieces, and those are no longer in the processor's cache when they are sent.
+class Outgoing(Payload):
+    """A request body: a payload of aiohttp, which is also written in two steps by ``direct.py``.
 
     Attributes:
         started: Whether any of it may have left.
@@ -68,48 +35,138 @@ class StreamedBody(Payload):
         failure: Why it could not be read to its end.
     """
 
-    def __init__(self, body: Body, reading: Gate) -> None:
-        super().__init__(body, content_type=body.content_type)
-        self._size = body.length
-        self._reading = reading
-        self._body = body
+    def __init__(self, value: Any, content_type: str, size: int) -> None:  # noqa: ANN401 aiohttp keeps it
+        super().__init__(value, content_type=content_type)
+        self._size = size
         self.started: bool = False
         self.when_sent: Callable[[], None] = _nothing
         self.failure: errors.ApimartError | None = None
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write it, as aiohttp asks for it."""
+        line = cast("StreamWriter", writer)
+        try:
+            if not await self.begin(line):
+                await self.finish(line)
+        finally:
+            self.end()
+
+    @abstractmethod
+    async def begin(self, line: StreamWriter, head: bytes = b"") -> bool:
+        """Write the first piece after what comes before it; return whether that was all, and has left."""
+
+    @abstractmethod
+    async def finish(self, line: StreamWriter) -> None:
+        """Write what is left."""
+
+    def end(self) -> None:
+        """Leave nothing open; whether all of it was written or not."""
+
+    def _note_start(self, line: StreamWriter) -> None:
+        open_transport(line.protocol)
+        self.started = True
+
+
+class BytesBody(Outgoing):
+    """JSON text."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data, "application/json", len(data))
+        self._data = data
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the text, as aiohttp asks for it."""
+        return self._data.decode(encoding, errors)
+
+    async def begin(self, line: StreamWriter, head: bytes = b"") -> bool:
+        """Write the first piece; pictures inside a request make it large, but mostly that is all."""
+        self._note_start(line)
+        await line.write(head + self._data[:_PIECE_BYTES], drain=False)
+        if len(self._data) > _PIECE_BYTES or line.protocol.writing_paused:
+            return False
+        self.when_sent()
+        return True
+
+    async def finish(self, line: StreamWriter) -> None:
+        """Write the other pieces."""
+        view = memoryview(self._data)
+        for offset in range(_PIECE_BYTES, len(view), _PIECE_BYTES):
+            await line.drain()
+            await line.write(view[offset : offset + _PIECE_BYTES], drain=False)
+        await line.drain()
+        self.when_sent()
+
+
+class StreamedBody(Outgoing):
+    """A body read piece by piece while it is sent, which keeps the error of its source.
+
+    Args:
+        body: What to send.
+        reading: Lets a few pieces at a time be read and handed to their connections. With more, 64 uploads at
+            once hold 64 pieces, and those are no longer in the processor's cache when they are sent.
+    """
+
+    def __init__(self, body: Body, reading: Gate) -> None:
+        super().__init__(body, body.content_type, body.length)
+        self._reading = reading
+        self._body = body
+        self._passage: Passage | None = None
+        self._left = 0
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 aiohttp's signature
         """Refuse: the body is not in memory."""
         raise TypeError("a streamed body has no text")
 
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write it, as aiohttp asks for it."""
-        self.started = True
-        left = self._body.length
-        passage = self._body.passage()
-        try:
-            while left > 0 and (written := await self._write_piece(passage, writer)):
-                left -= written
-                # A line that is full is waited for outside the gate.
-                await writer.drain()
-                if left > 0:
-                    await asyncio.sleep(0)  # others have their turn, also where nobody waits
-        except errors.ApimartError as error:
-            self.failure = error
-            raise
-        finally:
-            passage.close()
+    async def begin(self, line: StreamWriter, head: bytes = b"") -> bool:
+        """Write the first piece, read to behind the head."""
+        self._passage = passage = self._body.passage(head)
+        self._left = len(head) + self._body.length
+        await self._write_piece(passage, line)
+        if self._left > 0 or line.protocol.writing_paused:
+            return False
+        self.when_sent()
+        return True
+
+    async def finish(self, line: StreamWriter) -> None:
+        """Write the other pieces."""
+        while self._left > 0 and self._passage is not None:
+            await line.drain()  # a line that is full is waited for outside the gate
+            await asyncio.sleep(0)  # others have their turn, also where nobody waits
+            await self._write_piece(self._passage, line)
+        await line.drain()
         self.when_sent()
 
-    async def _write_piece(self, passage: Passage, writer: AbstractStreamWriter) -> int:
+    def end(self) -> None:
+        """Close the source."""
+        if self._passage is not None:
+            self._passage.close()
+            self._passage = None
+
+    async def _write_piece(self, passage: Passage, line: StreamWriter) -> None:
         if not self._reading.enter_now():
             await self._reading.enter()
         try:
             piece = await passage.read()
-            if piece:
-                await cast("StreamWriter", writer).write(piece, drain=False)
+            self._note_start(line)
+            await line.write(piece, drain=False)
+        except errors.ApimartError as error:
+            self.failure = error
+            raise
         finally:
             self._reading.leave()
-        return len(piece)
+        self._left -= len(piece) or self._left
+
+
+def open_transport(protocol: BaseProtocol) -> asyncio.Transport:
+    """Return what a connection is written to; nothing is written to one that was closed.
+
+    Raises:
+        aiohttp.ClientConnectionResetError: It was.
+    """
+    transport = protocol.transport
+    if transport is None or transport.is_closing():
+        raise aiohttp.ClientConnectionResetError("the connection was closed")
+    return transport
 
 
 def _nothing() -> None:
