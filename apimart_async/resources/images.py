@@ -239,8 +239,12 @@ async def _explaining(body: Body, image: Image) -> AsyncGenerator[bytes, None]:
 
 async def _join(pieces: Checked) -> bytes:
     found: list[bytes] = []
-    while piece := await pieces.read():
-        found.append(piece)
+
+    def take(piece: bytes | memoryview) -> bool:
+        found.append(bytes(piece))
+        return True
+
+    await pieces.pour(take)
     return b"".join(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from anyio import to_thread
 
@@ -11,8 +11,11 @@ from apimart_async.transport import dataurl, sniff
 
 if TYPE_CHECKING:
     from apimart_async.transport.service import Service
+    from apimart_async.transport.session import Take
 
 _ENOUGH_TO_TELL: Final = 32
+
+Piece = TypeVar("Piece", bound=bytes | memoryview)
 
 
 class Body(Protocol):
@@ -25,6 +28,10 @@ class Body(Protocol):
 
     async def read(self) -> bytes:
         """Return the next piece as it comes, and nothing at the end."""
+        ...
+
+    async def pour(self, take: Take) -> bool:
+        """Hand over what comes until that is all, or there is no more room; return whether it was all."""
         ...
 
     def close(self) -> None:
@@ -57,6 +64,10 @@ class _Decoded:
     async def read(self) -> bytes:
         content, self._content = self._content, b""
         return content
+
+    async def pour(self, take: Take) -> bool:
+        content = await self.read()
+        return not content or take(content)
 
     def close(self) -> None:
         self._content = b""
@@ -93,19 +104,55 @@ class Checked:
             DownloadError: It is not an image.
             APIConnectionError: It broke off; trying again may help.
         """
-        body = self._body
-        piece = await body.read()
+        while piece := await self._body.read():
+            if seen := self._look(piece):
+                return seen
+        return self._end()
+
+    async def pour(self, take: Take) -> bool:
+        """Hand over what ``read`` would return until that is all, or there is no more room.
+
+        Returns:
+            Whether it was all.
+
+        Raises:
+            DownloadError: It is not an image.
+            APIConnectionError: It broke off; trying again may help.
+        """
+
+        def look_and_take(piece: bytes | memoryview) -> bool:
+            seen = self._look(piece)
+            return not seen or take(seen)
+
+        if not await self._body.pour(look_and_take):
+            return False
+        rest = self._end()
+        return not rest or take(rest)
+
+    def _look(self, piece: Piece) -> Piece | bytes:
+        """Note a piece; return what may be seen of it, nothing as long as there is too little to tell."""
+        seen: Piece | bytes = piece
         if self._kind is None:
-            while len(piece) < _ENOUGH_TO_TELL and (more := await body.read()):
-                piece += more
-            self._kind = _image_kind(piece)
-            self._head = piece[:_ENOUGH_TO_TELL]
-        self._received += len(piece)
-        if body.length is None:
-            self._tail = (self._tail + piece)[-sniff.TAIL_BYTES :]
-        if not piece:
-            self._check_end(self._kind)
-        return piece
+            if self._head or len(piece) < _ENOUGH_TO_TELL:
+                seen = self._head = self._head + piece
+                if len(seen) < _ENOUGH_TO_TELL:
+                    return b""
+            self._head = bytes(seen[:_ENOUGH_TO_TELL])
+            self._kind = _image_kind(self._head)
+        self._received += len(seen)
+        if self._body.length is None:
+            self._tail = (self._tail + seen)[-sniff.TAIL_BYTES :]
+        return seen
+
+    def _end(self) -> bytes:
+        """See that it is whole; return what was too little to tell by until now."""
+        held = b""
+        if self._kind is None:
+            held, self._kind = self._head, _image_kind(self._head)
+            self._received = len(held)
+            self._tail = held
+        self._check_end(self._kind)
+        return held
 
     def _check_end(self, kind: sniff.Kind) -> None:
         received, announced = self._received, self._body.length

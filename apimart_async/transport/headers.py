@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LONGEST_KEY: Final = 191
+
+# Line breaks and other control characters but the tab, and halves of surrogate pairs.
+_UNFIT: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 _OURS: Final = {
     # One for all requests would have the first answer repeated; another than is noted, paid for twice.
@@ -69,8 +73,10 @@ def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
             raise errors.InvalidArgumentError(f"The header {name} cannot be given: {_OURS[name.lower()]}.")
         if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
             raise errors.InvalidArgumentError(f"{name!r} cannot be the name of a header.")
-        if any(character in value for character in "\r\n\0"):
-            raise errors.InvalidArgumentError(f"The value of the header {name} has a line break in it.")
+        if _UNFIT.search(value):
+            raise errors.InvalidArgumentError(
+                f"The value of the header {name} holds a line break or another control character."
+            )
     return headers
 
 

@@ -20,30 +20,30 @@ import anyio
 from apimart_async.errors import DownloadError
 from apimart_async.transport import sniff
 from apimart_async.transport.disk import on_disk
-from apimart_async.transport.folder import folder_at
+from apimart_async.transport.folder import Folder, folder_at
 from apimart_async.transport.naming import RESULT_EXTENSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _BUFFER_BYTES: Final = 512 * 1024
 _LARGE_BYTES: Final = 1024 * 1024
 _MOST_NAMESAKES: Final = 10_000
 
 
-class Pieces(Protocol):
+class Coming(Protocol):
     """What is written, piece by piece."""
 
-    async def read(self) -> bytes:
-        """Return the next piece, and nothing at the end."""
+    async def pour(self, take: Callable[[bytes | memoryview], bool], /) -> bool:
+        """Hand over what comes until that is all, or there is no more room; return whether it was all."""
         ...
 
 
-async def land(pieces: Pieces, directory: Path, stem: str, *, sync: bool = False) -> Path:
+async def land(content: Coming, directory: Path, stem: str, *, sync: bool = False) -> Path:
     """Write an image to a new file, or find the file that holds the same already.
 
     Args:
-        pieces: The content; the first piece is long enough to tell the kind of image.
+        content: What comes; its first piece is long enough to tell the kind of image.
         directory: Made when it is missing.
         stem: Name without extension, valid on every system. Where a file of that name holds something else,
             ``-2``, ``-3``, … is added to it.
@@ -57,18 +57,11 @@ async def land(pieces: Pieces, directory: Path, stem: str, *, sync: bool = False
 
     Failing or cancelling it leaves no file behind.
     """
-    landing = _Landing(directory, stem, sync=sync)
     folder = folder_at(str(directory))
+    landing = _Landing(directory, stem, folder, sync=sync)
     try:
-        while piece := await pieces.read():
-            landing.add(piece)
-            # On the loop at once, as long as it is in the processor's cache; to a thread rarely.
-            if landing.buffered > _LARGE_BYTES:
-                await on_disk(landing.spill)
-            elif folder.is_quick:
-                folder.call_now(landing.spill)
-            elif landing.buffered >= _BUFFER_BYTES:
-                await folder.call(landing.spill)
+        while not await content.pour(landing.take):
+            await on_disk(landing.spill)
         # Syncing takes milliseconds, however quick the folder is.
         path = await (on_disk(landing.publish) if sync else folder.call(landing.publish))
         if path is None:  # namesakes have to be read
@@ -110,43 +103,65 @@ def _not_saved(directory: Path, error: OSError) -> DownloadError:
 
 
 class _Landing:
-    """The state of one file in the making; its methods but ``add`` block."""
+    """The state of one file in the making; all of its methods but ``take`` block."""
 
-    def __init__(self, directory: Path, stem: str, *, sync: bool) -> None:
+    def __init__(self, directory: Path, stem: str, folder: Folder, *, sync: bool) -> None:
         self._sync = sync
         self._directory = directory
         self._stem = stem
+        self._folder = folder
         self._head = b""
         self._pieces: list[bytes] = []
+        self._buffered = 0
         self._file: FileIO | None = None
+        self._failure: OSError | None = None
         self._temporary = f"{directory}/.{stem[:40]}-{getrandbits(32):08x}.part"
-        self.buffered = 0
 
     @property
     def is_on_disk(self) -> bool:
         """Tell whether there is anything to discard."""
         return self._file is not None
 
-    def add(self, piece: bytes) -> None:
-        self._head = self._head or piece[: sniff.HEAD_BYTES]
-        self._pieces.append(piece)
-        self.buffered += len(piece)
+    def take(self, piece: bytes | memoryview) -> bool:
+        """Write a piece at once where the folder is quick, or keep it; return whether there is room for more.
+
+        Where there is none, ``spill`` makes room, or raises what went wrong.
+        """
+        self._head = self._head or bytes(piece[: sniff.HEAD_BYTES])
+        # On the loop at once, as long as it is in the processor's cache; to a thread rarely.
+        if not self._folder.is_quick or self._pieces or len(piece) > _LARGE_BYTES:
+            self._pieces.append(bytes(piece))
+            self._buffered += len(piece)
+            return self._buffered < _BUFFER_BYTES
+        try:
+            self._folder.call_now(self._write, piece)
+        except OSError as error:
+            self._failure = error
+        return self._failure is None
 
     def spill(self) -> FileIO:
-        """Write what is buffered to the temporary file."""
-        if self._file is None:
-            # Unbuffered: the pieces are large, and closing has nothing left to write to a full disk.
-            try:
-                self._file = FileIO(self._temporary, "x")
-            except FileNotFoundError:
-                self._directory.mkdir(parents=True, exist_ok=True)
-                self._file = FileIO(self._temporary, "x")
+        """Write what is kept to the temporary file."""
+        if self._failure is not None:
+            raise self._failure
         for piece in self._pieces:
-            written = self._file.write(piece)
-            while written < len(piece):
-                written += self._file.write(memoryview(piece)[written:])
+            self._write(piece)
         self._pieces.clear()
-        self.buffered = 0
+        self._buffered = 0
+        return self._file or self._open()
+
+    def _write(self, piece: bytes | memoryview) -> None:
+        file = self._file or self._open()
+        written = file.write(piece)
+        while written < len(piece):
+            written += file.write(memoryview(piece)[written:])
+
+    def _open(self) -> FileIO:
+        # Unbuffered: the pieces are large, and closing has nothing left to write to a full disk.
+        try:
+            self._file = FileIO(self._temporary, "x")
+        except FileNotFoundError:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._file = FileIO(self._temporary, "x")
         return self._file
 
     def publish(self) -> Path | None:

@@ -55,7 +55,7 @@ class Service:
             "Accept-Encoding": "identity",
             "User-Agent": "apimart-async",
         }
-        key = {}
+        key: dict[str, str] = {}
         if isinstance(settings.api_key, str):
             key["Authorization"] = f"Bearer {settings.api_key}"
         self._headers = Headers(own, checked_headers(settings.default_headers), key)
@@ -209,7 +209,7 @@ class Service:
         body: Body | bytes | None,
         idempotency_key: str | None,
         extra_headers: Mapping[str, str] | None,
-    ) -> dict[str, str]:
+    ) -> Mapping[str, str]:
         api_key = self.settings.api_key
         headers: dict[str, str] = {}
         if not isinstance(api_key, str):
@@ -219,9 +219,7 @@ class Service:
             headers["Content-Type"] = "application/json" if isinstance(body, bytes) else body.content_type
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        if extra_headers:
-            headers.update(checked_headers(extra_headers))
-        return headers
+        return Headers(headers, checked_headers(extra_headers)).fields if extra_headers else headers
 
     async def download(self, url: str) -> Download:
         """Open a file on any host, without the key, following redirects and trying again to open it.

@@ -13,7 +13,9 @@ import pytest
 from apimart_async import (
     APIConnectionError,
     AsyncApimart,
+    DownloadError,
     ImageError,
+    InvalidArgumentError,
     PayloadTooLargeError,
     SubmissionIndeterminateError,
     Timeout,
@@ -52,6 +54,7 @@ LARGE = GIF[:-1] + bytes(8_000_000) + GIF[-1:]
         ("https://ü.example/b", None),
         ("ftp://a.example/b", None),
         ("//a.example/b", None),
+        ("http://a.example:99999/b", None),
     ],
 )
 def test_only_an_address_that_goes_as_it_is_written_is_plain(
@@ -202,6 +205,50 @@ async def test_what_is_not_http_is_a_failed_connection(raw_server: RawServer) ->
             await client.edits.create("https://p.example/a.png", PROMPT)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999/a.png", "http://[::::]/a.png", "http://127.0.0.1..x/a"]
+)
+async def test_an_address_that_leads_nowhere_is_an_error_of_the_download(
+    raw_server: RawServer, url: str
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(b"", 302, {"Location": url})
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, max_retries=0) as client:
+        for address in (url, f"{raw_server.base_url}/a.png"):
+            with pytest.raises(DownloadError):
+                await client.images.read(address)
+
+
+async def test_a_header_that_replaces_the_key_replaces_it_whatever_its_case(raw_server: RawServer) -> None:
+    heads: list[str] = []
+
+    async def handle(exchange: Exchange) -> None:
+        heads.append((await exchange.reader.readuntil(b"\r\n\r\n")).decode().lower())
+        await exchange.answer(SUBMITTED)
+        exchange.writer.close()
+
+    raw_server.handle = handle
+    for key in (KEY, lambda: KEY):
+        async with AsyncApimart(key, base_url=raw_server.base_url) as client:
+            await client.edits.create(
+                "https://p.example/a.png", PROMPT, extra_headers={"authorization": "Bearer other"}
+            )
+    assert len(heads) == 2
+    for head in heads:
+        assert head.count("\r\nauthorization:") == head.count("bearer other") == 1
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\x0bb", "a\x7f", "\ud800"])
+async def test_a_header_that_no_line_can_carry_is_refused(raw_server: RawServer, value: str) -> None:
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(InvalidArgumentError, match="X-Note"):
+            await client.edits.create("https://p.example/a.png", PROMPT, extra_headers={"X-Note": value})
+    assert not raw_server.connections
+
+
 # --- bodies that are longer than the line -----------------------------------------------------------------
 
 
@@ -232,24 +279,93 @@ async def test_an_error_is_an_answer_also_to_half_a_body(raw_server: RawServer, 
     assert raw_server.connections == 1
 
 
-@straight
 @pytest.mark.parametrize("inline", [False, True])
-async def test_a_good_answer_that_comes_early_waits_for_the_rest(raw_server: RawServer, inline: bool) -> None:  # noqa: FBT001
-    received: asyncio.Queue[int] = asyncio.Queue()
+async def test_a_good_answer_is_believed_before_all_is_sent(raw_server: RawServer, inline: bool) -> None:  # noqa: FBT001
+    """What was paid for is not lost because a server does not care for the rest of a body."""
+    ended = asyncio.Event()
 
     async def handle(exchange: Exchange) -> None:
-        length = await read_head(exchange)
+        await read_head(exchange)
         await exchange.answer(SUBMITTED if inline else UPLOADED)
-        await received.put(len(await exchange.reader.readexactly(length)) - length)
+        await ended.wait()
+        exchange.drop()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client, asyncio.timeout(20):
+        if inline:
+            assert (await client.edits.create(LARGE, PROMPT, inline=True)).id == "task_1"
+        else:
+            assert (await client.uploads.create(LARGE)).url == "https://u.example/1.gif"
+    ended.set()
+
+
+@straight
+@pytest.mark.parametrize("turns", range(0, 24, 3))
+async def test_a_cancellation_while_a_body_is_cut_off_is_not_lost(raw_server: RawServer, turns: int) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await read_head(exchange)
+        error = b'{"error":{"message":"busy"}}'
+        await exchange.answer(error, 503, {"Retry-After": "30"})
+        await asyncio.sleep(60)
 
     raw_server.handle = handle
     async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
-        if inline:
-            await client.edits.create(LARGE, PROMPT, inline=True)
-        else:
-            await client.uploads.create(LARGE)
+        upload = asyncio.create_task(client.uploads.create(LARGE))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        upload.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await upload
+
+
+@straight
+async def test_a_client_can_be_closed_while_nobody_takes_a_body(raw_server: RawServer) -> None:
+    begun = asyncio.Event()
+
+    async def handle(exchange: Exchange) -> None:
+        await read_head(exchange)
+        begun.set()
+        await asyncio.sleep(60)
+
+    raw_server.handle = handle
+    client = AsyncApimart(KEY, base_url=raw_server.base_url)
+    edit = asyncio.create_task(client.edits.create(LARGE, PROMPT, inline=True, idempotency_key="k-1"))
+    await begun.wait()
     async with asyncio.timeout(10):
-        assert await received.get() == 0
+        await client.close()
+        with pytest.raises(SubmissionIndeterminateError) as caught:
+            await edit
+    assert caught.value.idempotency_key == "k-1"
+
+
+@straight
+async def test_a_cut_in_a_kept_pool_costs_no_tries(raw_server: RawServer) -> None:
+    """However many kept connections a server has given up, a request that was never sent goes out."""
+    taken, said = asyncio.Semaphore(0), asyncio.Semaphore(0)
+    together = asyncio.Barrier(5)
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        if seen.method == "POST":
+            await exchange.answer(SUBMITTED)
+            return
+        await together.wait()
+        await exchange.answer(TASK)
+        await taken.acquire()
+        await exchange.answer(b"{}", 408)
+        said.release()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, max_retries=0) as client:
+        await asyncio.gather(*(client.tasks.get(f"task_{number}") for number in range(5)))
+        for _ in range(5):
+            taken.release()
+        for _ in range(5):
+            await said.acquire()
+        await asyncio.sleep(0.05)
+        assert (await client.edits.create("https://p.example/a.png", PROMPT)).id == "task_1"
+    assert [seen.method for seen in raw_server.seen].count("POST") == 1
 
 
 @straight

@@ -13,7 +13,7 @@ from apimart_async.errors import DownloadError
 from apimart_async.transport.landing import find_saved, land
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MIB = 1024 * 1024
@@ -45,6 +45,12 @@ class Coming:
             self.has_stalled.set()
             await anyio.sleep_forever()
         return b""
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        while piece := await self.read():
+            if not take(piece):
+                return False
+        return True
 
 
 def names(directory: Path) -> set[str]:

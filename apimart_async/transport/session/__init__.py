@@ -8,5 +8,6 @@ from __future__ import annotations
 from apimart_async.transport.session.connections import Session
 from apimart_async.transport.session.downloads import Download
 from apimart_async.transport.session.failures import NoAnswerError
+from apimart_async.transport.session.receiver import Take
 
-__all__ = ["Download", "NoAnswerError", "Session"]
+__all__ = ["Download", "NoAnswerError", "Session", "Take"]

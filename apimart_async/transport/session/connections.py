@@ -12,9 +12,15 @@ from apimart_async import errors
 from apimart_async.addresses import bare_url
 from apimart_async.transport.session.deadlines import Deadline, Deadlines
 from apimart_async.transport.session.downloads import Download, open_file
-from apimart_async.transport.session.failures import NEVER_SENT, NoAnswerError, connection_error
+from apimart_async.transport.session.failures import (
+    FAILURES,
+    NEVER_SENT,
+    NoAnswerError,
+    connection_error,
+)
 from apimart_async.transport.session.payloads import BytesBody, StreamedBody
 from apimart_async.transport.session.pool import Pool
+from apimart_async.transport.session.response import next_piece
 from apimart_async.transport.throttle import Gate
 from apimart_async.transport.verdict import Reply
 
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.headers import Headers
     from apimart_async.transport.multipart import Body
     from apimart_async.transport.session.payloads import Outgoing
+    from apimart_async.transport.session.pool import AnyResponse
 
 _READ_AT_ONCE: Final = 4
 
@@ -97,12 +104,7 @@ class Session:
                 method, url, headers=headers, further=further, body=data, connect=timeout.connect
             )
             deadline.answer = response
-            content = response.content
-            if content.is_eof() and content.total_bytes <= self._limits.answer_bytes:
-                read = content.read_nowait()  # all of a short answer comes with its headers
-            else:
-                read = await self._read(content)
-            return Reply(response.status, response.headers, read)
+            return Reply(response.status, response.headers, await self._read(response, data))
         except asyncio.CancelledError as cancelled:
             if deadline.was_missed():
                 late = TimeoutError(deadline.late)
@@ -112,16 +114,13 @@ class Session:
                 cancelled.add_note(cut_off_note)
                 log.warning("%s %s: %s", method, bare_url(url), cut_off_note)
             raise
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except FAILURES as error:
             if data is not None and data.failure is not None:
                 raise data.failure from error
             sent = (data is None or data.started) and not isinstance(error, NEVER_SENT)
             raise NoAnswerError(connection_error(error, method, url), sent) from error
         finally:
             deadline.end()
-            answer = deadline.answer
-            if answer is not None and not answer.closed:  # at the end of its body it closes itself
-                answer.release()  # closes the connection: there is more to come
             self._gate.leave()
 
     async def download(self, url: str, timeout: Timeout) -> Download:
@@ -172,12 +171,22 @@ class Session:
             late = errors.APITimeoutError(message, method=method, url=bare_url(url))
             raise NoAnswerError(late, sent=False) from error
 
-    async def _read(self, content: aiohttp.StreamReader) -> bytes:
+    async def _read(self, response: AnyResponse, sent: Outgoing | None) -> bytes:
+        """Return the whole body, and let go of the connection."""
         limit = self._limits.answer_bytes
-        data = bytearray()
-        while piece := await content.readany():
-            data += piece
-            if len(data) > limit:
-                message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"
-                raise aiohttp.ClientPayloadError(message)
-        return bytes(data)
+        content = response.content
+        try:
+            if content.is_eof() and content.total_bytes <= limit:
+                return content.read_nowait()  # all of a short answer comes with its headers
+            data = bytearray()
+            while piece := await next_piece(content):
+                data += piece
+                if len(data) > limit:
+                    message = f"the answer is larger than {limit} bytes (Limits.answer_bytes)"
+                    raise aiohttp.ClientPayloadError(message)
+            return bytes(data)
+        finally:
+            if not response.closed:  # at the end of its body it closes itself
+                response.release()
+            if sent is not None:
+                await sent.stop()

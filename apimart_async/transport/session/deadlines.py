@@ -198,11 +198,11 @@ class Deadlines:
         self._thread = None
 
     def close(self) -> None:
-        """Stop looking."""
-        if self._timer is not None:
+        """Stop looking, as soon as nothing runs any more."""
+        if self._timer is not None and not self.running:
             self._timer.cancel()
             self._timer = None
-        self.next = _NEVER
+            self.next = _NEVER
 
 
 _all: Final[WeakSet[Deadlines]] = WeakSet()

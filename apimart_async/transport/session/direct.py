@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
@@ -19,6 +18,8 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from yarl import URL
 
 from apimart_async.transport.session.payloads import open_transport
+from apimart_async.transport.session.receiver import BUFFER_BYTES
+from apimart_async.transport.session.response import Response, abort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,9 +38,7 @@ Up to 3.13, who is cut off while a line is full leaves an error behind that nobo
 """
 
 _ORIGINS_KEPT: Final = 64
-_FINAL_FROM: Final = 200
-_SWITCHED: Final = 101
-_GOOD_BELOW: Final = 300
+_INTERIM: Final = frozenset(range(100, 200)) - {101}
 _PLAIN: Final = re.compile(
     r"(?P<origin>https?://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?)"
     r"(?P<target>/[A-Za-z0-9\-._~:/?@!$&'()*+,;=%]*)"
@@ -66,55 +65,15 @@ def plain_address(url: str) -> Address | None:
     if found is None or "/." in url:
         return None
     origin, host, target = found.groups()
-    return Address(origin, host.strip("[]"), target)
+    return Address(origin, host.strip("[]"), target) if _is_sound(origin) else None
 
 
-class Response:
-    """An answer whose head has come, with the connection it comes on.
-
-    Attributes:
-        status: HTTP status.
-        headers: Names in any case.
-        content: The body.
-    """
-
-    __slots__ = ("_connection", "_is_cut_off", "content", "headers", "status")
-
-    def __init__(
-        self,
-        connection: Connection,
-        message: RawResponseMessage,
-        content: aiohttp.StreamReader,
-        *,
-        is_cut_off: bool,
-    ) -> None:
-        self.status: int = message.code
-        self.headers: Mapping[str, str] = message.headers
-        self.content: aiohttp.StreamReader = content
-        self._connection: Connection | None = connection
-        self._is_cut_off = is_cut_off
-        content.on_eof(self.release)
-
-    @property
-    def content_length(self) -> int | None:
-        """Return how many bytes are announced."""
-        announced = self.headers.get("Content-Length")
-        return None if announced is None else int(announced)
-
-    @property
-    def closed(self) -> bool:
-        """Tell whether it has let go of its connection."""
-        return self._connection is None
-
-    def release(self) -> None:
-        """Give the connection back, or close it when there is more to come; a second call does nothing."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if self._is_cut_off:
-            _abort(connection)
-        else:
-            connection.release()
+@lru_cache(_ORIGINS_KEPT)
+def _is_sound(origin: str) -> bool:
+    try:
+        return URL(origin).port is not None
+    except ValueError:
+        return False
 
 
 class _Origin(NamedTuple):
@@ -139,6 +98,8 @@ class Direct:
     def __init__(self, connector: aiohttp.BaseConnector) -> None:
         self._connector = connector
         self._origin: Callable[[str], _Origin] = lru_cache(_ORIGINS_KEPT)(_make_origin)
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._in_use: set[Connection] = set()
 
     async def request(
         self,
@@ -151,6 +112,14 @@ class Direct:
         timeout: aiohttp.ClientTimeout,
     ) -> Response:
         """Send a request and return its answer, whose body is not read yet.
+
+        Args:
+            method: HTTP method.
+            address: Where to.
+            headers: Those of many requests.
+            further: Those of this one, instead of the former where both name one.
+            body: What is sent.
+            timeout: Until there is a connection.
 
         Raises:
             aiohttp.ClientError: No answer came.
@@ -168,9 +137,14 @@ class Direct:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             # The other end may have closed a kept connection just now; what only looks is asked anew at once.
-            if method != "GET":
+            if method != "GET" or self._connector.closed:
                 raise
         return await self._exchange(origin.first, head, body, timeout)
+
+    def abort(self) -> None:
+        """Close the connections that are in use, without what is still to be sent on them."""
+        for connection in list(self._in_use):
+            abort(connection)
 
     async def _exchange(
         self,
@@ -180,44 +154,41 @@ class Direct:
         timeout: aiohttp.ClientTimeout,
     ) -> Response:
         connection, protocol = await self._connect(first, timeout)
-        sending: asyncio.Task[None] | None = None
-        is_cut_off = False
+        self._in_use.add(connection)
+        connection.add_callback(partial(self._in_use.discard, connection))
         try:
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             if body is None:
                 open_transport(protocol).write(head)
             else:
-                writer = StreamWriter(protocol, first.loop)
-                if not await body.begin(writer, head):
-                    sending = asyncio.create_task(_go_on(body, writer, protocol))
+                await body.send(StreamWriter(protocol, first.loop), head)
             message, content = await _answer(protocol)
-            if sending is not None:
-                is_cut_off = await _is_cut_off(sending, is_wanted=message.code < _GOOD_BELOW)
         except BaseException as error:
-            _abort(connection)
-            if sending is not None:
-                await _is_cut_off(sending, is_wanted=False)
+            abort(connection)
+            if body is not None:
+                await body.stop()
             if isinstance(error, HttpProcessingError):
                 raise aiohttp.ClientConnectionError(f"the answer is not HTTP: {error.message}") from error
+            if isinstance(error, aiohttp.EofStream):
+                raise aiohttp.ServerDisconnectedError from error
             raise
-        finally:
-            if body is not None:
-                body.end()
-        return Response(connection, message, content, is_cut_off=is_cut_off)
+        return Response(connection, message, content, body, self._buffer)
 
     async def _connect(
         self, first: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout
     ) -> tuple[Connection, ResponseHandler]:
-        try:
-            connection = await self._connector.connect(first, traces=[], timeout=timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {first.url}") from error
-        protocol = connection.protocol
-        if protocol is None or protocol.should_close:
+        # Of those that are kept, as many as there may be have been given up by the other end.
+        for _ in range(self._connector.limit + 1):
+            try:
+                connection = await self._connector.connect(first, traces=[], timeout=timeout)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {first.url}") from error
+            protocol = connection.protocol
             # What came while nothing was asked, such as a farewell, is no answer to what is asked now.
+            if protocol is not None and not protocol.should_close:
+                return connection, protocol
             connection.close()
-            raise aiohttp.ServerDisconnectedError("the connection was given up by the other end")
-        return connection, protocol
+        raise aiohttp.ServerDisconnectedError("the other end speaks before it is asked")
 
 
 def _make_origin(origin: str) -> _Origin:
@@ -231,32 +202,5 @@ def _make_origin(origin: str) -> _Origin:
 async def _answer(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
     while True:
         message, content = await protocol.read()
-        if message.code >= _FINAL_FROM or message.code == _SWITCHED:
+        if message.code not in _INTERIM:
             return message, content
-
-
-async def _go_on(body: Outgoing, writer: StreamWriter, protocol: ResponseHandler) -> None:
-    """Send the rest of a body; whoever waits for the answer is told when that fails."""
-    try:
-        await body.finish(writer)
-    except Exception as error:  # noqa: BLE001 raised where the answer is waited for
-        protocol.set_exception(aiohttp.ClientConnectionError(f"the body could not be sent: {error}"), error)
-
-
-async def _is_cut_off(sending: asyncio.Task[None], *, is_wanted: bool) -> bool:
-    """Wait until the rest of a body is sent, or cut it off: an error is an answer also to the half of it."""
-    if is_wanted:
-        await asyncio.wait([sending])
-    is_cut_off = not sending.done()
-    sending.cancel()
-    while not sending.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([sending])
-    return is_cut_off
-
-
-def _abort(connection: Connection) -> None:
-    """Close a connection without what is still to be sent, which nobody may ever take."""
-    if connection.transport is not None:
-        connection.transport.abort()
-    connection.close()

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urljoin
 
-import aiohttp
 from yarl import URL
 
 from apimart_async import errors
 from apimart_async.addresses import bare_url
 from apimart_async.transport.headers import Headers
 from apimart_async.transport.session.direct import Address, plain_address
-from apimart_async.transport.session.failures import connection_error
+from apimart_async.transport.session.failures import FAILURES, connection_error
+from apimart_async.transport.session.response import Response, next_piece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from apimart_async.transport.session.deadlines import Deadline
     from apimart_async.transport.session.pool import AnyResponse, Pool
+    from apimart_async.transport.session.receiver import Take
 
 _HEADERS: Final = Headers(
     {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity", "User-Agent": "apimart-async"}
@@ -27,6 +29,8 @@ _HEADERS: Final = Headers(
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS: Final = 5
 _BAD_FROM: Final = 300
+
+T = TypeVar("T")
 
 
 class Download:
@@ -50,7 +54,6 @@ class Download:
         self._response = response
         self._url = url
         self._limit = limit
-        self._received = 0
         self._deadline = deadline
         self._when_closed = [deadline.end, when_closed]
 
@@ -62,27 +65,52 @@ class Download:
             APIConnectionError: The connection broke before the end.
             APITimeoutError: Nothing came for ``Timeout.read`` seconds.
         """
-        deadline, content = self._deadline, self._response.content
+        content = self._response.content
+        # What is there already is taken without looking at the clock.
+        piece = b"" if self._deadline.late or content.exception() else content.read_nowait()
+        if not piece and not content.at_eof():
+            piece = await self._waited(partial(next_piece, content))
+        if content.total_bytes > self._limit:
+            raise _too_large(self._url, self._limit)
+        return piece
+
+    async def pour(self, take: Take) -> bool:
+        """Hand over what comes, on the event loop, as long as there is room for it.
+
+        Args:
+            take: What takes it.
+
+        Returns:
+            Whether that was all. Otherwise ``take`` had no more room, and nothing comes until the next call.
+
+        Raises:
+            APIError: As ``read``.
+        """
+        response = self._response
+        if response.content.at_eof():
+            return True
+        if isinstance(response, Response) and self.length is not None:
+            return await self._waited(partial(response.pour, take))
+        while piece := await self.read():
+            if not take(piece):
+                return False
+        return True
+
+    async def _waited(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Wait for the host by the deadline, and say in the package's words what goes wrong."""
+        deadline = self._deadline
         try:
-            # What is there already is taken without looking at the clock.
-            piece = b"" if deadline.late else content.read_nowait()
-            if not piece and not content.at_eof():
-                deadline.resume()
-                piece = await content.readany()
+            deadline.resume()
+            return await call()
         except asyncio.CancelledError:
             if not deadline.was_missed():
                 raise
             late = TimeoutError(deadline.late)
             raise connection_error(late, "GET", self._url) from late
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except FAILURES as error:
             raise connection_error(error, "GET", self._url) from error
         finally:
-            if not deadline.is_paused:
-                deadline.pause()
-        self._received += len(piece)
-        if self._received > self._limit:
-            raise _too_large(self._url, self._limit)
-        return piece
+            deadline.pause()
 
     def add_close_callback(self, when_closed: Callable[[], None]) -> None:
         """Call this too when it is closed."""
@@ -110,11 +138,11 @@ async def open_file(pool: Pool, url: str, connect: float, limit: int) -> AnyResp
         target = _checked(pool, url)
         try:
             response = await pool.fetch(target, _HEADERS, connect)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except FAILURES as error:
             raise connection_error(error, "GET", url) from error
         if response.status in _REDIRECTS and "Location" in response.headers:
             response.release()
-            url = urljoin(url, response.headers["Location"])
+            url = _joined(url, response.headers["Location"])
             continue
         if response.status >= _BAD_FROM:
             response.release()
@@ -126,6 +154,13 @@ async def open_file(pool: Pool, url: str, connect: float, limit: int) -> AnyResp
         return response
     message = f"The file host redirects more than {_MOST_REDIRECTS} times."
     raise errors.DownloadError(message, method="GET", url=bare_url(url))
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location  # which is refused
 
 
 def _checked(pool: Pool, url: str) -> Address | URL:

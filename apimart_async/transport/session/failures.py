@@ -31,7 +31,11 @@ NEVER_SENT: Final = (
     aiohttp.ConnectionTimeoutError,
     aiohttp.ClientHttpProxyError,  # the proxy refused to open a tunnel
     aiohttp.InvalidURL,
+    UnicodeError,  # no name of a host
 )
+
+FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
+"""What an exchange may fail with."""
 
 
 def connection_error(error: Exception, method: str, url: str) -> errors.APIConnectionError:

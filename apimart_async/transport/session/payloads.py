@@ -1,4 +1,4 @@
-"""Request bodies that remember whether their sending began."""
+"""Request bodies that remember whether their sending began, and go on while the answer is waited for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohttp
 from aiohttp.payload import Payload
+from anyio import CancelScope
 
 from apimart_async import errors
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.http_writer import StreamWriter
 
     from apimart_async.transport.multipart import Body
@@ -41,15 +43,60 @@ class Outgoing(Payload):
         self.started: bool = False
         self.when_sent: Callable[[], None] = _nothing
         self.failure: errors.ApimartError | None = None
+        self._rest: asyncio.Task[None] | None = None
+
+    @property
+    def is_going_on(self) -> bool:
+        """Tell whether a part of it is still being sent."""
+        return self._rest is not None and not self._rest.done()
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write it, as aiohttp asks for it."""
+        """Write it, as a session of aiohttp asks for it."""
         line = cast("StreamWriter", writer)
         try:
             if not await self.begin(line):
                 await self.finish(line)
         finally:
             self.end()
+
+    async def send(self, line: StreamWriter, head: bytes) -> None:
+        """Write as much as goes at once, after what comes before it; the rest goes on until ``stop``.
+
+        Raises:
+            aiohttp.ClientConnectionResetError: The connection was closed, and nothing was written.
+            ImageError: It could not be read.
+        """
+        is_going_on = False
+        try:
+            is_going_on = not await self.begin(line, head)
+        finally:
+            if not is_going_on:
+                self.end()
+        if is_going_on:
+            self._rest = asyncio.create_task(self._go_on(line))
+
+    async def stop(self) -> None:
+        """Cut off what ``send`` left to be sent, and leave nothing open, also when it is cancelled."""
+        if self._rest is None:
+            return
+        cancelled: asyncio.CancelledError | None = None
+        self._rest.cancel()
+        with CancelScope(shield=True):
+            while not self._rest.done():
+                try:
+                    await asyncio.wait([self._rest])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        self.end()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _go_on(self, line: StreamWriter) -> None:
+        try:
+            await self.finish(line)
+        except Exception as error:  # noqa: BLE001 raised where the answer is waited for
+            broken = aiohttp.ClientConnectionError(f"the body could not be sent: {error}")
+            cast("ResponseHandler", line.protocol).set_exception(broken, error)
 
     @abstractmethod
     async def begin(self, line: StreamWriter, head: bytes = b"") -> bool:
@@ -60,7 +107,7 @@ class Outgoing(Payload):
         """Write what is left."""
 
     def end(self) -> None:
-        """Leave nothing open; whether all of it was written or not."""
+        """Leave nothing open, whether all of it was written or not."""
 
     def _note_start(self, line: StreamWriter) -> None:
         open_transport(line.protocol)

@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from apimart_async.addresses import is_loopback, is_public, origin
-from apimart_async.transport.session.direct import IS_KNOWN, Address, Direct, Response, plain_address
+from apimart_async.transport.session.direct import IS_KNOWN, Address, Direct, plain_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from apimart_async.config import Settings
     from apimart_async.transport.headers import Headers
     from apimart_async.transport.session.payloads import Outgoing
+    from apimart_async.transport.session.response import Response
 
 _NAMES_KEPT: Final = 300
 
@@ -176,6 +177,8 @@ class Pool:
         self._api = self._files = None
         if self._external is None:
             for way in opened:
+                if way.direct is not None:
+                    way.direct.abort()  # a body that nobody takes would be waited for
                 await way.session.close()
 
     def _open_api(self) -> _Way:

@@ -1,0 +1,278 @@
+"""Large bodies taken straight from the socket: whole, in order, and with the connection as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from apimart_async import APIConnectionError, AsyncApimart, DownloadError, Image, Limits, Timeout
+from apimart_async.transport.session.direct import IS_KNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from .conftest import Exchange, RawServer
+
+straight = pytest.mark.skipif(not IS_KNOWN, reason="with this aiohttp all goes through its sessions")
+KEY = "sk-test"
+LARGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 12_000 + b"\0\0\0\0IEND\xaeB`\x82"
+TASK = b'{"code":200,"data":{"id":"task_1","status":"processing"}}'
+
+
+@pytest.fixture
+async def secure_server(raw_server: RawServer) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
+    """The same server behind TLS, and what trusts it."""
+    authority = trustme.CA()
+    served, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.configure_trust(trusting)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.get_running_loop().create_task(raw_server.serve(reader, writer)))
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=served)
+    yield f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}", trusting
+    listener.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def serve_all(exchange: Exchange) -> None:
+    seen = await exchange.read()
+    await exchange.answer(TASK if "tasks" in seen.path else LARGE)
+
+
+async def test_it_arrives_whole_and_the_connection_is_used_again(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    raw_server.handle = serve_all
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        for number in range(12):  # first in threads, then on the loop
+            image = Image(f"{raw_server.base_url}/{number}.png", task_id=f"task_{number}")
+            (path,) = await client.images.save(image, tmp_path)
+            assert path.read_bytes() == LARGE
+            assert (await client.tasks.get("task_1")).status == "processing"
+        assert await client.images.read(f"{raw_server.base_url}/a.png") == LARGE
+        async with client.images.stream(f"{raw_server.base_url}/a.png") as pieces:
+            assert b"".join([piece async for piece in pieces]) == LARGE
+    assert raw_server.connections == 1
+
+
+async def test_it_arrives_whole_through_tls(
+    raw_server: RawServer, secure_server: tuple[str, ssl.SSLContext], tmp_path: Path
+) -> None:
+    raw_server.handle = serve_all
+    base_url, trusting = secure_server
+    async with AsyncApimart(KEY, base_url=base_url, ssl=trusting) as client:
+        for number in range(12):
+            image = Image(f"{base_url}/{number}.png", task_id=f"task_{number}")
+            (path,) = await client.images.save(image, tmp_path)
+            assert path.read_bytes() == LARGE
+            assert (await client.tasks.get("task_1")).status == "processing"
+    assert raw_server.connections == 1
+
+
+async def test_many_at_once_share_one_buffer_and_mix_nothing(raw_server: RawServer, tmp_path: Path) -> None:
+    def content(number: int) -> bytes:
+        return LARGE[:8] + bytes([number]) * 2_000_000 + LARGE[-12:]
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        await exchange.answer(content(int(seen.path[1:])))
+
+    raw_server.handle = handle
+    limits = Limits(connections=20, downloads=20)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=limits) as client:
+
+        async def save(number: int) -> None:
+            image = Image(f"{raw_server.base_url}/{number}", task_id=f"task_{number}")
+            (path,) = await client.images.save(image, tmp_path)
+            assert path.read_bytes() == content(number)
+
+        await asyncio.gather(*map(save, range(40)))
+
+
+@pytest.mark.parametrize("sent", [1, 8, 31, 32, 100, 300_000, len(LARGE) - 1])
+@pytest.mark.parametrize("how", ["hung up", "reset"])
+async def test_one_that_breaks_off_is_fetched_anew(
+    raw_server: RawServer, tmp_path: Path, sent: int, how: str
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        if exchange.number > 1:
+            await exchange.answer(LARGE)
+            return
+        await exchange.answer(LARGE[:sent], length=len(LARGE))
+        if how == "reset":
+            exchange.drop()
+        else:
+            exchange.writer.close()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        image = Image(f"{raw_server.base_url}/a.png", task_id="task_1")
+        (path,) = await client.images.save(image, tmp_path)
+        assert path.read_bytes() == LARGE
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("pieces", [(1,) * 40, (8, 24, 1000), (31, 1, 1), (200_000,) * 10])
+async def test_it_may_come_in_any_pieces(
+    raw_server: RawServer, tmp_path: Path, pieces: tuple[int, ...]
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(b"", length=len(LARGE))
+        offset = 0
+        for size in pieces:
+            await asyncio.sleep(0.002)
+            exchange.writer.write(LARGE[offset : offset + size])
+            await exchange.writer.drain()
+            offset += size
+        exchange.writer.write(LARGE[offset:])
+        await exchange.writer.drain()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        (path,) = await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
+        assert path.read_bytes() == LARGE
+
+
+@straight
+async def test_what_follows_it_unasked_ends_the_connection(raw_server: RawServer, tmp_path: Path) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        if exchange.number == 1:
+            await exchange.answer(
+                LARGE + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", length=len(LARGE)
+            )
+        else:
+            await exchange.answer(TASK)
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
+        assert (await client.tasks.get("task_1")).status == "processing"
+    assert raw_server.connections == 2
+
+
+async def test_silence_in_the_middle_ends_at_the_limit(raw_server: RawServer, tmp_path: Path) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(LARGE[:600_000], length=len(LARGE))
+        await asyncio.sleep(60)
+
+    raw_server.handle = handle
+    timeout = Timeout(read=0.3)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=timeout, max_retries=0) as client:
+        with pytest.raises(DownloadError, match=r"Timeout\.read"):
+            await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_slow_body_that_moves_is_not_silent(raw_server: RawServer, tmp_path: Path) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(LARGE[:600_000], length=len(LARGE))
+        for offset in range(600_000, len(LARGE), 300_000):
+            await asyncio.sleep(0.15)
+            exchange.writer.write(LARGE[offset : offset + 300_000])
+            await exchange.writer.drain()
+
+    raw_server.handle = handle
+    timeout = Timeout(read=0.6)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=timeout, max_retries=0) as client:
+        (path,) = await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
+        assert path.read_bytes() == LARGE
+
+
+async def test_cancelling_it_closes_the_connection_and_leaves_no_file(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    under_way, ended = asyncio.Event(), asyncio.Event()
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(LARGE[:600_000], length=len(LARGE))
+        under_way.set()
+        await exchange.reader.read()
+        ended.set()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        image = Image(f"{raw_server.base_url}/a.png", task_id="t")
+        save = asyncio.create_task(client.images.save(image, tmp_path))
+        await under_way.wait()
+        await asyncio.sleep(0.05)
+        save.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await save
+        async with asyncio.timeout(10):
+            await ended.wait()
+    assert not list(tmp_path.iterdir())
+
+
+async def test_who_has_no_room_is_not_pushed(raw_server: RawServer) -> None:
+    raw_server.handle = serve_all
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
+        taken: list[bytes] = []
+
+        def take_one(piece: bytes | memoryview) -> bool:
+            taken.append(bytes(piece))
+            return False
+
+        calls = 1
+        while not await download.pour(take_one):
+            assert len(taken) == calls
+            await asyncio.sleep(0.01)  # more than enough for the next piece to come, if it were let
+            assert len(taken) == calls
+            calls += 1
+        assert b"".join(taken) == LARGE
+        assert calls > 2
+        download.close()
+
+
+@straight
+async def test_what_the_taker_raises_comes_out(raw_server: RawServer) -> None:
+    raw_server.handle = serve_all
+
+    def take(piece: bytes | memoryview) -> bool:
+        if isinstance(piece, memoryview):
+            raise LookupError("no")  # noqa: TRY004 any other error than those that are looked for
+        return True
+
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
+        with pytest.raises(LookupError):
+            await download.pour(take)
+        download.close()
+        assert (await client.tasks.get("task_1")).status == "processing"
+    assert raw_server.connections == 2
+
+
+async def test_a_connection_that_goes_between_two_calls_is_an_error(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(LARGE[:600_000], length=len(LARGE))
+        exchange.drop()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
+
+        async def go_on() -> None:
+            for _ in range(1000):
+                assert not await download.pour(lambda _: False)
+                await asyncio.sleep(0.01)
+
+        with pytest.raises(APIConnectionError):
+            await go_on()
+        download.close()
