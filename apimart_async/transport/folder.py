@@ -43,9 +43,13 @@ class Folder:
         quick: Seconds a call may take on the event loop.
         suspicion: Seconds after trust was lost in which quick calls count for nothing; twice as many each
             time that it is lost again, up to a minute. After a minute without it begins anew.
+
+    Attributes:
+        takes_nameless: Whether files without a name can be made there, as far as is known.
     """
 
     def __init__(self, quick: float = _QUICK, suspicion: float = _SUSPICION) -> None:
+        self.takes_nameless: bool = True
         self._quick = quick
         self._held_up = 0.0
         self._last_held_up = float("-inf")

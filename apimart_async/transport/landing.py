@@ -1,4 +1,4 @@
-"""A download on its way to a file: hidden beside its place until it is whole, then there all at once.
+"""A download on its way to a file: unseen until it is whole, then there all at once.
 
 No file that exists is ever written to or replaced, and a file gets its name when it is whole: a program that
 dies at any moment leaves a whole file of that name or none. That the same holds after a power cut has to be
@@ -12,7 +12,6 @@ import stat
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from random import getrandbits
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
@@ -20,11 +19,15 @@ import anyio
 from apimart_async.errors import DownloadError
 from apimart_async.transport import sniff
 from apimart_async.transport.disk import on_disk
-from apimart_async.transport.folder import Folder, folder_at
+from apimart_async.transport.draft import begin_draft
+from apimart_async.transport.folder import folder_at
 from apimart_async.transport.naming import RESULT_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from apimart_async.transport.draft import Draft
+    from apimart_async.transport.folder import Folder
 
 _BUFFER_BYTES: Final = 512 * 1024
 _LARGE_BYTES: Final = 1024 * 1024
@@ -113,14 +116,13 @@ class _Landing:
         self._head = b""
         self._pieces: list[bytes] = []
         self._buffered = 0
-        self._file: FileIO | None = None
+        self._draft: Draft | None = None
         self._failure: OSError | None = None
-        self._temporary = f"{directory}/.{stem[:40]}-{getrandbits(32):08x}.part"
 
     @property
     def is_on_disk(self) -> bool:
         """Tell whether there is anything to discard."""
-        return self._file is not None
+        return self._draft is not None
 
     def take(self, piece: bytes | memoryview) -> bool:
         """Write a piece at once where the folder is quick, or keep it; return whether there is room for more.
@@ -139,47 +141,42 @@ class _Landing:
             self._failure = error
         return self._failure is None
 
-    def spill(self) -> FileIO:
-        """Write what is kept to the temporary file."""
+    def spill(self) -> Draft:
+        """Write what is kept."""
         if self._failure is not None:
             raise self._failure
         for piece in self._pieces:
             self._write(piece)
         self._pieces.clear()
         self._buffered = 0
-        return self._file or self._open()
+        return self._draft or self._begin()
 
     def _write(self, piece: bytes | memoryview) -> None:
-        file = self._file or self._open()
+        file = (self._draft or self._begin()).file
         written = file.write(piece)
         while written < len(piece):
             written += file.write(memoryview(piece)[written:])
 
-    def _open(self) -> FileIO:
-        # Unbuffered: the pieces are large, and closing has nothing left to write to a full disk.
-        try:
-            self._file = FileIO(self._temporary, "x")
-        except FileNotFoundError:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._file = FileIO(self._temporary, "x")
-        return self._file
+    def _begin(self) -> Draft:
+        self._draft = begin_draft(self._directory, self._stem, self._folder)
+        return self._draft
 
     def publish(self) -> Path | None:
         """Finish the file and give it its name; return nothing if that is taken."""
-        with self.spill() as file:
-            if self._sync:
-                os.fsync(file.fileno())
+        draft = self.spill()
+        draft.finish(sync=self._sync)
         path = self._target(1)
-        return self._published(path) if _take(self._temporary, path) else None
+        return self._published(path) if draft.take(path) else None
 
     def publish_beside(self) -> Path:
         """Give a finished file the first name that is free, or drop it when a namesake holds the same."""
+        draft = self.spill()
         for number in range(1, _MOST_NAMESAKES):
             path = self._target(number)
-            if _take(self._temporary, path):
+            if draft.take(path):
                 return self._published(path)
-            if _same_content(self._temporary, path):
-                os.unlink(self._temporary)
+            if _same_content(draft.path, path):
+                draft.drop()
                 return self._published(path)
         message = f"there are {_MOST_NAMESAKES} files called {self._stem} already"
         raise OSError(message)
@@ -191,46 +188,21 @@ class _Landing:
     def _published(self, path: str) -> Path:
         if self._sync:
             _sync_directory(self._directory)
-        self._file = None
+        self._draft = None
         return Path(path)
 
     def discard(self) -> None:
-        """Remove the temporary file."""
-        with suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-        with suppress(FileNotFoundError):
-            os.unlink(self._temporary)
+        """Remove what there is."""
+        if self._draft is not None:
+            self._draft.drop()
 
 
-def _take(temporary: str, target: str) -> bool:
-    """Give the file its name unless that is taken: of several at once, one makes the link."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
-    except OSError:
-        # Not every file system has links. An empty file of that name, made by us alone, is as good a claim.
-        try:
-            FileIO(target, "x").close()
-        except FileExistsError:
-            return False
-        try:
-            os.replace(temporary, target)
-        except OSError:
-            Path(target).unlink(missing_ok=True)
-            raise
-    else:
-        os.unlink(temporary)
-    return True
-
-
-def _same_content(temporary: str, other: str) -> bool:
+def _same_content(draft: str, other: str) -> bool:
     try:
         # What is no file, such as a pipe that would never end, has no size either.
-        if os.stat(other).st_size != os.stat(temporary).st_size:
+        if os.stat(other).st_size != os.stat(draft).st_size:
             return False
-        with Path(temporary).open("rb") as left, Path(other).open("rb") as right:
+        with Path(draft).open("rb") as left, Path(other).open("rb") as right:
             while block := left.read(_BUFFER_BYTES):
                 if block != right.read(_BUFFER_BYTES):
                     return False

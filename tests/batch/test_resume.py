@@ -149,4 +149,5 @@ async def test_what_the_journal_calls_saved_survives_a_power_cut(
     monkeypatch.setattr(os, "fsync", fsync)
     await run(client, [Job(pictures[0], "prompt")], tmp_path / "out")
     assert str(tmp_path / "out") in synced
-    assert any(path.startswith(str(tmp_path / "out" / ".task_")) for path in synced)
+    # The picture, before it had its name.
+    assert any(path.startswith(f"{tmp_path / 'out'}{os.sep}") for path in synced)

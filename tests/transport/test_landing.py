@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import anyio
@@ -57,15 +58,23 @@ def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-@pytest.fixture(params=[True, False], ids=["links", "no links"])
+@pytest.fixture(params=["all", "no links", "no nameless files", "neither"])
 def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kind of file system: some have no links."""
+    """Every kind of file system: some have no links, some no files without a name."""
+    really_open = os.open
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    if not request.param:
+    def open_named(path: str, flags: int, *rest: int, **options: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return really_open(path, flags, *rest, **options)
+
+    if request.param in {"no links", "neither"}:
         monkeypatch.setattr(os, "link", refuse)
+    if request.param in {"no nameless files", "neither"} and hasattr(os, "O_TMPFILE"):
+        monkeypatch.setattr(os, "open", open_named)
 
 
 @pytest.mark.usefixtures("file_system")
@@ -170,14 +179,46 @@ async def test_a_failure_of_the_download_leaves_nothing(tmp_path: Path, size: in
     assert names(tmp_path) == set()
 
 
+@pytest.mark.usefixtures("file_system")
 @pytest.mark.parametrize("size", [1000, 3 * MIB])
 async def test_cancelling_leaves_nothing(tmp_path: Path, size: int) -> None:
     stalled = Coming(picture() + bytes(size), stalls=True)
     async with anyio.create_task_group() as group:
         group.start_soon(land, stalled, tmp_path, "sky")
         await stalled.has_stalled.wait()
-        assert len(names(tmp_path)) == (1 if size > MIB else 0)
+        assert all(name.startswith(".") for name in names(tmp_path))
         group.cancel_scope.cancel()
+    assert names(tmp_path) == set()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import anyio
+from apimart_async.transport.landing import land
+
+class Coming:
+    async def pour(self, take):
+        while take(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(300_000)):
+            pass
+        self.pour = self.kill
+        return False
+
+    async def kill(self, take):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+anyio.run(land, Coming(), Path(sys.argv[1]), "sky")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+async def test_a_program_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    try:
+        os.close(os.open(tmp_path, os.O_TMPFILE | os.O_WRONLY))
+    except OSError:
+        pytest.skip("this file system has no files without a name")
+    process = await anyio.run_process([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert process.returncode == -9
     assert names(tmp_path) == set()
 
 
