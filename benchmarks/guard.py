@@ -33,11 +33,11 @@ class Bound:
 
 
 BOUNDS: Final = (
-    Bound("poll", 64, SDK, 2.0),
-    Bound("poll", 64, TWIN, 4.5),
+    Bound("poll", 64, SDK, 1.25),
+    Bound("poll", 64, TWIN, 2.2),
     Bound("upload 5 MB", 64, SDK, 1.0),
-    Bound("download 3 MB", 8, SDK, 2.0),
-    Bound("job", 8, SDK, 1.6),
+    Bound("download 3 MB", 8, SDK, 1.6),
+    Bound("job", 8, SDK, 1.25),
 )
 
 

@@ -686,7 +686,7 @@ class Apimart:
         proxy: Proxy URL; the environment's by default.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Sent to the API with every request, never to a file host.
-        session: An aiohttp session of yours, for its middlewares or traces; each request then goes through it,
+        session: An aiohttp session of yours, for its middlewares or traces; requests then go through it,
             at half as much again. It is never closed here.
         allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
 
@@ -831,7 +831,7 @@ class AppleRouter:
         proxy: Proxy URL; the environment's by default.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Sent to the API with every request, never to a file host.
-        session: An aiohttp session of yours, for its middlewares or traces; each request then goes through it,
+        session: An aiohttp session of yours, for its middlewares or traces; requests then go through it,
             at half as much again. It is never closed here.
         allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
 

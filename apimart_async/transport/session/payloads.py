@@ -109,6 +109,9 @@ class Outgoing(Payload):
     def end(self) -> None:
         """Leave nothing open, whether all of it was written or not."""
 
+    def _note_failure(self, error: errors.ApimartError) -> None:
+        self.failure = error
+
     def _note_start(self, line: StreamWriter) -> None:
         open_transport(line.protocol)
         self.started = True
@@ -197,7 +200,7 @@ class StreamedBody(Outgoing):
             self._note_start(line)
             await line.write(piece, drain=False)
         except errors.ApimartError as error:
-            self.failure = error
+            self._note_failure(error)
             raise
         finally:
             self._reading.leave()
