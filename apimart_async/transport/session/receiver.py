@@ -2,7 +2,7 @@
 
 As aiohttp's parser gives a body, it has been copied twice, waits in memory until a task wakes up for it, and
 has left the processor's cache when it is written. Here it is handed over the moment it was received, from one
-buffer for all: a download of 3 MB costs nine tenths, and 64 at once hold no memory.
+buffer for all: a download of 3 MB costs 0.91 of plain aiohttp, not 1.07, and 64 at once hold 13 MB, not 29.
 """
 
 from __future__ import annotations
