@@ -49,13 +49,13 @@ class Desk:
         self._picture = picture(_LARGEST_FILE)
         self._files: dict[int, bytes] = {}
         upload = {"filename": "photo.jpg", "content_type": "image/jpeg", "bytes": 1, "created_at": _CREATED}
-        self._uploaded = _answer({"url": f"{self._base}/files/1000", **upload})
+        self._uploaded = _answer({"url": f"{self._base}/files/1000.jpg", **upload})
         # The same for replicate, whose client reads its own words.
         self._kept = _answer(
             {
                 "id": "file", "name": "photo.jpg", "content_type": "image/jpeg", "size": 1, "etag": "0",
                 "checksums": {}, "metadata": {}, "created_at": "2025-11-14T02:44:49Z", "expires_at": None,
-                "urls": {"get": f"{self._base}/files/1000"},
+                "urls": {"get": f"{self._base}/files/1000.jpg"},
             }
         )  # fmt: skip
 
@@ -64,7 +64,7 @@ class Desk:
         route, _, rest = path[1:].partition("/")
         if route == "files":
             self.counts["download"] += 1
-            return self._file(int(rest))
+            return self._file(int(rest.removesuffix(".jpg")))
         where, _, name = rest.partition("/")
         if where == "counts":
             return self._tell()
@@ -116,7 +116,7 @@ class Desk:
             return _answer(self._prediction(name, is_done=is_done))
         task: dict[str, Any] = {"id": name, "status": "processing", "progress": 50, "created": _CREATED}
         if is_done:
-            image = {"url": [f"{self._base}/files/{RESULT_BYTES}"], "expires_at": _CREATED + 86400}
+            image = {"url": [f"{self._base}/files/{RESULT_BYTES}.jpg"], "expires_at": _CREATED + 86400}
             task |= {"status": "completed", "progress": 100, "cost": 0.015, "credits_cost": 0.15}
             task |= {"completed": _CREATED + 19, "actual_time": 19, "result": {"images": [image]}}
         return _answer({"code": 200, "data": task})
@@ -125,7 +125,7 @@ class Desk:
         return {
             "id": name, "model": "m/edit", "version": "v", "input": {}, "logs": "", "error": None,
             "status": "succeeded" if is_done else "processing", "created_at": "2025-11-14T02:44:49Z",
-            "output": f"{self._base}/files/{RESULT_BYTES}" if is_done else None,
+            "output": f"{self._base}/files/{RESULT_BYTES}.jpg" if is_done else None,
             "urls": {"get": f"{self._base}/v1/predictions/{name}", "cancel": f"{self._base}/no"},
         }  # fmt: skip
 

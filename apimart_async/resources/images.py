@@ -17,7 +17,7 @@ from apimart_async.polling.ending import ending_error
 from apimart_async.transport.bodies import Checked, open_body
 from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.landing import find_saved, land
-from apimart_async.transport.naming import NameTemplate
+from apimart_async.transport.naming import NameTemplate, told_extension
 
 if TYPE_CHECKING:
     import os
@@ -86,12 +86,13 @@ class AsyncImages:
         images, task_ids = _images_of(result)
         places = [image.index or index for index, image in enumerate(images, start=1)]
         stems = template.stems(list(zip(task_ids, places, strict=True)))
+        told = [told_extension(image.url) for image in images]
         place = directory if isinstance(directory, Path) else Path(directory)
         outcomes: list[Path | errors.ApimartError | None] = [None] * len(images)
         # Only the place in a task, not the one in some list, says that a name belongs to one image alone.
         if isinstance(result, Task) and template.identifies(len(images)):
             try:
-                outcomes[:] = await find_saved(place, stems)
+                outcomes[:] = await find_saved(place, stems, told)
             except errors.DownloadError as error:
                 error.task_id = result.id
                 raise
@@ -99,7 +100,7 @@ class AsyncImages:
 
         async def work(_: int) -> None:
             for number in missing:
-                use = partial(land, directory=place, stem=stems[number], sync=sync)
+                use = partial(land, directory=place, stem=stems[number], told=told[number], sync=sync)
                 try:
                     outcomes[number] = await self._fetch(images[number], use)
                 except errors.ApimartError as error:
@@ -267,13 +268,13 @@ def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError
 def _saved(outcomes: Sequence[Path | errors.ApimartError | None]) -> list[Path]:
     """Return all the paths, or raise the error that says which there are."""
     paths = [outcome for outcome in outcomes if isinstance(outcome, Path)]
+    if len(paths) == len(outcomes):
+        return paths
     failed = [
         (number, outcome)
         for number, outcome in enumerate(outcomes, start=1)
         if isinstance(outcome, errors.ApimartError)
     ]
-    if not failed:
-        return paths
     _, first = failed[0]
     if len(outcomes) == 1:
         raise first

@@ -45,10 +45,12 @@ class Folder:
             time that it is lost again, up to a minute. After a minute without it begins anew.
 
     Attributes:
+        was_there: Whether it has been seen to be there.
         takes_nameless: Whether files without a name can be made there, as far as is known.
     """
 
     def __init__(self, quick: float = _QUICK, suspicion: float = _SUSPICION) -> None:
+        self.was_there: bool = False
         self.takes_nameless: bool = True
         self._quick = quick
         self._held_up = 0.0
@@ -56,11 +58,22 @@ class Folder:
         self._first_suspicion = self._suspicion = suspicion
         self._quick_calls = 0
         self._slow_until = float("-inf")
+        self._told_truly = 0.0
 
     @property
     def is_quick(self) -> bool:
         """Tell whether the next call is made on the event loop."""
         return self._quick_calls >= _ENOUGH
+
+    @property
+    def trusts_urls(self) -> bool:
+        """Tell whether files here have the extensions that their URLs tell, as it was with all until now."""
+        return self._told_truly >= _ENOUGH
+
+    def learn(self, told: str | None, extension: str) -> None:
+        """Note which extension a URL told, and which one it was; one lie is enough."""
+        if told is not None:
+            self._told_truly = self._told_truly + 1 if told == extension else float("-inf")
 
     async def call(self, work: Callable[..., _Result], *args: object) -> _Result:
         """Call a function that opens, reads or writes a little there.

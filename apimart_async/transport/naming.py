@@ -29,6 +29,8 @@ EXTENSIONS: Final = tuple(kind.extension for kind in IMAGES if kind.extension)
 RESULT_EXTENSIONS: Final = tuple(kind.extension for kind in (JPEG, PNG, WEBP, GIF, AVIF) if kind.extension)
 """Those of what services make."""
 
+_SPELLINGS: Final = {extension[1:]: extension for extension in RESULT_EXTENSIONS} | {"jpeg": ".jpg"}
+
 # File systems take 255 bytes; a suffix, an extension and the name while unfinished have to fit as well.
 _STEM_BYTES: Final = 180
 _TASK_ID_BYTES: Final = 80
@@ -70,6 +72,13 @@ def safe_filename(name: str, content_type: str) -> str:
         return clean_stem(last[: extension.start()]) + extension.group()
     fitting = next((kind.extension for kind in IMAGES if kind.content_type == content_type), None)
     return clean_stem(last) + (fitting or ".bin")
+
+
+def told_extension(url: str) -> str | None:
+    """Return the extension of a result's file as its URL tells it; nothing if that tells none."""
+    if not url.startswith("http"):
+        return None
+    return _SPELLINGS.get(url.partition("?")[0].rpartition(".")[2].lower())
 
 
 _LEADING: Final = re.compile(r"^[\s.\-]+")
@@ -189,19 +198,26 @@ class NameTemplate:
         Returns:
             A stem for each, without extension; a stem that is taken already gets ``-2``, ``-3``, … added.
         """
+        if len(images) == 1:
+            return [self._stem(*images[0])]
         taken: dict[str, int] = {}
         named: list[str] = []
         for task_id, index in images:
-            rendered = self._render(_clean_distinct(task_id, _TASK_ID_BYTES), index)
-            # The template is plain by itself, so it is the id that made the whole unfit.
-            stem = rendered if _is_fit(rendered) or not _complaint(rendered) else _clean_distinct(rendered)
-            counted = stem
+            counted = stem = self._stem(task_id, index)
             while counted in taken:
                 taken[stem] += 1
                 counted = f"{stem}-{taken[stem]}"
             taken[counted] = 1
             named.append(counted)
         return named
+
+    def _stem(self, task_id: str, index: int) -> str:
+        rendered = self._render(task_id, index)
+        if len(task_id) <= _TASK_ID_BYTES and _is_fit(rendered):
+            return rendered
+        rendered = self._render(_clean_distinct(task_id, _TASK_ID_BYTES), index)
+        # The template is plain by itself, so it is the id that made the whole unfit.
+        return _clean_distinct(rendered) if _complaint(rendered) else rendered
 
     def identifies(self, count: int) -> bool:
         """Tell whether a name says by itself which of a task's ``count`` images it belongs to."""

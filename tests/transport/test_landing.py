@@ -244,7 +244,7 @@ async def test_a_directory_that_cannot_be_made_is_an_error_that_names_it(tmp_pat
     (tmp_path / "file").touch()
     for attempt in (
         land(Coming(picture()), tmp_path / "file" / "out", "sky"),
-        find_saved(tmp_path / "file", ["sky"]),
+        find_saved(tmp_path / "file", ["sky"], [None]),
     ):
         with pytest.raises(DownloadError, match="file"):
             await attempt
@@ -264,7 +264,7 @@ async def test_complete_images_are_found_whatever_their_extension(tmp_path: Path
     (tmp_path / "a.png").write_bytes(picture())
     (tmp_path / "b.jpg").write_bytes(picture("JPEG"))
     (tmp_path / "c.webp").write_bytes(picture("WEBP"))
-    assert await find_saved(tmp_path, ["a", "b", "c", "d"]) == [
+    assert await find_saved(tmp_path, ["a", "b", "c", "d"], [None] * 4) == [
         tmp_path / "a.png",
         tmp_path / "b.jpg",
         tmp_path / "c.webp",
@@ -278,9 +278,9 @@ async def test_what_is_not_a_whole_image_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_bytes(b"<!DOCTYPE html>")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "image.txt").write_bytes(picture())
-    assert await find_saved(tmp_path, ["short", "empty", "page", "folder", "image"]) == [None] * 5
+    assert await find_saved(tmp_path, ["short", "empty", "page", "folder", "image"], [None] * 5) == [None] * 5
 
 
 async def test_looking_makes_the_directory(tmp_path: Path) -> None:
-    assert await find_saved(tmp_path / "a" / "b", ["x"]) == [None]
+    assert await find_saved(tmp_path / "a" / "b", ["x"], [None]) == [None]
     assert (tmp_path / "a" / "b").is_dir()

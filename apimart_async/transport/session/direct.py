@@ -18,7 +18,7 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from yarl import URL
 
 from apimart_async.transport.session.payloads import open_transport
-from apimart_async.transport.session.receiver import BUFFER_BYTES
+from apimart_async.transport.session.receiver import Buffers, Receiver
 from apimart_async.transport.session.response import Response, abort
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Direct:
     def __init__(self, connector: aiohttp.BaseConnector) -> None:
         self._connector = connector
         self._origin: Callable[[str], _Origin] = lru_cache(_ORIGINS_KEPT)(_make_origin)
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._buffers = Buffers()
         self._in_use: set[Connection] = set()
 
     async def request(
@@ -110,6 +110,7 @@ class Direct:
         further: Mapping[str, str] | None,
         body: Outgoing | None,
         timeout: aiohttp.ClientTimeout,
+        is_poured: bool = False,
     ) -> Response:
         """Send a request and return its answer, whose body is not read yet.
 
@@ -120,6 +121,7 @@ class Direct:
             further: Those of this one, instead of the former where both name one.
             body: What is sent.
             timeout: Until there is a connection.
+            is_poured: Whether the answer's body is poured if it is known how long it is, not read.
 
         Raises:
             aiohttp.ClientError: No answer came.
@@ -132,14 +134,14 @@ class Direct:
         lines = headers.lines(origin.host, further)
         head = f"{method} {address.target} HTTP/1.1\r\n{lines}{length}\r\n".encode()
         try:
-            return await self._exchange(origin.first, head, body, timeout)
+            return await self._exchange(origin.first, head, body, timeout, is_poured=is_poured)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             # The other end may have closed a kept connection just now; what only looks is asked anew at once.
             if method != "GET" or self._connector.closed:
                 raise
-        return await self._exchange(origin.first, head, body, timeout)
+        return await self._exchange(origin.first, head, body, timeout, is_poured=is_poured)
 
     def abort(self) -> None:
         """Close the connections that are in use, without what is still to be sent on them."""
@@ -152,12 +154,17 @@ class Direct:
         head: bytes,
         body: Outgoing | None,
         timeout: aiohttp.ClientTimeout,
+        *,
+        is_poured: bool,
     ) -> Response:
         connection, protocol = await self._connect(first, timeout)
         self._in_use.add(connection)
         connection.add_callback(partial(self._in_use.discard, connection))
         try:
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+            receiver = None
+            if is_poured:
+                receiver = Receiver(protocol, open_transport(protocol), self._buffers)
             if body is None:
                 open_transport(protocol).write(head)
             else:
@@ -172,7 +179,7 @@ class Direct:
             if isinstance(error, aiohttp.EofStream):
                 raise aiohttp.ServerDisconnectedError from error
             raise
-        return Response(connection, message, content, body, self._buffer)
+        return Response(connection, message, content, body, receiver)
 
     async def _connect(
         self, first: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout

@@ -14,7 +14,7 @@ from apimart_async.addresses import bare_url
 from apimart_async.transport.headers import Headers
 from apimart_async.transport.session.direct import Address, plain_address
 from apimart_async.transport.session.failures import FAILURES, connection_error
-from apimart_async.transport.session.response import Response, next_piece
+from apimart_async.transport.session.response import Response, pour_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,18 +61,16 @@ class Download:
         """Return the next piece as it comes, and nothing at the end.
 
         Raises:
-            DownloadError: More came than the limit.
-            APIConnectionError: The connection broke before the end.
-            APITimeoutError: Nothing came for ``Timeout.read`` seconds.
+            APIError: As ``pour``.
         """
-        content = self._response.content
-        # What is there already is taken without looking at the clock.
-        piece = b"" if self._deadline.late or content.exception() else content.read_nowait()
-        if not piece and not content.at_eof():
-            piece = await self._waited(partial(next_piece, content))
-        if content.total_bytes > self._limit:
-            raise _too_large(self._url, self._limit)
-        return piece
+        pieces: list[bytes] = []
+
+        def take_one(piece: bytes | memoryview) -> bool:
+            pieces.append(bytes(piece))
+            return False
+
+        await self.pour(take_one)
+        return b"".join(pieces)
 
     async def pour(self, take: Take) -> bool:
         """Hand over what comes, on the event loop, as long as there is room for it.
@@ -84,17 +82,23 @@ class Download:
             Whether that was all. Otherwise ``take`` had no more room, and nothing comes until the next call.
 
         Raises:
-            APIError: As ``read``.
+            DownloadError: More came than the limit.
+            APIConnectionError: The connection broke before the end.
+            APITimeoutError: Nothing came for ``Timeout.read`` seconds.
         """
         response = self._response
         if response.content.at_eof():
             return True
-        if isinstance(response, Response) and self.length is not None:
-            return await self._waited(partial(response.pour, take))
-        while piece := await self.read():
-            if not take(piece):
-                return False
-        return True
+        pour = response.pour if isinstance(response, Response) else partial(pour_out, response.content)
+        return await self._waited(partial(pour, take if self.length is not None else self._limited(take)))
+
+    def _limited(self, take: Take) -> Take:
+        def take_within_limit(piece: bytes | memoryview) -> bool:
+            if self._response.content.total_bytes > self._limit:
+                raise _too_large(self._url, self._limit)
+            return take(piece)
+
+        return take_within_limit
 
     async def _waited(self, call: Callable[[], Awaitable[T]]) -> T:
         """Wait for the host by the deadline, and say in the package's words what goes wrong."""

@@ -158,7 +158,13 @@ class Pool:
         if isinstance(target, Address):
             if not self._has_proxies and (direct := self._way_to_files(None).direct) is not None:
                 return await direct.request(
-                    "GET", target, headers=headers, further=None, body=None, timeout=timeout
+                    "GET",
+                    target,
+                    headers=headers,
+                    further=None,
+                    body=None,
+                    timeout=timeout,
+                    is_poured=True,
                 )
             target = URL(target.origin + target.target, encoded=True)
         proxy = self._proxy(target)

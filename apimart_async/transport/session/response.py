@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from apimart_async.transport.session.receiver import Receiver
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from aiohttp.http import RawResponseMessage
 
     from apimart_async.transport.session.payloads import Outgoing
-    from apimart_async.transport.session.receiver import Take
+    from apimart_async.transport.session.receiver import Receiver, Take
 
 
 class Response:
@@ -26,15 +24,16 @@ class Response:
         message: Its head.
         content: Its body.
         request: The body it answers, which may still be being sent.
-        buffer: What a body is received into: one for all of a loop, which fills and empties it in one step.
+        receiver: Has the connection in aiohttp's place, if the body is to be poured.
 
     Attributes:
         status: HTTP status.
         headers: Names in any case.
         content: The body.
+        content_length: How many bytes are announced; ``None`` when it was not said.
     """
 
-    __slots__ = ("_buffer", "_connection", "_receiver", "_request", "content", "headers", "status")
+    __slots__ = ("_connection", "_receiver", "_request", "content", "content_length", "headers", "status")
 
     def __init__(
         self,
@@ -42,22 +41,21 @@ class Response:
         message: RawResponseMessage,
         content: aiohttp.StreamReader,
         request: Outgoing | None,
-        buffer: memoryview,
+        receiver: Receiver | None,
     ) -> None:
         self.status: int = message.code
         self.headers: Mapping[str, str] = message.headers
         self.content: aiohttp.StreamReader = content
+        announced = message.headers.get("Content-Length")
+        self.content_length: int | None = (
+            None if announced is None or "Transfer-Encoding" in message.headers else int(announced)
+        )
         self._connection: Connection | None = connection
-        self._buffer = buffer
-        self._receiver: Receiver | None = None
         self._request = request
+        self._receiver: Receiver | None = None
+        if receiver is not None and receiver.expect(content, self.content_length):
+            self._receiver = receiver
         content.on_eof(self.release)
-
-    @property
-    def content_length(self) -> int | None:
-        """Return how many bytes are announced."""
-        announced = self.headers.get("Content-Length")
-        return None if announced is None or "Transfer-Encoding" in self.headers else int(announced)
 
     @property
     def closed(self) -> bool:
@@ -70,7 +68,8 @@ class Response:
         if connection is None:
             return
         if self._receiver is not None:
-            self._receiver.leave()
+            self._receiver.drop()
+            self._receiver = None
         if self._request is not None and self._request.is_going_on:
             abort(connection)
         else:
@@ -89,30 +88,9 @@ class Response:
             aiohttp.ClientError: The connection broke before the end.
             BaseException: What ``take`` raises.
         """
-        content = self.content
-        piece = content.read_nowait()
-        if piece and not take(piece):
-            return content.at_eof()
-        if content.is_eof():
-            return True
-        receiver = self._receiver or self._receive()
-        if receiver is not None:
-            return await receiver.pour(take)
-        while piece := await next_piece(content):
-            if not take(piece):
-                return content.at_eof()
-        return True
-
-    def _receive(self) -> Receiver | None:
-        """Take the rest of the body out of aiohttp's hands, where it is known how long that is."""
-        length = self.content_length
-        protocol = None if self._connection is None else self._connection.protocol
-        transport = None if protocol is None else protocol.transport
-        # While nothing is read, the parser may hold a part of the body back.
-        if length is not None and protocol is not None and transport is not None and transport.is_reading():
-            left = length - self.content.total_bytes
-            self._receiver = Receiver(protocol, transport, self.content, left, self._buffer)
-        return self._receiver
+        if self._receiver is not None:
+            return await self._receiver.pour(take)
+        return await pour_out(self.content, take)
 
 
 async def next_piece(content: aiohttp.StreamReader) -> bytes:
@@ -125,6 +103,19 @@ async def next_piece(content: aiohttp.StreamReader) -> bytes:
         return await content.readany()
     except RuntimeError as error:  # so aiohttp calls a connection that went while nothing was waited for
         raise aiohttp.ClientPayloadError("the connection was closed") from error
+
+
+async def pour_out(content: aiohttp.StreamReader, take: Take) -> bool:
+    """Hand over what aiohttp's parser made of a body, as ``Response.pour`` does.
+
+    Raises:
+        aiohttp.ClientError: The connection broke before the end.
+        BaseException: What ``take`` raises.
+    """
+    while piece := await next_piece(content):
+        if not take(piece):
+            return content.at_eof()
+    return True
 
 
 def abort(connection: Connection) -> None:
