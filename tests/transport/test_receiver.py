@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ import trustme
 
 from apimart_async import APIConnectionError, AsyncApimart, DownloadError, Image, Limits, Timeout
 from apimart_async.transport.session.direct import IS_KNOWN
+from apimart_async.transport.session.downloads import Download
+from apimart_async.transport.session.receiver import Receiver
+from apimart_async.transport.session.response import Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 straight = pytest.mark.skipif(not IS_KNOWN, reason="with this aiohttp all goes through its sessions")
 KEY = "sk-test"
 LARGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 12_000 + b"\0\0\0\0IEND\xaeB`\x82"
+SMALL = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 300 + b"\0\0\0\0IEND\xaeB`\x82"
 TASK = b'{"code":200,"data":{"id":"task_1","status":"processing"}}'
 
 
@@ -276,3 +281,165 @@ async def test_a_connection_that_goes_between_two_calls_is_an_error(raw_server: 
         with pytest.raises(APIConnectionError):
             await go_on()
         download.close()
+
+
+# --- what comes with the head, before anybody takes it ----------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [1, 12, 40, -4, -2, -1, 0, 1000])
+async def test_a_head_may_be_cut_anywhere(raw_server: RawServer, tmp_path: Path, cut: int) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(SMALL)}\r\nContent-Type: image/png\r\n\r\n".encode()
+    place = cut if cut > 0 else len(head) + cut
+    whole = head + SMALL
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        if "tasks" in seen.path:
+            await exchange.answer(TASK)
+            return
+        exchange.writer.write(whole[:place])
+        await exchange.writer.drain()
+        await asyncio.sleep(0.02)
+        exchange.writer.write(whole[place:])
+        await exchange.writer.drain()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        for number in range(3):
+            image = Image(f"{raw_server.base_url}/{number}.png", task_id=f"task_{number}")
+            (path,) = await client.images.save(image, tmp_path)
+            assert path.read_bytes() == SMALL
+            assert (await client.tasks.get("task_1")).status == "processing"
+    assert raw_server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", id="chunked"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", id="until the end"),
+        pytest.param(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n", id="interim"),
+    ],
+)
+async def test_an_answer_of_another_form_comes_whole_too(
+    raw_server: RawServer, tmp_path: Path, lines: bytes
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        if b"chunked" in lines:
+            chunks = [LARGE[place : place + 70_000] for place in range(0, len(LARGE), 70_000)]
+            body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+        elif b"103" in lines:
+            body = b"Content-Length: %d\r\n\r\n" % len(LARGE) + LARGE
+        else:
+            body = LARGE
+        exchange.writer.write(lines + body)
+        await exchange.writer.drain()
+        if b"close" in lines:
+            exchange.writer.close()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        image = Image(f"{raw_server.base_url}/a.png", task_id="task_1")
+        (path,) = await client.images.save(image, tmp_path)
+        assert path.read_bytes() == LARGE
+        assert await client.images.read(image) == LARGE
+        async with client.images.stream(image) as pieces:
+            assert b"".join([piece async for piece in pieces]) == LARGE
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("is_last", [True, False], ids=["hung up", "kept"])
+async def test_what_came_waits_for_who_is_late(
+    raw_server: RawServer,
+    content: bytes,
+    is_last: bool,  # noqa: FBT001
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(content, headers={"Connection": "close"} if is_last else {})
+        if is_last:
+            exchange.writer.close()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=Limits(connections=60)) as client:
+        downloads = [
+            await client._session.download(f"{raw_server.base_url}/a.png", Timeout()) for _ in range(40)
+        ]
+        await asyncio.sleep(0.1)
+        for download in downloads:
+            taken: list[bytes] = []
+
+            def take(piece: bytes | memoryview, taken: list[bytes] = taken) -> bool:
+                taken.append(bytes(piece))
+                return True
+
+            assert await download.pour(take)
+            assert b"".join(taken) == content
+            download.close()
+
+
+@straight
+async def test_one_that_is_not_taken_costs_its_connection_alone(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(SMALL)
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=Limits(connections=60)) as client:
+        for _ in range(2):
+            downloads = [
+                await client._session.download(f"{raw_server.base_url}/a.png", Timeout()) for _ in range(40)
+            ]
+            for download in downloads:
+                download.close()
+        (path,) = await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
+        assert path.read_bytes() == SMALL
+    assert raw_server.connections == 81
+
+
+@straight
+async def test_what_follows_a_small_one_unasked_ends_the_connection(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        if exchange.number == 1:
+            surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+            await exchange.answer(SMALL + surplus, length=len(SMALL))
+        else:
+            await exchange.answer(TASK)
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        (path,) = await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
+        assert path.read_bytes() == SMALL
+        assert (await client.tasks.get("task_1")).status == "processing"
+    assert raw_server.connections == 2
+
+
+@straight
+async def test_nothing_is_left_for_the_garbage_collector(raw_server: RawServer, tmp_path: Path) -> None:
+    """A download of large files that only the collector frees keeps their state until it comes round."""
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        await exchange.answer(LARGE if "large" in seen.path else SMALL)
+
+    def left() -> int:
+        return sum(isinstance(each, Receiver | Response | Download) for each in gc.get_objects())
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(10):
+                for size in ("small", "large"):
+                    image = Image(f"{raw_server.base_url}/{size}.png", task_id=f"{size}_{number}")
+                    await client.images.save(image, tmp_path)
+            assert left() == 0
+        finally:
+            gc.enable()
