@@ -85,9 +85,9 @@ async def land(
 async def find_saved(directory: Path, stems: Sequence[str], told: Sequence[str | None]) -> list[Path | None]:
     """Find the images that are saved already, of the kinds services make; one cut short does not count.
 
-    Asking for a name that is not there takes 5 µs, and all five extensions 0.05 of a download of 200 KB. Where
-    files have been called as their URLs tell, it is asked for that extension alone; if that was wrong once, an
-    image may be downloaded again, which finds its like.
+    Asking for all five extensions is 0.05 of a download of 200 KB. Where files have been called as their URLs
+    tell, it is asked for that one alone; if that is wrong for once, an image that is there is downloaded again,
+    and finds its like.
 
     Args:
         directory: Made when it is missing.

@@ -211,6 +211,32 @@ async def test_saving_again_costs_no_request(host: FileHost, client: AsyncApimar
     assert len(host.requests) == 4
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+async def test_saving_many_again_costs_no_request_whatever_their_urls_tell(
+    host: FileHost, client: AsyncApimart, tmp_path: Path, kind: str
+) -> None:
+    url = host.put("/a.png", picture(kind)) + "?sign=1"
+    tasks = [task_of(url, task_id=f"task_{number}") for number in range(12)]
+    first = [await client.images.save(task, tmp_path) for task in tasks]
+    assert {path.suffix for paths in first for path in paths} == {f".{kind.lower()}"}
+    assert [await client.images.save(task, tmp_path) for task in tasks] == first
+    assert len(host.requests) == 12
+
+
+async def test_a_url_that_lies_after_many_that_told_the_truth_costs_a_request_once(
+    host: FileHost, client: AsyncApimart, tmp_path: Path
+) -> None:
+    for number in range(12):
+        await client.images.save(task_of(host.put("/a.png", picture()), task_id=f"task_{number}"), tmp_path)
+    odd = task_of(host.put("/a.png", picture("JPEG")), task_id="odd")
+    (first,) = await client.images.save(odd, tmp_path)
+    assert len(host.requests) == 13
+    for _ in range(3):
+        assert await client.images.save(odd, tmp_path) == [first]
+    assert len(host.requests) == 13, "one lie is enough to ask for every name"
+    assert len(names(tmp_path)) == 13
+
+
 async def test_a_name_that_does_not_tell_the_image_is_no_reason_to_keep_a_file(
     host: FileHost, client: AsyncApimart, tmp_path: Path
 ) -> None:

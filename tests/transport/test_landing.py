@@ -281,6 +281,16 @@ async def test_what_is_not_a_whole_image_is_not_found(tmp_path: Path) -> None:
     assert await find_saved(tmp_path, ["short", "empty", "page", "folder", "image"], [None] * 5) == [None] * 5
 
 
+async def test_where_urls_told_the_truth_it_is_asked_for_what_they_tell(tmp_path: Path) -> None:
+    (tmp_path / "old.webp").write_bytes(picture("WEBP"))
+    for number in range(8):
+        await land(Coming(picture()), tmp_path, f"new-{number}", told=".png")
+    assert await find_saved(tmp_path, ["old", "new-1"], [".png", ".png"]) == [None, tmp_path / "new-1.png"]
+    assert await find_saved(tmp_path, ["old"], [None]) == [tmp_path / "old.webp"]
+    await land(Coming(picture("WEBP")), tmp_path, "odd", told=".png")
+    assert await find_saved(tmp_path, ["old"], [".png"]) == [tmp_path / "old.webp"]
+
+
 async def test_looking_makes_the_directory(tmp_path: Path) -> None:
     assert await find_saved(tmp_path / "a" / "b", ["x"], [None]) == [None]
     assert (tmp_path / "a" / "b").is_dir()

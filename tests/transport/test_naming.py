@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.transport.naming import NameTemplate, clean_stem, safe_filename
+from apimart_async.transport.naming import NameTemplate, clean_stem, safe_filename, told_extension
 
 RIGHT_TO_LEFT_OVERRIDE = "\u202e"
 
@@ -210,3 +210,24 @@ def test_many_namesakes_are_counted_quickly() -> None:
 def test_which_names_belong_to_one_image_alone(template: str, one: bool, several: bool) -> None:  # noqa: FBT001
     assert NameTemplate.parse(template).identifies(1) is one
     assert NameTemplate.parse(template).identifies(3) is several
+
+
+# --- what URLs tell ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://files.example/image_0.png", ".png"),
+        ("https://files.example/a/b.JPEG?Expires=1&Signature=a.b/c", ".jpg"),
+        ("http://files.example/a.b.webp", ".webp"),
+        ("https://files.example/image", None),
+        ("https://files.example", None),
+        ("https://files.example/a.png/", None),
+        ("https://files.example/a.html", None),
+        ("data:image/png;base64,iVBORw0KGgo.png", None),
+        ("", None),
+    ],
+)
+def test_a_url_tells_the_extension_of_a_result(url: str, told: str | None) -> None:
+    assert told_extension(url) == told
