@@ -86,8 +86,8 @@ async def find_saved(directory: Path, stems: Sequence[str], told: Sequence[str |
     """Find the images that are saved already, of the kinds services make; one cut short does not count.
 
     Asking for all five extensions is 0.05 of a download of 200 KB. Where files have been called as their URLs
-    tell, it is asked for that one alone; if that is wrong for once, an image that is there is downloaded again,
-    and finds its like.
+    tell, it is asked for that one alone; if that is wrong for once, an image that is there already is
+    downloaded again, and finds its like.
 
     Args:
         directory: Made when it is missing.
