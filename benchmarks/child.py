@@ -4,7 +4,7 @@ Imports everything the run compares, whichever client it measures, because impor
 Warms up, measures memory, does the work once more beside a clock that says how long the event loop kept
 others waiting, and then takes turns with the baseline.
 
-Files lie in memory where there is a place for that. On ext4 a new file passes over all that were deleted in
+Results lie in memory where there is a place for that. On ext4 a new file passes over all that were deleted in
 the last minutes, and after some thousand of them that was half of what a download cost, with every client.
 """
 
@@ -98,17 +98,17 @@ class Labour:
     Args:
         work: Which.
         base_url: Of the server.
-        directory: Where its files lie.
+        photos: Where the image to be sent lies.
+        results: Where results are saved.
     """
 
-    def __init__(self, work: Work, base_url: str, directory: Path) -> None:
+    def __init__(self, work: Work, base_url: str, photos: Path, results: Path) -> None:
         self._kind = work.kind
         self._size = RESULT_BYTES if work.kind == "job" else work.size
         self._url = f"{base_url}/files/{work.size}.jpg"
-        self._photo = directory / "photo.jpg"
+        self._photo = photos / "photo.jpg"
         self._photo.write_bytes(picture(work.size or 1000))
-        self._results = directory / "results"
-        self._results.mkdir()
+        self._results = results
         self._to_download: Iterator[Any] = iter(())
         self.done = 0
 
@@ -276,8 +276,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what was imported is the same for all: no collection goes over it again
     place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place) as directory:
-        job = Labour(NAMED[order.work], order.base_url, Path(directory))
+    with tempfile.TemporaryDirectory() as photos, tempfile.TemporaryDirectory(dir=place) as results:
+        job = Labour(NAMED[order.work], order.base_url, Path(photos), Path(results))
         client, baseline = (
             makes[name](order.base_url, order.at_once) for name in (order.client, order.baseline)
         )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apimart_async.transport.media import Media
+    from apimart_async.transport.passage import Scratch
 
 # As browsers write them inside quotes (WHATWG, "multipart form data"); all else stays as it is, in UTF-8.
 _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\0": "%00"})
@@ -87,12 +88,12 @@ class _PartsPassage:
         self._end = end
         self._part: Passage | None = None
 
-    async def read(self) -> bytes | bytearray:
+    async def read(self, scratch: Scratch) -> bytes | memoryview:
         while self._left:
             if self._part is None:
                 framing, media = next(self._parts)
                 self._part = media.passage(framing, self._take_end() if self._left == 1 else b"")
-            if piece := await self._part.read():
+            if piece := await self._part.read(scratch):
                 return piece
             self.close()
             self._left -= 1

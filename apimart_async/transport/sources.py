@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from io import FileIO
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
@@ -129,11 +130,16 @@ class OnDisk:
         Raises:
             ImageError: It cannot be read, or has changed since it was checked.
         """
-        descriptor = self.open()
-        try:
-            return self.read_from(descriptor, offset, size)
-        finally:
-            os.close(descriptor)
+        with FileIO(self.open()) as file:
+            try:
+                file.seek(offset)
+                content = _exactly(file.read, size)
+            except OSError as error:
+                raise unreadable(self.name, error) from error
+            self.check(file.fileno())
+        if len(content) != size:
+            raise _changed(self.name)
+        return content
 
     def beginning(self, size: int) -> bytes:
         """Return up to so many of the first bytes; only a pass over the file sees whether it has changed.
@@ -181,21 +187,23 @@ class OnDisk:
         if _fingerprint(status) != self.fingerprint or status.st_nlink == 0:
             raise _changed(self.name)
 
-    def read_from(self, descriptor: int, offset: int, size: int) -> bytes:
-        """Return exactly ``size`` bytes of the open file.
+    def read_into(self, descriptor: int, offset: int, place: memoryview) -> None:
+        """Fill all of a place from the open file.
 
         Raises:
             ImageError: It cannot be read, or has changed since it was checked.
         """
+        filled = 0
         try:
             os.lseek(descriptor, offset, os.SEEK_SET)
-            content = _exactly(lambda left: os.read(descriptor, left), size)
+            with FileIO(descriptor, closefd=False) as file:
+                while filled < len(place) and (count := file.readinto(place[filled:])):
+                    filled += count
         except OSError as error:
             raise unreadable(self.name, error) from error
         self.check(descriptor)
-        if len(content) != size:
+        if filled != len(place):
             raise _changed(self.name)
-        return content
 
 
 def _fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:

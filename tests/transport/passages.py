@@ -5,14 +5,19 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from apimart_async.transport.passage import Scratch
+
 if TYPE_CHECKING:
     from apimart_async.transport.passage import Passage
 
 
-async def pieces_of(passage: Passage) -> list[bytes | bytearray]:
-    """Read it to its end."""
-    pieces: list[bytes | bytearray] = []
+async def pieces_of(passage: Passage) -> list[bytes]:
+    """Read it to its end, with the memory of each piece used again for the next."""
+    pieces: list[bytes] = []
+    scratch = Scratch()
     with closing(passage):
-        while piece := await passage.read():
-            pieces.append(piece)
+        while piece := await passage.read(scratch):
+            pieces.append(bytes(piece))
+            if isinstance(piece, memoryview):
+                scratch.give_back(piece)
     return pieces

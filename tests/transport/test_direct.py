@@ -16,6 +16,7 @@ from apimart_async import (
     DownloadError,
     ImageError,
     InvalidArgumentError,
+    Limits,
     PayloadTooLargeError,
     SubmissionIndeterminateError,
     Timeout,
@@ -391,6 +392,29 @@ async def test_a_body_that_is_cut_off_leaves_no_file_open(raw_server: RawServer,
         with pytest.raises(APIConnectionError, match=r"Timeout\.total"):
             await short.uploads.create(photo)
         assert not open_files(photo)
+
+
+async def test_many_sent_at_once_to_one_that_is_slow_mix_nothing(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    contents = {f"{number}.gif": GIF + bytes([number]) * 14_000_000 for number in range(5)}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+
+    async def handle(exchange: Exchange) -> None:
+        await asyncio.sleep(0.1)  # until the system's own buffers are full
+        seen = await exchange.read()
+        name = next(name for name in contents if f'filename="{name}"'.encode() in seen.body)
+        framing = seen.body.partition(contents[name])
+        assert framing[1] == contents[name]
+        assert len(framing[0]) + len(framing[2]) < 500
+        await exchange.answer(UPLOADED)
+
+    raw_server.handle = handle
+    limits = Limits(uploads=5, requests=5, adaptive=False)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=limits, max_retries=0) as client:
+        await asyncio.gather(*(client.uploads.create(tmp_path / name) for name in contents))
+        await asyncio.gather(*(client.uploads.create(tmp_path / name) for name in contents))
 
 
 async def test_a_file_that_changes_while_it_is_sent_is_named(raw_server: RawServer, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImag
 from apimart_async.models import Upload
 from apimart_async.transport import media
 from apimart_async.transport.media import MAX_UPLOAD_BYTES, Media, open_media
+from apimart_async.transport.passage import Scratch
 
 from .passages import pieces_of
 
@@ -404,10 +405,10 @@ async def test_a_file_that_changes_on_the_way_never_arrives_whole(
 ) -> None:
     opened = await open_media(photo)
     with closing(opened.passage()) as passage:
-        await passage.read()
+        await passage.read(Scratch())
         change(photo)
         with pytest.raises(ImageError, match=r"photo of me\.png (has changed|cannot be read)"):
-            await passage.read()
+            await passage.read(Scratch())
     with pytest.raises(ImageError):
         await media.digest(opened)
 
@@ -439,7 +440,7 @@ async def test_giving_up_in_the_middle_leaves_no_file_open(photo: Path) -> None:
     opened = await open_media(photo)
     passes = [opened.passage() for _ in range(5)]
     for one in passes:
-        await one.read()
+        await one.read(Scratch())
     for one in passes:
         one.close()
     assert len(list(Path("/dev/fd").iterdir())) == before

@@ -10,6 +10,7 @@ import aiohttp
 
 from apimart_async import errors
 from apimart_async.addresses import bare_url
+from apimart_async.transport.passage import Scratch
 from apimart_async.transport.session.deadlines import Deadline, Deadlines
 from apimart_async.transport.session.downloads import Download, open_file
 from apimart_async.transport.session.failures import (
@@ -53,6 +54,7 @@ class Session:
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._gate = Gate(settings.limits.connections)
         self._reading = Gate(_READ_AT_ONCE)
+        self._scratch = Scratch()
         self._deadlines = Deadlines()
 
     async def close(self) -> None:
@@ -98,7 +100,7 @@ class Session:
         deadline = Deadline(self._deadlines, task, timeout, is_sent=body is None)
         try:
             if body is not None:
-                data = BytesBody(body) if isinstance(body, bytes) else StreamedBody(body, self._reading)
+                data = self._outgoing(body)
                 data.when_sent = deadline.sent
             response = await self._pool.request(
                 method, url, headers=headers, further=further, body=data, connect=timeout.connect
@@ -156,6 +158,11 @@ class Session:
             raise
         finally:
             deadline.pause()
+
+    def _outgoing(self, body: Body | bytes) -> Outgoing:
+        if isinstance(body, bytes):
+            return BytesBody(body)
+        return StreamedBody(body, self._reading, self._scratch)
 
     async def _enter(self, method: str, url: str) -> None:
         if self._gate.enter_now():

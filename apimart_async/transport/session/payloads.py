@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.http_writer import StreamWriter
 
     from apimart_async.transport.multipart import Body
-    from apimart_async.transport.passage import Passage
+    from apimart_async.transport.passage import Passage, Scratch
     from apimart_async.transport.throttle import Gate
 
 
@@ -112,9 +112,10 @@ class Outgoing(Payload):
     def _note_failure(self, error: errors.ApimartError) -> None:
         self.failure = error
 
-    def _note_start(self, line: StreamWriter) -> None:
-        open_transport(line.protocol)
+    def _note_start(self, line: StreamWriter) -> asyncio.Transport:
+        transport = open_transport(line.protocol)
         self.started = True
+        return transport
 
 
 class BytesBody(Outgoing):
@@ -154,11 +155,13 @@ class StreamedBody(Outgoing):
         body: What to send.
         reading: Lets a few pieces at a time be read and handed to their connections. With more, 64 uploads at
             once hold 64 pieces, and those are no longer in the processor's cache when they are sent.
+        scratch: Memory to read them into.
     """
 
-    def __init__(self, body: Body, reading: Gate) -> None:
+    def __init__(self, body: Body, reading: Gate, scratch: Scratch) -> None:
         super().__init__(body, body.content_type, body.length)
         self._reading = reading
+        self._scratch = scratch
         self._body = body
         self._passage: Passage | None = None
         self._left = 0
@@ -196,9 +199,12 @@ class StreamedBody(Outgoing):
         if not self._reading.enter_now():
             await self._reading.enter()
         try:
-            piece = await passage.read()
-            self._note_start(line)
+            piece = await passage.read(self._scratch)
+            transport = self._note_start(line)
             await line.write(piece, drain=False)
+            # What a transport has not sent yet it may still hold, not as a copy.
+            if isinstance(piece, memoryview) and not transport.get_write_buffer_size():
+                self._scratch.give_back(piece)
         except errors.ApimartError as error:
             self._note_failure(error)
             raise
