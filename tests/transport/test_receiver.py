@@ -7,6 +7,7 @@ import gc
 import ssl
 from typing import TYPE_CHECKING
 
+import aiohttp
 import pytest
 import trustme
 
@@ -26,6 +27,7 @@ straight = pytest.mark.skipif(not IS_KNOWN, reason="with this aiohttp all goes t
 KEY = "sk-test"
 LARGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 12_000 + b"\0\0\0\0IEND\xaeB`\x82"
 SMALL = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 300 + b"\0\0\0\0IEND\xaeB`\x82"
+OTHER_TASK = b'{"code":200,"data":{"id":"other","status":"processing"}}'
 TASK = b'{"code":200,"data":{"id":"task_1","status":"processing"}}'
 
 
@@ -151,21 +153,28 @@ async def test_it_may_come_in_any_pieces(
 
 
 @straight
-async def test_what_follows_it_unasked_ends_the_connection(raw_server: RawServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["small", "large"])
+async def test_what_follows_it_unasked_ends_the_connection(
+    raw_server: RawServer, tmp_path: Path, content: str
+) -> None:
+    body = LARGE if content == "large" else SMALL
+
     async def handle(exchange: Exchange) -> None:
-        await exchange.read()
-        if exchange.number == 1:
-            await exchange.answer(
-                LARGE + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", length=len(LARGE)
-            )
-        else:
+        seen = await exchange.read()
+        if "tasks" in seen.path:
             await exchange.answer(TASK)
+            return
+        other = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(OTHER_TASK), OTHER_TASK)
+        await exchange.answer(body + other, length=len(body))
 
     raw_server.handle = handle
     async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
-        await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
-        assert (await client.tasks.get("task_1")).status == "processing"
-    assert raw_server.connections == 2
+        for number in range(20):  # in threads at first, then on the loop, with no time between
+            image = Image(f"{raw_server.base_url}/a.png", task_id=f"t{number}")
+            (path,) = await client.images.save(image, tmp_path)
+            task = await client.tasks.get("task_1")
+            assert (task.id, task.status) == ("task_1", "processing")
+            assert path.read_bytes() == body
 
 
 async def test_silence_in_the_middle_ends_at_the_limit(raw_server: RawServer, tmp_path: Path) -> None:
@@ -380,44 +389,108 @@ async def test_what_came_waits_for_who_is_late(
 
 
 @straight
-async def test_one_that_is_not_taken_costs_its_connection_alone(
-    raw_server: RawServer, tmp_path: Path
+@pytest.mark.parametrize(("size", "connections"), [("small", 40), ("large", 81)])
+async def test_one_that_is_not_taken_costs_its_connection_at_most(
+    raw_server: RawServer, tmp_path: Path, size: str, connections: int
 ) -> None:
     async def handle(exchange: Exchange) -> None:
-        await exchange.read()
-        await exchange.answer(SMALL)
+        seen = await exchange.read()
+        await exchange.answer(LARGE if "large" in seen.path else SMALL)
 
     raw_server.handle = handle
     async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=Limits(connections=60)) as client:
         for _ in range(2):
             downloads = [
-                await client._session.download(f"{raw_server.base_url}/a.png", Timeout()) for _ in range(40)
+                await client._session.download(f"{raw_server.base_url}/{size}.png", Timeout())
+                for _ in range(40)
             ]
             for download in downloads:
                 download.close()
         (path,) = await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
         assert path.read_bytes() == SMALL
-    assert raw_server.connections == 81
+    assert raw_server.connections == connections
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\nContent-Length: %d\n\n", id="bare line feeds"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: %d\n\r\n", id="one bare line feed"),
+        pytest.param(b"\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", id="empty lines before it"),
+        pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n", id="HTTP/1.0"),
+    ],
+)
+async def test_a_head_of_any_form_that_aiohttp_reads_is_read(
+    raw_server: RawServer, tmp_path: Path, head: bytes
+) -> None:
+    body = SMALL[:40] + b"\r\n\r\n" + SMALL[40:]
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.write(head % len(body) + body)
+        await exchange.writer.drain()
+
+    raw_server.handle = handle
+    timeout = Timeout(read=1)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=timeout, max_retries=0) as client:
+        async with aiohttp.ClientSession() as session:
+            try:
+                async with session.get(f"{raw_server.base_url}/a.png") as response:
+                    is_read_by_aiohttp = await response.read() == body
+            except aiohttp.ClientError:
+                is_read_by_aiohttp = False
+        image = Image(f"{raw_server.base_url}/a.png", task_id="task_1")
+        if is_read_by_aiohttp:
+            (path,) = await client.images.save(image, tmp_path)
+            assert path.read_bytes() == body
+        else:
+            with pytest.raises(DownloadError, match="connection"):
+                await client.images.save(image, tmp_path)
 
 
 @straight
-async def test_what_follows_a_small_one_unasked_ends_the_connection(
-    raw_server: RawServer, tmp_path: Path
+@pytest.mark.parametrize("status", [302, 404])
+async def test_an_answer_that_is_no_image_keeps_its_connection_when_all_of_it_has_come(
+    raw_server: RawServer, tmp_path: Path, status: int
 ) -> None:
     async def handle(exchange: Exchange) -> None:
-        await exchange.read()
-        if exchange.number == 1:
-            surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-            await exchange.answer(SMALL + surplus, length=len(SMALL))
+        seen = await exchange.read()
+        if seen.path == "/moved.png":
+            await exchange.answer(b"<html>elsewhere</html>", status, headers={"Location": "/a.png"})
         else:
-            await exchange.answer(TASK)
+            await exchange.answer(SMALL)
 
     raw_server.handle = handle
-    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
-        (path,) = await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
-        assert path.read_bytes() == SMALL
-        assert (await client.tasks.get("task_1")).status == "processing"
-    assert raw_server.connections == 2
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, max_retries=0) as client:
+        image = Image(f"{raw_server.base_url}/moved.png", task_id="task_1")
+        for _ in range(3):
+            if status == 302:
+                (path,) = await client.images.save(image, tmp_path)
+                assert path.read_bytes() == SMALL
+            else:
+                with pytest.raises(DownloadError):
+                    await client.images.save(image, tmp_path)
+        assert await client.images.read(f"{raw_server.base_url}/a.png") == SMALL
+    assert raw_server.connections == 1
+
+
+@straight
+async def test_closing_the_client_between_two_calls_is_an_error_at_once(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(LARGE[:600_000], length=len(LARGE))
+        await asyncio.sleep(60)
+
+    raw_server.handle = handle
+    client = AsyncApimart(KEY, base_url=raw_server.base_url)
+    download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
+    assert not await download.pour(lambda _: False)
+    await client.close()
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        with pytest.raises(APIConnectionError):
+            await download.pour(lambda _: True)
+    download.close()
 
 
 @straight

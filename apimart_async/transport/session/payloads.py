@@ -44,6 +44,7 @@ class Outgoing(Payload):
         self.when_sent: Callable[[], None] = _nothing
         self.failure: errors.ApimartError | None = None
         self._rest: asyncio.Task[None] | None = None
+        self._is_direct = False
 
     @property
     def is_going_on(self) -> bool:
@@ -66,6 +67,7 @@ class Outgoing(Payload):
             aiohttp.ClientConnectionResetError: The connection was closed, and nothing was written.
             ImageError: It could not be read.
         """
+        self._is_direct = True
         is_going_on = False
         try:
             is_going_on = not await self.begin(line, head)
@@ -202,8 +204,8 @@ class StreamedBody(Outgoing):
             piece = await passage.read(self._scratch)
             transport = self._note_start(line)
             await line.write(piece, drain=False)
-            # What a transport has not sent yet it may still hold, not as a copy.
-            if isinstance(piece, memoryview) and not transport.get_write_buffer_size():
+            # A transport may hold what it has not sent yet, and a session's trace what it likes.
+            if self._is_direct and isinstance(piece, memoryview) and not transport.get_write_buffer_size():
                 self._scratch.give_back(piece)
         except errors.ApimartError as error:
             self._note_failure(error)

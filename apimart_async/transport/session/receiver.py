@@ -22,9 +22,7 @@ Take: TypeAlias = "Callable[[bytes | memoryview], bool]"
 """Takes a piece, which may be gone after the call; returns whether it has room for more."""
 
 _BUFFER_BYTES: Final = 256 * 1024
-_MOST_HELD: Final = 16
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_INTERIM: Final = b"HTTP/1.1 1"
+_MOST_HELD: Final = 4
 
 
 class Buffers:
@@ -75,6 +73,7 @@ class Receiver(asyncio.BufferedProtocol):
         self._left = 0
         self._take: Take = _refuse
         self._turn: asyncio.Future[bool] | None = None
+        self._lost: BaseException | None = None
         transport.set_protocol(self)
 
     def expect(self, content: aiohttp.StreamReader, length: int | None) -> bool:
@@ -94,12 +93,21 @@ class Receiver(asyncio.BufferedProtocol):
     def leave(self) -> None:
         """Let aiohttp's protocol have its connection back, and what came of the body."""
         early = bytes(self._early)
-        self.drop()
+        self._step_aside()
         if early:
+            self._transport.resume_reading()  # its parser pauses it by itself
             self._home.data_received(early)
 
-    def drop(self) -> None:
-        """Let aiohttp's protocol have its connection back, without what came of the body."""
+    def release(self) -> None:
+        """Let aiohttp's protocol have its connection back, to be used again if all of the body has come."""
+        if self._content is not None and len(self._early) == self._left:
+            self.leave()
+        else:
+            self._step_aside()
+        if self._left:
+            self._fail(aiohttp.ClientConnectionError("the body was given up"))
+
+    def _step_aside(self) -> None:
         self._is_away = True
         self._early = b""
         self._let_go()
@@ -128,9 +136,9 @@ class Receiver(asyncio.BufferedProtocol):
             if not has_room:
                 self._transport.pause_reading()
                 return False
-        error = self._content.exception()
-        if error is not None:
-            raise error
+        lost = self._content.exception() or self._lost
+        if lost is not None:
+            raise lost
         self._turn = asyncio.get_running_loop().create_future()
         self._transport.resume_reading()
         try:
@@ -143,7 +151,8 @@ class Receiver(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 asyncio's signature
         """Return what to receive into."""
         buffer = self._buffers.current
-        return buffer if self._turn is None else buffer[: self._left]  # not into what follows this body
+        # One byte more than is left shows that something follows, before the connection is used again.
+        return buffer if self._turn is None else buffer[: self._left + 1]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on what was received."""
@@ -154,6 +163,7 @@ class Receiver(asyncio.BufferedProtocol):
         try:
             has_room = self._hand_over(buffer[:nbytes])
         except BaseException as error:  # noqa: BLE001 raised again where it is awaited
+            self._transport.pause_reading()  # uvloop reads on before anybody hears of it
             self._fail(error)
             return
         if self._left and has_room:
@@ -187,22 +197,23 @@ class Receiver(asyncio.BufferedProtocol):
     def _hand_over_early(self) -> bool:
         early, self._early = self._early, b""
         try:
-            if len(early) > self._left:
-                self._home.force_close()  # what follows the body was not asked for
-            return self._hand_over(early[: self._left])
+            return self._hand_over(early)
         finally:
             self._let_go()
 
     def _hand_over(self, piece: memoryview | bytes) -> bool:
         content = self._content
         assert content is not None  # noqa: S101 for the type checker: it is expected
+        if len(piece) > self._left:
+            self._home.force_close()  # what follows the body was not asked for
+            piece = piece[: self._left]
         self._left -= len(piece)
         content.total_bytes += len(piece)  # by this it is seen that something still comes
         has_room = self._take(piece)
         if not self._left:
             # Its parser still waits for this body, and would take for that what follows.
             self._home.set_response_params()
-            self.drop()
+            self._step_aside()
             content.feed_eof()
         return has_room
 
@@ -217,7 +228,8 @@ class Receiver(asyncio.BufferedProtocol):
             self.leave()
         self._home.connection_lost(exc)
         lost = None if self._content is None else self._content.exception()
-        self._fail(lost or aiohttp.ClientPayloadError("the connection was lost"))
+        self._lost = lost or aiohttp.ClientPayloadError("the connection was lost")
+        self._fail(self._lost)
 
     def _fail(self, error: BaseException) -> None:
         if self._turn is not None and not self._turn.done():
@@ -239,11 +251,17 @@ class Receiver(asyncio.BufferedProtocol):
 
 
 def _end_of_head(buffer: memoryview, nbytes: int) -> int:
-    """Return where the body begins, or 0 if that cannot be told yet."""
+    """Return where the body begins, or 0 unless that is certain: aiohttp's parser takes heads of any form."""
     array = buffer.obj
     assert isinstance(array, bytearray)  # noqa: S101 for the type checker: it has a ``find``
-    found = -1 if array.startswith(_INTERIM) else array.find(_END_OF_HEAD, 0, nbytes)
-    return 0 if found < 0 else found + len(_END_OF_HEAD)
+    found = array.find(b"\n\r\n", 0, nbytes)
+    is_plain = (
+        array.startswith(b"HTTP/1.1 ")
+        and not array.startswith(b"HTTP/1.1 1")  # interim: the answer is yet to come
+        and array.startswith(b"\r", found - 1)
+        and array.find(b"\n\n", 0, found) < 0
+    )
+    return found + 3 if found > 0 and is_plain else 0
 
 
 def _refuse(_: bytes | memoryview) -> bool:

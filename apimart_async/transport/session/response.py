@@ -68,7 +68,7 @@ class Response:
         if connection is None:
             return
         if self._receiver is not None:
-            self._receiver.drop()
+            self._receiver.release()
             self._receiver = None
         if self._request is not None and self._request.is_going_on:
             abort(connection)
