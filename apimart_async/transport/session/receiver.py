@@ -95,7 +95,8 @@ class Receiver(asyncio.BufferedProtocol):
         early = bytes(self._early)
         self._step_aside()
         if early:
-            self._transport.resume_reading()  # its parser pauses it by itself
+            if not self._transport.is_closing():
+                self._transport.resume_reading()  # its parser pauses it by itself
             self._home.data_received(early)
 
     def release(self) -> None:
