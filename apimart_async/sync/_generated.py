@@ -463,8 +463,8 @@ class Images:
         Each is downloaded beside its place, checked, and gets its name when it is whole. No file is ever
         overwritten: where another one has the name, ``-2``, ``-3``, … is added, and where one has the same
         content, that one is kept. An image of a task that was saved before is not downloaded again when its
-        name tells that (the template has ``{task_id}``, and ``{index}`` unless there is one image), except for
-        the first whose URL ends otherwise than its file, after many in that directory that did not.
+        name tells that (the template has ``{task_id}``, and ``{index}`` unless there is one image), except
+        for the first whose URL ends otherwise than its file, after many in that directory that did not.
 
         Args:
             result: A completed task, an image set, one of its images or a list of them.

@@ -97,22 +97,23 @@ async def find_saved(directory: Path, stems: Sequence[str], told: Sequence[str |
     Raises:
         DownloadError: The directory is missing and cannot be made.
     """
-    place = str(directory)
-    folder = folder_at(place)
-
-    def find_all() -> list[Path | None]:
-        if not folder.was_there:
-            directory.mkdir(parents=True, exist_ok=True)
-            folder.was_there = True
-        return [
-            _complete_image(f"{place}/{stem}", extension, folder)
-            for stem, extension in zip(stems, told, strict=True)
-        ]
-
+    folder = folder_at(str(directory))
     try:
-        return await folder.call(find_all)
+        return await folder.call(_find_saved, directory, stems, told, folder)
     except OSError as error:
         raise _not_saved(directory, error) from error
+
+
+def _find_saved(
+    directory: Path, stems: Sequence[str], told: Sequence[str | None], folder: Folder
+) -> list[Path | None]:
+    if not folder.was_there:
+        directory.mkdir(parents=True, exist_ok=True)
+        folder.was_there = True
+    return [
+        _complete_image(f"{directory}/{stem}", extension, folder)
+        for stem, extension in zip(stems, told, strict=True)
+    ]
 
 
 def _not_saved(directory: Path, error: OSError) -> DownloadError:

@@ -159,7 +159,7 @@ class Direct:
     ) -> Response:
         connection, protocol = await self._connect(first, timeout)
         self._in_use.add(connection)
-        connection.add_callback(partial(self._in_use.discard, connection))
+        connection.add_callback(partial(self._released, connection))
         try:
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             receiver = None
@@ -180,6 +180,11 @@ class Direct:
                 raise aiohttp.ServerDisconnectedError from error
             raise
         return Response(connection, message, content, body, receiver)
+
+    def _released(self, connection: Connection) -> None:
+        self._in_use.discard(connection)
+        if not self._in_use:
+            self._buffers.shrink()
 
     async def _connect(
         self, first: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout

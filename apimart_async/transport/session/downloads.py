@@ -89,8 +89,12 @@ class Download:
         response = self._response
         if response.content.at_eof():
             return True
-        pour = response.pour if isinstance(response, Response) else partial(pour_out, response.content)
-        return await self._waited(partial(pour, take if self.length is not None else self._limited(take)))
+        if self.length is None:
+            take = self._limited(take)
+        if not isinstance(response, Response):
+            return await self._waited(partial(pour_out, response.content, take))
+        # What is there already is taken without looking at the clock.
+        return response.pour_now(take) or await self._waited(partial(response.pour, take))
 
     def _limited(self, take: Take) -> Take:
         def take_within_limit(piece: bytes | memoryview) -> bool:

@@ -22,7 +22,8 @@ Take: TypeAlias = "Callable[[bytes | memoryview], bool]"
 """Takes a piece, which may be gone after the call; returns whether it has room for more."""
 
 _BUFFER_BYTES: Final = 256 * 1024
-_MOST_HELD: Final = 4
+_MOST_HELD: Final = 64
+_KEPT_IDLE: Final = 4
 
 
 class Buffers:
@@ -50,6 +51,10 @@ class Buffers:
         """Let it be filled again."""
         self._held -= 1
         self._free.append(held)
+
+    def shrink(self) -> None:
+        """Keep a few, now that nothing is under way."""
+        del self._free[_KEPT_IDLE:]
 
 
 class Receiver(asyncio.BufferedProtocol):
@@ -116,6 +121,14 @@ class Receiver(asyncio.BufferedProtocol):
         self._let_go()
         if self._transport.get_protocol() is self:
             self._transport.set_protocol(self._home)
+
+    def pour_now(self, take: Take) -> bool:
+        """Hand over the body if all of it has come; return whether it has."""
+        if not self._early or len(self._early) < self._left:
+            return False
+        self._take = take
+        self._hand_over_early()
+        return True
 
     async def pour(self, take: Take) -> bool:
         """Hand over what comes.

@@ -75,6 +75,14 @@ class Response:
         else:
             connection.release()
 
+    def pour_now(self, take: Take) -> bool:
+        """Hand the body over if all of it came with its head; return whether it did.
+
+        Raises:
+            BaseException: What ``take`` raises.
+        """
+        return self._receiver is not None and self._receiver.pour_now(take)
+
     async def pour(self, take: Take) -> bool:
         """Hand the body over as it comes, on the event loop.
 
