@@ -182,7 +182,9 @@ class _Landing:
 
     def publish(self) -> Path | None:
         """Finish the file and give it its name; return nothing if that is taken."""
-        draft = self.spill()
+        draft = self._draft
+        if draft is None or self._pieces or self._failure is not None:
+            draft = self.spill()
         draft.finish(sync=self._sync)
         name = self._name(1)
         return self._published(name) if draft.take(f"{self._directory}/{name}") else None

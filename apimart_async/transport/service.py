@@ -237,28 +237,25 @@ class Service:
         gate = self.throttle.downloads
         if not gate.enter_now():
             await gate.enter()
+        attempt = 0
         try:
-            download = await self._open(url)
+            while True:
+                attempt += 1
+                try:
+                    download = await self.session.download(url, self.settings.timeout)
+                except (errors.APIConnectionError, errors.DownloadError) as error:
+                    if attempt > self.max_retries or not _may_pass(error):
+                        raise
+                    delay, status = self.backoff(attempt), error.status
+                    what = f"{type(error).__name__} {status or ''}"
+                    log.info("GET %s: %s; next try in %.1f s.", error.url, what, delay)
+                else:
+                    download.add_close_callback(gate.leave)
+                    return download
+                await asyncio.sleep(delay)
         except BaseException:
             gate.leave()
             raise
-        download.add_close_callback(gate.leave)
-        return download
-
-    async def _open(self, url: str) -> Download:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self.session.download(url, self.settings.timeout)
-            except (errors.APIConnectionError, errors.DownloadError) as error:
-                if attempt > self.max_retries or not _may_pass(error):
-                    raise
-                delay, status = self.backoff(attempt), error.status
-                log.info(
-                    "GET %s: %s %s; next try in %.1f s.", error.url, type(error).__name__, status or "", delay
-                )
-            await asyncio.sleep(delay)
 
     @property
     def max_retries(self) -> int:

@@ -36,13 +36,14 @@ class Buffers:
     def __init__(self) -> None:
         self.current: memoryview = memoryview(bytearray(_BUFFER_BYTES))
         self._free: list[memoryview] = []
-        self._held = 0
+        self._held = self._most_held = 0
 
     def hold(self) -> memoryview | None:
         """Take the current one out of use, to be given back; nothing if too many are."""
         if self._held == _MOST_HELD:
             return None
         self._held += 1
+        self._most_held = max(self._most_held, self._held)
         held = self.current
         self.current = self._free.pop() if self._free else memoryview(bytearray(_BUFFER_BYTES))
         return held
@@ -53,8 +54,9 @@ class Buffers:
         self._free.append(held)
 
     def shrink(self) -> None:
-        """Keep a few, now that nothing is under way."""
-        del self._free[_KEPT_IDLE:]
+        """Keep as many as were needed at once since the last time that nothing was under way."""
+        del self._free[max(self._most_held, _KEPT_IDLE) :]
+        self._most_held = 0
 
 
 class Receiver(asyncio.BufferedProtocol):
