@@ -3,7 +3,7 @@
 As aiohttp's parser gives a body, it has been copied twice, waits in memory until a task wakes up for it, and
 has left the processor's cache when it is written. Here it gets the head alone, and what follows is handed
 over the moment it was received, from buffers that all share: a download of 3 MB costs 0.9 of plain aiohttp,
-not 1.07, and 64 at once hold 1 MB, not 29.
+not 1.07, and 64 at once hold 2 MB, not 30. What comes whole with its head is held as long as aiohttp would.
 """
 
 from __future__ import annotations
