@@ -60,8 +60,8 @@ class Passage(Protocol):
             scratch: Where the memory of a piece comes from that is a memoryview.
 
         Raises:
-            ImageError: It can no longer be read or has changed since it was checked. Each piece is returned
-                only when that is certain, so a file that has changed never arrives whole.
+            ImageError: It can no longer be read or has changed since it was checked. The last piece is
+                returned only when it certainly has not, so a file that has changed never arrives whole.
         """
         ...
 
@@ -107,10 +107,11 @@ class FilePassage:
         before = self._head if offset == 0 else b""
         after = self._tail if offset + size == self._size else b""
         # Read to where it is sent from: putting a piece together afterwards copies it twice.
-        piece = scratch.take(len(before) + size + len(after))
-        piece[: len(before)] = before
-        piece[len(before) + size :] = after
-        place = piece[len(before) : len(before) + size]
+        piece = place = scratch.take(len(before) + size + len(after))
+        if before or after:
+            piece[: len(before)] = before
+            piece[len(before) + size :] = after
+            place = piece[len(before) : len(before) + size]
         if not self._read_now(place):
             # Where the system tells, it is not in memory; where it does not, the folder may be quick.
             call = on_disk if self._tells else self._folder.call
@@ -139,7 +140,8 @@ class FilePassage:
         except OSError:  # this file system cannot tell
             self._tells = False
             return False
-        self._file.check(self._descriptor)
+        if self._offset + len(place) == self._size:
+            self._file.check(self._descriptor)  # with the last piece kept back, the rest is worth nothing
         return True
 
     def _read(self, place: memoryview) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import aiohttp
 
 from apimart_async import errors
 from apimart_async.addresses import bare_url
-from apimart_async.transport.passage import Scratch
 from apimart_async.transport.session.deadlines import Deadline, Deadlines
 from apimart_async.transport.session.downloads import Download, open_file
 from apimart_async.transport.session.failures import (
@@ -19,7 +18,7 @@ from apimart_async.transport.session.failures import (
     NoAnswerError,
     connection_error,
 )
-from apimart_async.transport.session.payloads import BytesBody, StreamedBody
+from apimart_async.transport.session.payloads import BytesBody, Sending, StreamedBody
 from apimart_async.transport.session.pool import Pool
 from apimart_async.transport.session.response import next_piece
 from apimart_async.transport.throttle import Gate
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from apimart_async.transport.multipart import Body
     from apimart_async.transport.session.payloads import Outgoing
     from apimart_async.transport.session.pool import AnyResponse
-
-_READ_AT_ONCE: Final = 4
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
@@ -53,8 +50,7 @@ class Session:
         self._longest_wait = settings.timeout.pool
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._gate = Gate(settings.limits.connections)
-        self._reading = Gate(_READ_AT_ONCE)
-        self._scratch = Scratch()
+        self._sending = Sending()
         self._deadlines = Deadlines()
 
     async def close(self) -> None:
@@ -162,7 +158,7 @@ class Session:
     def _outgoing(self, body: Body | bytes) -> Outgoing:
         if isinstance(body, bytes):
             return BytesBody(body)
-        return StreamedBody(body, self._reading, self._scratch)
+        return StreamedBody(body, self._sending)
 
     async def _enter(self, method: str, url: str) -> None:
         if self._gate.enter_now():
