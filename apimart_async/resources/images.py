@@ -14,7 +14,7 @@ import anyio
 from apimart_async import errors
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.ending import ending_error
-from apimart_async.transport.bodies import Checked, open_body
+from apimart_async.transport.bodies import Checked
 from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.landing import find_saved, land
 from apimart_async.transport.naming import NameTemplate, told_extension
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from apimart_async.transport.bodies import Body
     from apimart_async.transport.service import Service
 
 log: logging.Logger = logging.getLogger("apimart_async")
@@ -152,13 +151,13 @@ class AsyncImages:
 
     @asynccontextmanager
     async def _stream(self, image: Image) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        # Around the opening alone: what the caller raises inside is not about this image.
-        try:
-            body = await open_body(self._service, image.url)
-        except errors.ApimartError as error:
-            raise _explained(error, image) from error
-        with closing(body):
-            async with aclosing(_explaining(body, image)) as pieces:
+        with closing(Checked(self._service, image.url)) as coming:
+            # Around the opening alone: what the caller raises inside is not about this image.
+            try:
+                await coming.open()
+            except errors.ApimartError as error:
+                raise _explained(error, image) from error
+            async with aclosing(_explaining(coming, image)) as pieces:
                 yield pieces
 
     async def _fetch(self, image: Image, use: Callable[[Checked], Awaitable[_Result]]) -> _Result:
@@ -167,15 +166,15 @@ class AsyncImages:
         try:
             while True:
                 attempt += 1
-                body = await open_body(self._service, image.url)
+                coming = Checked(self._service, image.url)
                 try:
-                    return await use(Checked(body))
+                    return await use(coming)
                 except errors.APIConnectionError as error:
-                    if attempt > self._service.max_retries:
+                    if not coming.is_open or attempt > self._service.max_retries:
                         raise
                     log.info("GET %s: %s Starting anew.", error.url, error.message)
                 finally:
-                    body.close()
+                    coming.close()
                 await anyio.sleep(self._service.backoff(attempt))
         except errors.ApimartError as error:
             raise _explained(error, image) from error
@@ -230,23 +229,22 @@ def _as_image(image: Image | str) -> Image:
 # --- downloads -------------------------------------------------------------------------------------------
 
 
-async def _explaining(body: Body, image: Image) -> AsyncGenerator[bytes, None]:
+async def _explaining(coming: Checked, image: Image) -> AsyncGenerator[bytes, None]:
     try:
-        pieces = Checked(body)
-        while piece := await pieces.read():
+        while piece := await coming.read():
             yield piece
     except errors.ApimartError as error:
         raise _explained(error, image) from error
 
 
-async def _join(pieces: Checked) -> bytes:
+async def _join(coming: Checked) -> bytes:
     found: list[bytes] = []
 
     def take(piece: bytes | memoryview) -> bool:
         found.append(bytes(piece))
         return True
 
-    await pieces.pour(take)
+    await coming.pour(take)
     return b"".join(found)
 
 

@@ -39,7 +39,7 @@ class Body(Protocol):
         ...
 
 
-async def open_body(service: Service, url: str) -> Body:
+async def _open_body(service: Service, url: str, take: Take | None) -> Body:
     """Open an ``http(s)://`` or ``data:`` URL; the caller closes it.
 
     Raises:
@@ -51,7 +51,7 @@ async def open_body(service: Service, url: str) -> Body:
     """
     if dataurl.is_data_url(url):
         return await _decode(url, service.settings.limits.download_bytes)
-    return await service.download(url)
+    return await service.download(url, take)
 
 
 class _Decoded:
@@ -87,27 +87,55 @@ async def _decode(url: str, limit: int) -> _Decoded:
 class Checked:
     """An image on its way: nothing before its beginning is seen to be an image's, no end unless it is whole.
 
+    It is opened when it is first read or poured; whoever made it closes it.
+
     Args:
-        body: What comes; whoever opened it closes it.
+        service: Downloads it.
+        url: ``http(s)://`` or ``data:``.
     """
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    def __init__(self, service: Service, url: str) -> None:
+        self._service = service
+        self._url = url
+        self._body: Body | None = None
         self._kind: sniff.Kind | None = None
         self._head = self._tail = b""
         self._received = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it has been opened, so that what fails now is its body."""
+        return self._body is not None
+
+    async def open(self, take: Take | None = None) -> Body:
+        """Open it, unless it is open.
+
+        Args:
+            take: Takes what comes from then on.
+
+        Raises:
+            DownloadError: It is another URL, the host answered with an error, or it holds more than
+                ``Limits.download_bytes``.
+            APIConnectionError: The host could not be reached.
+
+        Cancelling it closes the connection.
+        """
+        if self._body is None:
+            self._body = await _open_body(self._service, self._url, take)
+        return self._body
 
     async def read(self) -> bytes:
         """Return the next piece, the first long enough to tell the kind of image, and nothing at the end.
 
         Raises:
-            DownloadError: It is not an image.
-            APIConnectionError: It broke off; trying again may help.
+            DownloadError: As ``open``, or it is not an image.
+            APIConnectionError: As ``open``, or it broke off; trying again may help.
         """
-        while piece := await self._body.read():
+        body = await self.open()
+        while piece := await body.read():
             if seen := self._look(piece):
                 return seen
-        return self._end()
+        return self._end(body.length)
 
     async def pour(self, take: Take) -> bool:
         """Hand over what ``read`` would return until that is all, or there is no more room.
@@ -116,18 +144,24 @@ class Checked:
             Whether it was all.
 
         Raises:
-            DownloadError: It is not an image.
-            APIConnectionError: It broke off; trying again may help.
+            DownloadError: As ``open``, or it is not an image.
+            APIConnectionError: As ``open``, or it broke off; trying again may help.
         """
 
         def look_and_take(piece: bytes | memoryview) -> bool:
             seen = self._look(piece)
             return not seen or take(seen)
 
-        if not await self._body.pour(look_and_take):
+        body = await self.open(look_and_take)
+        if not await body.pour(look_and_take):
             return False
-        rest = self._end()
+        rest = self._end(body.length)
         return not rest or take(rest)
+
+    def close(self) -> None:
+        """Let go of it; a second call does nothing."""
+        if self._body is not None:
+            self._body.close()
 
     def _look(self, piece: Piece) -> Piece | bytes:
         """Note a piece; return what may be seen of it, nothing as long as there is too little to tell."""
@@ -140,30 +174,29 @@ class Checked:
             self._head = bytes(seen[:_ENOUGH_TO_TELL])
             self._kind = _image_kind(self._head)
         self._received += len(seen)
-        if self._body.length is None:
+        # What comes while it is being opened has its length announced.
+        if self._body is not None and self._body.length is None:
             self._tail = (self._tail + seen)[-sniff.TAIL_BYTES :]
         return seen
 
-    def _end(self) -> bytes:
+    def _end(self, announced: int | None) -> bytes:
         """See that it is whole; return what was too little to tell by until now."""
         held = b""
         if self._kind is None:
             held, self._kind = self._head, _image_kind(self._head)
             self._received = len(held)
             self._tail = held
-        self._check_end(self._kind)
-        return held
-
-    def _check_end(self, kind: sniff.Kind) -> None:
-        received, announced = self._received, self._body.length
         # Without a length announced, a host may end a body by hanging up; so does a connection that breaks.
         broken = (
-            sniff.is_cut_short(kind, self._head, self._tail, received)
+            sniff.is_cut_short(self._kind, self._head, self._tail, self._received)
             if announced is None
-            else received != announced
+            else self._received != announced
         )
         if broken:
-            raise APIConnectionError(f"The connection ended after {received} bytes, before the image did.")
+            raise APIConnectionError(
+                f"The connection ended after {self._received} bytes, before the image did."
+            )
+        return held
 
 
 def _image_kind(head: bytes) -> sniff.Kind:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from apimart_async.config import Settings, Timeout
     from apimart_async.transport.multipart import Body
-    from apimart_async.transport.session import Download, Session
+    from apimart_async.transport.session import Download, Session, Take
     from apimart_async.transport.throttle import Throttle
 
 log: logging.Logger = logging.getLogger("apimart_async")
@@ -221,8 +221,12 @@ class Service:
             headers["Idempotency-Key"] = idempotency_key
         return Headers(headers, checked_headers(extra_headers)).fields if extra_headers else headers
 
-    async def download(self, url: str) -> Download:
+    async def download(self, url: str, take: Take | None = None) -> Download:
         """Open a file on any host, without the key, following redirects and trying again to open it.
+
+        Args:
+            url: Where it is.
+            take: Takes what comes from the moment that it is open, before ``Download.pour`` is called.
 
         Returns:
             The file, which the caller closes.
@@ -242,7 +246,7 @@ class Service:
             while True:
                 attempt += 1
                 try:
-                    download = await self.session.download(url, self.settings.timeout)
+                    download = await self.session.download(url, self.settings.timeout, take)
                 except (errors.APIConnectionError, errors.DownloadError) as error:
                     if attempt > self.max_retries or not _may_pass(error):
                         raise

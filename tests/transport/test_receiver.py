@@ -11,7 +11,15 @@ import aiohttp
 import pytest
 import trustme
 
-from apimart_async import APIConnectionError, AsyncApimart, DownloadError, Image, Limits, Timeout
+from apimart_async import (
+    APIConnectionError,
+    APITimeoutError,
+    AsyncApimart,
+    DownloadError,
+    Image,
+    Limits,
+    Timeout,
+)
 from apimart_async.transport.session.direct import IS_KNOWN
 from apimart_async.transport.session.downloads import Download
 from apimart_async.transport.session.receiver import Receiver
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from .conftest import Exchange, RawServer
 
 straight = pytest.mark.skipif(not IS_KNOWN, reason="with this aiohttp all goes through its sessions")
+named = pytest.mark.parametrize("is_named", [False, True], ids=["named late", "named before"])
 KEY = "sk-test"
 LARGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 12_000 + b"\0\0\0\0IEND\xaeB`\x82"
 SMALL = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 300 + b"\0\0\0\0IEND\xaeB`\x82"
@@ -51,6 +60,11 @@ async def secure_server(raw_server: RawServer) -> AsyncIterator[tuple[str, ssl.S
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def one_by_one(_: bytes | memoryview) -> bool:
+    """Take a piece, and no more for now."""
+    return False
 
 
 async def serve_all(exchange: Exchange) -> None:
@@ -235,16 +249,18 @@ async def test_cancelling_it_closes_the_connection_and_leaves_no_file(
     assert not list(tmp_path.iterdir())
 
 
-async def test_who_has_no_room_is_not_pushed(raw_server: RawServer) -> None:
+@named
+async def test_who_has_no_room_is_not_pushed(raw_server: RawServer, is_named: bool) -> None:  # noqa: FBT001
     raw_server.handle = serve_all
+    taken: list[bytes] = []
+
+    def take_one(piece: bytes | memoryview) -> bool:
+        taken.append(bytes(piece))
+        return False
+
     async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
-        download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
-        taken: list[bytes] = []
-
-        def take_one(piece: bytes | memoryview) -> bool:
-            taken.append(bytes(piece))
-            return False
-
+        url = f"{raw_server.base_url}/a.png"
+        download = await client._session.download(url, Timeout(), take_one if is_named else None)
         calls = 1
         while not await download.pour(take_one):
             assert len(taken) == calls
@@ -266,7 +282,7 @@ async def test_what_the_taker_raises_comes_out(raw_server: RawServer) -> None:
         return True
 
     async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
-        download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
+        download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout(), take)
         with pytest.raises(LookupError):
             await download.pour(take)
         download.close()
@@ -274,7 +290,11 @@ async def test_what_the_taker_raises_comes_out(raw_server: RawServer) -> None:
     assert raw_server.connections == 2
 
 
-async def test_a_connection_that_goes_between_two_calls_is_an_error(raw_server: RawServer) -> None:
+@named
+async def test_a_connection_that_goes_between_two_calls_is_an_error(
+    raw_server: RawServer,
+    is_named: bool,  # noqa: FBT001
+) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         await exchange.answer(LARGE[:600_000], length=len(LARGE))
@@ -282,11 +302,12 @@ async def test_a_connection_that_goes_between_two_calls_is_an_error(raw_server: 
 
     raw_server.handle = handle
     async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
-        download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
+        url = f"{raw_server.base_url}/a.png"
+        download = await client._session.download(url, Timeout(), one_by_one if is_named else None)
 
         async def go_on() -> None:
             for _ in range(1000):
-                assert not await download.pour(lambda _: False)
+                assert not await download.pour(one_by_one)
                 await asyncio.sleep(0.01)
 
         with pytest.raises(APIConnectionError):
@@ -294,7 +315,7 @@ async def test_a_connection_that_goes_between_two_calls_is_an_error(raw_server: 
         download.close()
 
 
-# --- what comes with the head, before anybody takes it ----------------------------------------------------
+# --- what comes with the head, or before anybody waits for it ---------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [1, 12, 40, -4, -2, -1, 0, 1000])
@@ -361,10 +382,12 @@ async def test_an_answer_of_another_form_comes_whole_too(
 
 @pytest.mark.parametrize("content", [SMALL, MEDIUM, LARGE], ids=["small", "medium", "large"])
 @pytest.mark.parametrize("is_last", [True, False], ids=["hung up", "kept"])
-async def test_what_came_waits_for_who_is_late(
+@named
+async def test_what_came_is_not_lost_on_who_is_late(
     raw_server: RawServer,
     content: bytes,
     is_last: bool,  # noqa: FBT001
+    is_named: bool,  # noqa: FBT001
 ) -> None:
     async def handle(exchange: Exchange) -> None:
         seen = await exchange.read()
@@ -377,30 +400,42 @@ async def test_what_came_waits_for_who_is_late(
 
     raw_server.handle = handle
     async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=MANY) as client:
-        downloads = [
-            await client._session.download(f"{raw_server.base_url}/a.png", Timeout()) for _ in range(40)
-        ]
-        await asyncio.sleep(0.1)
-        for download in downloads:
+
+        async def get(start: asyncio.Event) -> None:
             taken: list[bytes] = []
 
-            def take(piece: bytes | memoryview, taken: list[bytes] = taken) -> bool:
+            def take(piece: bytes | memoryview) -> bool:
                 taken.append(bytes(piece))
                 return True
 
+            url = f"{raw_server.base_url}/a.png"
+            download = await client._session.download(url, Timeout(), take if is_named else None)
+            await start.wait()
             assert await download.pour(take)
             assert b"".join(taken) == content
             download.close()
+
+        start = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(40):
+                group.create_task(get(start))
+            await asyncio.sleep(0.1)
+            start.set()
         async with asyncio.timeout(10):
             await asyncio.gather(*(client.tasks.get("task_1") for _ in range(40)))
     if not is_last and IS_KNOWN:
-        assert raw_server.connections == 40
+        assert raw_server.connections <= 40
 
 
 @straight
-@pytest.mark.parametrize(("size", "connections"), [("small", 40), ("large", 81)])
+@pytest.mark.parametrize(("size", "connections"), [("small", 1), ("large", 81)])
+@named
 async def test_one_that_is_not_taken_costs_its_connection_at_most(
-    raw_server: RawServer, tmp_path: Path, size: str, connections: int
+    raw_server: RawServer,
+    tmp_path: Path,
+    size: str,
+    connections: int,
+    is_named: bool,  # noqa: FBT001
 ) -> None:
     async def handle(exchange: Exchange) -> None:
         seen = await exchange.read()
@@ -409,10 +444,8 @@ async def test_one_that_is_not_taken_costs_its_connection_at_most(
     raw_server.handle = handle
     async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=Limits(connections=60)) as client:
         for _ in range(2):
-            downloads = [
-                await client._session.download(f"{raw_server.base_url}/{size}.png", Timeout())
-                for _ in range(40)
-            ]
+            url, take = f"{raw_server.base_url}/{size}.png", one_by_one if is_named else None
+            downloads = [await client._session.download(url, Timeout(), take) for _ in range(40)]
             for download in downloads:
                 download.close()
         (path,) = await client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path)
@@ -484,6 +517,80 @@ async def test_an_answer_that_is_no_image_keeps_its_connection_when_all_of_it_ha
 
 
 @straight
+@pytest.mark.parametrize("status", [302, 404, 503])
+async def test_only_what_is_asked_for_is_taken(raw_server: RawServer, status: int) -> None:
+    taken: list[bytes] = []
+
+    def take(piece: bytes | memoryview) -> bool:
+        taken.append(bytes(piece))
+        return True
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        if seen.path == "/a.png":
+            await exchange.answer(LARGE)
+        else:
+            await exchange.answer(b"elsewhere" * 100_000, status, headers={"Location": "/a.png"})
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        url = f"{raw_server.base_url}/b.png"
+        if status == 302:
+            download = await client._session.download(url, Timeout(), take)
+            assert await download.pour(take)
+            download.close()
+        else:
+            with pytest.raises(DownloadError):
+                await client._session.download(url, Timeout(), take)
+        assert b"".join(taken) == (LARGE if status == 302 else b"")
+
+
+@pytest.mark.parametrize(
+    "head", [b"204 No Content\r\n", b"204 No\r\nContent-Length: 9\r\n", b"200 OK\r\nContent-Length: 0\r\n"]
+)
+async def test_an_answer_without_a_body_is_no_image(
+    raw_server: RawServer, tmp_path: Path, head: bytes
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.write(b"HTTP/1.1 " + head + b"\r\n")
+        await exchange.writer.drain()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=Timeout(read=5)) as client:
+        image = Image(f"{raw_server.base_url}/a.png", task_id="task_1")
+        with pytest.raises(DownloadError, match="empty file"):
+            await client.images.save(image, tmp_path)
+
+
+@straight
+async def test_one_whose_time_ends_after_it_was_opened_is_not_opened_again(raw_server: RawServer) -> None:
+    """Whoever takes it has its beginning already, and would get that twice."""
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(LARGE[:600_000], length=len(LARGE))
+        await asyncio.sleep(60)
+
+    raw_server.handle = handle
+    taken: list[bytes] = []
+
+    def take(piece: bytes | memoryview) -> bool:
+        taken.append(bytes(piece))
+        return True
+
+    timeout = Timeout(read=0.1, total=0.2)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=timeout) as client:
+        download = await client.images._service.download(f"{raw_server.base_url}/a.png", take)
+        await asyncio.sleep(0.5)
+        with pytest.raises(APITimeoutError, match=r"Timeout\.total"):
+            await download.pour(take)
+        download.close()
+    assert b"".join(taken) == LARGE[:600_000]
+    assert raw_server.exchanges == 1
+
+
+@straight
 async def test_closing_the_client_between_two_calls_is_an_error_at_once(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
@@ -492,8 +599,8 @@ async def test_closing_the_client_between_two_calls_is_an_error_at_once(raw_serv
 
     raw_server.handle = handle
     client = AsyncApimart(KEY, base_url=raw_server.base_url)
-    download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout())
-    assert not await download.pour(lambda _: False)
+    download = await client._session.download(f"{raw_server.base_url}/a.png", Timeout(), one_by_one)
+    assert not await download.pour(one_by_one)
     await client.close()
     await asyncio.sleep(0.01)
     async with asyncio.timeout(5):

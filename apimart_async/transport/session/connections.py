@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.multipart import Body
     from apimart_async.transport.session.payloads import Outgoing
     from apimart_async.transport.session.pool import AnyResponse
+    from apimart_async.transport.session.receiver import Take
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
@@ -101,7 +102,7 @@ class Session:
             response = await self._pool.request(
                 method, url, headers=headers, further=further, body=data, connect=timeout.connect
             )
-            deadline.answer = response
+            deadline.body = response.content
             return Reply(response.status, response.headers, await self._read(response, data))
         except asyncio.CancelledError as cancelled:
             if deadline.was_missed():
@@ -121,8 +122,14 @@ class Session:
             deadline.end()
             self._gate.leave()
 
-    async def download(self, url: str, timeout: Timeout) -> Download:
+    async def download(self, url: str, timeout: Timeout, take: Take | None = None) -> Download:
         """Open a file on any public host, without the key, following redirects; the caller closes it.
+
+        Args:
+            url: Where it is.
+            timeout: Of all of it.
+            take: Takes what comes from the moment that it is open, before ``Download.pour`` is called; not
+                if this raises, other than by being cancelled.
 
         Raises:
             DownloadError: Not an ``http(s)`` address of a public host, an error answer, too many redirects,
@@ -142,8 +149,8 @@ class Session:
         limit = self._limits.download_bytes
         deadline = Deadline(self._deadlines, task, timeout, is_sent=True)
         try:
-            deadline.answer = await open_file(self._pool, url, timeout.connect, limit)
-            return Download(deadline.answer, url, limit, deadline, self._gate.leave)
+            response = await open_file(self._pool, url, timeout.connect, limit, deadline=deadline, take=take)
+            return Download(response, url, limit, deadline, self._gate.leave)
         except BaseException as failed:
             is_late = isinstance(failed, asyncio.CancelledError) and deadline.was_missed()
             deadline.end()

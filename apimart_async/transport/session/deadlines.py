@@ -10,14 +10,23 @@ import asyncio
 import os
 from threading import get_ident
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from weakref import WeakSet
 
 if TYPE_CHECKING:
     from apimart_async.config import Timeout
-    from apimart_async.transport.session.pool import AnyResponse
 
 _NEVER: Final = float("inf")
+
+
+class Body(Protocol):
+    """What comes.
+
+    Attributes:
+        total_bytes: How much has.
+    """
+
+    total_bytes: int
 
 
 class Deadline:
@@ -30,7 +39,7 @@ class Deadline:
         is_sent: Whether the request has no body, so that the answer is waited for from the beginning.
 
     Attributes:
-        answer: Whose body is being read; a sign of life is that more of it has come.
+        body: What is being read; a sign of life is that more of it has come.
         is_paused: Whether nothing is waited for.
         late: What the exchange was cancelled for; empty as long as it was not.
     """
@@ -44,7 +53,7 @@ class Deadline:
         "_task",
         "_timeout",
         "_until",
-        "answer",
+        "body",
         "is_paused",
         "late",
     )
@@ -65,7 +74,7 @@ class Deadline:
         self._received = -1
         self._has_cancelled = False
         self.is_paused: bool = False
-        self.answer: AnyResponse | None = None
+        self.body: Body | None = None
         self.late: str = ""
         deadlines.running.add(self)
         if due < deadlines.next:
@@ -104,9 +113,9 @@ class Deadline:
         """Cancel the exchange if it is over; return when to look again."""
         if self.late:
             return _NEVER
-        answer = self.answer
-        if answer is not None and not self.is_paused and answer.content.total_bytes != self._received:
-            self._received = answer.content.total_bytes
+        body = self.body
+        if body is not None and not self.is_paused and body.total_bytes != self._received:
+            self._received = body.total_bytes
             self._heard = now
         due = self._due()
         if now < due:

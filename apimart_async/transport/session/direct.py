@@ -18,7 +18,7 @@ from aiohttp.http import HttpProcessingError, StreamWriter
 from yarl import URL
 
 from apimart_async.transport.session.payloads import open_transport
-from apimart_async.transport.session.receiver import Buffers, Receiver
+from apimart_async.transport.session.receiver import ANY_ANSWER, Receiver, make_buffer
 from apimart_async.transport.session.response import Response, abort
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from apimart_async.transport.headers import Headers
     from apimart_async.transport.session.payloads import Outgoing
+    from apimart_async.transport.session.receiver import Accept
 
 IS_KNOWN: Final = (3, 14) <= tuple(map(int, aiohttp.__version__.split(".")[:2])) < (4,)
 """Whether this is an aiohttp whose connections are known; with any other, all goes through its sessions.
@@ -98,7 +99,7 @@ class Direct:
     def __init__(self, connector: aiohttp.BaseConnector) -> None:
         self._connector = connector
         self._origin: Callable[[str], _Origin] = lru_cache(_ORIGINS_KEPT)(_make_origin)
-        self._buffers = Buffers()
+        self._buffer = make_buffer()
         self._in_use: set[Connection] = set()
 
     async def request(
@@ -110,7 +111,7 @@ class Direct:
         further: Mapping[str, str] | None,
         body: Outgoing | None,
         timeout: aiohttp.ClientTimeout,
-        is_poured: bool = False,
+        accept: Accept | None = None,
     ) -> Response:
         """Send a request and return its answer, whose body is not read yet.
 
@@ -121,7 +122,7 @@ class Direct:
             further: Those of this one, instead of the former where both name one.
             body: What is sent.
             timeout: Until there is a connection.
-            is_poured: Whether the answer's body is poured if it is known how long it is, not read.
+            accept: Names who takes the body of a ``GET``, from the moment that its head has come.
 
         Raises:
             aiohttp.ClientError: No answer came.
@@ -134,14 +135,14 @@ class Direct:
         lines = headers.lines(origin.host, further)
         head = f"{method} {address.target} HTTP/1.1\r\n{lines}{length}\r\n".encode()
         try:
-            return await self._exchange(origin.first, head, body, timeout, is_poured=is_poured)
+            return await self._exchange(origin.first, head, body, timeout, accept)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             # The other end may have closed a kept connection just now; what only looks is asked anew at once.
             if method != "GET" or self._connector.closed:
                 raise
-        return await self._exchange(origin.first, head, body, timeout, is_poured=is_poured)
+        return await self._exchange(origin.first, head, body, timeout, accept)
 
     def abort(self) -> None:
         """Close the connections that are in use, without what is still to be sent on them."""
@@ -154,21 +155,23 @@ class Direct:
         head: bytes,
         body: Outgoing | None,
         timeout: aiohttp.ClientTimeout,
-        *,
-        is_poured: bool,
+        accept: Accept | None,
     ) -> Response:
         connection, protocol = await self._connect(first, timeout)
         self._in_use.add(connection)
-        connection.add_callback(partial(self._released, connection))
+        connection.add_callback(partial(self._in_use.discard, connection))
         try:
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
             receiver = None
-            if is_poured:
-                receiver = Receiver(protocol, open_transport(protocol), self._buffers)
+            if accept is None:
+                protocol.set_response_params(**ANY_ANSWER)
+            else:
+                receiver = Receiver(protocol, open_transport(protocol), self._buffer, accept)
             if body is None:
                 open_transport(protocol).write(head)
             else:
                 await body.send(StreamWriter(protocol, first.loop), head)
+            if receiver is not None and (message := await receiver.head) is not None:
+                return Response(connection, message, aiohttp.EMPTY_PAYLOAD, body, receiver)
             message, content = await _answer(protocol)
         except BaseException as error:
             abort(connection)
@@ -179,12 +182,7 @@ class Direct:
             if isinstance(error, aiohttp.EofStream):
                 raise aiohttp.ServerDisconnectedError from error
             raise
-        return Response(connection, message, content, body, receiver)
-
-    def _released(self, connection: Connection) -> None:
-        self._in_use.discard(connection)
-        if not self._in_use:
-            self._buffers.shrink()
+        return Response(connection, message, content, body)
 
     async def _connect(
         self, first: aiohttp.ClientRequest, timeout: aiohttp.ClientTimeout

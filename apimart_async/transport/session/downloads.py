@@ -52,6 +52,8 @@ class Download:
         self.length: int | None = response.content_length
         self.content_type: str | None = response.headers.get("Content-Type")
         self._response = response
+        self._receiver = response.receiver if isinstance(response, Response) else None
+        deadline.body = self._receiver or response.content
         self._url = url
         self._limit = limit
         self._deadline = deadline
@@ -76,7 +78,7 @@ class Download:
         """Hand over what comes, on the event loop, as long as there is room for it.
 
         Args:
-            take: What takes it.
+            take: What takes it; if it was opened with one, with the same.
 
         Returns:
             Whether that was all. Otherwise ``take`` had no more room, and nothing comes until the next call.
@@ -86,15 +88,14 @@ class Download:
             APIConnectionError: The connection broke before the end.
             APITimeoutError: Nothing came for ``Timeout.read`` seconds.
         """
-        response = self._response
-        if response.content.at_eof():
+        receiver, content = self._receiver, self._response.content
+        if receiver is not None:
+            return receiver.is_whole or await self._waited(partial(receiver.pour, take))
+        if content.at_eof():
             return True
         if self.length is None:
             take = self._limited(take)
-        if not isinstance(response, Response):
-            return await self._waited(partial(pour_out, response.content, take))
-        # What is there already is taken without looking at the clock.
-        return response.pour_now(take) or await self._waited(partial(response.pour, take))
+        return await self._waited(partial(pour_out, content, take))
 
     def _limited(self, take: Take) -> Take:
         def take_within_limit(piece: bytes | memoryview) -> bool:
@@ -133,19 +134,37 @@ class Download:
         self._when_closed.clear()
 
 
-async def open_file(pool: Pool, url: str, connect: float, limit: int) -> AnyResponse:
-    """Return a good answer whose body is not read yet; the caller closes it.
+async def open_file(
+    pool: Pool, url: str, connect: float, limit: int, *, deadline: Deadline, take: Take | None
+) -> AnyResponse:
+    """Return a good answer; the caller closes it.
+
+    Args:
+        pool: Opens connections.
+        url: Where it is.
+        connect: Seconds until there is a connection.
+        limit: Most bytes it may have.
+        deadline: Of the opening; paused when ``take`` begins.
+        take: Takes the body of the good answer from the moment that its head has come, if it is said how
+            long it is, and the way it comes allows that.
 
     Raises:
         DownloadError: Not an ``http(s)`` address of a public host, an error answer, too many redirects, or
-            more bytes announced than the limit.
+            more bytes announced than the limit. In this and all other cases ``take`` was not called.
         APIConnectionError: The host could not be reached.
         APITimeoutError: The same, for lack of time.
     """
+
+    def accept(status: int, length: int) -> Take | None:
+        if status >= _BAD_FROM or length > limit:
+            return None
+        deadline.pause()  # it is opened now: an end of its time must not make anybody open it once more
+        return take
+
     for _ in range(_MOST_REDIRECTS + 1):
         target = _checked(pool, url)
         try:
-            response = await pool.fetch(target, _HEADERS, connect)
+            response = await pool.fetch(target, _HEADERS, connect, None if take is None else accept)
         except FAILURES as error:
             raise connection_error(error, "GET", url) from error
         if response.status in _REDIRECTS and "Location" in response.headers:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from apimart_async.config import Settings
     from apimart_async.transport.headers import Headers
     from apimart_async.transport.session.payloads import Outgoing
+    from apimart_async.transport.session.receiver import Accept
     from apimart_async.transport.session.response import Response
 
 _NAMES_KEPT: Final = 300
@@ -144,8 +145,16 @@ class Pool:
             proxy=self._proxy(target),
         )
 
-    async def fetch(self, target: Address | URL, headers: Headers, connect: float) -> AnyResponse:
+    async def fetch(
+        self, target: Address | URL, headers: Headers, connect: float, accept: Accept | None
+    ) -> AnyResponse:
         """Ask any host for a file.
+
+        Args:
+            target: Where it is.
+            headers: What is sent.
+            connect: Seconds until there is a connection.
+            accept: Names who takes the body from the moment that the head has come, where that is possible.
 
         Raises:
             aiohttp.ClientError: No answer came.
@@ -164,7 +173,7 @@ class Pool:
                     further=None,
                     body=None,
                     timeout=timeout,
-                    is_poured=True,
+                    accept=accept,
                 )
             target = URL(target.origin + target.target, encoded=True)
         proxy = self._proxy(target)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from apimart_async.transport.session.receiver import announced_length
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,16 +26,17 @@ class Response:
         message: Its head.
         content: Its body.
         request: The body it answers, which may still be being sent.
-        receiver: Has the connection in aiohttp's place, if the body is to be poured.
+        receiver: Hands the body over instead.
 
     Attributes:
         status: HTTP status.
         headers: Names in any case.
-        content: The body.
+        content: The body, empty where a receiver hands it over.
         content_length: How many bytes are announced; ``None`` when it was not said.
+        receiver: Hands the body over.
     """
 
-    __slots__ = ("_connection", "_receiver", "_request", "content", "content_length", "headers", "status")
+    __slots__ = ("_connection", "_request", "content", "content_length", "headers", "receiver", "status")
 
     def __init__(
         self,
@@ -41,21 +44,19 @@ class Response:
         message: RawResponseMessage,
         content: aiohttp.StreamReader,
         request: Outgoing | None,
-        receiver: Receiver | None,
+        receiver: Receiver | None = None,
     ) -> None:
         self.status: int = message.code
         self.headers: Mapping[str, str] = message.headers
         self.content: aiohttp.StreamReader = content
-        announced = message.headers.get("Content-Length")
-        self.content_length: int | None = (
-            None if announced is None or "Transfer-Encoding" in message.headers else int(announced)
-        )
+        self.content_length: int | None = announced_length(message)
         self._connection: Connection | None = connection
         self._request = request
-        self._receiver: Receiver | None = None
-        if receiver is not None and receiver.expect(content, self.content_length):
-            self._receiver = receiver
-        content.on_eof(self.release)
+        self.receiver: Receiver | None = receiver
+        if receiver is None:
+            content.on_eof(self.release)
+        else:
+            receiver.when_whole(self.release)
 
     @property
     def closed(self) -> bool:
@@ -67,38 +68,14 @@ class Response:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if self._receiver is not None:
-            self._receiver.release()
-            self._receiver = None
-        if self._request is not None and self._request.is_going_on:
-            abort(connection)
+        is_over = self._request is None or not self._request.is_going_on
+        if self.receiver is not None:
+            self.receiver.release()
+            is_over = not self.receiver.left
+        if is_over:
+            connection.release()  # which closes it while aiohttp's parser waits for more
         else:
-            connection.release()
-
-    def pour_now(self, take: Take) -> bool:
-        """Hand the body over if all of it came with its head; return whether it did.
-
-        Raises:
-            BaseException: What ``take`` raises.
-        """
-        return self._receiver is not None and self._receiver.pour_now(take)
-
-    async def pour(self, take: Take) -> bool:
-        """Hand the body over as it comes, on the event loop.
-
-        Args:
-            take: What takes it.
-
-        Returns:
-            Whether that was all. Otherwise ``take`` had no more room, and nothing comes until the next call.
-
-        Raises:
-            aiohttp.ClientError: The connection broke before the end.
-            BaseException: What ``take`` raises.
-        """
-        if self._receiver is not None:
-            return await self._receiver.pour(take)
-        return await pour_out(self.content, take)
+            abort(connection)
 
 
 async def next_piece(content: aiohttp.StreamReader) -> bytes:
@@ -114,7 +91,7 @@ async def next_piece(content: aiohttp.StreamReader) -> bytes:
 
 
 async def pour_out(content: aiohttp.StreamReader, take: Take) -> bool:
-    """Hand over what aiohttp's parser made of a body, as ``Response.pour`` does.
+    """Hand over what aiohttp's parser made of a body, as ``Receiver.pour`` does.
 
     Raises:
         aiohttp.ClientError: The connection broke before the end.
