@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure everything against everything and write RESULTS.md."""
+"""`python -m benchmarks`: measure everything against everything, or a part of it, into RESULTS.md."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _QUICK: Final = (
 
 
 def main() -> None:
-    """Read the command line, measure, print and write."""
+    """Read the command line, measure, print and write; a table that is not measured anew stays as it is."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="one number at once for each work, a quarter of it, 3 rounds"
+        "--quick", action="store_true", help="one number at once for each work, and a quarter of it"
     )
-    parser.add_argument("--rounds", type=int, help="how often each is measured (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
     parser.add_argument("--effort", type=float, help="times the usual amount of work (1)")
     parser.add_argument("--only", action="append", choices=NAMED, help="this work alone; may be repeated")
     parser.add_argument("--at-once", type=int, action="append", help="this number at once; may be repeated")
@@ -43,21 +43,31 @@ def main() -> None:
         "--client", action="append", choices=NAMES, help="these beside aiohttp; may be repeated"
     )
     given = parser.parse_args()
-    rounds: int = given.rounds or (3 if given.quick else 5)
+    rounds: int = given.rounds
     effort: float = given.effort or (0.25 if given.quick else 1.0)
-    clients = [name for name in given.client or NAMES if name != BASELINE and _is_installed(name)]
-    lines = report.heading(rounds)
+    taking_part = (BASELINE, *(n for n in given.client or NAMES if n != BASELINE and _is_installed(n)))
     with running() as server:
         for name, at_once in _QUICK if given.quick else _FULL:
             if (given.only and name not in given.only) or (given.at_once and at_once not in given.at_once):
                 continue
-            taking_part = (BASELINE, *clients)
             samples = list(alternate(server, NAMED[name], at_once, taking_part, rounds=rounds, effort=effort))
-            found = report.section(f"{name}, {at_once} at once", rows(samples), taking_part)
-            print("\n".join(found), flush=True)  # noqa: T201 a command's output
-            lines += found
-    lines += report.starting(import_times(rounds))
-    print(f"written to {report.write(lines).name}")  # noqa: T201 a command's output
+            title = _title(name, at_once)
+            _keep(title, report.section(title, rows(samples), taking_part, rounds))
+    if not given.only:
+        _keep(report.STARTING, report.starting(import_times(rounds), rounds))
+
+
+def _title(name: str, at_once: int) -> str:
+    return f"{name}, {at_once} at once"
+
+
+def _keep(title: str, found: str) -> None:
+    """Show what was found, and write it at once: what was measured for an hour outlives an end before all."""
+    order = [
+        _title(work.name, at_once) for work in ALL for at_once in sorted({n for _, n in (*_FULL, *_QUICK)})
+    ]
+    path = report.write({title: found}, [*order, report.STARTING])
+    print(f"{found}\nwritten to {path.name}\n", flush=True)  # noqa: T201 a command's output
 
 
 def _is_installed(name: str) -> bool:

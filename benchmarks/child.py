@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from benchmarks.work import Work
 
 _TICK: Final = 0.002
-_TURNS: Final = 10
+_LONG_ENOUGH: Final = 0.6
+"""Seconds on the clock. Who takes longer for what is ordered does less, or the slow would take hours."""
+
+_MOST_TURNS: Final = 10
+_FEWEST_TURNS: Final = 4
 _IN_MEMORY: Final = "/dev/shm"  # noqa: S108 what is made there has a name of its own
 
 AnyClient: TypeAlias = "AsyncClient | BlockingClient"
@@ -54,7 +58,7 @@ class Order:
         client: By name.
         work: By name.
         at_once: How many at once.
-        times: How often the work is measured.
+        times: How often the work is measured, at most.
         base_url: Of the server.
         beside: Every client of the run.
         baseline: What it takes turns with.
@@ -76,7 +80,8 @@ class Measured:
     Attributes:
         cpu: Seconds of processor time, user and system, per piece of work.
         ratio: Of processor time to that of the baseline, in turns within this process.
-        wall: Seconds the measured work took in all.
+        times: How often the work was measured.
+        wall: Seconds that took in all.
         extra_rss: Bytes of memory at the peak above what there was before the first request.
         lag: Seconds the loop was late, the most of 99 in 100 times; ``None`` of blocking clients.
         longest_lag: The most of all.
@@ -85,6 +90,7 @@ class Measured:
 
     cpu: float
     ratio: float
+    times: int
     wall: float
     extra_rss: int
     lag: float | None
@@ -161,31 +167,42 @@ class Labour:
 def _measure(client: AnyClient, baseline: AnyClient, job: Labour, order: Order) -> Measured:
     with asyncio.Runner() as runner, _ready(client, job, order, runner) as spread:
         before = _memory("VmRSS")
-        spread(max(order.at_once, order.times // 4), None)
+        spread(order.at_once, None)
+        times = _affordable(spread, order)
+        spread(max(order.at_once, times // 4), None)
         job.check()
         gc.collect()
         began = time.perf_counter()
-        cpu = spread(order.times, None)
+        cpu = spread(times, None)
         wall = time.perf_counter() - began
         extra = _memory("VmHWM") - before
         job.check()
         lags: list[float] = []
         if hasattr(client, "__aenter__"):
-            spread(order.times, lags)
+            spread(times, lags)
             lags.sort()
             job.check()
         with _ready(baseline, job, order, runner) as rival:
             rival(order.at_once, None)
-            ratio = _compare(spread, rival, job, order)
+            ratio = _compare(spread, rival, job, times // order.at_once, order.at_once)
     late = lags[int(len(lags) * 0.99)] if lags else None
-    return Measured(cpu / order.times, ratio, wall, extra, late, lags[-1] if lags else None, job.done)
+    return Measured(cpu / times, ratio, times, wall, extra, late, lags[-1] if lags else None, job.done)
 
 
-def _compare(spread: Spread, rival: Spread, job: Labour, order: Order) -> float:
+def _affordable(spread: Spread, order: Order) -> int:
+    """Return how often the work is done: whole rounds for all that work at once."""
+    began = time.perf_counter()
+    spread(order.at_once, None)
+    round_ = time.perf_counter() - began
+    return max(1, min(order.times // order.at_once, int(_LONG_ENOUGH / round_))) * order.at_once
+
+
+def _compare(spread: Spread, rival: Spread, job: Labour, rounds: int, at_once: int) -> float:
     """Take turns with the baseline, a few milliseconds each: whatever slows the machine slows both."""
     ratios: list[float] = []
-    times = max(1, round(order.times / _TURNS / order.at_once)) * order.at_once
-    for number in range(_TURNS):
+    turns = max(_FEWEST_TURNS, min(_MOST_TURNS, rounds))
+    times = max(1, round(rounds / turns)) * at_once
+    for number in range(turns):
         spent: dict[Spread, float] = {}
         for each in (spread, rival) if number % 2 == 0 else (rival, spread):
             spent[each] = each(times, None)

@@ -67,5 +67,5 @@ def _row(samples: Sequence[Sample]) -> Row:
         middle(lambda sample: sample.measured.cpu),
         middle(lambda sample: sample.measured.extra_rss),
         median(lags) if lags else None,
-        middle(lambda sample: sample.server_cpu * sample.times / sample.measured.wall),
+        middle(lambda sample: sample.server_cpu * sample.measured.times / sample.measured.wall),
     )

@@ -28,31 +28,28 @@ _EXPLANATION: Final = (
 )
 _STEADY: Final = (0.97, 1.03)
 
+STARTING: Final = "Starting"
 
-def heading(rounds: int) -> list[str]:
+
+def heading() -> str:
     """Say where and with what it was measured."""
     versions = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
-    return [
-        "# What was measured",
-        "",
-        _EXPLANATION,
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {_machine()}; CPython {_PYTHON}, {versions}.",
-        "",
-    ]
+    where = f"{_machine()}; CPython {_PYTHON}, {versions}."
+    return f"# What was measured\n\n{_EXPLANATION}\n\n{where}\n"
 
 
-def section(title: str, found: Sequence[Row], clients: Iterable[str]) -> list[str]:
+def section(title: str, found: Sequence[Row], clients: Iterable[str], rounds: int) -> str:
     """Return the table of one kind of work; its first row is the baseline against itself."""
     left_out = [client for client in clients if all(client != row.client for row in found)]
     null = found[0].ratio
     steady = _STEADY[0] <= null.median <= _STEADY[1]
     verdict = "" if steady else "; **outside 0.97 to 1.03: the machine was not quiet**"
     busiest = max(row.busy for row in found)
-    return [
+    when = f"{_today()}, {rounds} round{'s' if rounds > 1 else ''}."
+    lines = [
         f"## {title}",
         "",
-        f"aiohttp against itself {_spread(null)}{verdict}. Busiest server: {busiest:.0%} of the time.",
+        f"{when} aiohttp against itself {_spread(null)}{verdict}. Busiest server: {busiest:.0%} of the time.",
         "",
         "| client | ratio | least to most | CPU, ms | extra memory, MB | loop late, ms |",
         "|---|--:|--:|--:|--:|--:|",
@@ -60,18 +57,29 @@ def section(title: str, found: Sequence[Row], clients: Iterable[str]) -> list[st
         *(f"| {client} | | | more than {LONGEST:.0f} s | | |" for client in left_out),
         "",
     ]
+    return "\n".join(lines)
 
 
-def starting(times: dict[str, float]) -> list[str]:
+def starting(times: dict[str, float], rounds: int) -> str:
     """Return the table of imports."""
     lines = [f"| `{name}` | {seconds * 1e3:.0f} |" for name, seconds in times.items()]
-    return ["## Starting", "", "| above a bare interpreter | CPU, ms |", "|---|--:|", *lines, ""]
+    when = f"{_today()}, {rounds} rounds."
+    table = ["| above a bare interpreter | CPU, ms |", "|---|--:|", *lines]
+    return "\n".join([f"## {STARTING}", "", when, "", *table, ""])
 
 
-def write(lines: Iterable[str]) -> Path:
-    """Write the page and return where it is."""
+def write(found: dict[str, str], order: Iterable[str]) -> Path:
+    """Put sections in the place of those before, leave the others as they are, and return where that is.
+
+    Args:
+        found: Sections by their titles.
+        order: All titles there can be, as they follow each other.
+    """
     path = Path(__file__).with_name("RESULTS.md")
-    path.write_text("\n".join(lines), encoding="utf-8")
+    _, *before = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else [""]
+    sections = {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in before} | found
+    written = [sections[title] for title in order if title in sections]
+    path.write_text("\n".join([heading(), *written]), encoding="utf-8")
     return path
 
 
@@ -84,6 +92,10 @@ def _line(row: Row) -> str:
 
 def _spread(found: Spread) -> str:
     return f"{found.median:.2f} ({found.least:.2f} to {found.most:.2f})"
+
+
+def _today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def _machine() -> str:

@@ -40,14 +40,12 @@ class Sample:
         round: In which round.
         measured: What its own process tells.
         server_cpu: Seconds of processor time of the server per piece of work.
-        times: How often the work was measured.
     """
 
     client: str
     round: int
     measured: Measured
     server_cpu: float
-    times: int
 
 
 def alternate(
@@ -86,7 +84,7 @@ def _sample(server: Server, work: Work, order: Order, number: int) -> Sample | N
         raise RuntimeError(f"{order.client} was to send {expected}, but sent {after.counts}")
     if work.kind in {"upload", "job"} and after.received < measured.done * work.size:
         raise RuntimeError(f"{order.client} did not send whole images")
-    return Sample(order.client, number, measured, (after.cpu - before.cpu) / measured.done, order.times)
+    return Sample(order.client, number, measured, (after.cpu - before.cpu) / measured.done)
 
 
 def _measure(order: Order) -> Measured | None:
