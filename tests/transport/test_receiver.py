@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -514,6 +514,76 @@ async def test_an_answer_that_is_no_image_keeps_its_connection_when_all_of_it_ha
                     await client.images.save(image, tmp_path)
         assert await client.images.read(f"{raw_server.base_url}/a.png") == SMALL
     assert raw_server.connections == 1
+
+
+@pytest.mark.parametrize("sent", ["an HTML page", "nothing"])
+async def test_what_is_no_image_keeps_nothing_waiting_after_it(
+    raw_server: RawServer, tmp_path: Path, sent: str
+) -> None:
+    page = b"<!doctype html><title>An error</title>" * 10 if sent == "an HTML page" else b""
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        await exchange.answer({"/a.png": page, "/b.png": SMALL}.get(seen.path, TASK))
+
+    raw_server.handle = handle
+    timeout = Timeout(read=5)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=timeout, max_retries=0) as client:
+        for name in "ababba":
+            image = Image(f"{raw_server.base_url}/{name}.png", task_id=f"task_{name}")
+            if name == "a":
+                with pytest.raises(DownloadError, match="HTML page" if page else "empty"):
+                    await client.images.save(image, tmp_path)
+            else:
+                (path,) = await client.images.save(image, tmp_path)
+                assert path.read_bytes() == SMALL
+            assert (await client.tasks.get("task_1")).status == "processing"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n\x89PNG"]
+)
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("end", ["closed", "cancelled", "late"])
+async def test_an_end_at_any_point_is_prompt_and_leaves_nothing(
+    raw_server: RawServer,
+    secure_server: tuple[str, ssl.SSLContext],
+    tmp_path: Path,
+    *,
+    sent: bytes,
+    is_secure: bool,
+    end: str,
+) -> None:
+    begun = asyncio.Event()
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.write(sent)
+        await exchange.writer.drain()
+        begun.set()
+        await asyncio.sleep(60)
+
+    raw_server.handle = handle
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    base_url, trusting = secure_server if is_secure else (raw_server.base_url, None)
+    timeout = Timeout(read=0.3 if end == "late" else 30)
+    client = AsyncApimart(KEY, base_url=base_url, timeout=timeout, max_retries=0, ssl=trusting)
+    saving = asyncio.create_task(client.images.save(Image(f"{base_url}/a.png", task_id="t"), tmp_path))
+    await begun.wait()
+    await asyncio.sleep(0.05)
+    if end == "cancelled":
+        saving.cancel()
+    elif end == "closed":
+        await client.close()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError if end == "cancelled" else DownloadError):
+            await saving
+    await asyncio.sleep(0.05)
+    assert (client._session._gate.inside, len(client._session._deadlines.running)) == (0, 0)
+    assert not list(tmp_path.iterdir())
+    assert not complaints
+    await client.close()
 
 
 @straight

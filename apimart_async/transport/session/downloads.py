@@ -89,13 +89,16 @@ class Download:
             APITimeoutError: Nothing came for ``Timeout.read`` seconds.
         """
         receiver, content = self._receiver, self._response.content
-        if receiver is not None:
-            return receiver.is_whole or await self._waited(partial(receiver.pour, take))
-        if content.at_eof():
+        if content.at_eof() if receiver is None else receiver.is_whole:
             return True
         if self.length is None:
             take = self._limited(take)
-        return await self._waited(partial(pour_out, content, take))
+        pour = partial(pour_out, content) if receiver is None else receiver.pour
+        try:
+            return await self._waited(partial(pour, take))
+        except BaseException:
+            self._let_go()  # what still comes is for nobody
+            raise
 
     def _limited(self, take: Take) -> Take:
         def take_within_limit(piece: bytes | memoryview) -> bool:
@@ -121,14 +124,17 @@ class Download:
         finally:
             deadline.pause()
 
+    def _let_go(self) -> None:
+        if not self._response.closed:
+            self._response.release()
+
     def add_close_callback(self, when_closed: Callable[[], None]) -> None:
         """Call this too when it is closed."""
         self._when_closed.append(when_closed)
 
     def close(self) -> None:
         """Give the connection back, or close it if there is more to come; a second call does nothing."""
-        if not self._response.closed:
-            self._response.release()
+        self._let_go()
         for call in self._when_closed:
             call()
         self._when_closed.clear()

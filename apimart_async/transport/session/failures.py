@@ -41,6 +41,10 @@ FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
 def connection_error(error: Exception, method: str, url: str) -> errors.APIConnectionError:
     """Say in the package's words what aiohttp says in its own."""
     late = isinstance(error, TimeoutError)
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        error = aiohttp.ServerDisconnectedError(
+            "the server hung up in the middle of a head"
+        )  # it quotes that
     reason = str(error) or ("no answer in time" if late else type(error).__name__)
     kind = errors.APITimeoutError if late else errors.APIConnectionError
     what = "Timed out" if late else "The connection failed"

@@ -97,7 +97,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._is_away = True
         self._take = _refuse
         self._when_whole = _do_nothing
-        if self._transport.get_protocol() is self:
+        # What is being closed is not used again, and asyncio's TLS may not know any protocol by then.
+        if not self._transport.is_closing():
             self._transport.set_protocol(self._home)
 
     def _leave(self) -> None:
@@ -144,6 +145,8 @@ class Receiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on what was received."""
+        if self._is_away:
+            return  # it is being closed
         if self._length is None:
             self._begin(nbytes)
         else:
@@ -209,8 +212,8 @@ class Receiver(asyncio.BufferedProtocol):
         return self._take(piece)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell aiohttp's protocol, and whoever waits for the body."""
-        if self._length is None:
+        """Tell aiohttp's protocol, and whoever waits."""
+        if not self.head.done():
             self._leave()
         self._home.connection_lost(exc)
         why = f": {exc}" if exc else ""
@@ -225,7 +228,7 @@ class Receiver(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """Tell aiohttp's protocol."""
-        if self._length is None:
+        if not self.head.done():
             self._leave()
         self._home.eof_received()
 

@@ -71,7 +71,7 @@ class Response:
         is_over = self._request is None or not self._request.is_going_on
         if self.receiver is not None:
             self.receiver.release()
-            is_over = not self.receiver.left
+            is_over = self.receiver.is_whole
         if is_over:
             connection.release()  # which closes it while aiohttp's parser waits for more
         else:
