@@ -92,7 +92,7 @@ class Media:
     source: Source = attrs.field(repr=False)
 
     def passage(self, head: bytes = b"", tail: bytes = b"") -> Passage:
-        """Begin a pass over the content, from its start, in pieces of up to 256 KiB.
+        """Begin a pass over the content, from its start, in pieces of up to 512 KiB.
 
         Nothing waits for a disk on the event loop.
 

@@ -23,7 +23,6 @@ from apimart_async import (
 )
 from apimart_async.transport.headers import Headers
 from apimart_async.transport.session.direct import IS_KNOWN, plain_address
-from apimart_async.transport.session.payloads import Sending
 
 if TYPE_CHECKING:
     from .conftest import Exchange, RawServer, Seen
@@ -416,13 +415,6 @@ async def test_many_sent_at_once_to_one_that_is_slow_mix_nothing(
     async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=limits, max_retries=0) as client:
         await asyncio.gather(*(client.uploads.create(tmp_path / name) for name in contents))
         await asyncio.gather(*(client.uploads.create(tmp_path / name) for name in contents))
-
-
-@pytest.mark.parametrize(("bodies", "turn"), [(1, 4), (2, 2), (3, 2), (4, 1), (64, 1)])
-def test_the_more_are_sent_at_once_the_sooner_each_lets_others_go_on(bodies: int, turn: int) -> None:
-    sending = Sending()
-    sending.bodies = bodies
-    assert [sending.is_turn_over(pieces) for pieces in range(1, turn + 1)] == [*[False] * (turn - 1), True]
 
 
 async def test_a_file_that_changes_while_it_is_sent_is_named(raw_server: RawServer, tmp_path: Path) -> None:

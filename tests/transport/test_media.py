@@ -45,8 +45,8 @@ async def content_of(opened: Media) -> bytes:
 def photo(tmp_path: Path) -> Path:
     """A picture of several pieces."""
     path = tmp_path / "photo of me.png"
-    path.write_bytes(picture(size=500))
-    assert path.stat().st_size > 2 * 256 * 1024
+    path.write_bytes(picture(size=700))
+    assert path.stat().st_size > 2 * 512 * 1024
     return path
 
 
@@ -86,7 +86,7 @@ async def test_every_form_gives_the_same_bytes_again_and_again(
 async def test_pieces_are_large_but_bounded(photo: Path) -> None:
     for given in (photo, photo.read_bytes()):
         sizes = [len(piece) for piece in await pieces_of((await open_media(given)).passage())]
-        assert max(sizes) == sizes[0] == 256 * 1024
+        assert max(sizes) == sizes[0] == 512 * 1024
         assert sum(sizes) == photo.stat().st_size
 
 

@@ -12,6 +12,7 @@ from anyio import CancelScope
 
 from apimart_async import errors
 from apimart_async.transport.passage import Scratch
+from apimart_async.transport.session.turns import Turns
 from apimart_async.transport.throttle import Gate
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES: Final = 256 * 1024
 _READ_AT_ONCE: Final = 4
-_PIECES_A_TURN: Final = 4
+_PIECES_A_ROUND: Final = 4
 
 
 class Outgoing(Payload):
@@ -159,22 +160,14 @@ class Sending:
     Attributes:
         reading: Lets a few pieces at a time be read and handed to their connections. With more, 64 uploads at
             once hold 64 pieces, and those are no longer in the processor's cache when they are sent.
+        turns: Lets some milliseconds' worth of them be sent before everybody else goes on.
         scratch: Memory to read them into.
-        bodies: How many have more than one piece and are being sent.
     """
 
     def __init__(self) -> None:
         self.reading: Gate = Gate(_READ_AT_ONCE)
+        self.turns: Turns = Turns(_PIECES_A_ROUND)
         self.scratch: Scratch = Scratch()
-        self.bodies: int = 0
-
-    def is_turn_over(self, pieces: int) -> bool:
-        """Tell whether a body that has sent so many pieces lets everybody else go on.
-
-        After each piece it is a sixth of what an upload of 5 MB costs. So one body alone holds up the event
-        loop for four pieces, half a millisecond, and many of them all together for no more than one each.
-        """
-        return pieces * self.bodies >= _PIECES_A_TURN
 
 
 class StreamedBody(Outgoing):
@@ -208,18 +201,9 @@ class StreamedBody(Outgoing):
 
     async def finish(self, line: StreamWriter) -> None:
         """Write the other pieces."""
-        pieces = 1
-        self._sending.bodies += 1
-        try:
-            while self._left > 0 and self._passage is not None:
-                await line.drain()  # a line that is full is waited for outside the gate
-                if self._sending.is_turn_over(pieces):
-                    pieces = 0
-                    await asyncio.sleep(0)
-                await self._write_piece(self._passage, line)
-                pieces += 1
-        finally:
-            self._sending.bodies -= 1
+        while self._left > 0 and self._passage is not None:
+            await line.drain()  # a line that is full is waited for outside the gate
+            await self._write_piece(self._passage, line)
         await line.drain()
         self.when_sent()
 
@@ -230,6 +214,8 @@ class StreamedBody(Outgoing):
             self._passage = None
 
     async def _write_piece(self, passage: Passage, line: StreamWriter) -> None:
+        if not self._sending.turns.take_now():
+            await self._sending.turns.take()
         if not self._sending.reading.enter_now():
             await self._sending.reading.enter()
         try:
