@@ -18,7 +18,7 @@ from apimart_async.transport.sources import InMemory
 if TYPE_CHECKING:
     from apimart_async.transport.sources import OnDisk, Source
 
-_PIECE_BYTES: Final = 512 * 1024
+PIECE_BYTES: Final = 512 * 1024
 _FRAMING_BYTES: Final = 8 * 1024
 _MOST_KEPT: Final = 4
 
@@ -31,21 +31,26 @@ class Scratch:
 
     New memory is filled with zeros before anything is read into it, and that is a tenth of what sending a
     file costs.
+
+    Args:
+        piece_bytes: How much of an image is read at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, piece_bytes: int = PIECE_BYTES) -> None:
+        self.piece_bytes: int = piece_bytes
+        self._memory_bytes = piece_bytes + _FRAMING_BYTES
         self._kept: list[bytearray] = []
 
     def take(self, size: int) -> memoryview:
         """Return memory of so many bytes, with anything in it."""
-        if size > _PIECE_BYTES + _FRAMING_BYTES:
+        if size > self._memory_bytes:
             return memoryview(bytearray(size))
-        return memoryview(self._kept.pop() if self._kept else bytearray(_PIECE_BYTES + _FRAMING_BYTES))[:size]
+        return memoryview(self._kept.pop() if self._kept else bytearray(self._memory_bytes))[:size]
 
     def give_back(self, piece: memoryview) -> None:
         """Use the memory of a piece again: nobody may look at it any more."""
         memory = piece.obj
-        if isinstance(memory, bytearray) and len(memory) == _PIECE_BYTES + _FRAMING_BYTES:
+        if isinstance(memory, bytearray) and len(memory) == self._memory_bytes:
             self._kept.append(memory)
             del self._kept[_MOST_KEPT:]
 
@@ -57,7 +62,7 @@ class Passage(Protocol):
         """Return the next piece, and nothing at the end.
 
         Args:
-            scratch: Where the memory of a piece comes from that is a memoryview.
+            scratch: Says how large a piece is, and has the memory of one that is a memoryview.
 
         Raises:
             ImageError: It can no longer be read or has changed since it was checked. The last piece is
@@ -74,7 +79,7 @@ class FilePassage:
     """A pass over a file on disk.
 
     Args:
-        file: What to read, in pieces of up to 512 KiB.
+        file: What to read.
         head: Comes before the content, in its first piece.
         tail: Comes after it, in its last.
     """
@@ -93,13 +98,13 @@ class FilePassage:
         """Return the next piece, and nothing at the end.
 
         Args:
-            scratch: Where the memory of a piece comes from.
+            scratch: Says how large a piece is, and has the memory for it.
 
         Raises:
             ImageError: It can no longer be read or has changed since it was checked.
         """
         offset = self._offset
-        size = min(_PIECE_BYTES, self._size - offset)
+        size = min(scratch.piece_bytes, self._size - offset)
         if size == 0:
             return b""
         if self._descriptor is None:
@@ -154,7 +159,7 @@ class OtherPassage:
     """A pass over bytes in memory, or over a file object of the caller's.
 
     Args:
-        source: What to read, in pieces of up to 512 KiB.
+        source: What to read.
         head: Comes before the content, in its first piece.
         tail: Comes after it, in its last.
     """
@@ -165,14 +170,17 @@ class OtherPassage:
         self._tail = tail
         self._offset = 0
 
-    async def read(self, _: Scratch) -> bytes:
+    async def read(self, scratch: Scratch) -> bytes:
         """Return the next piece, and nothing at the end.
+
+        Args:
+            scratch: Says how large a piece is.
 
         Raises:
             ImageError: It can no longer be read or has changed since it was checked.
         """
         source, offset = self._source, self._offset
-        size = min(_PIECE_BYTES, source.size - offset)
+        size = min(scratch.piece_bytes, source.size - offset)
         if size == 0:
             return b""
         if isinstance(source, InMemory):

@@ -554,6 +554,8 @@ async def test_an_end_at_any_point_is_prompt_and_leaves_nothing(
     is_secure: bool,
     end: str,
 ) -> None:
+    if end == "closed" and not IS_KNOWN:
+        pytest.skip("an aiohttp session leaves who waits for a body to their deadline")
     begun = asyncio.Event()
 
     async def handle(exchange: Exchange) -> None:

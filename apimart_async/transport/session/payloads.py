@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES: Final = 256 * 1024
 _READ_AT_ONCE: Final = 4
 _PIECES_A_ROUND: Final = 4
+_SESSION_PIECE_BYTES: Final = 256 * 1024
 
 
 class Outgoing(Payload):
@@ -162,12 +163,15 @@ class Sending:
             once hold 64 pieces, and those are no longer in the processor's cache when they are sent.
         turns: Lets some milliseconds' worth of them be sent before everybody else goes on.
         scratch: Memory to read them into.
+        session_scratch: The same for a session of aiohttp, in which an answer that comes early has to end a
+            body before its line is full: what is on its way then is waited for when the session is closed.
     """
 
     def __init__(self) -> None:
         self.reading: Gate = Gate(_READ_AT_ONCE)
         self.turns: Turns = Turns(_PIECES_A_ROUND)
         self.scratch: Scratch = Scratch()
+        self.session_scratch: Scratch = Scratch(_SESSION_PIECE_BYTES)
 
 
 class StreamedBody(Outgoing):
@@ -203,6 +207,8 @@ class StreamedBody(Outgoing):
         """Write the other pieces."""
         while self._left > 0 and self._passage is not None:
             await line.drain()  # a line that is full is waited for outside the gate
+            if not self._is_direct:
+                await asyncio.sleep(0)  # for an answer that comes early
             await self._write_piece(self._passage, line)
         await line.drain()
         self.when_sent()
@@ -219,14 +225,15 @@ class StreamedBody(Outgoing):
         if not self._sending.reading.enter_now():
             await self._sending.reading.enter()
         try:
-            piece = await passage.read(self._sending.scratch)
+            scratch = self._sending.scratch if self._is_direct else self._sending.session_scratch
+            piece = await passage.read(scratch)
             transport = self._note_start(line)
             if not self._is_direct:
                 await line.write(piece, drain=False)  # whose trace may hold it as long as it likes
             else:
                 transport.write(piece)
                 if isinstance(piece, memoryview) and not transport.get_write_buffer_size():
-                    self._sending.scratch.give_back(piece)  # nothing of it is still to be sent
+                    scratch.give_back(piece)  # nothing of it is still to be sent
         except errors.ApimartError as error:
             self._note_failure(error)
             raise
