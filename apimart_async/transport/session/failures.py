@@ -42,9 +42,8 @@ def connection_error(error: Exception, method: str, url: str) -> errors.APIConne
     """Say in the package's words what aiohttp says in its own."""
     late = isinstance(error, TimeoutError)
     if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
-        error = aiohttp.ServerDisconnectedError(
-            "the server hung up in the middle of a head"
-        )  # it quotes that
+        # What aiohttp says then is the head, as far as it came.
+        error = aiohttp.ServerDisconnectedError("the server hung up in the middle of a head")
     reason = str(error) or ("no answer in time" if late else type(error).__name__)
     kind = errors.APITimeoutError if late else errors.APIConnectionError
     what = "Timed out" if late else "The connection failed"
