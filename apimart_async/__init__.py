@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from apimart_async.batch.runner import edit_many
     from apimart_async.client import AsyncApimart
     from apimart_async.sync import Apimart, AppleRouter
-    from apimart_async.transport.media import ImageInput
-    from apimart_async.transport.png import prepare_png
+    from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.media.png import prepare_png
 
 __version__: Final = "0.1.0"
 
@@ -118,11 +118,11 @@ _LAZY: Final = {
     "AppleRouter": "apimart_async.sync",
     "AsyncApimart": "apimart_async.client",
     "AsyncAppleRouter": "apimart_async.applerouter",
-    "ImageInput": "apimart_async.transport.media",
+    "ImageInput": "apimart_async.transport.media.inputs",
     "Job": "apimart_async.batch.job",
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.runner",
-    "prepare_png": "apimart_async.transport.png",
+    "prepare_png": "apimart_async.transport.media.png",
 }
 
 

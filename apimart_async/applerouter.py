@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from apimart_async.transport.rate_limit import Throttle
     from apimart_async.transport.session import Session
-    from apimart_async.transport.throttle import Throttle
 
 _KEY_VARIABLE: Final = "APPLEROUTER_API_KEY"
 _ELSEWHERE: Final = (
@@ -74,8 +74,8 @@ class AsyncAppleRouter:
         session: aiohttp.ClientSession | None = None,
         allow_http: bool = False,
     ) -> None:
+        from apimart_async.transport.rate_limit import Throttle
         from apimart_async.transport.session import Session
-        from apimart_async.transport.throttle import Throttle
 
         settings = config.Settings(
             api_key=config.resolve_api_key(api_key, _KEY_VARIABLE, _ELSEWHERE),
@@ -93,7 +93,7 @@ class AsyncAppleRouter:
         self._assemble(settings, Session(settings, session), Throttle(settings.limits))
 
     def _assemble(self, settings: config.Settings, session: Session, throttle: Throttle) -> None:
-        from apimart_async.transport.service import Service
+        from apimart_async.transport.api import Service
 
         self._settings = settings
         self._session = session

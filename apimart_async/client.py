@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from apimart_async.transport.rate_limit import Throttle
     from apimart_async.transport.session import Session
-    from apimart_async.transport.throttle import Throttle
 
 _KEY_VARIABLE: Final = "APIMART_API_KEY"
 _ELSEWHERE: Final = (
@@ -86,8 +86,8 @@ class AsyncApimart:
         session: aiohttp.ClientSession | None = None,
         allow_http: bool = False,
     ) -> None:
+        from apimart_async.transport.rate_limit import Throttle
         from apimart_async.transport.session import Session
-        from apimart_async.transport.throttle import Throttle
 
         settings = config.Settings(
             api_key=config.resolve_api_key(api_key, _KEY_VARIABLE, _ELSEWHERE),
@@ -112,7 +112,7 @@ class AsyncApimart:
         throttle: Throttle,
         sharing: Sharing,
     ) -> None:
-        from apimart_async.transport.service import Service
+        from apimart_async.transport.api import Service
 
         self._settings = settings
         self._session = session

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import attrs
 from attrs import validators
 
-from apimart_async.addresses import is_loopback
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.urls import is_loopback
 
 APIMART_BASE_URL: Final = "https://api.apimart.ai"
 APPLEROUTER_BASE_URL: Final = "https://api.applerouter.ai"
@@ -84,25 +84,27 @@ class Limits:
 
 @attrs.frozen(kw_only=True)
 class Retry:
-    """How a request is tried again where that is safe, in seconds.
+    """Backoff of requests that are safe to send again; durations in seconds.
 
-    The delay before retry ``k`` is drawn evenly from 0 to ``min(longest, first * 2**(k - 1))``; a
-    ``Retry-After`` of the service is obeyed instead.
+    The delay before retry ``k`` is drawn evenly from 0 to ``min(max_delay, initial_delay * 2**(k - 1))``. A
+    ``Retry-After`` of the service replaces that delay.
 
     Attributes:
-        first: Longest delay before the first retry.
-        longest: Longest delay between two tries.
-        retry_after: Longest ``Retry-After`` that is waited for; a longer one is raised at once.
-        total: Since the first try, after which no other begins.
-        indeterminate: What to do when a paid request may have been executed: ``"raise"``, or ``"same-key"``
-            to send it again under the same idempotency key. Choose the latter only for a service and model
-            that are known to honour keys: any other executes, and bills, it twice.
+        initial_delay: Maximum delay before the first retry; more than 0, default 0.5.
+        max_delay: Maximum delay between two attempts; more than 0, default 8.
+        max_retry_after: Longest ``Retry-After`` that a call obeys, default 60; a longer value fails the call
+            at once.
+        max_elapsed: Time since the first attempt after which no further attempt starts, default 300.
+        indeterminate: How to treat a paid request that may have been executed: ``"raise"`` raises
+            ``SubmissionIndeterminateError``; ``"same-key"`` sends the request again under the same
+            idempotency key. Choose ``"same-key"`` only for a service and model that are known to honour keys:
+            any other executes and bills the request twice.
     """
 
-    first: float = attrs.field(default=0.5, validator=_positive)
-    longest: float = attrs.field(default=8.0, validator=_positive)
-    retry_after: float = attrs.field(default=60.0, validator=_not_negative)
-    total: float = attrs.field(default=300.0, validator=_not_negative)
+    initial_delay: float = attrs.field(default=0.5, validator=_positive)
+    max_delay: float = attrs.field(default=8.0, validator=_positive)
+    max_retry_after: float = attrs.field(default=60.0, validator=_not_negative)
+    max_elapsed: float = attrs.field(default=300.0, validator=_not_negative)
     indeterminate: Literal["raise", "same-key"] = attrs.field(
         default="raise", validator=validators.in_(("raise", "same-key"))
     )

@@ -1,6 +1,6 @@
 """What the services answer, as plain frozen data: picklable, comparable, without a client inside.
 
-The readers that build these from JSON are in ``transport/wire.py``.
+The readers that build these from JSON are in ``transport/parsing.py``.
 """
 
 from __future__ import annotations

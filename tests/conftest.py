@@ -67,7 +67,7 @@ def _nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     with blockbuster_ctx(importlib.import_module("apimart_async")) as blockbuster:
         for function in blockbuster.functions.values():
             function.can_block_in(
-                "apimart_async/transport/folder.py", "call_now"
+                "apimart_async/transport/files/folder.py", "call_now"
             )  # it measures whether it does
         yield
 

@@ -52,7 +52,7 @@ def test_settings_out_of_range_name_the_field() -> None:
     with pytest.raises(InvalidArgumentError, match=r"Limits\.connections"):
         Limits(connections=-1)
     with pytest.raises(InvalidArgumentError, match=r"Retry\.first"):
-        Retry(first=float("nan"))
+        Retry(initial_delay=float("nan"))
     with pytest.raises(InvalidArgumentError, match=r"Poll\.timeout"):
         Poll(timeout=0)
     with pytest.raises(InvalidArgumentError, match="max_retries"):

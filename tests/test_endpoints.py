@@ -13,7 +13,7 @@ import apimart_async
 from apimart_async import Apimart, AppleRouter, AsyncApimart, AsyncAppleRouter
 from apimart_async.cli.app import build
 from apimart_async.emulator.routes import ROUTES
-from apimart_async.transport import outcome, wire
+from apimart_async.transport import parsing, retry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def test_every_verb_exists_in_both_clients_and_every_verb_has_a_row(page: str) -
         if not name.startswith("_")
     }
     # These ask nobody.
-    verbs -= {"client.tasks.experience", "client.tasks.restore_experience"}
+    verbs -= {"client.tasks.duration_stats", "client.tasks.load_duration_stats"}
     assert {verb for verb in named if verb.startswith("client")} == verbs
 
 
@@ -90,7 +90,7 @@ def test_every_status_is_the_error_it_says(page: str) -> None:
         (name,) = CODE.findall(error)
         seen.add(name)
         for status in statuses.split(", "):
-            assert outcome.error_class(int(status), None) is getattr(apimart_async, name)
+            assert retry.error_class(int(status), None) is getattr(apimart_async, name)
     kinds = {kind.__name__ for kind in apimart_async.APIStatusError.__subclasses__()}
     assert seen == kinds | {"APIStatusError"}
 
@@ -99,14 +99,14 @@ def test_every_accepted_shape_gives_the_task(page: str) -> None:
     shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "what was accepted")]
     assert len(shapes) == 4
     for shape in shapes:
-        assert wire.read_submission(shape, idempotency_key=None).id == "task_1"
+        assert parsing.read_submission(shape, idempotency_key=None).id == "task_1"
 
 
 def test_every_spelling_means_what_it_says(page: str) -> None:
     seen = 0
     for status, spellings in rows(page, "status"):
         for word in CODE.findall(spellings):
-            task = wire.read_task({"data": {"id": "task_1", "status": word}})
+            task = parsing.read_task({"data": {"id": "task_1", "status": word}})
             assert task.status == (CODE.findall(status) or [word])[0]
             assert task.is_finished is bool(CODE.findall(status))
             seen += 1
@@ -116,7 +116,7 @@ def test_every_spelling_means_what_it_says(page: str) -> None:
 def test_every_shape_of_images_has_both(page: str) -> None:
     for row in rows(page, "images of a task"):
         result: Any = json.loads(CODE.findall(row[1])[0])
-        task = wire.read_task({"data": {"id": "task_1", "status": "completed", "result": result}})
+        task = parsing.read_task({"data": {"id": "task_1", "status": "completed", "result": result}})
         assert len(task.images) == 2
 
 
@@ -124,6 +124,6 @@ def test_every_error_is_read(page: str) -> None:
     shapes = rows(page, "error")
     assert len(shapes) == 6
     for row in shapes:
-        error = wire.read_error(json.loads(CODE.findall(row[1])[0]))
+        error = parsing.read_error(json.loads(CODE.findall(row[1])[0]))
         assert error
         assert error.message == "size must be known"

@@ -17,9 +17,9 @@ import pytest
 
 from apimart_async import Retry
 from apimart_async.errors import APIResponseValidationError
-from apimart_async.transport.outcome import Action, Effect, Kind, Try, decide, effect_of_failure
-from apimart_async.transport.verdict import Reply, Verdict, judge
-from apimart_async.transport.wire import read_submission
+from apimart_async.transport.parsing import read_submission
+from apimart_async.transport.responses import Reply, Verdict, judge
+from apimart_async.transport.retry import Action, Effect, Kind, Try, decide, effect_of_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

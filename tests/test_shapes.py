@@ -20,7 +20,7 @@ from apimart_async import (
     TaskFailedError,
 )
 from apimart_async.emulator import Emulator, Fault
-from apimart_async.transport import wire
+from apimart_async.transport import parsing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -166,23 +166,23 @@ async def test_answers_of_the_oldest_polling_path_are_read_as_todays(
 ) -> None:
     good = await client.generations.create("stars")
     bad = await client.generations.create("moderated")
-    assert wire.read_task(await old_answer(emulator, good)).status == "submitted"
+    assert parsing.read_task(await old_answer(emulator, good)).status == "submitted"
     emulator.advance(50)
-    half = wire.read_task(await old_answer(emulator, good))
+    half = parsing.read_task(await old_answer(emulator, good))
     assert (half.id, half.status, half.is_finished) == (good.id, "processing", False)
     assert half.progress
     emulator.advance(60)
 
     answer = await old_answer(emulator, good)
     assert "data" not in answer
-    old, new = wire.read_task(answer), await client.tasks.get(good)
+    old, new = parsing.read_task(answer), await client.tasks.get(good)
     assert (old.id, old.status, old.progress) == (new.id, new.status, new.progress)
     assert old.images[0].url.startswith(f"{emulator.base_url}/files/results/{good.id}/")
     assert await client.images.read(old.images[0]) == await client.images.read(new.images[0])
 
     failure = await old_answer(emulator, bad)
     assert failure["fail_reason"]
-    old, new = wire.read_task(failure), await client.tasks.get(bad)
+    old, new = parsing.read_task(failure), await client.tasks.get(bad)
     assert old.status == new.status == "failed"
     assert old.error
     assert new.error
@@ -195,4 +195,4 @@ async def test_an_id_that_the_answer_does_not_repeat_is_the_one_asked_for(
     task = await client.generations.create("stars")
     answer = await old_answer(emulator, task)
     del answer["id"]
-    assert wire.read_task(answer, task_id=task.id).id == task.id
+    assert parsing.read_task(answer, task_id=task.id).id == task.id

@@ -42,7 +42,7 @@ IN_FLIGHT: Final = 200
 BOUND: Final = 40 + 0.02 * EDITS
 SHARE: Final = 0.05
 ENOUGH_CHANCES: Final = 200
-RETRY: Final = Retry(first=0.01, longest=0.05)
+RETRY: Final = Retry(initial_delay=0.01, max_delay=0.05)
 
 Family: TypeAlias = tuple[partial[Fault], ...]
 

@@ -28,7 +28,7 @@ from apimart_async.batch.results import check_directory, write_results
 from apimart_async.batch.services import DirectService, TaskService
 from apimart_async.batch.uploading import SharedUploads
 from apimart_async.resources.tasks import AsyncTasks
-from apimart_async.transport.throttle import Gate
+from apimart_async.transport.rate_limit import Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -116,7 +116,7 @@ class Conductor:
         tally = await journal.tally()
         prices = json.loads(await journal.get_state(PRICES) or b"{}")
         if self._tasks is not None:
-            self._tasks.restore_experience(json.loads(await journal.get_state(_DURATIONS) or b"{}"))
+            self._tasks.load_duration_stats(json.loads(await journal.get_state(_DURATIONS) or b"{}"))
         service: EditService
         if hasattr(options.client, "tasks"):
             uploads = SharedUploads(options.client, journal, options.max_uploads)
@@ -194,7 +194,7 @@ class Conductor:
     async def _conclude(self) -> None:
         try:
             if self._tasks is not None:
-                learnt = json.dumps(self._tasks.experience()).encode()
+                learnt = json.dumps(self._tasks.duration_stats()).encode()
                 await self._shared.journal.put_state(_DURATIONS, learnt)
             await write_results(self._shared.journal, self._shared.directory)
         except errors.ApimartError as error:

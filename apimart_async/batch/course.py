@@ -16,7 +16,7 @@ from apimart_async.batch.facilities import Facilities
 from apimart_async.batch.job import Outcome
 from apimart_async.batch.preparing import Work, describe
 from apimart_async.batch.stopping import ends_all
-from apimart_async.transport.naming import DEFAULT_TEMPLATE
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -14,7 +14,7 @@ from apimart_async.batch.journal import Journal
 from apimart_async.batch.services import EditService
 from apimart_async.batch.stopping import Stop
 from apimart_async.errors import JournalError
-from apimart_async.transport.throttle import Gate
+from apimart_async.transport.rate_limit import Gate
 
 if TYPE_CHECKING:
     from apimart_async.batch.record import Record

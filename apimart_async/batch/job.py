@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from apimart_async.models import Task
-from apimart_async.transport.media import ImageInput
+from apimart_async.transport.media.inputs import ImageInput
 
 Status: TypeAlias = Literal["saved", "failed", "in_doubt", "unfinished"]
 """How a job ended.

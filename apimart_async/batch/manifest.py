@@ -19,7 +19,7 @@ from anyio import CancelScope, to_thread
 from apimart_async.batch.cells import header_of, parse_json, record_of
 from apimart_async.batch.rows import BadRow, Defaults, Record, Row, read_row
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.transport.inputs import shown
+from apimart_async.transport.media.inputs import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterator

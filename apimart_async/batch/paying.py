@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.facilities import Facilities
     from apimart_async.batch.preparing import Work
     from apimart_async.batch.record import Record
-    from apimart_async.transport.media import ImageInput
+    from apimart_async.transport.media.inputs import ImageInput
 
 _INTERNAL: Final = 500
 

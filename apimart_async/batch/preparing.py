@@ -16,10 +16,10 @@ from apimart_async.batch.record import Record
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.models import Upload
 from apimart_async.resources.submission import check_request
-from apimart_async.transport import media
-from apimart_async.transport.media import Media, SingleImage
-from apimart_async.transport.naming import DEFAULT_TEMPLATE, EXTENSIONS, NameTemplate, clean_stem
-from apimart_async.transport.sources import OnDisk, Source
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE, EXTENSIONS, NameTemplate, clean_stem
+from apimart_async.transport.media import inputs
+from apimart_async.transport.media.inputs import Media, SingleImage
+from apimart_async.transport.media.sources import OnDisk, Source
 
 _OURS: Final = frozenset({"image", "images", "image_urls", "model", "n", "prompt"})
 _REMEMBERED: Final = 4096
@@ -91,7 +91,7 @@ class Preparer:
             raise InvalidArgumentError(
                 f"options cannot hold {', '.join(sorted(reserved))}: a job has its own."
             )
-        pictures = [await self._open(image) for image in media.flatten(job.image)]
+        pictures = [await self._open(image) for image in inputs.flatten(job.image)]
         options, digests = await self._check_options(job.options)
         images = [picture if isinstance(picture, str) else picture[1] for picture in pictures]
         payload = payload_digest(images, job.prompt, model, job.n, digests)
@@ -119,14 +119,14 @@ class Preparer:
         return sent, digested
 
     async def _open(self, image: SingleImage) -> str | tuple[Media, str]:
-        address = media.remote_url(image)
+        address = inputs.remote_url(image)
         if address is not None:
             return address
-        opened = await media.open_media(image, limit=self._limit)
+        opened = await inputs.open_media(image, limit=self._limit)
         if not isinstance(opened.source, OnDisk):
-            return opened, await media.digest(opened)
+            return opened, await inputs.digest(opened)
         # The same file for many prompts is read once.
-        digest = self._digests.pop(opened.source, None) or await media.digest(opened)
+        digest = self._digests.pop(opened.source, None) or await inputs.digest(opened)
         self._digests[opened.source] = digest
         if len(self._digests) > _REMEMBERED:
             self._digests.popitem(last=False)

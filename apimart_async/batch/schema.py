@@ -12,7 +12,7 @@ from apimart_async.batch.journal import Tally
 from apimart_async.batch.record import Failure, Record
 from apimart_async.errors import APIResponseValidationError
 from apimart_async.models import ImageSet, Task
-from apimart_async.transport import codec
+from apimart_async.transport.json import converter, structure
 
 if TYPE_CHECKING:
     import sqlite3
@@ -92,8 +92,8 @@ def to_row(record: Record) -> Row:
         "prompt": record.prompt,
         "name": record.name,
         "options": dict(record.options),
-        "task": codec.converter.unstructure(record.task) if record.task else None,
-        "images": codec.converter.unstructure(record.images) if record.images else None,
+        "task": converter.unstructure(record.task) if record.task else None,
+        "images": converter.unstructure(record.images) if record.images else None,
         "paths": list(record.paths),
         "error": attrs.asdict(record.error) if record.error else None,
         "seconds": record.seconds,
@@ -124,8 +124,8 @@ def to_record(row: Row) -> Record:
             name=body.get("name"),
             options=body.get("options", {}),
             key=key,
-            task=codec.structure(task, Task, task) if task else None,
-            images=codec.structure(image_set, ImageSet, image_set) if image_set else None,
+            task=structure(task, Task, task) if task else None,
+            images=structure(image_set, ImageSet, image_set) if image_set else None,
             paths=tuple(body.get("paths", ())),
             error=Failure(**error) if error else None,
             cost=cost,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from apimart_async.batch.preparing import Preparer
 from apimart_async.resources.applerouter import DALL_E_2
 from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.transport.media import MAX_UPLOAD_BYTES
+from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.uploading import SharedUploads
     from apimart_async.client import AsyncApimart
     from apimart_async.models import ImageSet, Task
-    from apimart_async.transport.media import ImageInput, SingleImage
+    from apimart_async.transport.media.inputs import ImageInput, SingleImage
 
 _LARGEST: Final = 50 * 1024 * 1024
 # Fields of the form that the client has arguments for.
@@ -92,7 +92,7 @@ class TaskService:
 
     async def save(self, result: Task | ImageSet, directory: Path, template: str) -> list[Path]:
         """Download every image."""
-        return await self._client.images.save(result, directory, name=template, sync=True)
+        return await self._client.images.save(result, directory, name=template, fsync=True)
 
 
 class DirectService:
@@ -127,4 +127,4 @@ class DirectService:
 
     async def save(self, result: Task | ImageSet, directory: Path, template: str) -> list[Path]:
         """Save every image."""
-        return await self._client.images.save(result, directory, name=template, sync=True)
+        return await self._client.images.save(result, directory, name=template, fsync=True)

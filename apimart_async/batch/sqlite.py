@@ -14,7 +14,7 @@ from apimart_async.batch import schema
 from apimart_async.batch.journal_file import JournalFile, damaged, explained
 from apimart_async.batch.writer import Writer
 from apimart_async.models import Upload
-from apimart_async.transport import codec
+from apimart_async.transport import json
 
 if TYPE_CHECKING:
     import os
@@ -108,12 +108,12 @@ class SqliteJournal:
         row = await self._fetch("SELECT body FROM uploads WHERE key = ?", (key,))
         if row is None:
             return None
-        plain = codec.loads(row[0].encode())
-        return codec.structure(plain, Upload, plain)
+        plain = json.loads(row[0].encode())
+        return json.structure(plain, Upload, plain)
 
     async def put_upload(self, key: str, upload: Upload) -> None:
         """Keep an upload."""
-        body = codec.dumps(codec.converter.unstructure(upload)).decode()
+        body = json.dumps(json.converter.unstructure(upload)).decode()
         row = (key, upload.expires_at.timestamp(), body)
         await self._execute("INSERT OR REPLACE INTO uploads (key, expires_at, body) VALUES (?, ?, ?)", row)
 

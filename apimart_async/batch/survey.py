@@ -17,9 +17,9 @@ from apimart_async.batch.job import Job, payload_digest
 from apimart_async.batch.rows import BadRow, Row
 from apimart_async.errors import ImageError
 from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.transport import media
 from apimart_async.transport.concurrent import for_each
-from apimart_async.transport.dataurl import is_data_url
+from apimart_async.transport.media import inputs
+from apimart_async.transport.media.data_urls import is_data_url
 
 if TYPE_CHECKING:
     from apimart_async.batch.manifest import Manifest
@@ -102,7 +102,7 @@ class _Look:
 
 async def _look(image: str) -> _Look:
     try:
-        return _Look(_key(image), (await media.open_media(image)).size)
+        return _Look(_key(image), (await inputs.open_media(image)).size)
     except ImageError as error:
         return _Look(_key(image), 0, error.message)
 
@@ -115,7 +115,7 @@ def _key(image: str) -> str:
 def _picture(job: Job) -> str | None:
     """Return what has to be uploaded for a job of a manifest."""
     image = job.image
-    return image if isinstance(image, str) and media.remote_url(image) is None else None
+    return image if isinstance(image, str) and inputs.remote_url(image) is None else None
 
 
 @attrs.define

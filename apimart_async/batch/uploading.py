@@ -10,12 +10,12 @@ import anyio
 import attrs
 
 from apimart_async.models import Upload
-from apimart_async.transport.throttle import Gate
+from apimart_async.transport.rate_limit import Gate
 
 if TYPE_CHECKING:
     from apimart_async.batch.journal import Journal
     from apimart_async.client import AsyncApimart
-    from apimart_async.transport.media import Media, SingleImage
+    from apimart_async.transport.media.inputs import Media, SingleImage
 
 # The service fetches the picture when the task begins, which may be a while after the submit.
 _MARGIN: Final = timedelta(hours=1)

@@ -12,8 +12,8 @@ import anyio
 from apimart_async.cli.exits import UsageError
 from apimart_async.cli.text import sentence
 from apimart_async.errors import ImageError
-from apimart_async.transport import media
 from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.media import inputs
 
 
 def once_each(images: Iterable[str]) -> list[str]:
@@ -25,7 +25,7 @@ def _identity(image: str) -> str:
     return image if "://" in image else os.path.realpath(image)
 
 
-def check_images(images: Sequence[str], *, limit: int = media.MAX_UPLOAD_BYTES) -> None:
+def check_images(images: Sequence[str], *, limit: int = inputs.MAX_UPLOAD_BYTES) -> None:
     """Look at every picture.
 
     Args:
@@ -38,8 +38,8 @@ def check_images(images: Sequence[str], *, limit: int = media.MAX_UPLOAD_BYTES) 
 
     async def problem(image: str) -> str | None:
         try:
-            if media.remote_url(image) is None:
-                await media.open_media(image, limit=limit)
+            if inputs.remote_url(image) is None:
+                await inputs.open_media(image, limit=limit)
         except ImageError as error:
             return sentence(error.message)
         return None

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import attrs
 
 from apimart_async import config
-from apimart_async.addresses import is_loopback
 from apimart_async.cli.exits import UsageError
+from apimart_async.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

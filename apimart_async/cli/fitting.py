@@ -14,11 +14,11 @@ from apimart_async.cli import checks
 from apimart_async.cli.exits import UsageError
 from apimart_async.cli.text import printable, sentence
 from apimart_async.errors import ImageError
-from apimart_async.transport import media, png
 from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.media import inputs, png
 
 if TYPE_CHECKING:
-    from apimart_async.transport.media import Media
+    from apimart_async.transport.media.inputs import Media
 
 DEFAULT_SIDE: Final = 1024
 
@@ -94,7 +94,7 @@ async def _look_at_mask(mask: str) -> Look:
 
 
 async def _look(image: str) -> Look:
-    picture = await media.open_media(image, limit=png.SENT_LIMIT)
+    picture = await inputs.open_media(image, limit=png.SENT_LIMIT)
     return await to_thread.run_sync(_examine, picture)
 
 

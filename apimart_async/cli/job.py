@@ -14,7 +14,7 @@ import attrs
 
 from apimart_async.cli.text import printable, shorten
 from apimart_async.models import Task, Upload
-from apimart_async.transport.naming import clean_stem
+from apimart_async.transport.files.names import clean_stem
 
 _LONGEST_LABEL: Final = 40
 

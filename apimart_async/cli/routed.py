@@ -21,7 +21,7 @@ from apimart_async.cli.perform import perform
 from apimart_async.cli.streams import say
 from apimart_async.cli.summary import Wording
 from apimart_async.cli.text import printable
-from apimart_async.transport import media, png
+from apimart_async.transport.media import inputs, png
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
@@ -71,7 +71,7 @@ def edit(images: Sequence[str], order: Order, service: Connection, output: Path,
     if is_dall_e_2:
         check_words(order.prompt, order.size)
     pictures = [*images, *([] if order.mask is None else [order.mask])]
-    remote = next((picture for picture in pictures if media.remote_url(picture) is not None), None)
+    remote = next((picture for picture in pictures if inputs.remote_url(picture) is not None), None)
     if remote is not None:
         raise UsageError(f"{printable(remote)} is an address: download it first, AppleRouter takes files.")
     unfit: frozenset[str] = frozenset()

@@ -13,9 +13,9 @@ import anyio.lowlevel
 import attrs
 
 from apimart_async.cli.job import Stage
-from apimart_async.transport import media
 from apimart_async.transport.concurrent import for_each
-from apimart_async.transport.naming import DEFAULT_TEMPLATE
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE
+from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
     from apimart_async.cli.job import Job
@@ -78,7 +78,7 @@ async def upload(client: AsyncApimart, job: Job) -> None:
 
 async def submit(client: AsyncApimart, job: Job, edit: Edit, submits: Submits) -> None:
     """Upload the picture where that is needed, and submit the paid edit."""
-    if not edit.inline and media.remote_url(job.source) is None:
+    if not edit.inline and inputs.remote_url(job.source) is None:
         await upload(client, job)
     job.idempotency_key = uuid.uuid4().hex
     job.enter(Stage.SUBMITTING)
@@ -97,7 +97,7 @@ async def generate(client: AsyncApimart, job: Job, order: Generation, submits: S
     """Upload the pictures where that is needed, and submit the paid generation."""
 
     async def place(picture: str) -> str | Upload:
-        is_here = not order.inline and media.remote_url(picture) is None
+        is_here = not order.inline and inputs.remote_url(picture) is None
         return await client.uploads.create(picture) if is_here else picture
 
     pictures = [*order.images, *([] if order.mask is None else [order.mask])]

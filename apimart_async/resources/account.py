@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from apimart_async import errors
-from apimart_async.transport import wire
-from apimart_async.transport.outcome import Kind
+from apimart_async.transport import parsing
+from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from apimart_async.models import Balance, Model
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
 
 _BALANCES: Final = {"key": "/v1/balance", "user": "/v1/user/balance"}
 
@@ -41,7 +41,7 @@ class AsyncAccount:
         if scope not in _BALANCES:
             raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
         answer = await self._service.request("GET", _BALANCES[scope], kind=Kind.READ, timeout=timeout)
-        return wire.read_balance(answer.payload)
+        return parsing.read_balance(answer.payload)
 
     async def models(self, *, timeout: float | None = None) -> list[Model]:
         """Fetch the models of the service.
@@ -56,4 +56,4 @@ class AsyncAccount:
             APIError: The request failed after all retries.
         """
         answer = await self._service.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
-        return wire.read_models(answer.payload)
+        return parsing.read_models(answer.payload)

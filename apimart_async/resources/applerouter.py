@@ -8,18 +8,19 @@ from anyio import to_thread
 
 from apimart_async import errors
 from apimart_async.resources import submission
-from apimart_async.transport import media, png, wire
+from apimart_async.transport import parsing
 from apimart_async.transport.concurrent import for_each
-from apimart_async.transport.multipart import multipart
-from apimart_async.transport.outcome import Kind
-from apimart_async.transport.verdict import indeterminate
+from apimart_async.transport.media import inputs, png
+from apimart_async.transport.media.multipart import multipart
+from apimart_async.transport.responses import indeterminate
+from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.models import ImageSet
-    from apimart_async.transport.media import ImageInput, Media, SingleImage
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
+    from apimart_async.transport.media.inputs import ImageInput, Media, SingleImage
 
 DALL_E_2: Final = "dall-e-2"
 _PATH: Final = "/v1/images/edits/"
@@ -82,7 +83,7 @@ class AsyncAppleRouterEdits:
         Cancelling it may leave an edit that is paid for and whose result is lost; the log then says so.
         """
         submission.check_request(prompt, model, n)
-        pictures = await for_each(_open, media.flatten(image))
+        pictures = await for_each(_open, inputs.flatten(image))
         painted = None if mask is None else await _open(mask)
         if len(pictures) > _MOST_PICTURES:
             raise errors.ImageError(f"At most {_MOST_PICTURES} pictures can be sent, not {len(pictures)}.")
@@ -112,7 +113,7 @@ class AsyncAppleRouterEdits:
             extra_headers=extra_headers,
         )
         try:
-            return wire.read_image_set(answer.payload)
+            return parsing.read_image_set(answer.payload)
         except errors.APIResponseValidationError as error:
             error.method, error.url = "POST", self._service.settings.base_url + _PATH
             error.request_id = answer.request_id
@@ -120,11 +121,11 @@ class AsyncAppleRouterEdits:
 
 
 async def _open(image: SingleImage) -> Media:
-    if media.remote_url(image) is not None:
+    if inputs.remote_url(image) is not None:
         raise errors.ImageError(
             "This service takes the picture itself, not an address: give a path or bytes."
         )
-    return await media.open_media(image, limit=png.SENT_LIMIT)
+    return await inputs.open_media(image, limit=png.SENT_LIMIT)
 
 
 def _as_text(name: str, value: object) -> str:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from apimart_async.models import Task
     from apimart_async.resources.tasks import AsyncTasks
-    from apimart_async.transport.media import ImageInput
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
+    from apimart_async.transport.media.inputs import ImageInput
 
 DEFAULT_MODEL: Final = "grok-imagine-1.0-edit-apimart"
 _PATH: Final = "/v1/images/edits"

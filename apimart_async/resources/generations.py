@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 from apimart_async import errors
 from apimart_async.resources import submission
 from apimart_async.resources.references import addresses
-from apimart_async.transport import media
+from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from apimart_async.models import Task
     from apimart_async.resources.tasks import AsyncTasks
-    from apimart_async.transport.media import ImageInput, SingleImage
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
+    from apimart_async.transport.media.inputs import ImageInput, SingleImage
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
 _PATH: Final = "/v1/images/generations"
@@ -106,7 +106,7 @@ class AsyncGenerations:
         }
         payload: dict[str, Any] = {"model": model, "prompt": prompt}
         payload |= {name: value for name, value in given.items() if value is not None}
-        references = [] if _is_empty(images) else media.flatten(images)
+        references = [] if _is_empty(images) else inputs.flatten(images)
         pictures = references if mask is None else [*references, mask]
         placed = await addresses(self._service, pictures, inline=inline, timeout=timeout) if pictures else []
         if mask is not None:

@@ -14,17 +14,17 @@ import anyio
 from apimart_async import errors
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.ending import ending_error
-from apimart_async.transport.bodies import Checked
 from apimart_async.transport.concurrent import for_each
-from apimart_async.transport.landing import find_saved, land
-from apimart_async.transport.naming import NameTemplate, told_extension
+from apimart_async.transport.files.atomic import find_saved, land
+from apimart_async.transport.files.downloads import Checked
+from apimart_async.transport.files.names import NameTemplate, told_extension
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
@@ -47,7 +47,7 @@ class AsyncImages:
         directory: str | os.PathLike[str],
         *,
         name: str = "{task_id}-{index}",
-        sync: bool = False,
+        fsync: bool = False,
     ) -> list[Path]:
         """Save every image of a result as a file.
 
@@ -64,7 +64,7 @@ class AsyncImages:
                 is the task (of an image set, when it was made in unix seconds), ``{index}`` the image's
                 place in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
-            sync: Return only when the files would survive a power cut, which takes milliseconds each. A
+            fsync: Return only when the files would survive a power cut, which takes milliseconds each. A
                 program that dies loses nothing either way. Batches sync before they note that a job is done.
 
         Returns:
@@ -100,7 +100,7 @@ class AsyncImages:
 
         async def work(_: int) -> None:
             for number in missing:
-                use = partial(land, directory=place, stem=stems[number], told=told[number], sync=sync)
+                use = partial(land, directory=place, stem=stems[number], told=told[number], fsync=fsync)
                 try:
                     outcomes[number] = await self._fetch(images[number], use)
                 except errors.ApimartError as error:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from apimart_async.models import Upload
 from apimart_async.resources.uploads import upload
-from apimart_async.transport import media
 from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
-    from apimart_async.transport.media import ImageInput, Media
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
+    from apimart_async.transport.media.inputs import ImageInput, Media
 
 
 async def addresses(service: Service, image: ImageInput, *, inline: bool, timeout: float | None) -> list[str]:
@@ -32,12 +32,12 @@ async def addresses(service: Service, image: ImageInput, *, inline: bool, timeou
     if isinstance(image, Upload):
         return [image.url]
 
-    async def open_one(picture: media.SingleImage) -> str | Media:
-        return media.remote_url(picture) or await media.open_media(picture)
+    async def open_one(picture: inputs.SingleImage) -> str | Media:
+        return inputs.remote_url(picture) or await inputs.open_media(picture)
 
     async def place(picture: str | Media) -> str:
         if isinstance(picture, str):
             return picture
-        return await media.data_url(picture) if inline else (await upload(service, picture, timeout)).url
+        return await inputs.data_url(picture) if inline else (await upload(service, picture, timeout)).url
 
-    return await for_each(place, await for_each(open_one, media.flatten(image)))
+    return await for_each(place, await for_each(open_one, inputs.flatten(image)))

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from apimart_async import errors
-from apimart_async.transport import codec, wire
+from apimart_async.transport import json, parsing
 from apimart_async.transport.headers import checked_headers, checked_idempotency_key
-from apimart_async.transport.outcome import Kind
-from apimart_async.transport.verdict import indeterminate
+from apimart_async.transport.responses import indeterminate
+from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.models import Task
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
 
 
 def check_request(prompt: str, model: str, n: int | None, most: int = 10) -> None:
@@ -42,7 +42,7 @@ def check_extras(extra_body: Mapping[str, Any] | None, extra_headers: Mapping[st
         InvalidArgumentError: It cannot be written as JSON, or a header cannot be sent.
     """
     if extra_body:
-        codec.dumps(extra_body)
+        json.dumps(extra_body)
     if extra_headers:
         checked_headers(extra_headers)
 
@@ -76,7 +76,7 @@ async def submit(
         "POST",
         path,
         kind=Kind.PAID_WRITE,
-        body=codec.dumps(payload),
+        body=json.dumps(payload),
         idempotency_key=idempotency_key,
         timeout=timeout,
         extra_headers=extra_headers,
@@ -84,7 +84,7 @@ async def submit(
     # How long it has been running, and what runs it, is what polling goes by.
     model = payload.get("model")
     try:
-        return wire.read_submission(
+        return parsing.read_submission(
             answer.payload,
             idempotency_key=idempotency_key,
             model=model if isinstance(model, str) else None,

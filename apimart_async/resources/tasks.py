@@ -14,15 +14,15 @@ from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.ending import about, ending_error
 from apimart_async.polling.lookout import Lookout
 from apimart_async.polling.poller import Poller
-from apimart_async.transport import codec, wire
-from apimart_async.transport.outcome import Kind
+from apimart_async.transport import json, parsing
+from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from apimart_async.polling.sharing import Sharing
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
 
 _IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
 
@@ -127,16 +127,16 @@ class AsyncTasks:
         """
         return self._poller.watch([_as_task(task) for task in tasks], _checked(timeout))
 
-    def experience(self) -> dict[str, Any]:
+    def duration_stats(self) -> dict[str, Any]:
         """Return what was learnt of how long tasks take: plain data that JSON can hold, some KB a model.
 
         Batches keep it in their journal; other programs may keep it where they like, and begin the next run
-        with ``restore_experience``.
+        with ``load_duration_stats``.
         """
         return self._poller.cadence.experience.to_dict()
 
-    def restore_experience(self, data: Mapping[str, Any]) -> None:
-        """Take up what ``experience`` returned, in this run or another.
+    def load_duration_stats(self, data: Mapping[str, Any]) -> None:
+        """Take up the value of ``duration_stats``, in this run or another.
 
         Args:
             data: What is not understood in it, or known better by now, is left out.
@@ -147,16 +147,16 @@ class AsyncTasks:
         return await self._fetch(task_id, "en", None)
 
     async def _look_at_many(self, task_ids: list[str]) -> dict[str, Task]:
-        body = codec.dumps({"task_ids": task_ids})
+        body = json.dumps({"task_ids": task_ids})
         answer = await self._service.request("POST", "/v1/tasks/batch", kind=Kind.READ, body=body)
-        return wire.read_tasks(answer.payload)
+        return parsing.read_tasks(answer.payload)
 
     async def _fetch(self, task_id: str, language: str, timeout: float | None) -> Task:
         quoted = task_id if _IS_PLAIN(task_id) else quote(task_id, safe="")
         path = f"/v1/tasks/{quoted}?language={language}"
         try:
             answer = await self._service.request("GET", path, kind=Kind.READ, timeout=timeout)
-            return wire.read_task(answer.payload, task_id=task_id)
+            return parsing.read_task(answer.payload, task_id=task_id)
         except errors.APIError as error:
             error.task_id = task_id
             raise

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
-from apimart_async.transport import media, wire
-from apimart_async.transport.multipart import multipart
-from apimart_async.transport.outcome import Kind
+from apimart_async.transport import parsing
+from apimart_async.transport.media import inputs
+from apimart_async.transport.media.multipart import multipart
+from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from apimart_async.models import Upload
-    from apimart_async.transport.media import Media, SingleImage
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
+    from apimart_async.transport.media.inputs import Media, SingleImage
 
 _PATH: Final = "/v1/uploads/images"
 
@@ -43,11 +44,11 @@ class AsyncUploads:
 
         Cancelling it leaves nothing behind, or an upload that nobody uses.
         """
-        if media.remote_url(image) is not None:
+        if inputs.remote_url(image) is not None:
             raise errors.ImageError(
                 "Only a picture on this machine can be uploaded; pass an address to the edit as it is."
             )
-        return await upload(self._service, await media.open_media(image, filename=filename), timeout)
+        return await upload(self._service, await inputs.open_media(image, filename=filename), timeout)
 
 
 async def upload(service: Service, picture: Media, timeout: float | None) -> Upload:
@@ -65,4 +66,4 @@ async def upload(service: Service, picture: Media, timeout: float | None) -> Upl
         answer = await service.request("POST", _PATH, kind=Kind.FREE_WRITE, body=body, timeout=timeout)
     finally:
         gate.leave()
-    return wire.read_upload(answer.payload)
+    return parsing.read_upload(answer.payload)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.images import AsyncImages
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.resources.uploads import AsyncUploads
-    from apimart_async.transport.media import ImageInput, SingleImage
+    from apimart_async.transport.media.inputs import ImageInput, SingleImage
 
 
 class Account:
@@ -456,7 +456,7 @@ class Images:
         directory: str | os.PathLike[str],
         *,
         name: str = "{task_id}-{index}",
-        sync: bool = False,
+        fsync: bool = False,
     ) -> list[Path]:
         """Save every image of a result as a file.
 
@@ -473,7 +473,7 @@ class Images:
                 is the task (of an image set, when it was made in unix seconds), ``{index}`` the image's
                 place in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
-            sync: Return only when the files would survive a power cut, which takes milliseconds each. A
+            fsync: Return only when the files would survive a power cut, which takes milliseconds each. A
                 program that dies loses nothing either way. Batches sync before they note that a job is done.
 
         Returns:
@@ -491,7 +491,7 @@ class Images:
 
         Cancelling it keeps the images that are whole and leaves nothing of the others.
         """
-        return self._portal.call(self._wrapped.save, result, directory, name=name, sync=sync)
+        return self._portal.call(self._wrapped.save, result, directory, name=name, fsync=fsync)
 
     def read(self, image: Image | str) -> bytes:
         """Download one image into memory.
@@ -618,21 +618,21 @@ class Tasks:
         """
         return self._portal.open(self._wrapped.watch, tasks, timeout=timeout)
 
-    def experience(self) -> dict[str, Any]:
+    def duration_stats(self) -> dict[str, Any]:
         """Return what was learnt of how long tasks take: plain data that JSON can hold, some KB a model.
 
         Batches keep it in their journal; other programs may keep it where they like, and begin the next run
-        with ``restore_experience``.
+        with ``load_duration_stats``.
         """
-        return self._wrapped.experience()
+        return self._wrapped.duration_stats()
 
-    def restore_experience(self, data: Mapping[str, Any]) -> None:
-        """Take up what ``experience`` returned, in this run or another.
+    def load_duration_stats(self, data: Mapping[str, Any]) -> None:
+        """Take up the value of ``duration_stats``, in this run or another.
 
         Args:
             data: What is not understood in it, or known better by now, is left out.
         """
-        return self._wrapped.restore_experience(data)
+        return self._wrapped.load_duration_stats(data)
 
 
 class Uploads:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apimart_async.emulator.faults import Fault
-from apimart_async.transport.sniff import identify
+from apimart_async.transport.media.sniffing import identify
 
 if TYPE_CHECKING:
     from apimart_async.emulator import Emulator

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from apimart_async.cli.continuing import Continuation
 from apimart_async.cli.job import jobs_for, stem_of
 from apimart_async.cli.text import dollars, printable, seconds, sentence, shorten
-from apimart_async.transport.naming import NameTemplate
+from apimart_async.transport.files.names import NameTemplate
 
 
 @given(st.text(), st.integers(5, 50))

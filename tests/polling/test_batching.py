@@ -40,7 +40,7 @@ PICTURE = "https://pictures.example/a.png"
 
 @asynccontextmanager
 async def running(*, poll: Poll = QUICK, **options: Any) -> AsyncGenerator[tuple[Emulator, AsyncApimart]]:
-    retry = Retry(first=0.01, longest=0.01)
+    retry = Retry(initial_delay=0.01, max_delay=0.01)
     options.setdefault("task_seconds", 0.5)
     async with (
         Emulator(images="tiny", **options) as emulator,

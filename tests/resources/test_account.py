@@ -64,7 +64,7 @@ async def test_a_failure_that_passes_is_outlived(emulator: Emulator) -> None:
         Fault(kind="status", status=503, route="account", first=1),
         Fault(kind="disconnect", route="account", first=1),
     )
-    retry = Retry(first=0.01, longest=0.01)
+    retry = Retry(initial_delay=0.01, max_delay=0.01)
     async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, retry=retry) as client:
         assert (await client.account.balance()).remaining == 5.0
     assert len(emulator.requests) == 3

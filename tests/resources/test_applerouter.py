@@ -58,7 +58,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 @pytest.fixture
 async def router(emulator: Emulator) -> AsyncIterator[AsyncAppleRouter]:
-    retry = Retry(first=0.01, longest=0.02)
+    retry = Retry(initial_delay=0.01, max_delay=0.02)
     async with AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url, retry=retry) as connected:
         yield connected
 
@@ -268,7 +268,7 @@ async def test_what_is_not_certain_is_never_sent_again(
 ) -> None:
     """There are no idempotency keys here, so the option to rely on them changes nothing."""
     emulator.faults.add(fault)
-    retry = Retry(first=0.01, indeterminate=indeterminate)
+    retry = Retry(initial_delay=0.01, indeterminate=indeterminate)
     async with AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url, retry=retry) as router:
         with pytest.raises(SubmissionIndeterminateError, match="not sent again") as caught:
             await router.edits.create(PNG, "a red hat")

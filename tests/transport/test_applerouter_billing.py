@@ -39,7 +39,7 @@ RATES = {
 
 def connect(raw_server: RawServer, **options: Any) -> AsyncAppleRouter:
     settings: dict[str, Any] = {
-        "retry": Retry(first=0.01, longest=0.02, retry_after=0.5),
+        "retry": Retry(initial_delay=0.01, max_delay=0.02, max_retry_after=0.5),
         "timeout": Timeout(connect=1, read=0.3, total=2, pool=0.2),
         "base_url": raw_server.base_url,
     }

@@ -36,7 +36,7 @@ KEY = "one-key"
 
 def connect(raw_server: RawServer, **options: object) -> AsyncApimart:
     settings = {
-        "retry": Retry(first=0.01, longest=0.02, retry_after=0.5),
+        "retry": Retry(initial_delay=0.01, max_delay=0.02, max_retry_after=0.5),
         "timeout": Timeout(connect=1, read=0.3, total=2, pool=0.2),
         "base_url": raw_server.base_url,
     }
@@ -81,7 +81,7 @@ async def test_a_refused_connection_is_tried_again_and_raised_as_what_it_is() ->
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    client = AsyncApimart("sk-test", base_url=f"http://127.0.0.1:{port}", retry=Retry(first=0.01))
+    client = AsyncApimart("sk-test", base_url=f"http://127.0.0.1:{port}", retry=Retry(initial_delay=0.01))
     async with client:
         with pytest.raises(APIConnectionError) as caught:
             await submit(client)
@@ -102,7 +102,10 @@ async def test_a_service_that_comes_up_between_two_tries_gets_the_submit() -> No
         writer.close()
 
     client = AsyncApimart(
-        "sk-test", base_url=f"http://127.0.0.1:{port}", retry=Retry(first=0.4, longest=0.4), max_retries=20
+        "sk-test",
+        base_url=f"http://127.0.0.1:{port}",
+        retry=Retry(initial_delay=0.4, max_delay=0.4),
+        max_retries=20,
     )
     async with client, asyncio.TaskGroup() as group:
         submitted = group.create_task(submit(client))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apimart_async.transport.folder import Folder, folder_at
+from apimart_async.transport.files.folder import Folder, folder_at
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apimart_async import AsyncApimart
-from apimart_async.transport.media import Media, open_media
-from apimart_async.transport.multipart import Body, multipart
-from apimart_async.transport.outcome import Kind
-from apimart_async.transport.sources import InMemory
+from apimart_async.transport.media.inputs import Media, open_media
+from apimart_async.transport.media.multipart import Body, multipart
+from apimart_async.transport.media.sources import InMemory
+from apimart_async.transport.retry import Kind
 
-from .passages import pieces_of
+from .body_readers import pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
 
 PIECE = 512 * 1024
 

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 
 from apimart_async import ImageError, InvalidArgumentError, Upload, errors, prepare_png
-from apimart_async.transport import png
+from apimart_async.transport.media import png
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -37,7 +37,7 @@ def redirecting(
 
 
 def apple_router(raw_server: RawServer) -> AsyncAppleRouter:
-    return AsyncAppleRouter("sk-test", base_url=raw_server.base_url, retry=Retry(first=0.01))
+    return AsyncAppleRouter("sk-test", base_url=raw_server.base_url, retry=Retry(initial_delay=0.01))
 
 
 async def edit(client: AsyncAppleRouter) -> None:

@@ -31,7 +31,7 @@ Said: TypeAlias = tuple[int, object, dict[str, str]]
 ACCEPTED: Final = b'{"code":200,"data":[{"status":"submitted","task_id":"task_01J"}]}'
 PICTURE: Final = "https://pictures.example/photo.jpg"
 KEY: Final = "one-key"
-SAME_KEY: Final = Retry(first=0.01, longest=0.02, retry_after=30, indeterminate="same-key")
+SAME_KEY: Final = Retry(initial_delay=0.01, max_delay=0.02, max_retry_after=30, indeterminate="same-key")
 
 
 def connect(base_url: str, **options: Any) -> AsyncApimart:
@@ -153,7 +153,7 @@ async def test_tries_end_and_the_last_word_is_indeterminate(raw_server: RawServe
 
 @pytest.mark.parametrize(
     "retry",
-    [attrs.evolve(SAME_KEY, retry_after=1), attrs.evolve(SAME_KEY, total=1)],
+    [attrs.evolve(SAME_KEY, max_retry_after=1), attrs.evolve(SAME_KEY, max_elapsed=1)],
     ids=["longer than it is waited for", "beyond the time there is"],
 )
 async def test_a_wait_that_is_too_long_is_not_begun(raw_server: RawServer, retry: Retry) -> None:

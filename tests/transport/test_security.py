@@ -23,7 +23,7 @@ from apimart_async import (
     SubmissionIndeterminateError,
     TaskFailedError,
     Timeout,
-    addresses,
+    urls,
 )
 from apimart_async.emulator import Emulator
 
@@ -77,7 +77,7 @@ def test_this_machine_and_https_need_no_leave(url: str) -> None:
     ],
 )
 async def test_a_result_on_a_private_host_is_not_fetched(host: str) -> None:
-    assert not addresses.is_public(host)
+    assert not urls.is_public(host)
     async with AsyncApimart(KEY, max_retries=0) as client:
         shown = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
         with pytest.raises(DownloadError, match=r"not a public host|http\(s\) address"):
@@ -86,7 +86,7 @@ async def test_a_result_on_a_private_host_is_not_fetched(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["upload.apimart.ai", "8.8.8.8", "2606:4700::1111"])
 def test_a_public_host_may_be_fetched_from(host: str) -> None:
-    assert addresses.is_public(host)
+    assert urls.is_public(host)
 
 
 async def test_a_name_that_leads_into_a_private_network_is_not_connected_to() -> None:
@@ -227,7 +227,7 @@ async def test_nothing_secret_is_logged_or_shown(
     seen: list[str] = []
     poll = Poll(first=0.02, shortest=0.02, longest=0.05)
     async with Emulator(api_key=KEY, task_seconds=0.05, images="tiny", rate_limit=30) as emulator:
-        options = {"poll": poll, "retry": Retry(first=0.01)}
+        options = {"poll": poll, "retry": Retry(initial_delay=0.01)}
         async with AsyncApimart(KEY, base_url=emulator.base_url, **options) as client:  # type: ignore[arg-type]
             for inline in (False, True):
                 for number in range(8):

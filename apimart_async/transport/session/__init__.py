@@ -1,6 +1,6 @@
 """The only importer of aiohttp's client: connections, one exchange at a time, and what went wrong with it.
 
-Nothing here decides whether to try again; ``service.py`` does, with ``outcome.py``.
+Nothing here decides whether to try again; ``api.py`` does, with ``retry.py``.
 """
 
 from __future__ import annotations

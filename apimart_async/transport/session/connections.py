@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from apimart_async import errors
-from apimart_async.addresses import bare_url
+from apimart_async.transport.rate_limit import Gate
+from apimart_async.transport.responses import Reply
 from apimart_async.transport.session.deadlines import Deadline, Deadlines
 from apimart_async.transport.session.downloads import Download, open_file
 from apimart_async.transport.session.failures import (
@@ -21,15 +22,14 @@ from apimart_async.transport.session.failures import (
 from apimart_async.transport.session.payloads import BytesBody, Sending, StreamedBody
 from apimart_async.transport.session.pool import Pool
 from apimart_async.transport.session.response import next_piece
-from apimart_async.transport.throttle import Gate
-from apimart_async.transport.verdict import Reply
+from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.config import Settings, Timeout
     from apimart_async.transport.headers import Headers
-    from apimart_async.transport.multipart import Body
+    from apimart_async.transport.media.multipart import Body
     from apimart_async.transport.session.payloads import Outgoing
     from apimart_async.transport.session.pool import AnyResponse
     from apimart_async.transport.session.receiver import Take

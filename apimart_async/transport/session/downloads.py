@@ -10,11 +10,11 @@ from urllib.parse import urljoin
 from yarl import URL
 
 from apimart_async import errors
-from apimart_async.addresses import bare_url
 from apimart_async.transport.headers import Headers
 from apimart_async.transport.session.direct import Address, plain_address
 from apimart_async.transport.session.failures import FAILURES, connection_error
 from apimart_async.transport.session.response import Response, pour_out
+from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -8,7 +8,7 @@ import aiohttp
 import attrs
 
 from apimart_async import errors
-from apimart_async.addresses import bare_url
+from apimart_async.urls import bare_url
 
 
 @attrs.define(eq=False, slots=False)

@@ -11,9 +11,9 @@ from aiohttp.payload import Payload
 from anyio import CancelScope
 
 from apimart_async import errors
-from apimart_async.transport.passage import Scratch
+from apimart_async.transport.media.body_reader import Scratch
+from apimart_async.transport.rate_limit import Gate
 from apimart_async.transport.session.turns import Turns
-from apimart_async.transport.throttle import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.http_writer import StreamWriter
 
-    from apimart_async.transport.multipart import Body
-    from apimart_async.transport.passage import Passage
+    from apimart_async.transport.media.body_reader import Passage
+    from apimart_async.transport.media.multipart import Body
 
 
 _PIECE_BYTES: Final = 256 * 1024

@@ -15,8 +15,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from apimart_async.addresses import is_loopback, is_public, origin
 from apimart_async.transport.session.direct import IS_KNOWN, Address, Direct, plain_address
+from apimart_async.urls import is_loopback, is_public, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from apimart_async.transport.passage import Scratch
+from apimart_async.transport.media.body_reader import Scratch
 
 if TYPE_CHECKING:
-    from apimart_async.transport.passage import Passage
+    from apimart_async.transport.media.body_reader import Passage
 
 
 async def pieces_of(passage: Passage) -> list[bytes]:

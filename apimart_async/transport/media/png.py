@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from apimart_async.errors import ImageError, ImageTooLargeError, InvalidArgumentError, UnsupportedImageError
-from apimart_async.transport import media
-from apimart_async.transport.inputs import locate
+from apimart_async.transport.media import inputs
+from apimart_async.transport.media.inputs import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
 
-    from apimart_async.transport.media import SingleImage
+    from apimart_async.transport.media.inputs import SingleImage
 
 PNG_LIMIT: Final = 4 * 1024 * 1024
 """Bytes a PNG must stay under for dall-e-2."""
@@ -87,7 +87,7 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
     """
     if size not in _SIZES:
         raise InvalidArgumentError(f"size must be 256, 512 or 1024, not {size!r}.")
-    if media.remote_url(image) is not None:
+    if inputs.remote_url(image) is not None:
         raise ImageError("prepare_png takes the picture itself, not an address: download it first.")
     try:
         picture = _decode(image)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from apimart_async.transport.disk import on_disk
+from apimart_async.transport.files.threads import on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable

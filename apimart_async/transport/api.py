@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from apimart_async import errors
-from apimart_async.addresses import bare_url
 from apimart_async.config import check_api_key
-from apimart_async.transport import outcome
+from apimart_async.transport import retry
 from apimart_async.transport.headers import Headers, checked_headers
-from apimart_async.transport.outcome import Action, Effect, Kind, Try
+from apimart_async.transport.responses import Answer, Verdict, indeterminate, judge
+from apimart_async.transport.retry import Action, Effect, Kind, Try
 from apimart_async.transport.session import NoAnswerError
-from apimart_async.transport.verdict import Answer, Verdict, indeterminate, judge
+from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.config import Settings, Timeout
-    from apimart_async.transport.multipart import Body
+    from apimart_async.transport.media.multipart import Body
+    from apimart_async.transport.rate_limit import Throttle
     from apimart_async.transport.session import Download, Session, Take
-    from apimart_async.transport.throttle import Throttle
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
@@ -134,7 +134,7 @@ class Service:
                 has_key=idempotency_key is not None,
                 was_unknown=was_unknown,
             )
-            decision = outcome.decide(tried, settings.retry, settings.max_retries, self._random)
+            decision = retry.decide(tried, settings.retry, settings.max_retries, self._random)
             if decision.action is Action.INDETERMINATE:
                 raise indeterminate(error) from error
             if decision.action is Action.RAISE:
@@ -178,12 +178,12 @@ class Service:
             if isinstance(verdict, Verdict) and verdict.effect is not Effect.REJECTED:
                 status, wait = verdict.error.status, verdict.retry_after
         except NoAnswerError as failure:
-            return Verdict(outcome.effect_of_failure(sent=failure.sent), failure.error)
+            return Verdict(retry.effect_of_failure(sent=failure.sent), failure.error)
         else:
             return verdict
         finally:
             # A wait that is too long to be waited pauses nobody: each call says so to its caller.
-            is_waited = wait is not None and wait <= self.settings.retry.retry_after
+            is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
             self.throttle.leave(entered, status, wait if is_waited else None)
 
     def _located(
@@ -268,7 +268,7 @@ class Service:
 
     def backoff(self, attempt: int) -> float:
         """Draw the seconds to wait after the ``attempt``-th try."""
-        return outcome.backoff(attempt, self.settings.retry, self._random)
+        return retry.backoff(attempt, self.settings.retry, self._random)
 
 
 def _cut_off_note(idempotency_key: str | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from apimart_async.errors import DownloadError
-from apimart_async.transport.landing import find_saved, land
+from apimart_async.transport.files.atomic import find_saved, land
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,7 +195,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import anyio
-from apimart_async.transport.landing import land
+from apimart_async.transport.files.atomic import land
 
 class Coming:
     async def pour(self, take):

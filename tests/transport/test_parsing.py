@@ -16,7 +16,8 @@ from apimart_async import (
     TaskFailure,
     Upload,
 )
-from apimart_async.transport import codec, wire
+from apimart_async.transport import json as service_json
+from apimart_async.transport import parsing
 
 COMPLETED: dict[str, Any] = {
     "code": 200,
@@ -40,7 +41,7 @@ def completed(**changes: object) -> dict[str, Any]:
 
 
 def test_the_documented_answer_is_read_whole() -> None:
-    task = wire.read_task(COMPLETED)
+    task = parsing.read_task(COMPLETED)
     expires = datetime.fromtimestamp(1763174708, UTC)
     assert task == Task(
         id="task_01KA",
@@ -74,14 +75,16 @@ SUBMITS: dict[str, object] = {
 
 @pytest.mark.parametrize("name", SUBMITS)
 def test_every_submit_shape_gives_the_id(name: str) -> None:
-    task = wire.read_submission(SUBMITS[name], idempotency_key="key")
+    task = parsing.read_submission(SUBMITS[name], idempotency_key="key")
     assert task.id == "task_1"
     assert task.idempotency_key == "key"
     assert not task.is_finished
 
 
 def test_the_estimate_of_a_submit_is_kept() -> None:
-    assert wire.read_submission(SUBMITS["an object with progress"], idempotency_key=None).estimated_time == 30
+    assert (
+        parsing.read_submission(SUBMITS["an object with progress"], idempotency_key=None).estimated_time == 30
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,13 +107,13 @@ def test_the_estimate_of_a_submit_is_kept() -> None:
     ],
 )
 def test_every_url_shape_keeps_all_images(images: object, urls: list[str]) -> None:
-    task = wire.read_task(completed(result={"images": images}))
+    task = parsing.read_task(completed(result={"images": images}))
     assert [image.url for image in task.images] == urls
 
 
 def test_without_an_expiry_a_result_lives_a_day_and_a_data_url_for_ever() -> None:
     images = [{"url": "https://f.example/0"}, {"url": "data:image/png;base64,AAAA"}]
-    first, second = wire.read_task(completed(result={"images": images})).images
+    first, second = parsing.read_task(completed(result={"images": images})).images
     assert first.expires_at == datetime.fromtimestamp(1763088308 + 24 * 3600, UTC)
     assert second.expires_at is None
 
@@ -130,7 +133,7 @@ def test_without_an_expiry_a_result_lives_a_day_and_a_data_url_for_ever() -> Non
     ],
 )
 def test_every_status_spelling(spelling: str, status: str) -> None:
-    task = wire.read_task({"data": {"id": "task_1", "status": spelling}})
+    task = parsing.read_task({"data": {"id": "task_1", "status": spelling}})
     assert task.status == status
     assert task.is_finished == (status in {"completed", "failed", "cancelled", "expired"})
     assert task.is_completed == (status == "completed")
@@ -148,13 +151,13 @@ def test_every_status_spelling(spelling: str, status: str) -> None:
     ],
 )
 def test_every_failure_shape(error: object, failure: TaskFailure | None) -> None:
-    assert wire.read_task({"data": {"id": "task_1", "status": "failed", "error": error}}).error == failure
+    assert parsing.read_task({"data": {"id": "task_1", "status": "failed", "error": error}}).error == failure
 
 
 def test_the_oldest_polling_path_is_read() -> None:
-    done = wire.read_task({"status": "SUCCESS", "url": "https://f.example/0"}, task_id="task_1")
+    done = parsing.read_task({"status": "SUCCESS", "url": "https://f.example/0"}, task_id="task_1")
     assert (done.id, done.status, done.images[0].url) == ("task_1", "completed", "https://f.example/0")
-    failed = wire.read_task({"status": "failed", "fail_reason": "too dark"}, task_id="task_1")
+    failed = parsing.read_task({"status": "failed", "fail_reason": "too dark"}, task_id="task_1")
     assert failed.error == TaskFailure("too dark")
 
 
@@ -162,7 +165,7 @@ def test_the_oldest_polling_path_is_read() -> None:
 def test_every_batch_shape(shape: str) -> None:
     tasks = [COMPLETED["data"], {"id": "task_2", "status": "queued"}, {"status": "no id"}, None]
     data = tasks if shape == "list" else {shape: tasks}
-    assert {name: task.status for name, task in wire.read_tasks({"data": data}).items()} == {
+    assert {name: task.status for name, task in parsing.read_tasks({"data": data}).items()} == {
         "task_01KA": "completed",
         "task_2": "queued",
     }
@@ -186,7 +189,7 @@ def test_every_batch_shape(shape: str) -> None:
     ],
 )
 def test_every_error_shape(payload: object, status: int | None, code: str | None, message: str) -> None:
-    error = wire.read_error(payload)
+    error = parsing.read_error(payload)
     assert error is not None
     assert (error.status, error.code, error.message) == (status, code, message)
 
@@ -195,7 +198,7 @@ def test_every_error_shape(payload: object, status: int | None, code: str | None
     "payload", [COMPLETED, {"code": 202, "data": {}}, {"error": None}, {"error": {}}, [], None, "x"]
 )
 def test_what_is_no_error(payload: object) -> None:
-    assert wire.read_error(payload) is None
+    assert parsing.read_error(payload) is None
 
 
 def test_an_upload_without_expiry_lives_72_hours() -> None:
@@ -206,7 +209,7 @@ def test_an_upload_without_expiry_lives_72_hours() -> None:
         "bytes": 12,
         "created_at": 1763088289,
     }
-    upload = wire.read_upload(answer)
+    upload = parsing.read_upload(answer)
     assert upload == Upload(
         url="https://u.example/a.png",
         filename="a.png",
@@ -226,7 +229,7 @@ def test_an_upload_without_expiry_lives_72_hours() -> None:
     ],
 )
 def test_an_upload_needs_nothing_but_its_address(answer: object) -> None:
-    upload = wire.read_upload(answer)
+    upload = parsing.read_upload(answer)
     assert (upload.url, upload.filename, upload.bytes) == ("https://u.example/a.png", "image", 0)
     assert (upload.expires_at - upload.created_at).total_seconds() == 72 * 3600
 
@@ -236,7 +239,7 @@ def test_an_upload_needs_nothing_but_its_address(answer: object) -> None:
 )
 def test_an_upload_without_an_address_is_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no upload"):
-        wire.read_upload(answer)
+        parsing.read_upload(answer)
 
 
 def test_an_image_set_is_read_whole() -> None:
@@ -245,7 +248,7 @@ def test_an_image_set_is_read_whole() -> None:
         "data": [{"url": "https://f.example/0", "revised_prompt": "a red hat"}, {"b64_json": "AAAA"}],
         "usage": {"total_tokens": 100},
     }
-    result = wire.read_image_set(answer)
+    result = parsing.read_image_set(answer)
     assert result == ImageSet(
         created=datetime.fromtimestamp(1713833628, UTC),
         images=(
@@ -272,7 +275,7 @@ def test_an_image_set_is_read_whole() -> None:
     ],
 )
 def test_every_shape_of_an_image_set(data: object, urls: list[str]) -> None:
-    assert [image.url for image in wire.read_image_set({"data": data}).images] == urls
+    assert [image.url for image in parsing.read_image_set({"data": data}).images] == urls
 
 
 NO_IMAGES: list[object] = [[], [{}], None, {}, "x", [7]]
@@ -281,7 +284,7 @@ NO_IMAGES: list[object] = [[], [{}], None, {}, "x", [7]]
 @pytest.mark.parametrize("answer", [{}, [], None, "x", *({"data": data} for data in NO_IMAGES)])
 def test_an_image_set_without_an_image_is_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no image"):
-        wire.read_image_set(answer)
+        parsing.read_image_set(answer)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +301,7 @@ def test_an_image_set_without_an_image_is_none(answer: object) -> None:
     ],
 )
 def test_every_shape_of_a_balance(answer: dict[str, Any], balance: Balance) -> None:
-    found = wire.read_balance(answer)
+    found = parsing.read_balance(answer)
     assert found == balance
     assert found.raw == answer.get("data", answer)
 
@@ -306,21 +309,21 @@ def test_every_shape_of_a_balance(answer: dict[str, Any], balance: Balance) -> N
 @pytest.mark.parametrize("answer", [{}, [], None, {"success": True}, {"data": [1]}, {"balance": 3}])
 def test_a_balance_that_tells_nothing_is_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no balance"):
-        wire.read_balance(answer)
+        parsing.read_balance(answer)
 
 
 def test_models_are_read_by_their_ids() -> None:
     entries = [{"id": "one", "object": "model"}, {"id": 2}, {"id": ""}, {"name": "three"}, None, "four"]
-    models = wire.read_models({"object": "list", "data": entries})
+    models = parsing.read_models({"object": "list", "data": entries})
     assert models == [Model("one"), Model("2")]
     assert models[0].raw == {"id": "one", "object": "model"}
-    assert wire.read_models({"data": []}) == []
+    assert parsing.read_models({"data": []}) == []
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, {"data": None}, {"data": {"id": "one"}}])
 def test_models_that_are_no_list_are_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no list of models"):
-        wire.read_models(answer)
+        parsing.read_models(answer)
 
 
 def test_unknown_fields_are_kept_as_they_came() -> None:
@@ -328,16 +331,16 @@ def test_unknown_fields_are_kept_as_they_came() -> None:
         "channel": {"name": "east"},
         "result": COMPLETED["data"]["result"] | {"seed": 7},
     }
-    task = wire.read_task({"code": 200, "data": source, "trace": "x"})
+    task = parsing.read_task({"code": 200, "data": source, "trace": "x"})
     assert task.raw == source
-    assert task == wire.read_task(COMPLETED)
+    assert task == parsing.read_task(COMPLETED)
 
 
 def test_models_go_to_plain_data_and_back() -> None:
-    task = wire.read_task(COMPLETED)
-    plain = json.loads(json.dumps(codec.converter.unstructure(task)))
+    task = parsing.read_task(COMPLETED)
+    plain = json.loads(json.dumps(service_json.converter.unstructure(task)))
     assert "raw" not in plain
-    assert codec.converter.structure(plain, Task) == task
+    assert service_json.converter.structure(plain, Task) == task
 
 
 @pytest.mark.parametrize(
@@ -345,7 +348,7 @@ def test_models_go_to_plain_data_and_back() -> None:
 )
 def test_what_is_not_json_is_one_kind_of_error(text: bytes) -> None:
     with pytest.raises(APIResponseValidationError):
-        codec.loads(text)
+        service_json.loads(text)
 
 
 @pytest.mark.parametrize("is_fast", [False, True])
@@ -365,5 +368,5 @@ def test_json_is_read_alike_with_and_without_orjson(
     value: object,
 ) -> None:
     if not is_fast:
-        monkeypatch.setattr(codec, "orjson", None)
-    assert codec.loads(text) == value
+        monkeypatch.setattr(service_json, "orjson", None)
+    assert service_json.loads(text) == value

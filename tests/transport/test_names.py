@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.transport.naming import NameTemplate, clean_stem, safe_filename, told_extension
+from apimart_async.transport.files.names import NameTemplate, clean_stem, safe_filename, told_extension
 
 RIGHT_TO_LEFT_OVERRIDE = "\u202e"
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from apimart_async import APIResponseValidationError
 from apimart_async.errors import APIError
-from apimart_async.transport import wire
-from apimart_async.transport.outcome import Effect, Kind
-from apimart_async.transport.verdict import Answer, Reply, Verdict, judge
+from apimart_async.transport import parsing
+from apimart_async.transport.responses import Answer, Reply, Verdict, judge
+from apimart_async.transport.retry import Effect, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,14 +44,14 @@ anything = st.recursive(
 objects = st.dictionaries(st.sampled_from(FIELDS), anything, max_size=6)
 
 READERS: dict[str, Callable[[object], object]] = {
-    "a task": wire.read_task,
-    "tasks": wire.read_tasks,
-    "a submission": lambda payload: wire.read_submission(payload, idempotency_key="key"),
-    "an upload": wire.read_upload,
-    "an image set": wire.read_image_set,
-    "a balance": wire.read_balance,
-    "models": wire.read_models,
-    "an error": wire.read_error,
+    "a task": parsing.read_task,
+    "tasks": parsing.read_tasks,
+    "a submission": lambda payload: parsing.read_submission(payload, idempotency_key="key"),
+    "an upload": parsing.read_upload,
+    "an image set": parsing.read_image_set,
+    "a balance": parsing.read_balance,
+    "models": parsing.read_models,
+    "an error": parsing.read_error,
 }
 
 
@@ -86,7 +86,7 @@ def enriched(answer: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
 
 @given(st.sampled_from(SUBMITS), objects)
 def test_a_submit_with_an_id_is_never_lost(answer: dict[str, Any], extra: dict[str, Any]) -> None:
-    found = wire.read_submission(enriched(answer, extra), idempotency_key="key")
+    found = parsing.read_submission(enriched(answer, extra), idempotency_key="key")
     assert found.id
     assert found.idempotency_key == "key"
 
@@ -102,7 +102,7 @@ def test_an_accepted_submit_is_a_task_or_an_error_that_names_it(
         return
     verdict = judge(Reply(status, {}, body), Kind.PAID_WRITE, "https://api.example/v1/images/edits")
     if isinstance(verdict, Answer):
-        assert wire.read_submission(verdict.payload, idempotency_key=None).id
+        assert parsing.read_submission(verdict.payload, idempotency_key=None).id
     else:
         assert verdict.error.task_id
         assert verdict.effect is Effect.UNKNOWN

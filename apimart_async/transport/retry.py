@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from apimart_async.config import Retry
-    from apimart_async.transport.wire import ServiceError
+    from apimart_async.transport.parsing import ServiceError
 
 
 class Kind(enum.Enum):
@@ -167,14 +167,14 @@ def decide(tried: Try, retry: Retry, max_retries: int, random: Random) -> Decisi
     delay = tried.retry_after
     if delay is None:
         delay = backoff(tried.number, retry, random)
-    elif delay > retry.retry_after:
+    elif delay > retry.max_retry_after:
         return give_up
-    return give_up if tried.elapsed + delay > retry.total else Decision(Action.RETRY, delay)
+    return give_up if tried.elapsed + delay > retry.max_elapsed else Decision(Action.RETRY, delay)
 
 
 def backoff(attempt: int, retry: Retry, random: Random) -> float:
     """Draw the seconds to wait after the ``attempt``-th try: full jitter under a doubling ceiling."""
-    return random.uniform(0.0, min(retry.longest, retry.first * 2.0 ** min(attempt - 1, 30)))
+    return random.uniform(0.0, min(retry.max_delay, retry.initial_delay * 2.0 ** min(attempt - 1, 30)))
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from apimart_async.transport.disk import on_disk
+from apimart_async.transport.files.threads import on_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     assert asyncio.run(on_disk(abs, -1)) == 1
     code = """
 import asyncio, os
-from apimart_async.transport.disk import on_disk
+from apimart_async.transport.files.threads import on_disk
 asyncio.run(on_disk(abs, -1))
 child = os.fork()
 if not child:

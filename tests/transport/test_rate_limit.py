@@ -10,7 +10,7 @@ import pytest
 from apimart_async import AsyncApimart, Limits, RateLimitError, Retry
 from apimart_async.emulator import Emulator
 from apimart_async.transport.pace import Pace
-from apimart_async.transport.throttle import Gate, Throttle
+from apimart_async.transport.rate_limit import Gate, Throttle
 
 if TYPE_CHECKING:
     from .conftest import Exchange, RawServer
@@ -96,7 +96,7 @@ async def test_retries_end_with_the_total_time(raw_server: RawServer) -> None:
         await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "0.8"})
 
     raw_server.handle = handle
-    options = {"max_retries": 1000, "retry": Retry(total=2.0)}
+    options = {"max_retries": 1000, "retry": Retry(max_elapsed=2.0)}
     async with AsyncApimart("sk-test", base_url=raw_server.base_url, **options) as client:  # type: ignore[arg-type]
         with pytest.raises(RateLimitError):
             await client.account.models()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from anyio import to_thread
 
 from apimart_async.errors import APIConnectionError, DownloadError
-from apimart_async.transport import dataurl, sniff
+from apimart_async.transport.media import data_urls, sniffing
 
 if TYPE_CHECKING:
-    from apimart_async.transport.service import Service
+    from apimart_async.transport.api import Service
     from apimart_async.transport.session import Take
 
 _ENOUGH_TO_TELL: Final = 32
@@ -49,7 +49,7 @@ async def _open_body(service: Service, url: str, take: Take | None) -> Body:
 
     Cancelling it closes the connection.
     """
-    if dataurl.is_data_url(url):
+    if data_urls.is_data_url(url):
         return await _decode(url, service.settings.limits.download_bytes)
     return await service.download(url, take)
 
@@ -74,9 +74,9 @@ class _Decoded:
 
 
 async def _decode(url: str, limit: int) -> _Decoded:
-    if dataurl.least_size(url) <= limit:
+    if data_urls.least_size(url) <= limit:
         try:
-            content = await to_thread.run_sync(dataurl.decode, url)
+            content = await to_thread.run_sync(data_urls.decode, url)
         except ValueError as error:
             raise DownloadError(f"The image's data: URL cannot be read: {error}.") from error
         if len(content) <= limit:
@@ -98,7 +98,7 @@ class Checked:
         self._service = service
         self._url = url
         self._body: Body | None = None
-        self._kind: sniff.Kind | None = None
+        self._kind: sniffing.Kind | None = None
         self._head = self._tail = b""
         self._received = 0
 
@@ -176,7 +176,7 @@ class Checked:
         self._received += len(seen)
         # What comes while it is being opened has its length announced.
         if self._body is not None and self._body.length is None:
-            self._tail = (self._tail + seen)[-sniff.TAIL_BYTES :]
+            self._tail = (self._tail + seen)[-sniffing.TAIL_BYTES :]
         return seen
 
     def _end(self, announced: int | None) -> bytes:
@@ -188,7 +188,7 @@ class Checked:
             self._tail = held
         # Without a length announced, a host may end a body by hanging up; so does a connection that breaks.
         broken = (
-            sniff.is_cut_short(self._kind, self._head, self._tail, self._received)
+            sniffing.is_cut_short(self._kind, self._head, self._tail, self._received)
             if announced is None
             else self._received != announced
         )
@@ -199,10 +199,10 @@ class Checked:
         return held
 
 
-def _image_kind(head: bytes) -> sniff.Kind:
+def _image_kind(head: bytes) -> sniffing.Kind:
     if not head:
         raise DownloadError("The file host sent an empty file.")
-    kind = sniff.identify(head)
+    kind = sniffing.identify(head)
     if kind.extension is None:
         raise DownloadError(f"What the file host sent is {kind.description}.")
     return kind

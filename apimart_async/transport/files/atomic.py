@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 
 from apimart_async.errors import DownloadError
-from apimart_async.transport import sniff
-from apimart_async.transport.disk import on_disk
-from apimart_async.transport.draft import begin_draft
-from apimart_async.transport.folder import folder_at
-from apimart_async.transport.naming import RESULT_EXTENSIONS
+from apimart_async.transport.files.draft import begin_draft
+from apimart_async.transport.files.folder import folder_at
+from apimart_async.transport.files.names import RESULT_EXTENSIONS
+from apimart_async.transport.files.threads import on_disk
+from apimart_async.transport.media import sniffing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from apimart_async.transport.draft import Draft
-    from apimart_async.transport.folder import Folder
+    from apimart_async.transport.files.draft import Draft
+    from apimart_async.transport.files.folder import Folder
 
 _BUFFER_BYTES: Final = 512 * 1024
 _LARGE_BYTES: Final = 1024 * 1024
@@ -43,7 +43,7 @@ class Coming(Protocol):
 
 
 async def land(
-    content: Coming, directory: Path, stem: str, *, told: str | None = None, sync: bool = False
+    content: Coming, directory: Path, stem: str, *, told: str | None = None, fsync: bool = False
 ) -> Path:
     """Write an image to a new file, or find the file that holds the same already.
 
@@ -53,7 +53,7 @@ async def land(
         stem: Name without extension, valid on every system. Where a file of that name holds something else,
             ``-2``, ``-3``, … is added to it.
         told: Extension that its URL tells; what it gets comes from its content.
-        sync: Return only when it would survive a power cut.
+        fsync: Return only when it would survive a power cut.
 
     Returns:
         Where it is.
@@ -64,12 +64,12 @@ async def land(
     Failing or cancelling it leaves no file behind.
     """
     folder = folder_at(str(directory))
-    landing = _Landing(directory, stem, folder, told=told, sync=sync)
+    landing = _Landing(directory, stem, folder, told=told, fsync=fsync)
     try:
         while not await content.pour(landing.take):
             await on_disk(landing.spill)
         # Syncing takes milliseconds, however quick the folder is.
-        path = await (on_disk(landing.publish) if sync else folder.call(landing.publish))
+        path = await (on_disk(landing.publish) if fsync else folder.call(landing.publish))
         if path is None:  # namesakes have to be read
             path = await on_disk(landing.publish_beside)
     except OSError as error:
@@ -126,9 +126,9 @@ def _not_saved(directory: Path, error: OSError) -> DownloadError:
 class _Landing:
     """The state of one file in the making; all of its methods but ``take`` block."""
 
-    def __init__(self, directory: Path, stem: str, folder: Folder, *, told: str | None, sync: bool) -> None:
+    def __init__(self, directory: Path, stem: str, folder: Folder, *, told: str | None, fsync: bool) -> None:
         self._told = told
-        self._sync = sync
+        self._fsync = fsync
         self._directory = directory
         self._stem = stem
         self._folder = folder
@@ -148,7 +148,7 @@ class _Landing:
 
         Where there is none, ``spill`` makes room, or raises what went wrong.
         """
-        self._head = self._head or bytes(piece[: sniff.HEAD_BYTES])
+        self._head = self._head or bytes(piece[: sniffing.HEAD_BYTES])
         # On the loop at once, as long as it is in the processor's cache; to a thread rarely.
         if not self._folder.is_quick or self._pieces or len(piece) > _LARGE_BYTES:
             self._pieces.append(bytes(piece))
@@ -185,7 +185,7 @@ class _Landing:
         draft = self._draft
         if draft is None or self._pieces or self._failure is not None:
             draft = self.spill()
-        draft.finish(sync=self._sync)
+        draft.finish(fsync=self._fsync)
         name = self._name(1)
         return self._published(name) if draft.take(f"{self._directory}/{name}") else None
 
@@ -204,11 +204,11 @@ class _Landing:
         raise OSError(message)
 
     def _name(self, number: int) -> str:
-        extension = sniff.identify(self._head).extension or ".bin"
+        extension = sniffing.identify(self._head).extension or ".bin"
         return f"{self._stem}{f'-{number}' if number > 1 else ''}{extension}"
 
     def _published(self, name: str) -> Path:
-        if self._sync:
+        if self._fsync:
             _sync_directory(self._directory)
         self._draft = None
         self._folder.learn(self._told, name[name.rindex(".") :])
@@ -259,10 +259,10 @@ def _is_complete(path: str) -> bool:
         if not stat.S_ISREG(status.st_mode):
             return False
         with FileIO(path) as file:
-            head = file.read(sniff.HEAD_BYTES)
-            file.seek(max(0, status.st_size - sniff.TAIL_BYTES))
-            tail = file.read(sniff.TAIL_BYTES)
+            head = file.read(sniffing.HEAD_BYTES)
+            file.seek(max(0, status.st_size - sniffing.TAIL_BYTES))
+            tail = file.read(sniffing.TAIL_BYTES)
     except OSError:
         return False
-    kind = sniff.identify(head)
-    return kind.extension is not None and not sniff.is_cut_short(kind, head, tail, status.st_size)
+    kind = sniffing.identify(head)
+    return kind.extension is not None and not sniffing.is_cut_short(kind, head, tail, status.st_size)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from anyio import to_thread
 
-from apimart_async.transport.disk import on_disk
-from apimart_async.transport.sources import InMemory
+from apimart_async.transport.files.threads import on_disk
+from apimart_async.transport.media.sources import InMemory
 
 if TYPE_CHECKING:
-    from apimart_async.transport.sources import OnDisk, Source
+    from apimart_async.transport.media.sources import OnDisk, Source
 
 PIECE_BYTES: Final = 512 * 1024
 _FRAMING_BYTES: Final = 8 * 1024

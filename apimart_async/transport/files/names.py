@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.transport.sniff import AVIF, GIF, IMAGES, JPEG, PNG, WEBP
+from apimart_async.transport.media.sniffing import AVIF, GIF, IMAGES, JPEG, PNG, WEBP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,7 @@ from apimart_async.models import (
     TaskFailure,
     Upload,
 )
-from apimart_async.transport.codec import (
+from apimart_async.transport.json import (
     is_mapping,
     is_sequence,
     moment,

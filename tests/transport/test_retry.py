@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apimart_async import Retry, errors
-from apimart_async.transport.outcome import (
+from apimart_async.transport.parsing import ServiceError
+from apimart_async.transport.retry import (
     Action,
     Decision,
     Effect,
@@ -27,7 +28,6 @@ from apimart_async.transport.outcome import (
     error_class,
     read_retry_after,
 )
-from apimart_async.transport.wire import ServiceError
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -158,7 +158,7 @@ def test_what_to_do_next_in_every_case(effect: Effect, kind: Kind) -> None:
 
 
 def test_a_wait_the_service_asks_for_is_kept_to_the_millisecond_or_not_at_all() -> None:
-    retry = Retry(retry_after=60)
+    retry = Retry(max_retry_after=60)
 
     def after(seconds: float) -> Decision:
         tried = Try(Kind.PAID_WRITE, Effect.DEFERRED, 1, retry_after=seconds)
@@ -172,10 +172,10 @@ def test_a_wait_the_service_asks_for_is_kept_to_the_millisecond_or_not_at_all() 
 
 RETRIES: Final = st.builds(
     Retry,
-    first=st.floats(0.001, 100),
-    longest=st.floats(0.001, 100),
-    retry_after=st.floats(0, 1000),
-    total=st.floats(0, 1000),
+    initial_delay=st.floats(0.001, 100),
+    max_delay=st.floats(0.001, 100),
+    max_retry_after=st.floats(0, 1000),
+    max_elapsed=st.floats(0, 1000),
     indeterminate=st.sampled_from(["raise", "same-key"]),
 )
 WAITS: Final = st.none() | st.floats(0, 1e6)
@@ -210,9 +210,9 @@ def test_nothing_is_decided_that_must_not_be(tried: Try, retry: Retry, most: int
         assert decision.delay == 0
         return
     assert tried.number <= most
-    assert 0 <= decision.delay <= max(retry.longest, retry.retry_after)
+    assert 0 <= decision.delay <= max(retry.max_delay, retry.max_retry_after)
     assert tried.retry_after is None or decision.delay == tried.retry_after
-    assert tried.elapsed + decision.delay <= retry.total
+    assert tried.elapsed + decision.delay <= retry.max_elapsed
 
 
 @given(
@@ -241,19 +241,19 @@ def test_a_paid_request_is_not_sent_again_after_one_that_may_have_been_executed(
             assert (decision.action is Action.INDETERMINATE) == (was_unknown and effect is not Effect.DONE)
             break
         elapsed += decision.delay
-        assert elapsed <= retry.total
+        assert elapsed <= retry.max_elapsed
     assert sent <= most + 1
 
 
 @given(st.integers(1, 100_000), RETRIES, RANDOMS)
 def test_delays_are_spread_under_a_doubling_ceiling(attempt: int, retry: Retry, random: Random) -> None:
-    ceiling = min(retry.longest, math.ldexp(retry.first, min(attempt - 1, 1000)))
+    ceiling = min(retry.max_delay, math.ldexp(retry.initial_delay, min(attempt - 1, 1000)))
     assert 0 <= backoff(attempt, retry, random) <= ceiling
 
 
 def test_delays_fill_the_room_they_have() -> None:
     random = Random(0)
-    drawn = [backoff(3, Retry(first=1, longest=100), random) for _ in range(1000)]
+    drawn = [backoff(3, Retry(initial_delay=1, max_delay=100), random) for _ in range(1000)]
     assert min(drawn) < 0.1
     assert max(drawn) > 3.9
     assert 1.8 < sum(drawn) / len(drawn) < 2.2

@@ -15,7 +15,7 @@ from random import getrandbits
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from apimart_async.transport.folder import Folder
+    from apimart_async.transport.files.folder import Folder
 
 _STEM_SHOWN: Final = 40
 _DESCRIPTORS: Final = "/proc/self/fd"
@@ -65,10 +65,10 @@ class HiddenDraft:
         self.path: str = f"{directory}/.{stem[:_STEM_SHOWN]}-{getrandbits(32):08x}.part"
         self.file: FileIO = FileIO(self.path, "x")
 
-    def finish(self, *, sync: bool) -> None:
+    def finish(self, *, fsync: bool) -> None:
         """Note that all is written."""
         with self.file:
-            if sync:
+            if fsync:
                 os.fsync(self.file.fileno())
 
     def take(self, target: str) -> bool:
@@ -115,15 +115,15 @@ class NamelessDraft:
         self._directory = directory
         self._folder = folder
         self._stem = stem
-        self._sync = False
+        self._fsync = False
         self._hidden: HiddenDraft | None = None
         self.path: str = f"{_DESCRIPTORS}/{descriptor}"
         self.file: FileIO = FileIO(descriptor, "w")
 
-    def finish(self, *, sync: bool) -> None:
+    def finish(self, *, fsync: bool) -> None:
         """Note that all is written."""
-        self._sync = sync
-        if sync:
+        self._fsync = fsync
+        if fsync:
             os.fsync(self.file.fileno())
 
     def take(self, target: str) -> bool:
@@ -149,7 +149,7 @@ class NamelessDraft:
         hidden = self._hidden = HiddenDraft(self._directory, self._stem)
         with Path(self.path).open("rb") as written:
             shutil.copyfileobj(written, hidden.file)
-        hidden.finish(sync=self._sync)
+        hidden.finish(fsync=self._fsync)
         return hidden
 
     def drop(self) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from apimart_async.transport import sniff
+from apimart_async.transport.media import sniffing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,34 +23,34 @@ def encoded(kind: str) -> bytes:
 @pytest.mark.parametrize(
     ("encoder", "kind"),
     [
-        ("JPEG", sniff.JPEG),
-        ("PNG", sniff.PNG),
-        ("WEBP", sniff.WEBP),
-        ("GIF", sniff.GIF),
-        ("TIFF", sniff.TIFF),
-        ("BMP", sniff.BMP),
-        ("JPEG2000", sniff.JPEG_2000),
+        ("JPEG", sniffing.JPEG),
+        ("PNG", sniffing.PNG),
+        ("WEBP", sniffing.WEBP),
+        ("GIF", sniffing.GIF),
+        ("TIFF", sniffing.TIFF),
+        ("BMP", sniffing.BMP),
+        ("JPEG2000", sniffing.JPEG_2000),
     ],
 )
-def test_what_pillow_writes_is_recognised_and_whole(encoder: str, kind: sniff.Kind) -> None:
+def test_what_pillow_writes_is_recognised_and_whole(encoder: str, kind: sniffing.Kind) -> None:
     content = encoded(encoder)
-    assert sniff.identify(content[:32]) == kind
-    assert not sniff.is_cut_short(kind, content[:32], content[-sniff.TAIL_BYTES :], len(content))
+    assert sniffing.identify(content[:32]) == kind
+    assert not sniffing.is_cut_short(kind, content[:32], content[-sniffing.TAIL_BYTES :], len(content))
 
 
 @pytest.mark.parametrize("encoder", ["JPEG", "PNG", "WEBP", "GIF"])
 def test_a_file_without_its_end_is_cut_short(encoder: str) -> None:
     content = encoded(encoder)[:-20]
-    assert sniff.is_cut_short(sniff.identify(content), content[:32], content[-4096:], len(content))
+    assert sniffing.is_cut_short(sniffing.identify(content), content[:32], content[-4096:], len(content))
 
 
 def test_photographs_of_the_world_are_recognised(photographs: dict[str, Path]) -> None:
-    kinds = {".jpg": sniff.JPEG, ".png": sniff.PNG, ".gif": sniff.GIF}
+    kinds = {".jpg": sniffing.JPEG, ".png": sniffing.PNG, ".gif": sniffing.GIF}
     assert len(photographs) > 10
     for path in photographs.values():
         content = path.read_bytes()
-        assert sniff.identify(content[: sniff.HEAD_BYTES]) == kinds[path.suffix], path
-        assert not sniff.is_cut_short(kinds[path.suffix], content, content[-4096:], len(content)), path
+        assert sniffing.identify(content[: sniffing.HEAD_BYTES]) == kinds[path.suffix], path
+        assert not sniffing.is_cut_short(kinds[path.suffix], content, content[-4096:], len(content)), path
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_photographs_of_the_world_are_recognised(photographs: dict[str, Path]) -
     ],
 )
 def test_what_is_no_accepted_image_is_called_by_its_name(head: bytes, description: str) -> None:
-    assert sniff.identify(head).description == description
+    assert sniffing.identify(head).description == description
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_of_some_kind(head: bytes) -> None:
-    kind = sniff.identify(head)
-    assert kind.extension is None or kind in sniff.IMAGES
-    sniff.is_cut_short(kind, head, head, len(head))
+    kind = sniffing.identify(head)
+    assert kind.extension is None or kind in sniffing.IMAGES
+    sniffing.is_cut_short(kind, head, head, len(head))

@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apimart_async.transport import dataurl
+from apimart_async.transport.media import data_urls
 
 
 @given(st.binary(max_size=200))
 def test_what_is_encoded_is_decoded(content: bytes) -> None:
-    url = dataurl.encode(content, "image/png")
-    assert dataurl.decode(url) == content
-    assert dataurl.decode(f"data:,{quote(content)}") == content
-    assert dataurl.decode(f"data:;base64,{quote(base64.b64encode(content))}") == content
+    url = data_urls.encode(content, "image/png")
+    assert data_urls.decode(url) == content
+    assert data_urls.decode(f"data:,{quote(content)}") == content
+    assert data_urls.decode(f"data:;base64,{quote(base64.b64encode(content))}") == content
 
 
 @given(st.binary(max_size=200))
 def test_the_least_size_is_never_more_than_the_size(content: bytes) -> None:
-    for url in (dataurl.encode(content, "image/png"), f"data:,{quote(content, safe='')}"):
-        assert dataurl.least_size(url) <= len(content)
-        assert dataurl.least_size(url) >= len(content) / 3 - 4
+    for url in (data_urls.encode(content, "image/png"), f"data:,{quote(content, safe='')}"):
+        assert data_urls.least_size(url) <= len(content)
+        assert data_urls.least_size(url) >= len(content) / 3 - 4
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_the_least_size_is_never_more_than_the_size(content: bytes) -> None:
     ],
 )
 def test_every_form_is_read(url: str) -> None:
-    assert dataurl.is_data_url(url)
-    assert dataurl.decode(url) == b"hi"
+    assert data_urls.is_data_url(url)
+    assert data_urls.decode(url) == b"hi"
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_every_form_is_read(url: str) -> None:
 )
 def test_what_is_broken_is_refused(url: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        dataurl.decode(url)
+        data_urls.decode(url)
 
 
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        dataurl.decode(f"data:image/png;base64,{text}")
+        data_urls.decode(f"data:image/png;base64,{text}")
     except ValueError:
         return
     assert text.isascii()

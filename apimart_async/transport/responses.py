@@ -9,9 +9,9 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import attrs
 
 from apimart_async import errors
-from apimart_async.addresses import bare_url, origin
-from apimart_async.transport import codec, outcome, wire
-from apimart_async.transport.outcome import Effect, Kind
+from apimart_async.transport import json, parsing, retry
+from apimart_async.transport.retry import Effect, Kind
+from apimart_async.urls import bare_url, origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,18 +81,18 @@ def judge(reply: Reply, kind: Kind, url: str) -> Answer | Verdict:
     if _OK_BELOW <= reply.status < _BAD_FROM:
         return _judge_redirect(reply, url)
     try:
-        payload = codec.loads(reply.data)
+        payload = json.loads(reply.data)
     except errors.APIResponseValidationError as unreadable:
         return _judge_unreadable(reply, unreadable)
-    found = wire.read_error(payload)
+    found = parsing.read_error(payload)
     if found is None and reply.status < _OK_BELOW:
         return Answer(payload, reply.headers)
-    effect = outcome.effect_of_answer(reply.status, found)
+    effect = retry.effect_of_answer(reply.status, found)
     message = found.message if found else "The service answered with an error it does not explain."
-    error = outcome.error_class(reply.status, found)(message)
+    error = retry.error_class(reply.status, found)(message)
     if kind is Kind.PAID_WRITE and reply.status < _OK_BELOW:
         # It says both that it failed and which task it is: only the account knows.
-        error.task_id = wire.submitted_task_id(payload)
+        error.task_id = parsing.submitted_task_id(payload)
         effect = Effect.UNKNOWN if error.task_id else effect
     if found is not None:
         error.code, error.type = found.code, found.type
@@ -102,15 +102,15 @@ def judge(reply: Reply, kind: Kind, url: str) -> Answer | Verdict:
 
 
 def _judge_unreadable(reply: Reply, unreadable: errors.APIResponseValidationError) -> Verdict:
-    effect = outcome.effect_of_answer(reply.status, None)
+    effect = retry.effect_of_answer(reply.status, None)
     if effect is Effect.DONE:
         return _with_facts(Effect.UNKNOWN, unreadable, reply)
-    error = outcome.error_class(reply.status, None)(f"{unreadable.message[:-1]}: {unreadable.excerpt}")
+    error = retry.error_class(reply.status, None)(f"{unreadable.message[:-1]}: {unreadable.excerpt}")
     return _with_facts(effect, error, reply)
 
 
 def _with_facts(effect: Effect, error: errors.APIError, reply: Reply) -> Verdict:
-    retry_after = outcome.read_retry_after(reply.headers, datetime.now(UTC))
+    retry_after = retry.read_retry_after(reply.headers, datetime.now(UTC))
     error.status = error.status or reply.status
     error.request_id = _request_id(reply.headers)
     if isinstance(error, errors.APIStatusError):
@@ -136,7 +136,7 @@ def _judge_redirect(reply: Reply, url: str) -> Verdict:
     else:
         why = "only one redirect is followed"
         moved_to = target
-    error = outcome.error_class(reply.status, None)(
+    error = retry.error_class(reply.status, None)(
         f"The service redirects to {_shown(url, location)}, which was not followed: {why}. Check base_url.",
         status=reply.status,
         request_id=_request_id(reply.headers),

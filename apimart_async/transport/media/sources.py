@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from apimart_async.errors import ImageError, ImageTooLargeError
-from apimart_async.transport.folder import Folder, folder_at
+from apimart_async.transport.files.folder import Folder, folder_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,16 +17,16 @@ from PIL import Image
 
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from apimart_async.models import Upload
-from apimart_async.transport import media
-from apimart_async.transport.media import MAX_UPLOAD_BYTES, Media, open_media
-from apimart_async.transport.passage import Passage, Scratch
+from apimart_async.transport.media import inputs
+from apimart_async.transport.media.body_reader import Passage, Scratch
+from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES, Media, open_media
 
-from .passages import pieces_of
+from .body_readers import pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apimart_async.transport.media import ImageInput, SingleImage
+    from apimart_async.transport.media.inputs import ImageInput, SingleImage
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -76,8 +76,8 @@ async def test_every_form_gives_the_same_bytes_again_and_again(
     assert opened.content_type == "image/png"
     for _ in range(2):
         assert await content_of(opened) == expected
-    assert await media.digest(opened) == hashlib.sha256(expected).hexdigest()
-    assert await media.data_url(opened) == f"data:image/png;base64,{base64.b64encode(expected).decode()}"
+    assert await inputs.digest(opened) == hashlib.sha256(expected).hexdigest()
+    assert await inputs.data_url(opened) == f"data:image/png;base64,{base64.b64encode(expected).decode()}"
     if hasattr(given, "close"):
         assert not given.closed
         given.close()
@@ -417,7 +417,7 @@ async def test_a_file_that_changes_on_the_way_never_arrives_whole(
             await read_on(passage)
     assert sum(sizes) < opened.size
     with pytest.raises(ImageError):
-        await media.digest(opened)
+        await inputs.digest(opened)
 
 
 @pytest.mark.parametrize("size", [100, 10_000_000])
@@ -478,16 +478,16 @@ def upload() -> Upload:
 
 
 def test_what_is_on_the_web_stays_there(upload: Upload) -> None:
-    assert media.remote_url(upload) == upload.url
+    assert inputs.remote_url(upload) == upload.url
     for url in ("https://files.example/a b.png?x=1", "HTTP://files.example/"):
-        assert media.remote_url(url) == url
+        assert inputs.remote_url(url) == url
 
 
 @pytest.mark.parametrize(
     "given", ["photo.jpg", "C://photo.jpg", "data:image/png;base64,aGk=", b"https://x", Path("https://x")]
 )
 def test_what_is_here_has_no_address(given: SingleImage) -> None:
-    assert media.remote_url(given) is None
+    assert inputs.remote_url(given) is None
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_what_is_here_has_no_address(given: SingleImage) -> None:
 def test_other_schemes_are_named_in_the_refusal(url: str) -> None:
     scheme = url.partition("://")[0]
     with pytest.raises(UnsupportedImageError, match=rf"{scheme}://.*https://, http:// and data: URLs"):
-        media.remote_url(url)
+        inputs.remote_url(url)
 
 
 def test_one_image_and_several(upload: Upload) -> None:
@@ -511,12 +511,12 @@ def test_one_image_and_several(upload: Upload) -> None:
         upload,
         pillow_image("L"),
     ):
-        assert media.flatten(one) == [one]
-    assert media.flatten(["a", b"b"]) == ["a", b"b"]
-    assert media.flatten((upload,)) == [upload]
+        assert inputs.flatten(one) == [one]
+    assert inputs.flatten(["a", b"b"]) == ["a", b"b"]
+    assert inputs.flatten((upload,)) == [upload]
 
 
 @pytest.mark.parametrize("given", [[], (), [["a.png"]], ["a.png", ("b.png",)]])
 def test_no_image_and_lists_in_lists_are_refused(given: ImageInput) -> None:
     with pytest.raises(ImageError):
-        media.flatten(given)
+        inputs.flatten(given)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from apimart_async.transport.passage import Passage
+from apimart_async.transport.media.body_reader import Passage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apimart_async.transport.media import Media
-    from apimart_async.transport.passage import Scratch
+    from apimart_async.transport.media.body_reader import Scratch
+    from apimart_async.transport.media.inputs import Media
 
 # As browsers write them inside quotes (WHATWG, "multipart form data"); all else stays as it is, in UTF-8.
 _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\0": "%00"})

@@ -1,0 +1,1 @@
+"""An image, whatever it comes as, checked before money is spent."""
