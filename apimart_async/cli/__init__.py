@@ -6,8 +6,8 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
+from apimart_async.cli.display.streams import complain
 from apimart_async.cli.exits import Exit
-from apimart_async.cli.streams import complain
 
 _NEEDED: Final = ("cyclopts", "rich")
 

@@ -9,10 +9,10 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli import connection, options
+from apimart_async.cli.display.results import json_line
+from apimart_async.cli.display.streams import write_line
+from apimart_async.cli.display.text import dollars, printable
 from apimart_async.cli.exits import Exit
-from apimart_async.cli.results import json_line
-from apimart_async.cli.streams import write_line
-from apimart_async.cli.text import dollars, printable
 
 if TYPE_CHECKING:
     from apimart_async.client import AsyncApimart

@@ -13,11 +13,11 @@ from cyclopts import App, CycloptsError
 
 import apimart_async
 from apimart_async.cli import account, batch, batch_status, edit, emulator, generate, report, task, upload
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.display.explanation import debugging, explain, trace
+from apimart_async.cli.display.streams import complain
+from apimart_async.cli.display.text import printable
 from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.explaining import debugging, explain, trace
-from apimart_async.cli.streams import complain
-from apimart_async.cli.text import printable
+from apimart_async.cli.resume_hint import ResumeHint
 from apimart_async.errors import InvalidArgumentError
 
 _HELP = """Edit pictures with the APIMart image services.
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 whatever it is, a person reads it
         trace(error)
-        complain(explain(error, None, Continuation(is_possible=False)))
+        complain(explain(error, None, ResumeHint(is_possible=False)))
         return Exit.SOME_FAILED
     return Exit.USAGE
 

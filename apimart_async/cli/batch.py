@@ -9,12 +9,12 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli import checks, connection, options
-from apimart_async.cli.batching import Plan, perform
+from apimart_async.cli.batch_run import Plan, run_batch
+from apimart_async.cli.display.preflight import complaints, estimate, facts, survey_record
+from apimart_async.cli.display.results import json_line
+from apimart_async.cli.display.streams import say, write_line
 from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.rehearsal import check_directory_is_for
-from apimart_async.cli.results import json_line
-from apimart_async.cli.streams import say, write_line
-from apimart_async.cli.surveying import complaints, estimate, facts, survey_record
+from apimart_async.cli.local_batch import check_directory_is_for
 
 HELP = """Edit as many pictures as a manifest names, safe to kill and run again.
 
@@ -131,7 +131,7 @@ def batch(
         timeout=timeout,
         json=json,
     )
-    return perform(plan)
+    return run_batch(plan)
 
 
 def _check_limits(in_flight: int, max_cost: float | None) -> None:

@@ -9,10 +9,10 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
+from apimart_async.cli.display.results import Record, json_line
+from apimart_async.cli.display.streams import write_line
+from apimart_async.cli.display.text import dollars, sentence
 from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.results import Record, json_line
-from apimart_async.cli.streams import write_line
-from apimart_async.cli.text import dollars, sentence
 from apimart_async.errors import JournalError
 
 USAGE = "Usage: apimart batch status DIR [OPTIONS]"
@@ -50,19 +50,19 @@ def status(
     jobs that were begun), images, spent (USD), and reasons (count, status,
     message), the commonest first.
     """
-    standing = _read(directory)
+    status = _read(directory)
     if json:
-        write_line(json_line(standing.record))
+        write_line(json_line(status.record))
         return Exit.ALL_DONE
     for name, word in _WORDS.items():
-        number = standing.jobs[name]
+        number = status.jobs[name]
         meaning = f"  ({_MEANING[name]})" if number and name in _MEANING else ""
         write_line(f"{word + ':':<12} {number:>9,}{meaning}")
-    write_line(f"{'images:':<12} {standing.images:>9,}")
-    write_line(f"{'spent:':<12} {dollars(standing.spent):>9}")
-    if standing.reasons:
+    write_line(f"{'images:':<12} {status.images:>9,}")
+    write_line(f"{'spent:':<12} {dollars(status.spent):>9}")
+    if status.reasons:
         write_line("What went wrong:")
-        for (_, message), number in standing.reasons:
+        for (_, message), number in status.reasons:
             write_line(f"{number:>9,}  {sentence(message)}")
     return Exit.ALL_DONE
 

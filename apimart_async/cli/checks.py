@@ -9,8 +9,8 @@ from pathlib import Path
 
 import anyio
 
+from apimart_async.cli.display.text import sentence
 from apimart_async.cli.exits import UsageError
-from apimart_async.cli.text import sentence
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.media import inputs

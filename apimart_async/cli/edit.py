@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from apimart_async.cli import checks, connection, options, results, routed, steps
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli import applerouter_edit, checks, connection, options, steps
+from apimart_async.cli.display import results
+from apimart_async.cli.display.streams import say
+from apimart_async.cli.display.summary import Wording
 from apimart_async.cli.exits import Exit, UsageError
 from apimart_async.cli.job import Job, jobs_for, stem_of
-from apimart_async.cli.perform import perform
-from apimart_async.cli.streams import say
-from apimart_async.cli.summary import Wording
+from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.run import run_jobs
 
 if TYPE_CHECKING:
     from apimart_async.cli.workers import Submits
@@ -99,8 +100,8 @@ def edit(
     if len(pictures) < len(images):
         say("A picture that is given twice is edited once.")
     if service == "applerouter":
-        wish = routed.Order(prompt=prompt, model=model, n=n, size=size, mask=mask, timeout=timeout)
-        return routed.edit(pictures, wish, reached, output, json=json)
+        wish = applerouter_edit.Order(prompt=prompt, model=model, n=n, size=size, mask=mask, timeout=timeout)
+        return applerouter_edit.edit(pictures, wish, reached, output, json=json)
     checks.check_images(pictures)
     checks.check_directory(output)
     order = steps.Edit(prompt, model, n, inline)
@@ -110,12 +111,12 @@ def edit(
         task = await steps.wait(client, job, timeout)
         await steps.save(client, job, task, output, stem_of(job.source))
 
-    return perform(
+    return run_jobs(
         jobs_for(pictures),
         work,
         connect=partial(connection.connected, reached),
         wording=Wording("image", "edited"),
-        continuation=Continuation(output, base_url, is_possible=not local),
+        resume_hint=ResumeHint(output, base_url, is_possible=not local),
         render=results.lines(results.edit_record) if json else results.saved_paths,
     )
 

@@ -13,10 +13,10 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli.connection import emulator_class
+from apimart_async.cli.display.results import json_line
+from apimart_async.cli.display.streams import say, write_line
+from apimart_async.cli.display.text import dollars, sentence
 from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.results import json_line
-from apimart_async.cli.streams import say, write_line
-from apimart_async.cli.text import dollars, sentence
 
 if TYPE_CHECKING:
     from apimart_async.emulator import Emulator

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from apimart_async.cli import checks, connection, options, results, steps
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli import checks, connection, options, steps
+from apimart_async.cli.display import results
+from apimart_async.cli.display.summary import Wording
 from apimart_async.cli.exits import Exit
 from apimart_async.cli.job import Job
-from apimart_async.cli.perform import perform
-from apimart_async.cli.summary import Wording
+from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.run import run_jobs
 
 if TYPE_CHECKING:
     from apimart_async.cli.workers import Submits
@@ -97,11 +98,11 @@ def generate(
         task = await steps.wait(client, job, timeout)
         await steps.save(client, job, task, output)
 
-    return perform(
+    return run_jobs(
         [Job("", "the picture")],
         work,
         connect=partial(connection.connected, service),
         wording=Wording("picture", "made"),
-        continuation=Continuation(output, base_url, is_possible=not local),
+        resume_hint=ResumeHint(output, base_url, is_possible=not local),
         render=results.lines(results.generation_record) if json else results.saved_paths,
     )

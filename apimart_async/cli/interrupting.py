@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from apimart_async.cli.streams import say
+from apimart_async.cli.display.streams import say
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from apimart_async.cli.text import printable, shorten
+from apimart_async.cli.display.text import printable, shorten
 from apimart_async.models import Task, Upload
 from apimart_async.transport.files.names import clean_stem
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from apimart_async.cli.display.streams import say, write_line
+from apimart_async.cli.display.text import sentence
 from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.streams import say, write_line
-from apimart_async.cli.text import sentence
 from apimart_async.errors import JournalError
 
 USAGE = "Usage: apimart report DIR"

@@ -6,15 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apimart_async.cli import checks, connection, options, results, steps
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli import checks, connection, options, steps
+from apimart_async.cli.display import results
+from apimart_async.cli.display.summary import Wording
 from apimart_async.cli.exits import Exit, UsageError
 from apimart_async.cli.job import Job, jobs_for
-from apimart_async.cli.perform import perform
-from apimart_async.cli.summary import Wording
+from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.run import run_jobs
 
 if TYPE_CHECKING:
-    from apimart_async.cli.perform import Work
+    from apimart_async.cli.run import Work
     from apimart_async.cli.workers import Submits
     from apimart_async.client import AsyncApimart
 
@@ -40,7 +41,7 @@ def get(ids: options.TaskIds, /, *, base_url: options.BaseUrl = None, json: opti
     async def work(client: AsyncApimart, job: Job, _: Submits) -> None:
         await steps.look(client, job)
 
-    return _perform(ids, work, Wording("task", "found"), None, base_url, json=json)
+    return _run_tasks(ids, work, Wording("task", "found"), None, base_url, json=json)
 
 
 def wait(
@@ -64,7 +65,7 @@ def wait(
     async def work(client: AsyncApimart, job: Job, _: Submits) -> None:
         await steps.wait(client, job, timeout)
 
-    return _perform(ids, work, Wording("task", "completed"), None, base_url, json=json)
+    return _run_tasks(ids, work, Wording("task", "completed"), None, base_url, json=json)
 
 
 def save(
@@ -93,10 +94,10 @@ def save(
         task = await steps.wait(client, job, timeout)
         await steps.save(client, job, task, output)
 
-    return _perform(ids, work, Wording("task", "saved"), output, base_url, json=json)
+    return _run_tasks(ids, work, Wording("task", "saved"), output, base_url, json=json)
 
 
-def _perform(
+def _run_tasks(
     ids: list[str],
     work: Work[AsyncApimart],
     wording: Wording,
@@ -111,11 +112,11 @@ def _perform(
     if directory is not None:
         checks.check_directory(directory)
     text = results.task_lines if directory is None else results.saved_paths
-    return perform(
+    return run_jobs(
         jobs_for(dict.fromkeys(task_id.strip() for task_id in ids)),
         work,
         connect=partial(connection.connected, service),
         wording=wording,
-        continuation=Continuation(directory, base_url),
+        resume_hint=ResumeHint(directory, base_url),
         render=results.lines(results.task_record) if json else text,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apimart_async.cli import checks, connection, options, results, steps
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli import checks, connection, options, steps
+from apimart_async.cli.display import results
+from apimart_async.cli.display.summary import Wording
 from apimart_async.cli.exits import Exit, UsageError
 from apimart_async.cli.job import Job, jobs_for
-from apimart_async.cli.perform import perform
-from apimart_async.cli.summary import Wording
+from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.run import run_jobs
 
 if TYPE_CHECKING:
     from apimart_async.cli.workers import Submits
@@ -46,11 +47,11 @@ def upload(
     async def work(client: AsyncApimart, job: Job, _: Submits) -> None:
         await steps.upload(client, job)
 
-    return perform(
+    return run_jobs(
         jobs_for(pictures),
         work,
         connect=partial(connection.connected, service),
         wording=Wording("image", "uploaded"),
-        continuation=Continuation(is_possible=False),
+        resume_hint=ResumeHint(is_possible=False),
         render=results.lines(results.upload_record) if json else results.upload_url,
     )

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import anyio
 import attrs
 
-from apimart_async.cli.explaining import ends_all
+from apimart_async.cli.display.explanation import ends_all
 from apimart_async.cli.job import Job, Stage
 
 _IN_FLIGHT: Final = 32

@@ -364,8 +364,8 @@ async def test_a_local_batch_begins_anew_what_its_emulator_took_with_it(apimart:
     await running.process.stdout.receive()
     running.process.kill()
     await running.finish()
-    standing = await apimart("batch", "status", "out", "--json")
-    assert standing.records[0]["unfinished"] + standing.records[0]["in_doubt"] > 0
+    status = await apimart("batch", "status", "out", "--json")
+    assert status.records[0]["unfinished"] + status.records[0]["in_doubt"] > 0
 
     again = await apimart("batch", many, "-o", "out", "--local")
     assert again.code == 0
@@ -378,14 +378,14 @@ async def test_a_local_batch_begins_anew_what_its_emulator_took_with_it(apimart:
 async def test_status_and_report_of_a_batch(apimart: Command, emulator: Emulator, folder: Path) -> None:
     emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
     await apimart("batch", folder, "-p", "sunset", "-o", "out")
-    standing = await apimart("batch", "status", "out")
+    status = await apimart("batch", "status", "out")
     as_json = await apimart("batch", "status", "out", "--json")
     page = await apimart("report", "out")
 
-    assert standing.code == as_json.code == page.code == 0
-    assert [line.split()[:2] for line in standing.results[:2]] == [["saved:", "2"], ["failed:", "1"]]
-    assert standing.results[5].split() == ["spent:", "$0.03"]
-    assert standing.results[-1].split()[0] == "1"
+    assert status.code == as_json.code == page.code == 0
+    assert [line.split()[:2] for line in status.results[:2]] == [["saved:", "2"], ["failed:", "1"]]
+    assert status.results[5].split() == ["spent:", "$0.03"]
+    assert status.results[-1].split()[0] == "1"
     (record,) = as_json.records
     assert [record[name] for name in ("saved", "failed", "in_doubt", "unfinished", "images", "spent")] == [
         *(2, 1, 0, 0, 2, 0.03)

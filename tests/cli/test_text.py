@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.display.text import dollars, printable, seconds, sentence, shorten
 from apimart_async.cli.job import jobs_for, stem_of
-from apimart_async.cli.text import dollars, printable, seconds, sentence, shorten
+from apimart_async.cli.resume_hint import ResumeHint
 from apimart_async.transport.files.names import NameTemplate
 
 
@@ -54,12 +54,12 @@ def test_labels_are_short_unless_they_would_be_the_same() -> None:
 
 
 def test_the_command_that_goes_on_can_be_copied() -> None:
-    command = Continuation(Path("my results"), "http://host:1").command(["task_1", "task;2"])
+    command = ResumeHint(Path("my results"), "http://host:1").command(["task_1", "task;2"])
     assert command is not None
     assert shlex.split(command) == [
         *("apimart", "task", "save", "task_1", "task;2"),
         *("-o", "my results", "--base-url", "http://host:1"),
     ]
-    assert Continuation().command(["task_1"]) == "apimart task wait task_1"
-    assert Continuation().command([]) is None
-    assert Continuation(is_possible=False).command(["task_1"]) is None
+    assert ResumeHint().command(["task_1"]) == "apimart task wait task_1"
+    assert ResumeHint().command([]) is None
+    assert ResumeHint(is_possible=False).command(["task_1"]) is None

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from apimart_async.cli.standing import pace
-from apimart_async.cli.streams import is_terminal, say
+from apimart_async.cli.display.status import pace
+from apimart_async.cli.display.streams import is_terminal, say
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,7 +23,7 @@ _BAR: Final = 40
 _REFRESH: Final = 8.0
 
 
-class Gauge(Protocol):
+class BatchProgress(Protocol):
     """Shows how far a batch is, while it is entered.
 
     Attributes:
@@ -51,7 +51,7 @@ class Gauge(Protocol):
         ...
 
 
-def gauge_for(total: int, *, plain: bool) -> Gauge:
+def batch_progress_for(total: int, *, plain: bool) -> BatchProgress:
     """Return the display where stderr is a terminal that can be drawn on, and plain lines elsewhere.
 
     Args:

@@ -8,9 +8,9 @@ import traceback
 from typing import Final, TypeAlias
 
 from apimart_async import errors
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.display.text import sentence
 from apimart_async.cli.job import Job
-from apimart_async.cli.text import sentence
+from apimart_async.cli.resume_hint import ResumeHint
 
 _DEBUG: Final = "APIMART_DEBUG"
 
@@ -36,18 +36,18 @@ _TASK_STEPS: Final[Steps] = (
 )
 
 
-def explain(error: Exception, job: Job | None, continuation: Continuation) -> str:
+def explain(error: Exception, job: Job | None, resume_hint: ResumeHint) -> str:
     """Say in one line what went wrong and what to do next.
 
     Args:
         error: What was raised.
         job: What it was raised for, if anything.
-        continuation: How to go on with a paid task.
+        resume_hint: How to go on with a paid task.
     """
     task_id = _task_id(error, job)
     reason = sentence(_reason(error))
-    command = continuation.command([task_id] if task_id else [])
-    key_step = f"Check the key in {continuation.key} and the service it is for."
+    command = resume_hint.command([task_id] if task_id else [])
+    key_step = f"Check the key in {resume_hint.key} and the service it is for."
     step = _next_step(error, task_id, command, key_step)
     return f"{reason} {step}" if step else reason
 

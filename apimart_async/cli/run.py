@@ -11,14 +11,14 @@ from typing import TypeAlias, TypeVar
 
 import anyio
 
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.display.explanation import explain, trace
+from apimart_async.cli.display.job_progress import progress_for
+from apimart_async.cli.display.results import Render, Results
+from apimart_async.cli.display.streams import is_terminal, say
+from apimart_async.cli.display.summary import Wording, interruption, sum_up
 from apimart_async.cli.exits import Exit
-from apimart_async.cli.explaining import explain, trace
 from apimart_async.cli.job import Job, Stage
-from apimart_async.cli.progress import progress_for
-from apimart_async.cli.results import Render, Results
-from apimart_async.cli.streams import is_terminal, say
-from apimart_async.cli.summary import Wording, interruption, sum_up
+from apimart_async.cli.resume_hint import ResumeHint
 from apimart_async.cli.workers import Submits, settle, work_through
 
 Client = TypeVar("Client")
@@ -30,13 +30,13 @@ Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Client]]
 """Opens a client."""
 
 
-def perform(
+def run_jobs(
     jobs: Sequence[Job],
     work: Work[Client],
     *,
     connect: Connect[Client],
     wording: Wording,
-    continuation: Continuation,
+    resume_hint: ResumeHint,
     render: Render,
 ) -> Exit:
     """Work on all jobs at once, show how far they are, write what came of them.
@@ -46,13 +46,13 @@ def perform(
         work: Does one job.
         connect: Opens the client to do it with.
         wording: What the work is called.
-        continuation: How to go on with a task that is paid for.
+        resume_hint: How to go on with a task that is paid for.
         render: The lines for stdout of a job that has ended.
 
     Returns:
         The exit code. Ctrl-C is none but an interruption: it is caught, and what is paid for is listed.
     """
-    progress = progress_for(jobs, partial(_why, continuation=continuation))
+    progress = progress_for(jobs, partial(_why, resume_hint=resume_hint))
     results = Results(jobs, render, hold=progress.draws and is_terminal(sys.stdout))
 
     def tell(job: Job) -> None:
@@ -73,7 +73,7 @@ def perform(
             interrupted = True
         settle(jobs)
     if interrupted:
-        for line in interruption(jobs, wording, continuation):
+        for line in interruption(jobs, wording, resume_hint):
             say(line)
     elif len(jobs) > 1:
         say(sum_up(jobs, wording, time.monotonic() - started))
@@ -94,5 +94,5 @@ async def _work_on(jobs: Sequence[Job], work: Work[Client], connect: Connect[Cli
         await work_through(jobs, one, submits)
 
 
-def _why(job: Job, *, continuation: Continuation) -> str:
-    return explain(job.error, job, continuation) if job.error is not None else ""
+def _why(job: Job, *, resume_hint: ResumeHint) -> str:
+    return explain(job.error, job, resume_hint) if job.error is not None else ""

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from apimart_async.cli.results import Record
-from apimart_async.cli.text import dollars, sentence
+from apimart_async.cli.display.results import Record
+from apimart_async.cli.display.text import dollars, sentence
 
 if TYPE_CHECKING:
     from apimart_async.batch.survey import Survey

@@ -13,20 +13,21 @@ import attrs
 from anyio import to_thread
 
 from apimart_async import errors
-from apimart_async.cli import checks, connection, fitting, results, steps
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli import checks, connection, png_preparation, steps
+from apimart_async.cli.display import results
+from apimart_async.cli.display.streams import say
+from apimart_async.cli.display.summary import Wording
+from apimart_async.cli.display.text import printable
 from apimart_async.cli.exits import Exit, UsageError
 from apimart_async.cli.job import Job, Stage, jobs_for, stem_of
-from apimart_async.cli.perform import perform
-from apimart_async.cli.streams import say
-from apimart_async.cli.summary import Wording
-from apimart_async.cli.text import printable
+from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.run import run_jobs
 from apimart_async.transport.media import inputs, png
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
     from apimart_async.cli.connection import Connection
-    from apimart_async.cli.perform import Connect
+    from apimart_async.cli.run import Connect
     from apimart_async.cli.workers import Submits
     from apimart_async.models import ImageSet
 
@@ -75,9 +76,9 @@ def edit(images: Sequence[str], order: Order, service: Connection, output: Path,
     if remote is not None:
         raise UsageError(f"{printable(remote)} is an address: download it first, AppleRouter takes files.")
     unfit: frozenset[str] = frozenset()
-    side = fitting.DEFAULT_SIDE if order.size is None else int(order.size.partition("x")[0])
+    side = png_preparation.DEFAULT_SIDE if order.size is None else int(order.size.partition("x")[0])
     if is_dall_e_2:
-        unfit = fitting.unfit(images, order.mask)
+        unfit = png_preparation.unfit(images, order.mask)
         _announce(images, unfit, side)
     else:
         checks.check_images(pictures, limit=png.SENT_LIMIT)
@@ -89,7 +90,7 @@ def edit(images: Sequence[str], order: Order, service: Connection, output: Path,
         if job.source in unfit:
             job.enter(Stage.PREPARING)
             image, mask = await to_thread.run_sync(
-                fitting.fitted, job.source, order.mask, side, limiter=limiter
+                png_preparation.fitted, job.source, order.mask, side, limiter=limiter
             )
         job.enter(Stage.PROCESSING)
         async with steps.paying(job, submits):
@@ -108,12 +109,12 @@ def edit(images: Sequence[str], order: Order, service: Connection, output: Path,
 
     limiter = anyio.CapacityLimiter(_AT_ONCE)
     connect: Connect[AsyncAppleRouter] = partial(connection.connected_router, service)
-    return perform(
+    return run_jobs(
         jobs_for(images),
         work,
         connect=connect,
         wording=Wording("image", "edited"),
-        continuation=Continuation(is_possible=not service.local, key=connection.APPLEROUTER.key),
+        resume_hint=ResumeHint(is_possible=not service.local, key=connection.APPLEROUTER.key),
         render=results.lines(results.edit_record) if json else results.saved_paths,
     )
 

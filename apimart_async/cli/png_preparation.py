@@ -11,8 +11,8 @@ import attrs
 from anyio import to_thread
 
 from apimart_async.cli import checks
+from apimart_async.cli.display.text import printable, sentence
 from apimart_async.cli.exits import UsageError
-from apimart_async.cli.text import printable, sentence
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.media import inputs, png

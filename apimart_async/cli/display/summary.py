@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.display.text import dollars, seconds
 from apimart_async.cli.job import Job, Stage
-from apimart_async.cli.text import dollars, seconds
+from apimart_async.cli.resume_hint import ResumeHint
 
 
 @attrs.frozen
@@ -48,20 +48,20 @@ def sum_up(jobs: Sequence[Job], wording: Wording, duration: float) -> str:
     return f"{', '.join(said)} in {seconds(duration)}{_cost(jobs)}."
 
 
-def interruption(jobs: Sequence[Job], wording: Wording, continuation: Continuation) -> list[str]:
+def interruption(jobs: Sequence[Job], wording: Wording, resume_hint: ResumeHint) -> list[str]:
     """Return what to say when the command was interrupted: what is paid for, and how to get it."""
     done = sum(job.stage is Stage.DONE for job in jobs)
     lines = [f"Interrupted: {done} of {wording.count(len(jobs))} {wording.done}{_cost(jobs)}."]
     cut_off = [job for job in jobs if job.stage is Stage.INTERRUPTED]
     tasks = [job.task.id for job in cut_off if job.task is not None]
-    command = continuation.command(tasks)
+    command = resume_hint.command(tasks)
     if command is not None:
         whose = "1 task is" if len(tasks) == 1 else f"{len(tasks)} tasks are"
         lines += [f"{whose} paid for and not lost; go on with:", f"  {command}"]
     lines += [
         f"{job.label}: {job.doubt} Look at the account before doing it again."
         for job in cut_off
-        if job.doubt is not None and continuation.is_possible
+        if job.doubt is not None and resume_hint.is_possible
     ]
     return lines
 

@@ -10,7 +10,7 @@ import attrs
 
 
 @attrs.frozen
-class Continuation:
+class ResumeHint:
     """What the command would have done with its tasks.
 
     Attributes:

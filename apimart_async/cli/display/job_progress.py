@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
+from apimart_async.cli.display.streams import is_terminal, say
+from apimart_async.cli.display.summary import facts
+from apimart_async.cli.display.text import printable
 from apimart_async.cli.job import Job, Stage
-from apimart_async.cli.streams import is_terminal, say
-from apimart_async.cli.summary import facts
-from apimart_async.cli.text import printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -78,6 +78,6 @@ def progress_for(jobs: Sequence[Job], explain: Explain) -> Progress:
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     if not is_terminal(sys.stderr) or not console.is_interactive or console.legacy_windows:
         return Lines(explain)
-    from apimart_async.cli.live import Live
+    from apimart_async.cli.display.live import Live
 
     return Live(jobs, explain, console)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apimart_async.cli.text import dollars, seconds
+from apimart_async.cli.display.text import dollars, seconds
 
 if TYPE_CHECKING:
     from apimart_async.batch import Progress

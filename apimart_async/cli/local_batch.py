@@ -44,7 +44,7 @@ def mark(output: Path) -> None:
     _mark(output).touch()
 
 
-async def forget_lost(output: Path) -> None:
+async def drop_lost(output: Path) -> None:
     """Let jobs begin anew that an emulator has taken with it: all that are neither saved nor failed.
 
     Raises:

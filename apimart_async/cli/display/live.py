@@ -13,15 +13,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from apimart_async.cli.display.summary import facts
+from apimart_async.cli.display.text import printable, seconds, shorten
 from apimart_async.cli.job import Job, Stage
-from apimart_async.cli.summary import facts
-from apimart_async.cli.text import printable, seconds, shorten
 from apimart_async.models import Task
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from apimart_async.cli.progress import Explain
+    from apimart_async.cli.display.job_progress import Explain
 
 _MOST_LINES: Final = 8
 _BAR: Final = 16

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from apimart_async import errors
+from apimart_async.cli.display.streams import write_line
+from apimart_async.cli.display.text import dollars, printable, shorten
 from apimart_async.cli.job import Job
-from apimart_async.cli.streams import write_line
-from apimart_async.cli.text import dollars, printable, shorten
 from apimart_async.models import Task
 
 Render: TypeAlias = Callable[[Job], Iterable[str]]

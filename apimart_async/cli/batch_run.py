@@ -13,16 +13,16 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.cli.connection import Connection, connected
-from apimart_async.cli.continuing import Continuation
+from apimart_async.cli.display.batch_progress import BatchProgress, batch_progress_for
+from apimart_async.cli.display.explanation import explain, trace
+from apimart_async.cli.display.results import json_line
+from apimart_async.cli.display.status import hints, sum_up
+from apimart_async.cli.display.streams import complain, is_terminal, say, write_line
+from apimart_async.cli.display.text import dollars, printable, sentence, shorten
 from apimart_async.cli.exits import Exit
-from apimart_async.cli.explaining import explain, trace
-from apimart_async.cli.gauge import Gauge, gauge_for
 from apimart_async.cli.interrupting import draining_first
-from apimart_async.cli.rehearsal import forget_lost, mark
-from apimart_async.cli.results import json_line
-from apimart_async.cli.standing import hints, sum_up
-from apimart_async.cli.streams import complain, is_terminal, say, write_line
-from apimart_async.cli.text import dollars, printable, sentence, shorten
+from apimart_async.cli.local_batch import drop_lost, mark
+from apimart_async.cli.resume_hint import ResumeHint
 
 if TYPE_CHECKING:
     from apimart_async.batch import Drain, Outcome
@@ -76,7 +76,7 @@ class _Jobs:
         return self.manifest.jobs()
 
 
-def perform(plan: Plan) -> Exit:
+def run_batch(plan: Plan) -> Exit:
     """Do the jobs that are not done yet.
 
     Returns:
@@ -86,20 +86,20 @@ def perform(plan: Plan) -> Exit:
 
     # Results on a terminal would only be in the way of the display.
     writes = plan.json or not is_terminal(sys.stdout)
-    gauge = gauge_for(plan.total, plain=plan.json and is_terminal(sys.stdout))
-    teller = _Teller(plan, gauge, writes=writes)
+    display = batch_progress_for(plan.total, plain=plan.json and is_terminal(sys.stdout))
+    teller = _Teller(plan, display, writes=writes)
     error: errors.ApimartError | None = None
     interrupted = False
-    with gauge:
+    with display:
         drain = Drain()
         try:
-            interrupted = anyio.run(partial(_run, plan, drain, gauge, teller))
+            interrupted = anyio.run(partial(_run, plan, drain, display, teller))
         except KeyboardInterrupt:
             interrupted = True
         except errors.ApimartError as ending:
             trace(ending)
             error = ending
-    last = gauge.progress
+    last = display.progress
     if error is not None:
         complain(_why(error))
     for hint in hints(last, plan.output, retried=plan.retry_failed, is_local=plan.connection.local):
@@ -112,14 +112,14 @@ def perform(plan: Plan) -> Exit:
     return Exit.ALL_DONE if all_saved else Exit.SOME_FAILED
 
 
-async def _run(plan: Plan, drain: Drain, gauge: Gauge, teller: _Teller) -> bool:
+async def _run(plan: Plan, drain: Drain, display: BatchProgress, teller: _Teller) -> bool:
     """Return whether it was stopped at once."""
     from apimart_async.batch import edit_many
 
     with anyio.CancelScope() as scope, draining_first(drain, scope):
         if plan.connection.local:
             await anyio.to_thread.run_sync(mark, plan.output)
-            await forget_lost(plan.output)
+            await drop_lost(plan.output)
         async with (
             connected(plan.connection) as client,
             edit_many(
@@ -131,7 +131,7 @@ async def _run(plan: Plan, drain: Drain, gauge: Gauge, teller: _Teller) -> bool:
                 in_doubt="resubmit" if plan.resubmit_in_doubt else "report",
                 retry_failed=plan.retry_failed,
                 timeout=plan.timeout,
-                on_progress=gauge.show,
+                on_progress=display.show,
                 drain=drain,
             ) as outcomes,
         ):
@@ -143,9 +143,9 @@ async def _run(plan: Plan, drain: Drain, gauge: Gauge, teller: _Teller) -> bool:
 class _Teller:
     """Tells of each job that has ended."""
 
-    def __init__(self, plan: Plan, gauge: Gauge, *, writes: bool) -> None:
+    def __init__(self, plan: Plan, display: BatchProgress, *, writes: bool) -> None:
         self._plan = plan
-        self._gauge = gauge
+        self._display = display
         self._writes = writes
         self._failures = 0
         self.is_whole: bool = True
@@ -161,9 +161,9 @@ class _Teller:
         trace(outcome.error)
         self._failures += 1
         if self._failures <= _MOST_FAILURES:
-            self._gauge.tell(f"{_label(outcome)}: {explain(outcome.error, None, _HERE)}")
+            self._display.tell(f"{_label(outcome)}: {explain(outcome.error, None, _HERE)}")
         elif self._failures == _MOST_FAILURES + 1:
-            self._gauge.tell("Further failures are only in results.jsonl.")
+            self._display.tell("Further failures are only in results.jsonl.")
 
     def _lines(self, outcome: Outcome) -> list[str]:
         if not self._plan.json:
@@ -173,7 +173,7 @@ class _Teller:
         return [json_line(as_plain(outcome, self._plan.output))]
 
 
-_HERE: Final = Continuation(is_possible=False)
+_HERE: Final = ResumeHint(is_possible=False)
 
 
 def _label(outcome: Outcome) -> str:
