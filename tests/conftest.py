@@ -6,11 +6,15 @@ import importlib
 import importlib.util
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+from .clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -20,6 +24,15 @@ if TYPE_CHECKING:
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+CLOCK = Clock()
+time.monotonic = CLOCK.monotonic
+
+# The same examples on every run, however long one takes.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 
 def pytest_sessionstart() -> None:
@@ -72,6 +85,12 @@ def _nothing_blocks_the_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of this process: a test moves it forwards instead of waiting."""
+    return CLOCK
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout these tests come from; the package under test may be installed elsewhere."""
@@ -93,15 +112,15 @@ async def emulator() -> AsyncIterator[Emulator]:
     """A running emulator whose tasks take moments."""
     from apimart_async.emulator import Emulator
 
-    async with Emulator(task_seconds=0.1) as running:
+    async with Emulator(task_seconds=0.02) as running:
         yield running
 
 
 @pytest.fixture
 async def client(emulator: Emulator) -> AsyncIterator[AsyncApimart]:
-    """A client of that emulator that looks at tasks as often as they deserve."""
+    """A client of that emulator that polls as often as its tasks deserve."""
     from apimart_async import AsyncApimart, Poll
 
-    poll = Poll(first=0.05, shortest=0.05, longest=0.5)
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
     async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as connected:
         yield connected

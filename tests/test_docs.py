@@ -26,7 +26,7 @@ FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | 
 @pytest.fixture
 def service() -> Iterator[Emulator]:
     """An emulator in a thread of its own, for clients in other processes."""
-    emulator = Emulator(task_seconds=0.5)
+    emulator = Emulator(task_seconds=0.5, images="tiny")
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
         yield emulator
 
@@ -71,7 +71,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=300,
         check=False,
     )
 

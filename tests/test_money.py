@@ -177,5 +177,5 @@ def test_its_commands_work(page: str, repository: Path) -> None:
 
 
 def answer(curl: str) -> Any:
-    run = subprocess.run(["/bin/sh", "-c", f"{curl} -sS"], check=True, capture_output=True, timeout=20)
+    run = subprocess.run(["/bin/sh", "-c", f"{curl} -sS"], check=True, capture_output=True, timeout=120)
     return json.loads(run.stdout)

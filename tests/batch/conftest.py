@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator(task_seconds=0.1, images="tiny") as running:
+    async with Emulator(task_seconds=0.02, images="tiny") as running:
         yield running
 
 
 @pytest.fixture
 async def client(emulator: Emulator) -> AsyncIterator[AsyncApimart]:
-    poll = Poll(first=0.05, shortest=0.05, longest=0.3)
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
     async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as connected:
         yield connected
 

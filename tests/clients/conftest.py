@@ -46,7 +46,7 @@ def running(*options: str) -> Iterator[Service]:
             yield Service(**json.loads(first))
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=10)
+            process.wait(timeout=120)
     assert process.returncode == 0
 
 

@@ -50,7 +50,7 @@ class Shell:
             env=self.service.environment | self.exported,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ class Shell:
         return Answer(int(done.stdout), headers, (self.folder / "body").read_bytes())
 
     def finished(self, task_id: str) -> Any:
-        for _ in range(100):
+        for _ in range(1200):
             self.exported["TASK_ID"] = task_id
             task = self(DOCUMENTED["a task"].command).json["data"]
             if task["status"] in {"completed", "failed"}:

@@ -26,7 +26,7 @@ Format = Literal["url", "b64_json"]
 @pytest.fixture
 def client(service: Service) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
-        api_key=service.api_key, base_url=f"{service.base_url}/v1", max_retries=0, timeout=30
+        api_key=service.api_key, base_url=f"{service.base_url}/v1", max_retries=0, timeout=120
     ) as connected:
         yield connected
 
@@ -34,7 +34,7 @@ def client(service: Service) -> Iterator[openai.OpenAI]:
 @pytest.fixture
 async def async_client(service: Service) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(
-        api_key=service.api_key, base_url=f"{service.base_url}/v1", max_retries=0, timeout=30
+        api_key=service.api_key, base_url=f"{service.base_url}/v1", max_retries=0, timeout=120
     ) as connected:
         yield connected
 
@@ -47,7 +47,7 @@ def contents(answer: ImagesResponse, response_format: Format) -> list[bytes]:
         if response_format == "url":
             assert image.url
             assert image.b64_json is None
-            found.append(requests.get(image.url, timeout=10).content)
+            found.append(requests.get(image.url, timeout=120).content)
         else:
             assert image.b64_json
             assert image.url is None

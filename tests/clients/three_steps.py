@@ -15,7 +15,7 @@ import requests
 
 BASE = os.environ["BASE"]
 HEADERS = {"Authorization": f"Bearer {os.environ['KEY']}"}
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 def checked(response: requests.Response) -> Any:
@@ -62,7 +62,7 @@ def task_id_of(answer: Any) -> str:
 
 
 def wait(task_id: str) -> Any:
-    for _ in range(200):
+    for _ in range(1200):
         answer = checked(
             requests.get(
                 f"{BASE}/v1/tasks/{task_id}", params={"language": "en"}, headers=HEADERS, timeout=TIMEOUT

@@ -168,12 +168,13 @@ async def test_a_moderated_prompt_is_a_failed_task_and_free(client: AsyncApimart
 
 
 async def test_a_wait_that_was_too_short_can_be_taken_up_again(photographs: dict[str, Path]) -> None:
-    async with Emulator(task_seconds=lambda _: 0.6, images="tiny") as emulator:
+    async with Emulator(task_seconds=lambda _: 36_000, images="tiny") as emulator:
         async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=QUICK) as client:
             with pytest.raises(TaskTimeoutError) as caught:
                 await client.edits.run(photographs["chelsea.png"], "stars", timeout=0.1)
             assert caught.value.task
             assert caught.value.task.id == caught.value.task_id
+            emulator.advance(36_000)
             assert (await client.tasks.wait(caught.value.task)).is_completed
         assert len(emulator.ledger.entries) == 1
 

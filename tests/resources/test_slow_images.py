@@ -1,10 +1,13 @@
-"""A file host that is slow, and a caller who is: only one of them runs into a timeout."""
+"""A file host that is slow, and a caller who is: only one of them runs into a timeout.
+
+The test moves the clock and says when the host sends the next piece, so nothing here takes time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,84 +16,136 @@ from apimart_async import AsyncApimart, DownloadError, Timeout
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from tests.clock import Clock
+
 GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
 PIECE = 10_000
 
 
-@asynccontextmanager
-async def host(pieces: int, *, silence: float, announced: int | None = None) -> AsyncGenerator[str]:
-    """Serve an image in so many pieces, with a silence after each."""
+class Host:
+    """Serves one image, a piece each time it is told to."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked = asyncio.Event()
+        self._pieces = asyncio.Semaphore(0)
+
+    def send(self) -> None:
+        self._pieces.release()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-            size = announced or pieces * PIECE
+            self.asked.set()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-            for number in range(pieces):
-                writer.write((GIF if number == 0 else b"").ljust(PIECE, b";"))
+            for start in range(0, size, PIECE):
+                await self._pieces.acquire()
+                writer.write((b"" if start else GIF).ljust(PIECE, b";"))
                 await writer.drain()
-                await asyncio.sleep(silence)
             await reader.read()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+
+@asynccontextmanager
+async def host(pieces: int) -> AsyncGenerator[Host]:
+    """Run a host whose image has so many pieces."""
+    found = Host()
+    size = pieces * PIECE
+    server = await asyncio.start_server(lambda *ends: found.answer(*ends, size), "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.gif"
+        yield found
 
 
-def connect(url: str, timeout: Timeout) -> AsyncApimart:
-    return AsyncApimart("sk-test", base_url=url, timeout=timeout, max_retries=0)
+def connect(timeout: Timeout) -> AsyncApimart:
+    return AsyncApimart("sk-test", base_url="http://127.0.0.1:9", timeout=timeout, max_retries=0)
+
+
+async def _take(pieces: AsyncIterator[bytes], size: int) -> None:
+    """Receive so many bytes."""
+    while size > 0:
+        size -= len(await anext(pieces))
+    assert size == 0
 
 
 async def _rest(pieces: AsyncIterator[bytes]) -> int:
     return sum([len(piece) async for piece in pieces])
 
 
-async def test_a_host_that_falls_silent_is_given_up() -> None:
-    async with (
-        host(1, silence=0, announced=9 * PIECE) as url,
-        connect(url, Timeout(read=0.2)) as client,
-    ):
-        with pytest.raises(DownloadError, match=r"nothing came for 0\.2 s \(Timeout\.read\)"):
-            await client.images.read(f"{url}/a.gif")
+async def _until_done(running: asyncio.Task[Any], clock: Clock, seconds: float) -> None:
+    """Let time pass until a task is done: at first the client may be about to receive something."""
+    while not running.done():
+        clock.advance(seconds)
+        await asyncio.sleep(0.01)
+
+
+async def test_a_host_that_falls_silent_is_given_up(clock: Clock) -> None:
+    async with host(9) as slow, connect(Timeout(read=60, total=1e9)) as client:
+        slow.send()
+        reading = asyncio.create_task(client.images.read(slow.url))
+        await slow.asked.wait()
+        await _until_done(reading, clock, 61)
+        with pytest.raises(DownloadError, match=r"nothing came for 60 s \(Timeout\.read\)"):
+            await reading
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
 
 
-async def test_a_host_that_goes_on_slowly_is_not_silent() -> None:
-    async with host(12, silence=0.1) as url, connect(url, Timeout(read=1)) as client:
-        assert len(await client.images.read(f"{url}/a.gif")) == 12 * PIECE
-
-
-async def test_a_download_has_a_limit_as_a_whole() -> None:
-    async with host(100, silence=0.05) as url, connect(url, Timeout(read=5, total=0.4)) as client:
-        with pytest.raises(DownloadError, match=r"no whole answer within 0\.4 s \(Timeout\.total\)"):
-            await client.images.read(f"{url}/a.gif")
-
-
-async def test_a_caller_may_take_longer_over_a_piece_than_a_host_may_be_silent() -> None:
-    received = 0
+async def test_a_host_that_goes_on_slowly_is_not_silent(clock: Clock) -> None:
     async with (
-        host(3, silence=0.01) as url,
-        connect(url, Timeout(read=1)) as client,
-        client.images.stream(f"{url}/a.gif") as pieces,
+        host(12) as slow,
+        connect(Timeout(read=600, total=1e9)) as client,
+        client.images.stream(slow.url) as pieces,
     ):
-        async for piece in pieces:
-            received += len(piece)
-            if received == len(piece):
-                await asyncio.sleep(1.5)
-    assert received == 3 * PIECE
+        for _ in range(12):
+            taking = asyncio.create_task(_take(pieces, PIECE))
+            await asyncio.sleep(0)
+            clock.advance(400)
+            await asyncio.sleep(0)
+            slow.send()
+            await taking
+        assert await _rest(pieces) == 0
 
 
-async def test_a_caller_who_is_late_for_the_whole_learns_it_at_the_next_piece() -> None:
-    async with host(50, silence=0.05) as url, connect(url, Timeout(total=1)) as client:
-        async with client.images.stream(f"{url}/a.gif") as pieces:
-            await anext(pieces)
-            await asyncio.sleep(1.5)
+async def test_a_download_has_a_limit_as_a_whole(clock: Clock) -> None:
+    async with host(1000) as slow, connect(Timeout(read=1000, total=400)) as client:
+        reading = asyncio.create_task(client.images.read(slow.url))
+        await slow.asked.wait()
+        while not reading.done():
+            slow.send()
+            clock.advance(50)
+            await asyncio.sleep(0.01)
+        with pytest.raises(DownloadError, match=r"no whole answer within 400 s \(Timeout\.total\)"):
+            await reading
+
+
+async def test_a_caller_may_take_longer_over_a_piece_than_a_host_may_be_silent(clock: Clock) -> None:
+    async with (
+        host(3) as slow,
+        connect(Timeout(read=600, total=1e9)) as client,
+        client.images.stream(slow.url) as pieces,
+    ):
+        slow.send()
+        await _take(pieces, PIECE)
+        clock.advance(900)
+        await asyncio.sleep(0.01)
+        slow.send()
+        slow.send()
+        assert await _rest(pieces) == 2 * PIECE
+
+
+async def test_a_caller_who_is_late_for_the_whole_learns_it_at_the_next_piece(clock: Clock) -> None:
+    async with host(50) as slow, connect(Timeout(total=600)) as client:
+        async with client.images.stream(slow.url) as pieces:
+            slow.send()
+            await _take(pieces, PIECE)
+            clock.advance(900)
+            await asyncio.sleep(0.01)
+            slow.send()
             with pytest.raises(DownloadError, match=r"Timeout\.total"):
                 await _rest(pieces)
         task = asyncio.current_task()
@@ -98,12 +153,16 @@ async def test_a_caller_who_is_late_for_the_whole_learns_it_at_the_next_piece() 
         assert task.cancelling() == 0
 
 
-async def test_a_stream_may_be_read_in_another_task_than_opened_it() -> None:
+async def test_a_stream_may_be_read_in_another_task_than_opened_it(clock: Clock) -> None:
     async with (
-        host(2, silence=0, announced=9 * PIECE) as url,
-        connect(url, Timeout(read=1)) as client,
-        client.images.stream(f"{url}/a.gif") as pieces,
+        host(9) as slow,
+        connect(Timeout(read=60, total=1e9)) as client,
+        client.images.stream(slow.url) as pieces,
     ):
+        slow.send()
+        reading = asyncio.create_task(_rest(pieces))
+        await _until_done(reading, clock, 61)
         with pytest.raises(DownloadError, match=r"Timeout\.read"):
-            await asyncio.create_task(_rest(pieces))
-        await asyncio.sleep(0.4)
+            await reading
+        clock.advance(600)
+        await asyncio.sleep(0.01)

@@ -1,0 +1,26 @@
+"""A monotonic clock that a test moves forwards, so that nobody waits for a timeout or a grace period."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """The time of this process: event loops, the package and emulators in it ask `time.monotonic`.
+
+    `tests/conftest.py` puts it in the place of `time.monotonic` before it imports the package, which binds
+    the function by name. It never goes back, so there is nothing to undo after a test.
+    """
+
+    def __init__(self) -> None:
+        self._real = time.monotonic
+        self._ahead = 0.0
+
+    def monotonic(self) -> float:
+        """Return the seconds of the system's clock and those that tests have added."""
+        return self._real() + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Move the time forwards; call it on the thread of the event loop whose timers are to run."""
+        assert seconds >= 0
+        self._ahead += seconds
