@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 
 class Clock:
@@ -24,3 +30,18 @@ class Clock:
         """Move the time forwards; call it on the thread of the event loop whose timers are to run."""
         assert seconds >= 0
         self._ahead += seconds
+
+    @asynccontextmanager
+    async def rushing(self, seconds: float) -> AsyncGenerator[None]:
+        """Move the time forwards by so many seconds, again and again, while the body runs."""
+
+        async def rush() -> None:
+            while True:
+                self.advance(seconds)
+                await asyncio.sleep(0.01)
+
+        rushing = asyncio.create_task(rush())
+        try:
+            yield
+        finally:
+            rushing.cancel()

@@ -61,7 +61,7 @@ def jobs(pictures: list[Path], name: str, count: int) -> Iterator[Job]:
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     output = Path(options.output)
     journal = Killer(output / ".batch" / "journal.sqlite3", options.point, options.occurrence)
-    poll = Poll(first=0.05, shortest=0.05, longest=0.3)
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
     statuses: Counter[str] = Counter()
     in_doubt: list[str] = []
     async with AsyncApimart(options.key, base_url=options.url, poll=poll) as client:

@@ -71,7 +71,7 @@ from apimart_async.batch import SqliteJournal
 async def main():
     async with SqliteJournal({str(path)!r}):
         print("open", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
 asyncio.run(main())
 """
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -287,7 +287,7 @@ async def run_batch(
 
     def wait() -> subprocess.CompletedProcess[bytes]:
         words = [str(part) for part in command]
-        return subprocess.run(words, capture_output=True, timeout=50, check=False, **more)
+        return subprocess.run(words, capture_output=True, timeout=300, check=False, **more)
 
     return await anyio.to_thread.run_sync(wait)
 

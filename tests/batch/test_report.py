@@ -160,14 +160,14 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
             assert unquote(address) == name
 
 
-def test_ten_thousand_jobs_stay_a_small_file(tmp_path: Path) -> None:
-    write(tmp_path, mixed(tmp_path, 10_000))
+def test_thousands_of_jobs_stay_a_small_file(tmp_path: Path) -> None:
+    write(tmp_path, mixed(tmp_path, 2_000))
     path = write_report(tmp_path)
 
     page = Page(path)
-    assert len(page.rows) == 10_000
+    assert len(page.rows) == 2_000
     assert len(page.tags) < 300  # whatever the number of jobs, the script shows a page of them
-    assert path.stat().st_size < 5_000_000
+    assert path.stat().st_size < 1_000_000
 
 
 def test_of_too_many_jobs_those_with_trouble_are_shown(

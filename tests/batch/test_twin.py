@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-POLL = Poll(first=0.05, shortest=0.05, longest=0.3)
+POLL = Poll(first=0.02, shortest=0.02, longest=0.05)
 
 
 @pytest.fixture
 def service() -> Iterator[Emulator]:
-    emulator = Emulator(task_seconds=0.1, images="tiny")
+    emulator = Emulator(task_seconds=0.02, images="tiny")
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
         yield emulator
 
@@ -64,7 +64,7 @@ import sys
 from apimart_async import Job, Poll
 from apimart_async.sync import Apimart, edit_many
 url, key, output, picture = sys.argv[1:]
-with Apimart(key, base_url=url, poll=Poll(first=0.05, shortest=0.05, longest=0.3)) as client:
+with Apimart(key, base_url=url, poll=Poll(first=0.02, shortest=0.02, longest=0.05)) as client:
     jobs = (Job(picture, f"prompt {number}") for number in range(2000))
     with edit_many(client, jobs, output=output, max_in_flight=8) as outcomes:
         for outcome in outcomes:
@@ -91,7 +91,7 @@ def test_ctrl_c_loses_no_task(service: Emulator, pictures: list[Path], tmp_path:
         assert process.stdout
         assert process.stdout.readline() == "saved\n"
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=120)
     # A note follows if the call ended in this very moment: what it returned is not lost with it.
     assert "KeyboardInterrupt" in stderr.splitlines(), stderr
     assert "prompt 1" not in stderr

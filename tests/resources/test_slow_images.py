@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -75,21 +75,14 @@ async def _rest(pieces: AsyncIterator[bytes]) -> int:
     return sum([len(piece) async for piece in pieces])
 
 
-async def _until_done(running: asyncio.Task[Any], clock: Clock, seconds: float) -> None:
-    """Let time pass until a task is done: at first the client may be about to receive something."""
-    while not running.done():
-        clock.advance(seconds)
-        await asyncio.sleep(0.01)
-
-
 async def test_a_host_that_falls_silent_is_given_up(clock: Clock) -> None:
     async with host(9) as slow, connect(Timeout(read=60, total=1e9)) as client:
         slow.send()
         reading = asyncio.create_task(client.images.read(slow.url))
         await slow.asked.wait()
-        await _until_done(reading, clock, 61)
         with pytest.raises(DownloadError, match=r"nothing came for 60 s \(Timeout\.read\)"):
-            await reading
+            async with clock.rushing(61):
+                await reading
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -160,9 +153,8 @@ async def test_a_stream_may_be_read_in_another_task_than_opened_it(clock: Clock)
         client.images.stream(slow.url) as pieces,
     ):
         slow.send()
-        reading = asyncio.create_task(_rest(pieces))
-        await _until_done(reading, clock, 61)
         with pytest.raises(DownloadError, match=r"Timeout\.read"):
-            await reading
+            async with clock.rushing(61):
+                await asyncio.create_task(_rest(pieces))
         clock.advance(600)
         await asyncio.sleep(0.01)

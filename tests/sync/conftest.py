@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def service() -> Iterator[Emulator]:
     """An emulator in a thread of its own, for clients that block theirs, and for other processes."""
-    emulator = Emulator(task_seconds=0.2, images="tiny")
+    emulator = Emulator(task_seconds=0.02, images="tiny")
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
         yield emulator
 
@@ -28,7 +28,7 @@ def service() -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def slow_service() -> Iterator[Emulator]:
     """An emulator whose tasks take longer than any test."""
-    emulator = Emulator(task_seconds=3600.0, images="tiny")
+    emulator = Emulator(task_seconds=36_000.0, images="tiny")
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
         yield emulator
 

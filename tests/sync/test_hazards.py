@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -23,7 +22,7 @@ import os, sys, threading, time
 from apimart_async import Poll
 from apimart_async.sync import Apimart
 
-poll = Poll(first=0.05, shortest=0.05, longest=0.05)
+poll = Poll(first=0.02, shortest=0.02, longest=0.05)
 client = Apimart(poll=poll)
 """
 GIF = "b'GIF89a' + bytes([1, 0, 1, 0, 0, 0, 0, 0x3B])"
@@ -55,16 +54,14 @@ class Script:
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 
-    def interrupt(self) -> float:
-        """Press Ctrl-C and return the seconds until the process was gone."""
-        begun = time.monotonic()
+    def interrupt(self) -> None:
+        """Press Ctrl-C and wait until the process is gone; what it waited for would take an hour."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-        return time.monotonic() - begun
+        self.process.wait(120)
 
     def end(self) -> tuple[int, str, str]:
         """Wait for the end and return the exit code, the rest of the output and the errors."""
-        output, errors = self.process.communicate(timeout=30)
+        output, errors = self.process.communicate(timeout=120)
         return self.process.returncode, output.strip(), errors.strip()
 
 
@@ -82,7 +79,7 @@ except KeyboardInterrupt as interruption:
         with Script(SUBMIT + code, slow_service, tmp_path) as script:
             task_id = script.line()
             assert script.line() == "looked"
-            assert script.interrupt() < 1
+            script.interrupt()
             returncode, output, errors = script.end()
         note = f"The wait was cut off; task {task_id} goes on and can be waited for again."
         interrupted, status = [line for line in output.splitlines() if line != "looked"]
@@ -103,10 +100,10 @@ async def close():
 async def work():
     try:
         print("working", flush=True)
-        await anyio.sleep(600)
+        await anyio.sleep_forever()
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.sleep(0.2)
+            await anyio.sleep(0.01)
             print("cleaned up", flush=True)
 
 portal = Portal(close)
@@ -135,11 +132,11 @@ async def close():
 async def work():
     try:
         print("working", flush=True)
-        await anyio.sleep(600)
+        await anyio.sleep_forever()
     finally:
         print("cleaning up", flush=True)
         with anyio.CancelScope(shield=True):
-            await anyio.sleep(600)
+            await anyio.sleep_forever()
 
 Portal(close).call(work)
 """
@@ -161,24 +158,25 @@ with client:
 """
         with Script(SUBMIT + code, slow_service, tmp_path) as script:
             assert script.line() == "watching"
-            assert script.interrupt() < 1
+            script.interrupt()
             returncode, _, errors = script.end()
         assert returncode == -signal.SIGINT
         assert errors.endswith("KeyboardInterrupt")
 
     def test_says_what_became_of_a_call_that_had_ended(self, service: Emulator, tmp_path: Path) -> None:
         code = """
-import anyio, signal
+import anyio, asyncio, signal
 from apimart_async.sync.portal import Portal
 
 async def close():
     pass
 
 async def submit():
-    with anyio.CancelScope(shield=True):
-        os.kill(os.getpid(), signal.SIGINT)
-        await anyio.sleep(0.2)
-    return "task_01"
+    os.kill(os.getpid(), signal.SIGINT)
+    try:
+        await anyio.sleep_forever()
+    except asyncio.CancelledError:
+        return "task_01"
 
 Portal(close).call(submit)
 """
@@ -217,7 +215,7 @@ print("in", flush=True)
 looked = threading.Event()
 wait = lambda: client.tasks.wait(task, on_update=lambda task: looked.set())
 threading.Thread(target=wait, daemon=True).start()
-print(looked.wait(20), flush=True)
+print(looked.wait(120), flush=True)
 """
         with Script(SUBMIT + code, slow_service, tmp_path) as script:
             assert script.end() == (0, "True", "")

@@ -219,11 +219,11 @@ def test_close_is_idempotent_and_final(portal: Portal, counter: Counter) -> None
 def test_close_ends_the_calls_of_other_threads_and_their_cleanup(portal: Portal, counter: Counter) -> None:
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(portal.call, counter.wait)
-        assert counter.waiting.wait(10)
+        assert counter.waiting.wait(120)
         portal.close()
         assert counter.left == ["wait"]
         assert counter.closed == 1
-        error = waiting.exception(10)
+        error = waiting.exception(120)
     assert isinstance(error, RuntimeError)
     assert str(error) == "This client is closed."
     assert error.__notes__ == ["the task goes on"]
@@ -246,7 +246,7 @@ def test_a_client_that_is_collected_is_closed(counter: Counter) -> None:
     (thread,) = loop_threads()
     del portal
     gc.collect()
-    thread.join(10)
+    thread.join(120)
     assert not thread.is_alive()
     assert counter.closed == 1
 
@@ -260,7 +260,7 @@ def test_an_open_block_keeps_its_client(counter: Counter) -> None:
     (thread,) = loop_threads()
     del block, numbers
     gc.collect()
-    thread.join(10)
+    thread.join(120)
     assert counter.closed == 1
 
 
@@ -354,9 +354,9 @@ class TestBlocks:
     def test_closing_the_client_ends_an_entry(self, portal: Portal, counter: Counter) -> None:
         with ThreadPoolExecutor(1) as threads:
             entering = threads.submit(portal.open(counter.wait_to_enter).__enter__)
-            assert counter.waiting.wait(10)
+            assert counter.waiting.wait(120)
             portal.close()
-            error = entering.exception(10)
+            error = entering.exception(120)
         assert isinstance(error, RuntimeError)
         assert str(error) == "This client is closed."
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(service: Emulator) -> Iterator[Apimart]:
-    poll = Poll(first=0.05, shortest=0.05, longest=0.1)
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
     with Apimart(service.api_key, base_url=service.base_url, poll=poll) as connected:
         yield connected
 
