@@ -16,7 +16,7 @@ from apimart_async import AsyncApimart, Job, Poll, edit_many
 from apimart_async.batch import SqliteJournal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from apimart_async import Upload
     from apimart_async.batch import Record
@@ -58,7 +58,20 @@ def jobs(pictures: list[Path], name: str, count: int) -> Iterator[Job]:
         yield Job(pictures[number % len(pictures)], f"{name} {number}", name=f"{name}-{number:04}")
 
 
-async def run(options: argparse.Namespace) -> dict[str, Any]:
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("key")
+    parser.add_argument("output")
+    parser.add_argument("pictures", nargs="+")
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--in-flight", type=int, default=24)
+    parser.add_argument("--point", default="")
+    parser.add_argument("--occurrence", type=int, default=1)
+    return parser.parse_args(arguments)
+
+
+async def run(options: argparse.Namespace, begun: Callable[[], object] = lambda: None) -> dict[str, Any]:
     output = Path(options.output)
     journal = Killer(output / ".batch" / "journal.sqlite3", options.point, options.occurrence)
     poll = Poll(first=0.02, shortest=0.02, longest=0.05)
@@ -69,8 +82,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         async with edit_many(
             client, everything, output=output, journal=journal, max_in_flight=options.in_flight
         ) as outcomes:
-            sys.stdout.write("begun\n")
-            sys.stdout.flush()
+            begun()
             async for outcome in outcomes:
                 statuses[outcome.status] += 1
                 if outcome.status == "in_doubt":
@@ -78,18 +90,10 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     return {"statuses": statuses, "in_doubt": sorted(in_doubt)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("url")
-    parser.add_argument("key")
-    parser.add_argument("output")
-    parser.add_argument("pictures", nargs="+")
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--in-flight", type=int, default=24)
-    parser.add_argument("--point", default="")
-    parser.add_argument("--occurrence", type=int, default=1)
-    sys.stdout.write(json.dumps(asyncio.run(run(parser.parse_args()))) + "\n")
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    say(json.dumps(asyncio.run(run(parse(sys.argv[1:]), begun=lambda: say("begun")))))

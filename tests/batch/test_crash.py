@@ -9,28 +9,28 @@ import json
 import os
 import random
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
 import pytest
 from anyio.streams.text import TextReceiveStream
-from PIL import Image
 
 from apimart_async.batch.journal_file import read_journal
 from apimart_async.batch.results import journal_path
 from apimart_async.emulator import Emulator
 from apimart_async.errors import JournalError
 
+from . import crash_run
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from apimart_async.batch import Record
 
 pytestmark = pytest.mark.may_block  # it reads the journals of others
 
-SCRIPT = Path(__file__).with_name("crash_run.py")
 MOMENTS = int(os.environ.get("CRASH_MOMENTS", "5"))
 SEEDS = [int(seed) for seed in os.environ.get("CRASH_SEEDS", "1").split(",")]
 JOBS = 300
@@ -43,7 +43,7 @@ POINTS = [
 
 @pytest.fixture
 async def service() -> AsyncIterator[Emulator]:
-    async with Emulator(task_seconds=0.2, images="tiny") as running:
+    async with Emulator(task_seconds=0.05, images="tiny") as running:
         yield running
 
 
@@ -57,11 +57,15 @@ class Batch:
     count: int
     cut_off: set[str] = attrs.field(factory=set[str])
 
-    async def run(self, *, until: float | None = None, point: str = "", occurrence: int = 1) -> list[str]:
+    @property
+    def arguments(self) -> list[str]:
+        words = [self.service.base_url, self.service.api_key, self.output, *self.pictures]
+        return [*map(str, words), f"--count={self.count}"]
+
+    async def run_and_kill(self, *options: str, until: float | None = None) -> list[str]:
         """Return what it says; kill it some seconds after it has begun, or have it kill itself."""
-        command = [sys.executable, SCRIPT, self.service.base_url, self.service.api_key, self.output]
-        options = [f"--count={self.count}", f"--point={point}", f"--occurrence={occurrence}"]
-        process = await anyio.open_process([*map(str, [*command, *self.pictures]), *options], stderr=None)
+        command = [sys.executable, crash_run.__file__, *self.arguments, *options]
+        process = await anyio.open_process(command, stderr=None)
         async with process:
             assert process.stdout
             said = ""
@@ -76,13 +80,17 @@ class Batch:
         self.cut_off.update(row.id for row in self.rows() if row.state == "intent")
         return said.splitlines()
 
+    async def finish(self) -> None:
+        """Run it to its end, in this process."""
+        self.check(await crash_run.run(crash_run.parse(self.arguments)))
+
     def rows(self) -> list[Record]:
         try:
             return list(read_journal(journal_path(self.output)))
         except JournalError:  # killed before there was one
             return []
 
-    def check(self, said: list[str]) -> None:
+    def check(self, said: dict[str, Any]) -> None:
         """Hold the last run, the journal, the folder and the ledger against one another."""
         rows = {row.id: row for row in self.rows()}
         saved = [row for row in rows.values() if row.state == "saved"]
@@ -90,7 +98,7 @@ class Batch:
         # Every job is saved, or was cut off between intent and answer.
         assert len(saved) + len(in_doubt) == len(rows) == self.count
         assert in_doubt == self.cut_off
-        assert json.loads(said[-1])["in_doubt"] == sorted(in_doubt)
+        assert said["in_doubt"] == sorted(in_doubt)
         # Exactly once.
         files = [path for row in saved for path in row.paths]
         assert len(files) == len(set(files)) == len(saved)
@@ -108,16 +116,8 @@ class Batch:
         assert sorted(json.loads(line)["id"] for line in lines) == sorted(rows)
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    paths = [tmp_path / f"{colour}.png" for colour in ("red", "green", "blue")]
-    for path in paths:
-        Image.new("RGB", (16, 16), path.stem).save(path)
-    return paths
-
-
 @pytest.mark.long
-@pytest.mark.timeout(60 + 12 * MOMENTS)
+@pytest.mark.timeout(600 + 60 * MOMENTS)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_batch_that_is_killed_at_random_moments(
     service: Emulator, tmp_path: Path, pictures: list[Path], seed: int
@@ -125,11 +125,11 @@ async def test_a_batch_that_is_killed_at_random_moments(
     source = random.Random(seed)
     batches = [Batch(service, tmp_path / f"batch-{seed}-0", pictures, JOBS)]
     for _ in range(MOMENTS):
-        said = await batches[-1].run(until=source.uniform(0.0, 0.7))
+        said = await batches[-1].run_and_kill(until=source.uniform(0.0, 0.7))
         if len(said) > 1:  # it had ended before
-            batches[-1].check(said)
+            batches[-1].check(json.loads(said[-1]))
             batches.append(Batch(service, tmp_path / f"batch-{seed}-{len(batches)}", pictures, JOBS))
-    batches[-1].check(await batches[-1].run())
+    await batches[-1].finish()
     assert len(service.ledger.entries) == len({entry.idempotency_key for entry in service.ledger.entries})
 
 
@@ -138,10 +138,10 @@ async def test_a_batch_that_is_killed_at_a_named_point(
     service: Emulator, tmp_path: Path, pictures: list[Path], point: str
 ) -> None:
     batch = Batch(service, tmp_path / "batch", pictures, 12)
-    said = await batch.run(point=point, occurrence=2)
+    said = await batch.run_and_kill(f"--point={point}", "--occurrence=2")
     assert said == ["begun"], "was not killed"
     counted = {row.state for row in batch.rows()}
     when, what = point.split()
     if when == "after" and what != "upload":
         assert what in counted
-    batch.check(await batch.run())
+    await batch.finish()
