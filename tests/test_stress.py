@@ -1,7 +1,7 @@
 """Everything goes wrong at once: nothing is paid twice, nothing that was paid for is lost, nothing leaks.
 
-The test command makes a run for each seed, with idempotent replay on the server and without in turn.
-`nox -s stress` makes both for each, and many more edits: `STRESS_EDITS` says how many.
+`nox -s tests` makes one small run. `nox -s tests_long` makes a run for each seed, with idempotent replay on the
+server and without in turn; `nox -s stress` makes both for each, and many more edits: `STRESS_EDITS` says how many.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ EDITS: Final = int(os.environ.get("STRESS_EDITS", "2000"))
 RUNS: Final = [(1, False), (2, True), (3, False)]
 OTHERS: Final = [(seed, not replay) for seed, replay in RUNS] if "STRESS_EDITS" in os.environ else []
 IN_FLIGHT: Final = 200
-BOUND: Final = 40 + 0.02 * EDITS
+# Only catches a hang: 2,000 edits take some 10 seconds of an idle machine.
+BOUND: Final = 600 + 0.2 * EDITS
 SHARE: Final = 0.05
-ENOUGH_CHANCES: Final = 200
 RETRY: Final = Retry(initial_delay=0.01, max_delay=0.05)
 
 Family: TypeAlias = tuple[partial[Fault], ...]
@@ -53,6 +53,12 @@ TOO_MANY: Final = (
     partial(Fault, kind="status", status=429, retry_after=0.01),
     partial(Fault, kind="status", status=429, retry_after=0, retry_after_date=True),
 )
+# Each costs as much as the client is patient, so that there are fewer of them.
+SILENT: Final = (
+    partial(Fault, kind="hang", seconds=2),
+    partial(Fault, kind="hang", seconds=2, executed=True),
+    partial(Fault, kind="stalled", seconds=2),
+)
 ANYWHERE: Final = (
     partial(Fault, kind="status", status=500),
     partial(Fault, kind="status", status=500, executed=True),
@@ -61,10 +67,8 @@ ANYWHERE: Final = (
     partial(Fault, kind="error-in-200"),
     partial(Fault, kind="disconnect"),
     partial(Fault, kind="disconnect", executed=True),
-    partial(Fault, kind="hang", seconds=1),
-    partial(Fault, kind="hang", seconds=1, executed=True),
+    *SILENT,
     partial(Fault, kind="truncated"),
-    partial(Fault, kind="stalled", seconds=1),
     partial(Fault, kind="slow", seconds=0.05),
     partial(Fault, kind="close-after"),
     partial(Fault, kind="empty"),
@@ -148,10 +152,14 @@ async def edit_all(clients: list[AsyncApimart], edits: int, source: random.Rando
 
 
 def disorder(source: random.Random, *families: Family) -> list[Fault]:
-    """Return the faults of the families in any order: of several that are due, only the first happens."""
-    faults = [make(probability=SHARE) for family in families for make in family]
-    source.shuffle(faults)
-    return faults
+    """Return each fault of the families once for certain, and again and again by chance.
+
+    In any order: of several that are due, only the first happens.
+    """
+    kinds = [make for family in families for make in family]
+    source.shuffle(kinds)
+    by_chance = [make(probability=SHARE / 5 if make in SILENT else SHARE) for make in kinds]
+    return [make(times=1) for make in kinds] + by_chance
 
 
 def open_files() -> int:
@@ -164,7 +172,7 @@ async def nothing_left() -> AsyncGenerator[None]:
     """Compare tasks, sockets and files with what there was before, once the loop has let go of them."""
     tasks, files = asyncio.all_tasks(), open_files()
     yield
-    with anyio.move_on_after(10):
+    with anyio.move_on_after(120):
         while asyncio.all_tasks() != tasks or open_files() > files:  # noqa: ASYNC110 nobody tells of a socket's end
             await anyio.sleep(0.01)
     assert asyncio.all_tasks() == tasks
@@ -183,6 +191,7 @@ def check(emulator: Emulator, told: Told) -> None:
     assert emulator.counts["files"] > 0
     assert emulator.counts["elsewhere"] == 0, "a redirect of the API to another origin was followed"
     assert told.completed > 0
+    assert [fault for fault, happened in emulator.faults.happened if fault.times and not happened] == []
 
 
 def service(seed: int, source: random.Random, *families: Family, **options: Any) -> Emulator:
@@ -199,36 +208,33 @@ def service(seed: int, source: random.Random, *families: Family, **options: Any)
 
 
 def connect(emulator: Emulator, limits: Limits) -> AsyncApimart:
-    """Return a client in a hurry."""
+    """Return a client in a hurry: with its few requests at once it waits 40 times as long as an answer takes."""
     return AsyncApimart(
         emulator.api_key,
         base_url=emulator.base_url,
-        timeout=Timeout(read=0.25, total=2),
+        timeout=Timeout(read=1, total=8),
         retry=RETRY,
-        poll=Poll(timeout=3, first=0.06, shortest=0.05, longest=0.5),
+        poll=Poll(timeout=5, first=0.06, shortest=0.05, longest=0.5),
         limits=attrs.evolve(limits, answer_bytes=50_000),
     )
 
 
 @pytest.mark.long
-@pytest.mark.timeout(BOUND + 30)
+@pytest.mark.timeout(BOUND + 300)
 @pytest.mark.parametrize(("seed", "replay"), RUNS + OTHERS)
 async def test_many_edits_through_every_fault_at_once(seed: int, replay: bool, tmp_path: Path) -> None:  # noqa: FBT001 a parameter of the test
     source = random.Random(seed)
     emulator = service(seed, source, TOO_MANY, idempotent_replay=replay)
-    limits = Limits(adaptive=False, requests=100, connections=100)
+    limits = Limits(adaptive=False, requests=50, connections=50)
     with anyio.fail_after(BOUND):
         async with nothing_left(), emulator, connect(emulator, limits) as client:
             trusting = client.with_options(retry=attrs.evolve(RETRY, indeterminate="same-key"))
             clients = [client, trusting] if replay else [client]
             told = await edit_all(clients, EDITS, source, tmp_path)
     check(emulator, told)
-    never = [entry for entry in emulator.faults._entries if not entry.happened]
-    assert all(entry.matched < ENOUGH_CHANCES for entry in never)
-    # On a machine with other work, few requests get as far as the last fault of all.
-    assert len(never) <= 1, "faults never happened"
 
 
+@pytest.mark.timeout(BOUND + 300)
 async def test_a_client_that_learns_the_limits_gets_through_them_too(tmp_path: Path) -> None:
     source = random.Random(4)
     emulator = service(4, source, rate_limit=200)

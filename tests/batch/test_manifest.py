@@ -342,11 +342,10 @@ async def test_the_jobs_are_those_that_were_checked_or_an_error(folder: Path) ->
         [job async for job in manifest.jobs()]
 
 
-@pytest.mark.long
 async def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
     manifest = folder / "many.csv"
     peaks: list[int] = []
-    for rows in (1_000, 10_000):
+    for rows in (100, 1_000, 4_000):  # the first run also imports modules
         with manifest.open("w") as file:
             file.write("image,prompt,id\n")
             file.writelines(f"photos/a.png,a prompt of some length {row},{row}\n" for row in range(rows))
@@ -356,7 +355,7 @@ async def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert found.jobs == counted == rows
-    assert peaks[1] < peaks[0] + 250_000
+    assert peaks[2] < peaks[1] + 80_000
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows names are Unicode")

@@ -123,7 +123,8 @@ async def host() -> AsyncIterator[FileHost]:
 
 
 def client_for(host: FileHost, **options: Any) -> AsyncApimart:
-    quick: dict[str, Any] = {"retry": Retry(initial_delay=0.001, max_delay=0.002), "timeout": Timeout(read=300)}
+    retry = Retry(initial_delay=0.001, max_delay=0.002)
+    quick: dict[str, Any] = {"retry": retry, "timeout": Timeout(read=300)}
     return AsyncApimart(KEY, base_url=host.url, **(quick | options))
 
 
