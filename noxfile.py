@@ -17,7 +17,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = [
-    *("tests", "clients", "tests_lowest", "lint", "types", "imports", "sync_check", "docs", "build"),
+    *("tests", "tests_long", "tests_others", "clients", "tests_lowest"),
+    *("lint", "types", "imports", "sync_check", "docs", "build"),
 ]
 
 ROOT = Path(__file__).resolve().parent
@@ -25,8 +26,6 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 SUPPORTED = nox.project.python_versions(PYPROJECT)
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
-# Interpreters that are missing are skipped; the running one never is, so that "passed" means something ran.
-PYTHONS = SUPPORTED if RUNNING in SUPPORTED else [*SUPPORTED, RUNNING]
 
 # Safe path: neither pytest nor a subprocess it starts can import the checkout's package by accident.
 INSTALLED_ONLY = {
@@ -48,9 +47,16 @@ def built_wheel(session: nox.Session) -> Path:
     return path.resolve()
 
 
+def install_for_tests(session: nox.Session, *requirements: str) -> None:
+    """Install the built wheel, the newest dependencies unless told otherwise, and the photographs."""
+    session.install(f"{built_wheel(session)}[all]", *group("tests"), *requirements)
+    # Again without dependencies: an environment that is used again has a wheel of the same version.
+    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
+
+
 def run_pytest(session: nox.Session, *options: str) -> None:
-    """Run the tests, or those named after `--`; they wait half of the time, so five share two cores."""
-    workers = (f"--numprocesses={min(5 * (os.cpu_count() or 1) // 2, 8)}", "--dist=load", "--maxschedchunk=1")
+    """Run the tests, or those named after `--`; many of them wait, so that two workers share a core."""
+    workers = (f"--numprocesses={min(2 * (os.cpu_count() or 1), 8)}", "--dist=load", "--maxschedchunk=1")
     session.run("pytest", *workers, *options, *session.posargs, env=INSTALLED_ONLY)
 
 
@@ -64,19 +70,31 @@ def wheel(session: nox.Session) -> None:
     session.run("hatchling", "build", "--target", "wheel", "--directory", str(directory.resolve()))
 
 
-@nox.session(python=PYTHONS, requires=["wheel"])
+@nox.session(requires=["wheel"])
 def tests(session: nox.Session) -> None:
-    """Test the built wheel with the newest dependencies."""
-    session.install(f"{built_wheel(session)}[all]", *group("tests"))
-    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
-    run_pytest(session)
+    """Test the built wheel with the newest dependencies, on the Python that runs nox."""
+    install_for_tests(session)
+    run_pytest(session, "-m", "not long")
+
+
+@nox.session(requires=["wheel"])
+def tests_long(session: nox.Session) -> None:
+    """Run the tests that `tests` leaves out because they take long."""
+    install_for_tests(session)
+    run_pytest(session, "-m", "long")
+
+
+@nox.session(python=[version for version in SUPPORTED if version != RUNNING], requires=["wheel"])
+def tests_others(session: nox.Session) -> None:
+    """Run `tests` on each other supported Python that is present."""
+    install_for_tests(session)
+    run_pytest(session, "-m", "not long")
 
 
 @nox.session(requires=["wheel"])
 def clients(session: nox.Session) -> None:
     """Test the emulator with curl, requests and the official client of OpenAI."""
-    session.install(f"{built_wheel(session)}[all]", *group("tests"), *group("clients"))
-    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
+    install_for_tests(session, *group("clients"))
     session.run("pytest", "tests/clients", *session.posargs, env=INSTALLED_ONLY)
 
 
@@ -87,10 +105,9 @@ def tests_lowest(session: nox.Session) -> None:
     lowest = Path(session.create_tmp(), "lowest.txt").resolve()
     direct = ("--no-deps", "--all-extras", "--resolution=lowest-direct", f"--python-version={RUNNING}")
     session.run("uv", "pip", "compile", "pyproject.toml", *direct, f"--output-file={lowest}")
-    session.install("--constraint", str(lowest), f"{built_wheel(session)}[all]", *group("tests"))
-    session.install("--no-deps", "--force-reinstall", str(built_wheel(session)), *group("photographs"))
+    install_for_tests(session, "--constraint", str(lowest))
     # What takes long shows nothing about versions that the rest does not.
-    run_pytest(session, "--maxprocesses=4", "-m", "not long")
+    run_pytest(session, "-m", "not long")
 
 
 @nox.session(requires=["wheel"])

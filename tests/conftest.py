@@ -49,16 +49,6 @@ def pytest_sessionstart() -> None:
             raise pytest.UsageError(f"These tests would test the checkout: {package}")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread what takes long over the first half: others wait meanwhile, and no worker ends alone with it."""
-    long = [item for item in items if item.get_closest_marker("long")]
-    rest = [item for item in items if not item.get_closest_marker("long")]
-    apart = len(rest) // (2 * len(long) or 1)
-    for number, item in enumerate(long):
-        rest.insert(number * (apart + 1), item)
-    items[:] = rest
-
-
 def pytest_report_header() -> str | None:
     """Say what is not tested on this machine."""
     from .batch.chromium import executable
