@@ -1,7 +1,8 @@
 """Everything goes wrong at once: nothing is paid twice, nothing that was paid for is lost, nothing leaks.
 
-`nox -s tests` makes one small run. `nox -s tests_long` makes a run for each seed, with idempotent replay on the
-server and without in turn; `nox -s stress` makes both for each, and many more edits: `STRESS_EDITS` says how many.
+`nox -s tests` makes one small run. `nox -s tests_long` makes a run for each seed, with idempotent replay on
+the server and without in turn. `nox -s stress` makes both for each, and many more edits: `STRESS_EDITS` says
+how many.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ def service(seed: int, source: random.Random, *families: Family, **options: Any)
 
 
 def connect(emulator: Emulator, limits: Limits) -> AsyncApimart:
-    """Return a client in a hurry: with its few requests at once it waits 40 times as long as an answer takes."""
+    """Return a client that still waits 40 times as long as an answer takes, with its few requests at once."""
     return AsyncApimart(
         emulator.api_key,
         base_url=emulator.base_url,

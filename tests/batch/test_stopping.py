@@ -113,7 +113,7 @@ async def test_a_dead_network_ends_the_batch_without_waiting_for_tasks(
     async def cut_off_after_twenty() -> AsyncIterator[Job]:
         for number, job in enumerate(jobs(pictures, 200)):
             if number == 20:
-                while len(gone.ledger.entries) < 20:  # noqa: ASYNC110 the ledger has no bell
+                while len(gone.ledger.entries) < 20:  # noqa: ASYNC110 the ledger has no event for it
                     await anyio.sleep(0.01)
                 await gone._close()
             yield job
@@ -187,7 +187,9 @@ async def test_a_drain_finishes_what_is_in_flight_and_ends_without_an_error(
             if len(seen) == 5 and how == "from the loop":
                 drain.request()
             if len(seen) == 5 and how == "from a thread":
-                threading.Thread(target=drain.request).start()
+                thread = threading.Thread(target=drain.request)
+                thread.start()
+                thread.join()  # holds the batch up, so that it cannot end before
     assert drain.is_requested
     assert {outcome.status for outcome in seen} <= {"saved"}
     assert len(seen) == len(emulator.ledger.entries) == (await statuses(tmp_path / "out"))["saved"]
@@ -258,7 +260,7 @@ async def test_a_paid_request_that_dawdles_is_in_doubt_after_some_seconds(
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        while len(emulator.ledger.entries) < 3:
+        while len(emulator.ledger.entries) < 3:  # noqa: ASYNC110 the ledger has no event for it
             await anyio.sleep(0.01)
         group.cancel_scope.cancel()
         with anyio.CancelScope(shield=True):

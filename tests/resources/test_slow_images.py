@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +34,7 @@ class Host:
     def send(self) -> None:
         self._pieces.release()
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int) -> None:
+    async def answer(self, size: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
             self.asked.set()
@@ -54,7 +55,7 @@ async def host(pieces: int) -> AsyncGenerator[Host]:
     """Run a host whose image has so many pieces."""
     found = Host()
     size = pieces * PIECE
-    server = await asyncio.start_server(lambda *ends: found.answer(*ends, size), "127.0.0.1", 0)
+    server = await asyncio.start_server(partial(found.answer, size), "127.0.0.1", 0)
     async with server:
         found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.gif"
         yield found
