@@ -51,7 +51,7 @@ def test_settings_out_of_range_name_the_field() -> None:
         Timeout(connect=0)
     with pytest.raises(InvalidArgumentError, match=r"Limits\.connections"):
         Limits(connections=-1)
-    with pytest.raises(InvalidArgumentError, match=r"Retry\.first"):
+    with pytest.raises(InvalidArgumentError, match=r"Retry\.initial_delay"):
         Retry(initial_delay=float("nan"))
     with pytest.raises(InvalidArgumentError, match=r"Poll\.timeout"):
         Poll(timeout=0)
