@@ -16,10 +16,12 @@ from apimart_async.batch.record import Record
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.models import Upload
 from apimart_async.resources.submission import check_request
-from apimart_async.transport.files.names import DEFAULT_TEMPLATE, EXTENSIONS, NameTemplate, clean_stem
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate
 from apimart_async.transport.media import inputs
+from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media, SingleImage
-from apimart_async.transport.media.sources import OnDisk, Source
+from apimart_async.transport.media.sniffing import EXTENSIONS
+from apimart_async.transport.media.sources import OnDisk
 
 _OURS: Final = frozenset({"image", "images", "image_urls", "model", "n", "prompt"})
 _REMEMBERED: Final = 4096
@@ -76,7 +78,7 @@ class Preparer:
         self._limit = limit
         self._has_tasks = has_tasks
         self._image_options = image_options
-        self._digests: OrderedDict[Source, str] = OrderedDict()
+        self._digests: OrderedDict[OnDisk, str] = OrderedDict()
 
     async def prepare(self, job: Job) -> Work:
         """Check a job and find out what it is called.
@@ -122,14 +124,13 @@ class Preparer:
         address = inputs.remote_url(image)
         if address is not None:
             return address
-        opened = await inputs.open_media(image, limit=self._limit)
-        if not isinstance(opened.source, OnDisk):
-            return opened, await inputs.digest(opened)
-        # The same file for many prompts is read once.
-        digest = self._digests.pop(opened.source, None) or await inputs.digest(opened)
-        self._digests[opened.source] = digest
-        if len(self._digests) > _REMEMBERED:
-            self._digests.popitem(last=False)
+        opened, digest = await inputs.open_and_digest(image, self._digests, limit=self._limit)
+        if isinstance(opened.source, OnDisk):
+            # The same file for many prompts is read once.
+            self._digests[opened.source] = digest
+            self._digests.move_to_end(opened.source)
+            if len(self._digests) > _REMEMBERED:
+                self._digests.popitem(last=False)
         return opened, digest
 
     def _template(self, job: Job, job_id: str) -> str:

@@ -14,8 +14,9 @@ from apimart_async.batch.job import Job
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.resources.submission import check_request
-from apimart_async.transport.files.names import NameTemplate, clean_stem
+from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.media.data_urls import is_data_url
+from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import remote_url
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import attrs
 
 from apimart_async.cli.display.text import printable, shorten
 from apimart_async.models import Task, Upload
-from apimart_async.transport.files.names import clean_stem
+from apimart_async.transport.media.filenames import clean_stem
 
 _LONGEST_LABEL: Final = 40
 

@@ -1,4 +1,4 @@
-"""The account and the catalogue: what is left to spend, and on which models."""
+"""The account's balance and the service's models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BALANCES: Final = {"key": "/v1/balance", "user": "/v1/user/balance"}
 
 
 class AsyncAccount:
-    """What the account has left, and the models it may use. Free."""
+    """The account's balance and the models it may use. Free."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -28,15 +28,15 @@ class AsyncAccount:
 
         Args:
             scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
-            timeout: Seconds for one try; the client's by default.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
-            What is left and what was used, in USD.
+            The remaining and the used amount, in USD.
 
         Raises:
-            InvalidArgumentError: The scope is neither.
-            APIError: The request failed after all retries, or the service answered that it did, which it
-                does with HTTP 200 and ``"success": false``.
+            InvalidArgumentError: The scope is another.
+            APIError: The request failed after all retries, or the service answered HTTP 200 with
+                ``"success": false``.
         """
         if scope not in _BALANCES:
             raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
@@ -47,10 +47,10 @@ class AsyncAccount:
         """Fetch the models of the service.
 
         Args:
-            timeout: Seconds for one try; the client's by default.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
-            The models; ``id`` is what ``model=`` takes.
+            The models; their ``id`` is the value for ``model=``.
 
         Raises:
             APIError: The request failed after all retries.

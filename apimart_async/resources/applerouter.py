@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 DALL_E_2: Final = "dall-e-2"
 _PATH: Final = "/v1/images/edits/"
 _LONGEST_PROMPT: Final = 1000
-_MOST_PICTURES: Final = 16
+_MOST_IMAGES: Final = 16
 _SIZES: Final = ("256x256", "512x512", "1024x1024")
-_HINT: Final = "apimart_async.prepare_png(image) makes any picture fit."
+_HINT: Final = "apimart_async.prepare_png(image) makes any image fit."
 
 
 class AsyncAppleRouterEdits:
-    """Paid edits that answer with the images themselves: no task, nothing to wait for."""
+    """Paid edits that return their images at once, without a task."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -51,50 +51,50 @@ class AsyncAppleRouterEdits:
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> ImageSet:
-        """Edit a picture and return the results. Billable.
+        """Edit an image and return the results. Billable.
 
-        For ``dall-e-2`` the published limits are checked before anything is sent; other models pass through.
-        The service knows no idempotency keys, so whatever is not certain is raised and never sent again.
+        For ``dall-e-2`` the published limits are checked before anything is sent; other models have limits of
+        their own. The service has no idempotency keys, so a request of unknown outcome is never sent again.
 
         Args:
             image: A path, bytes, binary file, PIL image or ``data:`` URL, or for models that take several, a
                 sequence of up to 16. For ``dall-e-2`` a square PNG under 4 MB, with an alpha channel when
                 there is no mask.
-            prompt: What to change; for ``dall-e-2`` at most 1000 characters.
+            prompt: The change to make; for ``dall-e-2`` at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
-            model: The service's name for a model.
-            n: How many variants, 1 to 10.
+            model: Name of a model of the service.
+            n: Number of variants, 1 to 10.
             size: For ``dall-e-2`` ``"256x256"``, ``"512x512"`` or ``"1024x1024"``.
             response_format: ``"url"`` or ``"b64_json"``.
-            user: An opaque id of your end user.
-            timeout: Seconds for one try; the client's by default.
-            extra_body: Further fields of the form.
-            extra_headers: Further headers of the request.
+            user: Opaque id of your end user.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the form.
+            extra_headers: Additional headers of the request.
 
         Returns:
-            The images; save them with ``images.save``, URLs expire.
+            The images. URLs expire: save the images with ``images.save``.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was sent.
             APIError: The edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed.
 
-        Cancelling it may leave an edit that is paid for and whose result is lost; the log then says so.
+        Cancellation may leave a paid edit whose result is lost; the log then says so.
         """
         submission.check_request(prompt, model, n)
-        pictures = await for_each(_open, inputs.flatten(image))
-        painted = None if mask is None else await _open(mask)
-        if len(pictures) > _MOST_PICTURES:
-            raise errors.ImageError(f"At most {_MOST_PICTURES} pictures can be sent, not {len(pictures)}.")
+        images = await for_each(_open, inputs.flatten(image))
+        opened_mask = None if mask is None else await _open(mask)
+        if len(images) > _MOST_IMAGES:
+            raise errors.ImageError(f"At most {_MOST_IMAGES} images can be sent, not {len(images)}.")
         if model == DALL_E_2:
             check_words(prompt, size)
-            await _check_pictures(pictures, painted)
-        name = "image" if len(pictures) == 1 else "image[]"
-        files = [(name, picture) for picture in pictures]
-        if painted is not None:
-            files.append(("mask", painted))
-        given = {
+            await _check_images(images, opened_mask)
+        name = "image" if len(images) == 1 else "image[]"
+        files = [(name, image) for image in images]
+        if opened_mask is not None:
+            files.append(("mask", opened_mask))
+        arguments = {
             "prompt": prompt,
             "model": model,
             "n": n,
@@ -103,7 +103,7 @@ class AsyncAppleRouterEdits:
             "user": user,
             **(extra_body or {}),
         }
-        fields = [(field, _as_text(field, value)) for field, value in given.items() if value is not None]
+        fields = [(field, _as_text(field, value)) for field, value in arguments.items() if value is not None]
         answer = await self._service.request(
             "POST",
             _PATH,
@@ -122,9 +122,7 @@ class AsyncAppleRouterEdits:
 
 async def _open(image: SingleImage) -> Media:
     if inputs.remote_url(image) is not None:
-        raise errors.ImageError(
-            "This service takes the picture itself, not an address: give a path or bytes."
-        )
+        raise errors.ImageError("This service takes the image itself, not a URL: give a path or bytes.")
     return await inputs.open_media(image, limit=png.SENT_LIMIT)
 
 
@@ -139,10 +137,10 @@ def _as_text(name: str, value: object) -> str:
 
 
 def check_words(prompt: str, size: str | None) -> None:
-    """Check what ``dall-e-2`` is told besides pictures.
+    """Check the prompt and the size for ``dall-e-2``.
 
     Raises:
-        InvalidArgumentError: The prompt is too long, or the size is none of its three.
+        InvalidArgumentError: The prompt is too long, or the size is none of the three.
     """
     if len(prompt) > _LONGEST_PROMPT:
         raise errors.InvalidArgumentError(
@@ -154,41 +152,36 @@ def check_words(prompt: str, size: str | None) -> None:
         )
 
 
-async def _check_pictures(pictures: list[Media], mask: Media | None) -> None:
-    if len(pictures) != 1:
+async def _check_images(images: list[Media], mask: Media | None) -> None:
+    if len(images) != 1:
+        raise errors.ImageError(f"dall-e-2 edits one image, not {len(images)}; other models take several.")
+    header = await _check_png(images[0])
+    if header.width != header.height:
         raise errors.ImageError(
-            f"dall-e-2 edits one picture, not {len(pictures)}; other models take several."
-        )
-    picture = await _check_png(pictures[0])
-    if picture.width != picture.height:
-        raise errors.ImageError(
-            f"{pictures[0].name} is {picture.width} x {picture.height} pixels; dall-e-2 takes squares. "
-            f"{_HINT}"
+            f"{images[0].name} is {header.width} x {header.height} pixels; dall-e-2 takes squares. {_HINT}"
         )
     if mask is None:
-        if not picture.has_alpha:
+        if not header.has_alpha:
             raise errors.ImageError(
-                f"{pictures[0].name} has no transparency; dall-e-2 needs that, or a mask, to know where to "
+                f"{images[0].name} has no transparency; dall-e-2 needs that, or a mask, to know where to "
                 f"edit. {_HINT}"
             )
         return
-    painted = await _check_png(mask)
-    if (painted.width, painted.height) != (picture.width, picture.height):
+    mask_header = await _check_png(mask)
+    if (mask_header.width, mask_header.height) != (header.width, header.height):
         raise errors.ImageError(
-            f"The mask is {painted.width} x {painted.height} pixels and the image {picture.width} x "
-            f"{picture.height}; they must be the same: make the mask from the image."
+            f"The mask is {mask_header.width} x {mask_header.height} pixels and the image {header.width} x "
+            f"{header.height}; they must be the same: make the mask from the image."
         )
 
 
-async def _check_png(picture: Media) -> png.PngHeader:
-    head = await to_thread.run_sync(picture.source.read_at, 0, min(png.HEADER_BYTES, picture.size))
+async def _check_png(image: Media) -> png.PngHeader:
+    head = await to_thread.run_sync(image.source.read_at, 0, min(png.HEADER_BYTES, image.size))
     header = png.read_header(head)
     if header is None:
-        raise errors.UnsupportedImageError(
-            f"{picture.name} is not a PNG; dall-e-2 takes nothing else. {_HINT}"
-        )
-    if picture.size >= png.PNG_LIMIT:
+        raise errors.UnsupportedImageError(f"{image.name} is not a PNG; dall-e-2 takes nothing else. {_HINT}")
+    if image.size >= png.PNG_LIMIT:
         raise errors.ImageTooLargeError(
-            f"{picture.name} has {picture.size:,} bytes; dall-e-2 takes PNGs under {png.PNG_LIMIT:,}. {_HINT}"
+            f"{image.name} has {image.size:,} bytes; dall-e-2 takes PNGs under {png.PNG_LIMIT:,}. {_HINT}"
         )
     return header

@@ -1,11 +1,11 @@
-"""Edits: change a picture as a prompt says."""
+"""Edits: change an image as a prompt says."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.resources import submission
-from apimart_async.resources.references import addresses
+from apimart_async.resources.uploads import image_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _PATH: Final = "/v1/images/edits"
 
 
 class AsyncEdits:
-    """Paid edits of pictures. What a submit costs is in ``task.cost`` once the task has completed."""
+    """Paid edits of images. ``task.cost`` has the cost once the task has completed."""
 
     def __init__(self, service: Service, tasks: AsyncTasks) -> None:
         self._service = service
@@ -39,44 +39,53 @@ class AsyncEdits:
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> Task:
-        """Upload the picture where that is needed, and submit an edit of it. Billable.
+        """Upload the image if necessary and submit an edit of it. Billable.
 
-        Everything is checked before anything is sent, and the paid request is sent again only when it is
-        certain that it was not executed.
+        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
+        was not executed.
 
         Args:
             image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
                 sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes.
-            prompt: What to change, in any language; not empty.
-            model: Any model of the service that edits.
-            n: How many variants, 1 to 10.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
-            timeout: Seconds for one try of each request; the client's by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
+            prompt: The change to make, in any language; not empty.
+            model: Any editing model of the service.
+            n: Number of variants, 1 to 10.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
+            timeout: Seconds for an attempt of each request; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task: its id, and the idempotency key it was submitted under.
+            The submitted task, with its id and its idempotency key.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
             APIError: The upload failed, or the edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
 
-        Cancelling it during the paid request may leave a paid task whose id is not known; the key is then in
-        the exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
+        exception's notes and in the log.
         """
-        submission.check_request(prompt, model, n)
-        submission.check_extras(extra_body, extra_headers)
-        key = submission.new_idempotency_key(idempotency_key)
-        image_urls = await addresses(self._service, image, inline=inline, timeout=timeout)
-        payload = {"model": model, "prompt": prompt, "image_urls": image_urls, "n": n, **(extra_body or {})}
+        submission.check_request(
+            prompt,
+            model,
+            n,
+            idempotency_key=idempotency_key,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+        urls = await image_urls(self._service, image, inline=inline, timeout=timeout)
         return await submission.submit(
-            self._service, _PATH, payload, idempotency_key=key, timeout=timeout, extra_headers=extra_headers
+            self._service,
+            _PATH,
+            {"model": model, "prompt": prompt, "image_urls": urls, "n": n, **(extra_body or {})},
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_headers=extra_headers,
         )
 
     async def run(
@@ -93,36 +102,36 @@ class AsyncEdits:
         extra_headers: Mapping[str, str] | None = None,
         on_update: Callable[[Task], object] | None = None,
     ) -> Task:
-        """Upload, submit and wait until the edited images are there. Billable.
+        """Upload the image if necessary, submit an edit of it and wait for its images. Billable.
 
         Args:
             image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
                 sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes.
-            prompt: What to change, in any language; not empty.
-            model: Any model of the service that edits.
-            n: How many variants, 1 to 10.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
+            prompt: The change to make, in any language; not empty.
+            model: Any editing model of the service.
+            n: Number of variants, 1 to 10.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
-            on_update: Called with the task once it is submitted and after every look.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
+            on_update: Called with the task after its submission and after every poll.
 
         Returns:
-            The completed task with its images; save them with ``images.save``, they expire.
+            The completed task with its images. Their URLs expire: save them with ``images.save``.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
-            APIError: The upload failed, the edit was not executed, or waiting met a trouble that time does
-                not heal; it then names the task.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
+            APIError: The upload failed, the edit was not executed, or a poll failed with a permanent error,
+                which then carries the task id.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
-            TaskError: The task did not end with images; ``TaskTimeoutError`` when it has not ended in time.
+            TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancelling it leaves the submitted task as it is; its id, or the key while the id is not known, is in
-        the exception's notes and in the log.
+        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
+        exception's notes and in the log.
         """
         task = await self.create(
             image,

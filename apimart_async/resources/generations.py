@@ -1,4 +1,4 @@
-"""Generations: make a picture from a prompt, and from other pictures if there are any."""
+"""Generations: make images from a prompt and from reference images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
 from apimart_async.resources import submission
-from apimart_async.resources.references import addresses
+from apimart_async.resources.uploads import image_urls
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
 _PATH: Final = "/v1/images/generations"
-# Models differ in how many they take; the service decides.
+# Models accept different numbers; the service decides.
 MOST_IMAGES: Final = 1_000
 
 
 class AsyncGenerations:
-    """Paid generations of pictures, with any model of the service."""
+    """Paid generations of images, with any model of the service."""
 
     def __init__(self, service: Service, tasks: AsyncTasks) -> None:
         self._service = service
@@ -51,50 +51,56 @@ class AsyncGenerations:
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> Task:
-        """Upload the reference pictures where that is needed, and submit a generation. Billable.
+        """Upload the reference images if necessary and submit a generation. Billable.
 
-        Everything is checked before anything is sent, and the paid request is sent again only when it is
-        certain that it was not executed. What is ``None`` is not sent: the model has its own default.
+        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
+        was not executed. An argument that is ``None`` is not sent: the model has its own default.
 
         Args:
-            prompt: What to make, in any language; not empty.
-            model: Any model of the service that makes images.
-            images: Reference pictures: one, or a sequence, of every kind ``edits.create`` takes.
-            size: Shape or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
+            prompt: The image to make, in any language; not empty.
+            model: Any image model of the service.
+            images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
+            size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: How many variants, 1 or more; the model says how many it takes.
-            quality: In the model's own words.
-            mask: Picture of every kind ``edits.create`` takes; says where to change the reference.
+            n: Number of variants, at least 1; the maximum depends on the model.
+            quality: A value that the model knows.
+            mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
-            webhook: ``https://`` address that is called when the task ends; the service appends
-                ``/callback`` and does not sign, so confirm with ``tasks.get`` before believing it.
-            language: Of error messages, such as ``"en"``.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
-            timeout: Seconds for one try of each request; the client's by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
+            webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
+                The call is not signed, so confirm it with ``tasks.get``.
+            language: Language of error messages, such as ``"en"``.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
+            timeout: Seconds for an attempt of each request; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task: its id, and the idempotency key it was submitted under.
+            The submitted task, with its id and its idempotency key.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
             APIError: An upload failed, or the generation was not executed.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
 
-        Cancelling it during the paid request may leave a paid task whose id is not known; the key is then in
-        the exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
+        exception's notes and in the log.
         """
-        submission.check_request(prompt, model, n, MOST_IMAGES)
-        submission.check_extras(extra_body, extra_headers)
+        submission.check_request(
+            prompt,
+            model,
+            n,
+            MOST_IMAGES,
+            idempotency_key=idempotency_key,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
         if webhook is not None and not webhook.startswith(("https://", "http://")):
             raise errors.InvalidArgumentError(f"webhook must be an http(s) address, not {webhook!r}.")
-        key = submission.new_idempotency_key(idempotency_key)
-        given = {
+        optional = {
             "size": size,
             "resolution": resolution,
             "n": n,
@@ -105,17 +111,23 @@ class AsyncGenerations:
             "language": language,
         }
         payload: dict[str, Any] = {"model": model, "prompt": prompt}
-        payload |= {name: value for name, value in given.items() if value is not None}
+        payload |= {name: value for name, value in optional.items() if value is not None}
         references = [] if _is_empty(images) else inputs.flatten(images)
-        pictures = references if mask is None else [*references, mask]
-        placed = await addresses(self._service, pictures, inline=inline, timeout=timeout) if pictures else []
-        if mask is not None:
-            payload["mask_url"] = placed.pop()
-        if placed:
-            payload["image_urls"] = placed
+        uploaded = references if mask is None else [*references, mask]
+        if uploaded:
+            urls = await image_urls(self._service, uploaded, inline=inline, timeout=timeout)
+            if mask is not None:
+                payload["mask_url"] = urls.pop()
+            if urls:
+                payload["image_urls"] = urls
         payload |= extra_body or {}
         return await submission.submit(
-            self._service, _PATH, payload, idempotency_key=key, timeout=timeout, extra_headers=extra_headers
+            self._service,
+            _PATH,
+            payload,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_headers=extra_headers,
         )
 
     async def run(
@@ -140,43 +152,43 @@ class AsyncGenerations:
         extra_headers: Mapping[str, str] | None = None,
         on_update: Callable[[Task], object] | None = None,
     ) -> Task:
-        """Upload, submit and wait until the generated images are there. Billable.
+        """Upload the reference images if necessary, submit a generation and wait for its images. Billable.
 
         Args:
-            prompt: What to make, in any language; not empty.
-            model: Any model of the service that makes images.
-            images: Reference pictures: one, or a sequence, of every kind ``edits.create`` takes.
-            size: Shape or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
+            prompt: The image to make, in any language; not empty.
+            model: Any image model of the service.
+            images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
+            size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: How many variants, 1 or more; the model says how many it takes.
-            quality: In the model's own words.
-            mask: Picture of every kind ``edits.create`` takes; says where to change the reference.
+            n: Number of variants, at least 1; the maximum depends on the model.
+            quality: A value that the model knows.
+            mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
-            webhook: ``https://`` address that is called when the task ends; the service appends
-                ``/callback`` and does not sign, so confirm with ``tasks.get`` before believing it.
-            language: Of error messages, such as ``"en"``.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
+            webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
+                The call is not signed, so confirm it with ``tasks.get``.
+            language: Language of error messages, such as ``"en"``.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
-            on_update: Called with the task once it is submitted and after every look.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
+            on_update: Called with the task after its submission and after every poll.
 
         Returns:
-            The completed task with its images; save them with ``images.save``, they expire.
+            The completed task with its images. Their URLs expire: save them with ``images.save``.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
-            APIError: An upload failed, the generation was not executed, or waiting met a trouble that time
-                does not heal; it then names the task.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
+            APIError: An upload failed, the generation was not executed, or a poll failed with a permanent
+                error, which then carries the task id.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
-            TaskError: The task did not end with images; ``TaskTimeoutError`` when it has not ended in time.
+            TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancelling it leaves the submitted task as it is; its id, or the key while the id is not known, is in
-        the exception's notes and in the log.
+        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
+        exception's notes and in the log.
         """
         task = await self.create(
             prompt,

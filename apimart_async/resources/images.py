@@ -1,4 +1,4 @@
-"""Images: bring results home, each one whole, checked and under a name of its own."""
+"""Result images: download them, verify them and save each under its own name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from apimart_async import errors
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.ending import ending_error
 from apimart_async.transport.concurrent import for_each
-from apimart_async.transport.files.atomic import find_saved, land
-from apimart_async.transport.files.downloads import Checked
-from apimart_async.transport.files.names import NameTemplate, told_extension
+from apimart_async.transport.files.atomic import find_images, write_image
+from apimart_async.transport.files.downloads import open_download
+from apimart_async.transport.files.names import NameTemplate
 
 if TYPE_CHECKING:
     import os
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from apimart_async.transport.api import Service
+    from apimart_async.transport.files.downloads import VerifiedDownload
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
-_AT_ONCE: Final = 16
+_DOWNLOADS_AT_ONCE: Final = 16
+_TRANSIENT: Final = frozenset({408, 425, 429})
 _GONE: Final = frozenset({403, 404, 410})
 _LISTED: Final = 5
 
@@ -36,7 +38,7 @@ _Result = TypeVar("_Result")
 
 
 class AsyncImages:
-    """Result images: fetched from any host, without the API key, and kept only when they are whole."""
+    """Result images, downloaded from any host without the API key and verified to be whole."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -51,87 +53,94 @@ class AsyncImages:
     ) -> list[Path]:
         """Save every image of a result as a file.
 
-        Each is downloaded beside its place, checked, and gets its name when it is whole. No file is ever
-        overwritten: where another one has the name, ``-2``, ``-3``, … is added, and where one has the same
-        content, that one is kept. An image of a task that was saved before is not downloaded again when its
-        name tells that (the template has ``{task_id}``, and ``{index}`` unless there is one image), except
-        for the first whose URL ends otherwise than its file, after many in that directory that did not.
+        A file gets its name once the image is whole and verified. No file is ever overwritten: where a file
+        of that name has other content, ``-2``, ``-3``, … is added; where it has the same content, it is kept.
+        A task's image that was saved before is not downloaded again if its name identifies it: the template
+        has ``{task_id}``, and ``{index}`` unless the task has a single image.
 
         Args:
-            result: A completed task, an image set, one of its images or a list of them.
-            directory: Where to; it is made when it is missing.
+            result: A completed task, an image set, an image or a list of images.
+            directory: Directory of the files; created when missing.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (of an image set, when it was made in unix seconds), ``{index}`` the image's
-                place in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
+                is the task (for an image set its creation in Unix seconds), ``{index}`` the position of the
+                image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
-            fsync: Return only when the files would survive a power cut, which takes milliseconds each. A
-                program that dies loses nothing either way. Batches sync before they note that a job is done.
+            fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
+                Without it, files survive the death of the program. Batches sync before they record a job as
+                saved.
 
         Returns:
-            The files, in the order of the images.
+            The paths of the files, in the order of the images.
 
         Raises:
-            DownloadError: An image could not be fetched whole, is not an image, or could not be written; the
-                others are saved all the same, and the message says which. The task stays paid: save it again,
-                or after its URLs have expired, ``tasks.get`` it anew first.
+            DownloadError: An image could not be downloaded whole, is not an image, or could not be written.
+                The other images are saved nevertheless, and the message names the failed ones. The task stays
+                paid: save it again; once its URLs have expired, fetch it with ``tasks.get`` first.
             InvalidArgumentError: The template has another field or does not make a plain file name, or the
                 task has not ended yet.
             TaskFailedError: The task failed and has no images.
-            TaskCancelledError: The service cancelled it.
-            TaskExpiredError: The service no longer has it.
+            TaskCancelledError: The service cancelled the task.
+            TaskExpiredError: The service no longer has the task.
 
-        Cancelling it keeps the images that are whole and leaves nothing of the others.
+        Cancellation leaves the images that are whole and nothing of the others.
         """
         template = NameTemplate.parse(name)
         images, task_ids = _images_of(result)
-        places = [image.index or index for index, image in enumerate(images, start=1)]
-        stems = template.stems(list(zip(task_ids, places, strict=True)))
-        told = [told_extension(image.url) for image in images]
-        place = directory if isinstance(directory, Path) else Path(directory)
+        indexes = [image.index or index for index, image in enumerate(images, start=1)]
+        stems = template.stems(list(zip(task_ids, indexes, strict=True)))
+        target = Path(directory)
+        task_id = result.id if isinstance(result, Task) else None
         outcomes: list[Path | errors.ApimartError | None] = [None] * len(images)
-        # Only the place in a task, not the one in some list, says that a name belongs to one image alone.
-        if isinstance(result, Task) and template.identifies(len(images)):
+        # An index identifies an image only within its task, not within a list of images.
+        if task_id is not None and template.identifies(len(images)):
             try:
-                outcomes[:] = await find_saved(place, stems, told)
+                outcomes[:] = await find_images(target, stems)
             except errors.DownloadError as error:
-                error.task_id = result.id
+                error.task_id = task_id
                 raise
         missing = iter([number for number, found in enumerate(outcomes) if found is None])
 
-        async def work(_: int) -> None:
+        async def save_missing(_: int) -> None:
             for number in missing:
-                use = partial(land, directory=place, stem=stems[number], told=told[number], fsync=fsync)
+                write = partial(write_image, directory=target, stem=stems[number], fsync=fsync)
                 try:
-                    outcomes[number] = await self._fetch(images[number], use)
+                    outcomes[number] = await self._download(images[number], write)
                 except errors.ApimartError as error:
-                    error.task_id = error.task_id or (result.id if isinstance(result, Task) else None)
+                    error.task_id = error.task_id or task_id
                     outcomes[number] = error
 
-        await for_each(work, range(min(_AT_ONCE, outcomes.count(None))))
-        return _saved(outcomes)
+        await for_each(save_missing, range(min(_DOWNLOADS_AT_ONCE, outcomes.count(None))))
+        return _paths(outcomes)
 
     async def read(self, image: Image | str) -> bytes:
-        """Download one image into memory.
+        """Download an image into memory.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.
 
         Returns:
-            The file's bytes, at most ``Limits.download_bytes``.
+            The bytes of the file, at most ``Limits.download_bytes``.
 
         Raises:
-            DownloadError: It could not be fetched whole, or is not an image.
-            InvalidArgumentError: It is neither an image nor a URL.
+            DownloadError: The image could not be downloaded whole, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
 
-        Cancelling it closes the connection.
+        Cancellation closes the connection.
         """
-        return await self._fetch(_as_image(image), _join)
+
+        async def read_all(download: VerifiedDownload) -> bytes:
+            chunks: list[bytes] = []
+            while chunk := await download.read():
+                chunks.append(chunk)
+            return b"".join(chunks)
+
+        return await self._download(_as_image(image), read_all)
 
     def stream(self, image: Image | str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Download one image piece by piece.
+        """Download an image in chunks.
 
-        What was handed out cannot be taken back: unlike ``save`` and ``read`` it does not start anew when the
-        connection breaks in the middle, and only the end of the iteration says that the image is whole.
+        Only the end of the iteration confirms that the image is whole. Unlike ``save`` and ``read``, a stream
+        does not start again when the connection breaks, as earlier chunks were handed out already.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.
@@ -141,50 +150,54 @@ class AsyncImages:
             ``Limits.download_bytes`` in all.
 
         Raises:
-            DownloadError: On entering, it could not be opened; from the iterator, it is not an image or broke
-                off.
-            InvalidArgumentError: It is neither an image nor a URL.
+            DownloadError: On entering, the image could not be opened; from the iterator, the connection broke
+                or the content is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
 
-        Leaving it early, or cancelling it, closes the connection.
+        Leaving the context early and cancellation close the connection.
         """
         return self._stream(_as_image(image))
 
     @asynccontextmanager
     async def _stream(self, image: Image) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        with closing(Checked(self._service, image.url)) as coming:
-            # Around the opening alone: what the caller raises inside is not about this image.
+        async def chunks(download: VerifiedDownload) -> AsyncGenerator[bytes, None]:
             try:
-                await coming.open()
+                while chunk := await download.read():
+                    yield chunk
             except errors.ApimartError as error:
                 raise _explained(error, image) from error
-            async with aclosing(_explaining(coming, image)) as pieces:
-                yield pieces
 
-    async def _fetch(self, image: Image, use: Callable[[Checked], Awaitable[_Result]]) -> _Result:
-        """Download an image, from the start again when its body breaks; opening it retries by itself."""
-        attempt = 0
-        try:
-            while True:
-                attempt += 1
-                coming = Checked(self._service, image.url)
-                try:
-                    return await use(coming)
-                except errors.APIConnectionError as error:
-                    if not coming.is_open or attempt > self._service.max_retries:
-                        raise
-                    log.info("GET %s: %s Starting anew.", error.url, error.message)
-                finally:
-                    coming.close()
-                await anyio.sleep(self._service.backoff(attempt))
-        except errors.ApimartError as error:
-            raise _explained(error, image) from error
+        with closing(await self._retry(image, lambda: open_download(self._service, image.url))) as download:
+            async with aclosing(chunks(download)) as opened:
+                yield opened
 
+    async def _download(
+        self, image: Image, consume: Callable[[VerifiedDownload], Awaitable[_Result]]
+    ) -> _Result:
+        """Return the result of consuming a download, from its start again after a transient error."""
 
-# --- what there is to save --------------------------------------------------------------------------------
+        async def attempt() -> _Result:
+            with closing(await open_download(self._service, image.url)) as download:
+                return await consume(download)
+
+        return await self._retry(image, attempt)
+
+    async def _retry(self, image: Image, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+        failures = 0
+        while True:
+            try:
+                return await attempt()
+            except errors.ApimartError as error:
+                failures += 1
+                if failures > self._service.max_retries or not _is_transient(error):
+                    raise _explained(error, image) from error
+                delay = self._service.backoff(failures)
+                log.info("GET %s: %s Next attempt in %.1f s.", error.url, error.message, delay)
+            await anyio.sleep(delay)
 
 
 def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Sequence[Image], list[str]]:
-    """Return the images, and the task id each is named after."""
+    """Return the images, and the task id in the file name of each."""
     if isinstance(result, Task):
         _check_completed(result)
         return result.images, [result.id] * len(result.images)
@@ -226,33 +239,15 @@ def _as_image(image: Image | str) -> Image:
     return Image(image)
 
 
-# --- downloads -------------------------------------------------------------------------------------------
-
-
-async def _explaining(coming: Checked, image: Image) -> AsyncGenerator[bytes, None]:
-    try:
-        while piece := await coming.read():
-            yield piece
-    except errors.ApimartError as error:
-        raise _explained(error, image) from error
-
-
-async def _join(coming: Checked) -> bytes:
-    found: list[bytes] = []
-
-    def take(piece: bytes | memoryview) -> bool:
-        found.append(bytes(piece))
+def _is_transient(error: errors.ApimartError) -> bool:
+    if isinstance(error, errors.APIConnectionError):
         return True
-
-    await coming.pour(take)
-    return b"".join(found)
-
-
-# --- what went wrong --------------------------------------------------------------------------------------
+    status = error.status
+    return status is not None and (status in _TRANSIENT or status >= 500)  # noqa: PLR2004 HTTP's own
 
 
 def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError:
-    """Say what is known of the image, and how to go on."""
+    """Return an error with the known facts about the image and the next step for the caller."""
     message = error.message
     fresh = f"get fresh URLs with tasks.get({image.task_id!r})" if image.task_id else "ask for it again"
     if image.expires_at is not None and image.expires_at < datetime.now(UTC) and error.status in _GONE:
@@ -264,8 +259,8 @@ def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError
     )
 
 
-def _saved(outcomes: Sequence[Path | errors.ApimartError | None]) -> list[Path]:
-    """Return all the paths, or raise the error that says which there are."""
+def _paths(outcomes: Sequence[Path | errors.ApimartError | None]) -> list[Path]:
+    """Return the paths, or raise an error that names the failed and the saved images."""
     paths = [outcome for outcome in outcomes if isinstance(outcome, Path)]
     if len(paths) == len(outcomes):
         return paths

@@ -1,4 +1,4 @@
-"""One paid submit: arguments checked, key minted, sent once, the task read from whatever shape comes back."""
+"""A paid submit: check the arguments, send the request once and read the task from the answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,21 @@ if TYPE_CHECKING:
     from apimart_async.transport.api import Service
 
 
-def check_request(prompt: str, model: str, n: int | None, most: int = 10) -> None:
-    """Check what can be checked before money is spent.
+def check_request(
+    prompt: str,
+    model: str,
+    n: int | None,
+    max_n: int = 10,
+    *,
+    idempotency_key: str | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+) -> None:
+    """Check everything that can be checked before an image is uploaded and money is spent.
 
     Raises:
-        InvalidArgumentError: An empty prompt or model, or ``n`` outside 1 to ``most``.
+        InvalidArgumentError: The prompt or the model is empty, ``n`` is outside 1 to ``max_n``, the key is
+            not 1 to 191 visible ASCII characters, or an extra field or header cannot be sent.
     """
     # Typed as `object`: callers without a type checker pass anything.
     texts: tuple[tuple[str, object], ...] = (("prompt", prompt), ("model", model))
@@ -31,29 +41,14 @@ def check_request(prompt: str, model: str, n: int | None, most: int = 10) -> Non
         if not isinstance(value, str) or not value.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise errors.InvalidArgumentError(f"{name} must be a text that is not empty, not {value!r}.")
     count: object = n
-    if count is not None and (type(count) is not int or not 1 <= count <= most):
-        raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {most}, not {n!r}.")
-
-
-def check_extras(extra_body: Mapping[str, Any] | None, extra_headers: Mapping[str, str] | None) -> None:
-    """Check what the caller adds, before a picture is uploaded for it.
-
-    Raises:
-        InvalidArgumentError: It cannot be written as JSON, or a header cannot be sent.
-    """
+    if count is not None and (type(count) is not int or not 1 <= count <= max_n):
+        raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {max_n}, not {n!r}.")
+    if idempotency_key is not None:
+        checked_idempotency_key(idempotency_key)
     if extra_body:
         json.dumps(extra_body)
     if extra_headers:
         checked_headers(extra_headers)
-
-
-def new_idempotency_key(given: str | None) -> str:
-    """Return the caller's key, or a new one.
-
-    Raises:
-        InvalidArgumentError: It is not 1 to 191 visible ASCII characters, as the service demands.
-    """
-    return os.urandom(16).hex() if given is None else checked_idempotency_key(given)
 
 
 async def submit(
@@ -61,36 +56,38 @@ async def submit(
     path: str,
     payload: Mapping[str, Any],
     *,
-    idempotency_key: str,
+    idempotency_key: str | None,
     timeout: float | None,
     extra_headers: Mapping[str, str] | None,
 ) -> Task:
-    """Send a paid request and return the task it started.
+    """Send a paid request under the given or a new idempotency key, and return its task.
 
     Raises:
-        SubmissionIndeterminateError: It may or may not have been executed, or was and the id is not known.
-        APIError: It was not executed.
-        InvalidArgumentError: It cannot be written as JSON, or a header cannot be sent.
+        SubmissionIndeterminateError: The request may or may not have been executed, or it was and the task id
+            is unknown.
+        APIError: The request was not executed.
+        InvalidArgumentError: The payload cannot be written as JSON, or a header cannot be sent.
     """
+    key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
     answer = await service.request(
         "POST",
         path,
         kind=Kind.PAID_WRITE,
         body=json.dumps(payload),
-        idempotency_key=idempotency_key,
+        idempotency_key=key,
         timeout=timeout,
         extra_headers=extra_headers,
     )
-    # How long it has been running, and what runs it, is what polling goes by.
+    # Polling is scheduled by the model and the age of the task.
     model = payload.get("model")
     try:
         return parsing.read_submission(
             answer.payload,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
             model=model if isinstance(model, str) else None,
             created_at=datetime.now(UTC),
         )
     except errors.APIResponseValidationError as error:
         error.method, error.url = "POST", service.settings.base_url + path
-        error.request_id, error.idempotency_key = answer.request_id, idempotency_key
+        error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error

@@ -1,4 +1,4 @@
-"""Uploads: put a picture on the service's file host, free and for 72 hours."""
+"""Uploads: images on the service's file host, free and for 72 hours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
 from apimart_async.transport import parsing
+from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.media import inputs
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.retry import Kind
@@ -13,13 +14,13 @@ from apimart_async.transport.retry import Kind
 if TYPE_CHECKING:
     from apimart_async.models import Upload
     from apimart_async.transport.api import Service
-    from apimart_async.transport.media.inputs import Media, SingleImage
+    from apimart_async.transport.media.inputs import ImageInput, Media, SingleImage
 
 _PATH: Final = "/v1/uploads/images"
 
 
 class AsyncUploads:
-    """Pictures on the service's file host. An upload is free and can be edited any number of times."""
+    """Images on the service's file host. An upload is free and can be edited any number of times."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -27,38 +28,38 @@ class AsyncUploads:
     async def create(
         self, image: SingleImage, *, filename: str | None = None, timeout: float | None = None
     ) -> Upload:
-        """Upload one picture.
+        """Upload an image.
 
         Args:
             image: A path, bytes, binary file, PIL image or ``data:`` URL. JPEG, PNG, WebP or GIF, judged by
-                content, at most 20,971,520 bytes. A file is streamed, never read whole.
-            filename: Name to store it under; the file's own by default.
-            timeout: Seconds for one try; the client's by default.
+                content, at most 20,971,520 bytes. Files are streamed in chunks.
+            filename: Name of the stored file; the image's own name by default.
+            timeout: Seconds for an attempt of the request; the client's timeout by default.
 
         Returns:
             The upload; its URL is public and works for 72 h.
 
         Raises:
-            ImageError: It cannot be sent; nothing was.
+            ImageError: The image cannot be sent; nothing was sent.
             APIError: The upload failed after all retries; uploads are free and safe to repeat.
 
-        Cancelling it leaves nothing behind, or an upload that nobody uses.
+        Cancellation leaves nothing behind, or an unused upload.
         """
         if inputs.remote_url(image) is not None:
             raise errors.ImageError(
-                "Only a picture on this machine can be uploaded; pass an address to the edit as it is."
+                "Only an image on this machine can be uploaded; pass its URL to the edit instead."
             )
         return await upload(self._service, await inputs.open_media(image, filename=filename), timeout)
 
 
-async def upload(service: Service, picture: Media, timeout: float | None) -> Upload:
-    """Upload a picture that was checked.
+async def upload(service: Service, image: Media, timeout: float | None) -> Upload:
+    """Upload a checked image.
 
     Raises:
-        ImageError: It changed since.
+        ImageError: The image changed since it was checked.
         APIError: The upload failed after all retries.
     """
-    body = multipart([("file", picture)])
+    body = multipart([("file", image)])
     gate = service.throttle.uploads
     if not gate.enter_now():
         await gate.enter()
@@ -67,3 +68,32 @@ async def upload(service: Service, picture: Media, timeout: float | None) -> Upl
     finally:
         gate.leave()
     return parsing.read_upload(answer.payload)
+
+
+async def image_urls(
+    service: Service, images: ImageInput, *, inline: bool, timeout: float | None
+) -> list[str]:
+    """Return the URLs of images in order; all images are checked before the first is uploaded.
+
+    Args:
+        service: Takes the uploads of local images.
+        images: An image or a sequence of images.
+        inline: Encode local images as ``data:`` URLs instead of uploading them.
+        timeout: Seconds for an attempt of each upload; the client's timeout by default.
+
+    Raises:
+        ImageError: An image cannot be sent; nothing was sent.
+        APIError: An upload failed after all retries.
+
+    Cancellation leaves nothing behind, or unused uploads.
+    """
+
+    async def check(image: SingleImage) -> str | Media:
+        return inputs.remote_url(image) or await inputs.open_media(image)
+
+    async def send(image: str | Media) -> str:
+        if isinstance(image, str):
+            return image
+        return await inputs.data_url(image) if inline else (await upload(service, image, timeout)).url
+
+    return await for_each(send, await for_each(check, inputs.flatten(images)))

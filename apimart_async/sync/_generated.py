@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Account:
-    """What the account has left, and the models it may use. Free."""
+    """The account's balance and the models it may use. Free."""
 
     def __init__(self, wrapped: AsyncAccount, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -53,15 +53,15 @@ class Account:
 
         Args:
             scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
-            timeout: Seconds for one try; the client's by default.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
-            What is left and what was used, in USD.
+            The remaining and the used amount, in USD.
 
         Raises:
-            InvalidArgumentError: The scope is neither.
-            APIError: The request failed after all retries, or the service answered that it did, which it
-                does with HTTP 200 and ``"success": false``.
+            InvalidArgumentError: The scope is another.
+            APIError: The request failed after all retries, or the service answered HTTP 200 with
+                ``"success": false``.
         """
         return self._portal.call(self._wrapped.balance, scope=scope, timeout=timeout)
 
@@ -69,10 +69,10 @@ class Account:
         """Fetch the models of the service.
 
         Args:
-            timeout: Seconds for one try; the client's by default.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
-            The models; ``id`` is what ``model=`` takes.
+            The models; their ``id`` is the value for ``model=``.
 
         Raises:
             APIError: The request failed after all retries.
@@ -81,7 +81,7 @@ class Account:
 
 
 class AppleRouterEdits:
-    """Paid edits that answer with the images themselves: no task, nothing to wait for."""
+    """Paid edits that return their images at once, without a task."""
 
     def __init__(self, wrapped: AsyncAppleRouterEdits, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -102,36 +102,36 @@ class AppleRouterEdits:
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> ImageSet:
-        """Edit a picture and return the results. Billable.
+        """Edit an image and return the results. Billable.
 
-        For ``dall-e-2`` the published limits are checked before anything is sent; other models pass through.
-        The service knows no idempotency keys, so whatever is not certain is raised and never sent again.
+        For ``dall-e-2`` the published limits are checked before anything is sent; other models have limits of
+        their own. The service has no idempotency keys, so a request of unknown outcome is never sent again.
 
         Args:
             image: A path, bytes, binary file, PIL image or ``data:`` URL, or for models that take several, a
                 sequence of up to 16. For ``dall-e-2`` a square PNG under 4 MB, with an alpha channel when
                 there is no mask.
-            prompt: What to change; for ``dall-e-2`` at most 1000 characters.
+            prompt: The change to make; for ``dall-e-2`` at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
-            model: The service's name for a model.
-            n: How many variants, 1 to 10.
+            model: Name of a model of the service.
+            n: Number of variants, 1 to 10.
             size: For ``dall-e-2`` ``"256x256"``, ``"512x512"`` or ``"1024x1024"``.
             response_format: ``"url"`` or ``"b64_json"``.
-            user: An opaque id of your end user.
-            timeout: Seconds for one try; the client's by default.
-            extra_body: Further fields of the form.
-            extra_headers: Further headers of the request.
+            user: Opaque id of your end user.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the form.
+            extra_headers: Additional headers of the request.
 
         Returns:
-            The images; save them with ``images.save``, URLs expire.
+            The images. URLs expire: save the images with ``images.save``.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was sent.
             APIError: The edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed.
 
-        Cancelling it may leave an edit that is paid for and whose result is lost; the log then says so.
+        Cancellation may leave a paid edit whose result is lost; the log then says so.
         """
         return self._portal.call(
             self._wrapped.create,
@@ -150,7 +150,7 @@ class AppleRouterEdits:
 
 
 class Edits:
-    """Paid edits of pictures. What a submit costs is in ``task.cost`` once the task has completed."""
+    """Paid edits of images. ``task.cost`` has the cost once the task has completed."""
 
     def __init__(self, wrapped: AsyncEdits, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -169,36 +169,36 @@ class Edits:
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> Task:
-        """Upload the picture where that is needed, and submit an edit of it. Billable.
+        """Upload the image if necessary and submit an edit of it. Billable.
 
-        Everything is checked before anything is sent, and the paid request is sent again only when it is
-        certain that it was not executed.
+        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
+        was not executed.
 
         Args:
             image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
                 sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes.
-            prompt: What to change, in any language; not empty.
-            model: Any model of the service that edits.
-            n: How many variants, 1 to 10.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
-            timeout: Seconds for one try of each request; the client's by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
+            prompt: The change to make, in any language; not empty.
+            model: Any editing model of the service.
+            n: Number of variants, 1 to 10.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
+            timeout: Seconds for an attempt of each request; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task: its id, and the idempotency key it was submitted under.
+            The submitted task, with its id and its idempotency key.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
             APIError: The upload failed, or the edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
 
-        Cancelling it during the paid request may leave a paid task whose id is not known; the key is then in
-        the exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
+        exception's notes and in the log.
         """
         return self._portal.call(
             self._wrapped.create,
@@ -227,36 +227,36 @@ class Edits:
         extra_headers: Mapping[str, str] | None = None,
         on_update: Callable[[Task], object] | None = None,
     ) -> Task:
-        """Upload, submit and wait until the edited images are there. Billable.
+        """Upload the image if necessary, submit an edit of it and wait for its images. Billable.
 
         Args:
             image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
                 sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes.
-            prompt: What to change, in any language; not empty.
-            model: Any model of the service that edits.
-            n: How many variants, 1 to 10.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
+            prompt: The change to make, in any language; not empty.
+            model: Any editing model of the service.
+            n: Number of variants, 1 to 10.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
-            on_update: Called with the task once it is submitted and after every look.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
+            on_update: Called with the task after its submission and after every poll.
 
         Returns:
-            The completed task with its images; save them with ``images.save``, they expire.
+            The completed task with its images. Their URLs expire: save them with ``images.save``.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
-            APIError: The upload failed, the edit was not executed, or waiting met a trouble that time does
-                not heal; it then names the task.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
+            APIError: The upload failed, the edit was not executed, or a poll failed with a permanent error,
+                which then carries the task id.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
-            TaskError: The task did not end with images; ``TaskTimeoutError`` when it has not ended in time.
+            TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancelling it leaves the submitted task as it is; its id, or the key while the id is not known, is in
-        the exception's notes and in the log.
+        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
+        exception's notes and in the log.
         """
         return self._portal.call(
             self._wrapped.run,
@@ -274,7 +274,7 @@ class Edits:
 
 
 class Generations:
-    """Paid generations of pictures, with any model of the service."""
+    """Paid generations of images, with any model of the service."""
 
     def __init__(self, wrapped: AsyncGenerations, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -301,43 +301,43 @@ class Generations:
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> Task:
-        """Upload the reference pictures where that is needed, and submit a generation. Billable.
+        """Upload the reference images if necessary and submit a generation. Billable.
 
-        Everything is checked before anything is sent, and the paid request is sent again only when it is
-        certain that it was not executed. What is ``None`` is not sent: the model has its own default.
+        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
+        was not executed. An argument that is ``None`` is not sent: the model has its own default.
 
         Args:
-            prompt: What to make, in any language; not empty.
-            model: Any model of the service that makes images.
-            images: Reference pictures: one, or a sequence, of every kind ``edits.create`` takes.
-            size: Shape or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
+            prompt: The image to make, in any language; not empty.
+            model: Any image model of the service.
+            images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
+            size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: How many variants, 1 or more; the model says how many it takes.
-            quality: In the model's own words.
-            mask: Picture of every kind ``edits.create`` takes; says where to change the reference.
+            n: Number of variants, at least 1; the maximum depends on the model.
+            quality: A value that the model knows.
+            mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
-            webhook: ``https://`` address that is called when the task ends; the service appends
-                ``/callback`` and does not sign, so confirm with ``tasks.get`` before believing it.
-            language: Of error messages, such as ``"en"``.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
-            timeout: Seconds for one try of each request; the client's by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
+            webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
+                The call is not signed, so confirm it with ``tasks.get``.
+            language: Language of error messages, such as ``"en"``.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
+            timeout: Seconds for an attempt of each request; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task: its id, and the idempotency key it was submitted under.
+            The submitted task, with its id and its idempotency key.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
             APIError: An upload failed, or the generation was not executed.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
 
-        Cancelling it during the paid request may leave a paid task whose id is not known; the key is then in
-        the exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
+        exception's notes and in the log.
         """
         return self._portal.call(
             self._wrapped.create,
@@ -382,43 +382,43 @@ class Generations:
         extra_headers: Mapping[str, str] | None = None,
         on_update: Callable[[Task], object] | None = None,
     ) -> Task:
-        """Upload, submit and wait until the generated images are there. Billable.
+        """Upload the reference images if necessary, submit a generation and wait for its images. Billable.
 
         Args:
-            prompt: What to make, in any language; not empty.
-            model: Any model of the service that makes images.
-            images: Reference pictures: one, or a sequence, of every kind ``edits.create`` takes.
-            size: Shape or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
+            prompt: The image to make, in any language; not empty.
+            model: Any image model of the service.
+            images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
+            size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: How many variants, 1 or more; the model says how many it takes.
-            quality: In the model's own words.
-            mask: Picture of every kind ``edits.create`` takes; says where to change the reference.
+            n: Number of variants, at least 1; the maximum depends on the model.
+            quality: A value that the model knows.
+            mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
-            webhook: ``https://`` address that is called when the task ends; the service appends
-                ``/callback`` and does not sign, so confirm with ``tasks.get`` before believing it.
-            language: Of error messages, such as ``"en"``.
-            inline: Send local pictures inside the request, as ``data:`` URLs, instead of uploading them.
-            idempotency_key: 1 to 191 visible ASCII characters, kept 24 h by the service; by default a new
-                one.
+            webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
+                The call is not signed, so confirm it with ``tasks.get``.
+            language: Language of error messages, such as ``"en"``.
+            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
+                by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
-            extra_body: Further fields of the request.
-            extra_headers: Further headers of the paid request.
-            on_update: Called with the task once it is submitted and after every look.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the paid request.
+            on_update: Called with the task after its submission and after every poll.
 
         Returns:
-            The completed task with its images; save them with ``images.save``, they expire.
+            The completed task with its images. Their URLs expire: save them with ``images.save``.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right; nothing was sent.
-            ImageError: A picture cannot be sent; nothing was paid.
-            APIError: An upload failed, the generation was not executed, or waiting met a trouble that time
-                does not heal; it then names the task.
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was paid.
+            APIError: An upload failed, the generation was not executed, or a poll failed with a permanent
+                error, which then carries the task id.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
-            TaskError: The task did not end with images; ``TaskTimeoutError`` when it has not ended in time.
+            TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancelling it leaves the submitted task as it is; its id, or the key while the id is not known, is in
-        the exception's notes and in the log.
+        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
+        exception's notes and in the log.
         """
         return self._portal.call(
             self._wrapped.run,
@@ -444,7 +444,7 @@ class Generations:
 
 
 class Images:
-    """Result images: fetched from any host, without the API key, and kept only when they are whole."""
+    """Result images, downloaded from any host without the API key and verified to be whole."""
 
     def __init__(self, wrapped: AsyncImages, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -460,61 +460,61 @@ class Images:
     ) -> list[Path]:
         """Save every image of a result as a file.
 
-        Each is downloaded beside its place, checked, and gets its name when it is whole. No file is ever
-        overwritten: where another one has the name, ``-2``, ``-3``, … is added, and where one has the same
-        content, that one is kept. An image of a task that was saved before is not downloaded again when its
-        name tells that (the template has ``{task_id}``, and ``{index}`` unless there is one image), except
-        for the first whose URL ends otherwise than its file, after many in that directory that did not.
+        A file gets its name once the image is whole and verified. No file is ever overwritten: where a file
+        of that name has other content, ``-2``, ``-3``, … is added; where it has the same content, it is kept.
+        A task's image that was saved before is not downloaded again if its name identifies it: the template
+        has ``{task_id}``, and ``{index}`` unless the task has a single image.
 
         Args:
-            result: A completed task, an image set, one of its images or a list of them.
-            directory: Where to; it is made when it is missing.
+            result: A completed task, an image set, an image or a list of images.
+            directory: Directory of the files; created when missing.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (of an image set, when it was made in unix seconds), ``{index}`` the image's
-                place in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
+                is the task (for an image set its creation in Unix seconds), ``{index}`` the position of the
+                image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
-            fsync: Return only when the files would survive a power cut, which takes milliseconds each. A
-                program that dies loses nothing either way. Batches sync before they note that a job is done.
+            fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
+                Without it, files survive the death of the program. Batches sync before they record a job as
+                saved.
 
         Returns:
-            The files, in the order of the images.
+            The paths of the files, in the order of the images.
 
         Raises:
-            DownloadError: An image could not be fetched whole, is not an image, or could not be written; the
-                others are saved all the same, and the message says which. The task stays paid: save it again,
-                or after its URLs have expired, ``tasks.get`` it anew first.
+            DownloadError: An image could not be downloaded whole, is not an image, or could not be written.
+                The other images are saved nevertheless, and the message names the failed ones. The task stays
+                paid: save it again; once its URLs have expired, fetch it with ``tasks.get`` first.
             InvalidArgumentError: The template has another field or does not make a plain file name, or the
                 task has not ended yet.
             TaskFailedError: The task failed and has no images.
-            TaskCancelledError: The service cancelled it.
-            TaskExpiredError: The service no longer has it.
+            TaskCancelledError: The service cancelled the task.
+            TaskExpiredError: The service no longer has the task.
 
-        Cancelling it keeps the images that are whole and leaves nothing of the others.
+        Cancellation leaves the images that are whole and nothing of the others.
         """
         return self._portal.call(self._wrapped.save, result, directory, name=name, fsync=fsync)
 
     def read(self, image: Image | str) -> bytes:
-        """Download one image into memory.
+        """Download an image into memory.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.
 
         Returns:
-            The file's bytes, at most ``Limits.download_bytes``.
+            The bytes of the file, at most ``Limits.download_bytes``.
 
         Raises:
-            DownloadError: It could not be fetched whole, or is not an image.
-            InvalidArgumentError: It is neither an image nor a URL.
+            DownloadError: The image could not be downloaded whole, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
 
-        Cancelling it closes the connection.
+        Cancellation closes the connection.
         """
         return self._portal.call(self._wrapped.read, image)
 
     def stream(self, image: Image | str) -> AbstractContextManager[Iterator[bytes]]:
-        """Download one image piece by piece.
+        """Download an image in chunks.
 
-        What was handed out cannot be taken back: unlike ``save`` and ``read`` it does not start anew when the
-        connection breaks in the middle, and only the end of the iteration says that the image is whole.
+        Only the end of the iteration confirms that the image is whole. Unlike ``save`` and ``read``, a stream
+        does not start again when the connection breaks, as earlier chunks were handed out already.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.
@@ -524,11 +524,11 @@ class Images:
             ``Limits.download_bytes`` in all.
 
         Raises:
-            DownloadError: On entering, it could not be opened; from the iterator, it is not an image or broke
-                off.
-            InvalidArgumentError: It is neither an image nor a URL.
+            DownloadError: On entering, the image could not be opened; from the iterator, the connection broke
+                or the content is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
 
-        Leaving it early, or cancelling it, closes the connection.
+        Leaving the context early and cancellation close the connection.
         """
         return self._portal.open(self._wrapped.stream, image)
 
@@ -636,7 +636,7 @@ class Tasks:
 
 
 class Uploads:
-    """Pictures on the service's file host. An upload is free and can be edited any number of times."""
+    """Images on the service's file host. An upload is free and can be edited any number of times."""
 
     def __init__(self, wrapped: AsyncUploads, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -649,22 +649,22 @@ class Uploads:
         filename: str | None = None,
         timeout: float | None = None,
     ) -> Upload:
-        """Upload one picture.
+        """Upload an image.
 
         Args:
             image: A path, bytes, binary file, PIL image or ``data:`` URL. JPEG, PNG, WebP or GIF, judged by
-                content, at most 20,971,520 bytes. A file is streamed, never read whole.
-            filename: Name to store it under; the file's own by default.
-            timeout: Seconds for one try; the client's by default.
+                content, at most 20,971,520 bytes. Files are streamed in chunks.
+            filename: Name of the stored file; the image's own name by default.
+            timeout: Seconds for an attempt of the request; the client's timeout by default.
 
         Returns:
             The upload; its URL is public and works for 72 h.
 
         Raises:
-            ImageError: It cannot be sent; nothing was.
+            ImageError: The image cannot be sent; nothing was sent.
             APIError: The upload failed after all retries; uploads are free and safe to repeat.
 
-        Cancelling it leaves nothing behind, or an upload that nobody uses.
+        Cancellation leaves nothing behind, or an unused upload.
         """
         return self._portal.call(self._wrapped.create, image, filename=filename, timeout=timeout)
 

@@ -7,7 +7,7 @@ import logging
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from apimart_async.config import Settings, Timeout
     from apimart_async.transport.media.multipart import Body
     from apimart_async.transport.rate_limit import Throttle
-    from apimart_async.transport.session import Download, Session, Take
+    from apimart_async.transport.session import Download, Session
 
 log: logging.Logger = logging.getLogger("apimart_async")
-
-_PASSING: Final = frozenset({408, 425, 429})
 
 
 class Service:
@@ -221,45 +219,29 @@ class Service:
             headers["Idempotency-Key"] = idempotency_key
         return Headers(headers, checked_headers(extra_headers)).fields if extra_headers else headers
 
-    async def download(self, url: str, take: Take | None = None) -> Download:
-        """Open a file on any host, without the key, following redirects and trying again to open it.
+    async def download(self, url: str) -> Download:
+        """Open a file on any host once, without the key, following redirects; the caller closes it.
 
         Args:
-            url: Where it is.
-            take: Takes what comes from the moment that it is open, before ``Download.pour`` is called.
-
-        Returns:
-            The file, which the caller closes.
+            url: Its address.
 
         Raises:
             DownloadError: Not an ``http(s)`` address, an error answer, too many redirects, or too large.
             APIConnectionError: The host could not be reached, or the connection broke.
             APITimeoutError: The same, for lack of time.
 
-        Cancelling it closes the connection.
+        Cancellation closes the connection.
         """
         gate = self.throttle.downloads
         if not gate.enter_now():
             await gate.enter()
-        attempt = 0
         try:
-            while True:
-                attempt += 1
-                try:
-                    download = await self.session.download(url, self.settings.timeout, take)
-                except (errors.APIConnectionError, errors.DownloadError) as error:
-                    if attempt > self.max_retries or not _may_pass(error):
-                        raise
-                    delay, status = self.backoff(attempt), error.status
-                    what = f"{type(error).__name__} {status or ''}"
-                    log.info("GET %s: %s; next try in %.1f s.", error.url, what, delay)
-                else:
-                    download.add_close_callback(gate.leave)
-                    return download
-                await asyncio.sleep(delay)
+            download = await self.session.download(url, self.settings.timeout)
         except BaseException:
             gate.leave()
             raise
+        download.add_close_callback(gate.leave)
+        return download
 
     @property
     def max_retries(self) -> int:
@@ -281,9 +263,3 @@ def _remind(raised: BaseException, note: str | None, what: str) -> None:
     if note is not None and note not in getattr(raised, "__notes__", ()):
         raised.add_note(note)
         log.warning("%s: %s", what, note)
-
-
-def _may_pass(error: errors.ApimartError) -> bool:
-    if isinstance(error, errors.APIConnectionError):
-        return True
-    return error.status is not None and (error.status in _PASSING or error.status >= 500)  # noqa: PLR2004 HTTP's own

@@ -1,1 +1,1 @@
-"""Results on disk: names, atomic files, download checks, and the threads for file work."""
+"""Result files: names, verified downloads and atomic files."""

@@ -1,8 +1,7 @@
-"""A download on its way to a file: unseen until it is whole, then there all at once.
+"""Atomic files: a new file gets its name when it is whole, and no existing file is ever changed.
 
-No file that exists is ever written to or replaced, and a file gets its name when it is whole: a program that
-dies at any moment leaves a whole file of that name or none. That the same holds after a power cut has to be
-asked for: waiting until file and name are on the disk takes milliseconds, and a fifth of what an edit costs.
+A program that dies at any moment leaves a whole file of that name or none. To survive a power cut as well,
+the file and its name have to be synced, which takes milliseconds: a fifth of the cost of an edit.
 """
 
 from __future__ import annotations
@@ -10,250 +9,113 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
+from random import getrandbits
 from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 
 from apimart_async.errors import DownloadError
-from apimart_async.transport.files.draft import begin_draft
-from apimart_async.transport.files.folder import folder_at
-from apimart_async.transport.files.names import RESULT_EXTENSIONS
-from apimart_async.transport.files.threads import on_disk
 from apimart_async.transport.media import sniffing
+from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from apimart_async.transport.files.draft import Draft
-    from apimart_async.transport.files.folder import Folder
+_WRITE_BYTES: Final = 1024 * 1024
+_COPY_BYTES: Final = 512 * 1024
+_STEM_SHOWN: Final = 40
+_MAX_NUMBER: Final = 10_000
+_DESCRIPTORS: Final = "/proc/self/fd"
+_NAMELESS: Final[int | None] = getattr(os, "O_TMPFILE", None) if Path(_DESCRIPTORS).is_dir() else None
 
-_BUFFER_BYTES: Final = 512 * 1024
-_LARGE_BYTES: Final = 1024 * 1024
-_MOST_NAMESAKES: Final = 10_000
 
+class Chunks(Protocol):
+    """The content of an image, such as a verified download."""
 
-class Coming(Protocol):
-    """What is written, piece by piece."""
+    @property
+    def extension(self) -> str:
+        """File extension with its dot; known once a chunk was read."""
+        ...
 
-    async def pour(self, take: Callable[[bytes | memoryview], bool], /) -> bool:
-        """Hand over what comes until that is all, or there is no more room; return whether it was all."""
+    async def read(self) -> bytes:
+        """Return the next chunk, and ``b""`` at the end."""
         ...
 
 
-async def land(
-    content: Coming, directory: Path, stem: str, *, told: str | None = None, fsync: bool = False
-) -> Path:
-    """Write an image to a new file, or find the file that holds the same already.
+async def write_image(content: Chunks, directory: Path, stem: str, *, fsync: bool = False) -> Path:
+    """Write an image to a new file, or find the file that holds the same content already.
+
+    An image of less than 1 MiB is written and named in a single call to a file thread; a larger one is
+    written in pieces of about 1 MiB, and no more is read during a write.
 
     Args:
-        content: What comes; its first piece is long enough to tell the kind of image.
-        directory: Made when it is missing.
-        stem: Name without extension, valid on every system. Where a file of that name holds something else,
-            ``-2``, ``-3``, … is added to it.
-        told: Extension that its URL tells; what it gets comes from its content.
-        fsync: Return only when it would survive a power cut.
+        content: The image.
+        directory: Created when missing.
+        stem: Name without extension, valid on every system. If a file of that name has other content,
+            ``-2``, ``-3``, … is added.
+        fsync: Return only when the file would survive a power cut.
 
     Returns:
-        Where it is.
+        The path of the file.
 
     Raises:
-        DownloadError: The file system did not take it; the reason is in the message.
+        DownloadError: The file system refused the file; the message has the reason.
 
-    Failing or cancelling it leaves no file behind.
+    Neither a failure nor cancellation leaves a file behind.
     """
-    folder = folder_at(str(directory))
-    landing = _Landing(directory, stem, folder, told=told, fsync=fsync)
+    file = AtomicFile(directory, stem, fsync=fsync)
+    buffer: list[bytes] = []
+    buffered = 0
     try:
-        while not await content.pour(landing.take):
-            await on_disk(landing.spill)
-        # Syncing takes milliseconds, however quick the folder is.
-        path = await (on_disk(landing.publish) if fsync else folder.call(landing.publish))
-        if path is None:  # namesakes have to be read
-            path = await on_disk(landing.publish_beside)
+        while chunk := await content.read():
+            buffer.append(chunk)
+            buffered += len(chunk)
+            if buffered >= _WRITE_BYTES:
+                await run_in_file_thread(file.write, buffer)
+                buffer, buffered = [], 0
+        return await run_in_file_thread(file.finish, buffer, content.extension)
     except OSError as error:
         raise _not_saved(directory, error) from error
-    else:
-        return path
     finally:
-        if landing.is_on_disk:
+        if file.is_open:
             with anyio.CancelScope(shield=True):
-                await on_disk(landing.discard)
+                await run_in_file_thread(file.discard)
 
 
-async def find_saved(directory: Path, stems: Sequence[str], told: Sequence[str | None]) -> list[Path | None]:
-    """Find the images that are saved already, of the kinds services make; one cut short does not count.
-
-    Asking for all five extensions is 0.05 of a download of 200 KB. Where files have been called as their URLs
-    tell, it is asked for that one alone; if that is wrong for once, an image that is there already is
-    downloaded again, and finds its like.
+async def find_images(directory: Path, stems: Sequence[str]) -> list[Path | None]:
+    """Find whole images of the formats that services return.
 
     Args:
-        directory: Made when it is missing.
-        stems: Their names without extension.
-        told: Extension that the URL of each tells.
+        directory: Created when missing.
+        stems: Names without extension.
 
     Raises:
-        DownloadError: The directory is missing and cannot be made.
+        DownloadError: The directory is missing and cannot be created.
     """
-    folder = folder_at(str(directory))
     try:
-        return await folder.call(_find_saved, directory, stems, told, folder)
+        return await run_in_file_thread(_find_images, directory, stems)
     except OSError as error:
         raise _not_saved(directory, error) from error
 
 
-def _find_saved(
-    directory: Path, stems: Sequence[str], told: Sequence[str | None], folder: Folder
-) -> list[Path | None]:
-    if not folder.was_there:
+def _find_images(directory: Path, stems: Sequence[str]) -> list[Path | None]:
+    if not directory.is_dir():
         directory.mkdir(parents=True, exist_ok=True)
-        folder.was_there = True
-    return [
-        _complete_image(f"{directory}/{stem}", extension, folder)
-        for stem, extension in zip(stems, told, strict=True)
-    ]
+    return [_find_image(f"{directory}/{stem}") for stem in stems]
 
 
-def _not_saved(directory: Path, error: OSError) -> DownloadError:
-    return DownloadError(
-        f"Nothing can be saved in {directory}: {error.strerror or error}. "
-        "What was paid for is not lost: make room or choose another directory, and save again."
-    )
-
-
-class _Landing:
-    """The state of one file in the making; all of its methods but ``take`` block."""
-
-    def __init__(self, directory: Path, stem: str, folder: Folder, *, told: str | None, fsync: bool) -> None:
-        self._told = told
-        self._fsync = fsync
-        self._directory = directory
-        self._stem = stem
-        self._folder = folder
-        self._head = b""
-        self._pieces: list[bytes] = []
-        self._buffered = 0
-        self._draft: Draft | None = None
-        self._failure: OSError | None = None
-
-    @property
-    def is_on_disk(self) -> bool:
-        """Tell whether there is anything to discard."""
-        return self._draft is not None
-
-    def take(self, piece: bytes | memoryview) -> bool:
-        """Write a piece at once where the folder is quick, or keep it; return whether there is room for more.
-
-        Where there is none, ``spill`` makes room, or raises what went wrong.
-        """
-        self._head = self._head or bytes(piece[: sniffing.HEAD_BYTES])
-        # On the loop at once, as long as it is in the processor's cache; to a thread rarely.
-        if not self._folder.is_quick or self._pieces or len(piece) > _LARGE_BYTES:
-            self._pieces.append(bytes(piece))
-            self._buffered += len(piece)
-            return self._buffered < _BUFFER_BYTES
-        try:
-            self._folder.call_now(self._write, piece)
-        except OSError as error:
-            self._failure = error
-        return self._failure is None
-
-    def spill(self) -> Draft:
-        """Write what is kept."""
-        if self._failure is not None:
-            raise self._failure
-        for piece in self._pieces:
-            self._write(piece)
-        self._pieces.clear()
-        self._buffered = 0
-        return self._draft or self._begin()
-
-    def _write(self, piece: bytes | memoryview) -> None:
-        file = (self._draft or self._begin()).file
-        written = file.write(piece)
-        while written < len(piece):
-            written += file.write(memoryview(piece)[written:])
-
-    def _begin(self) -> Draft:
-        self._draft = begin_draft(self._directory, self._stem, self._folder)
-        return self._draft
-
-    def publish(self) -> Path | None:
-        """Finish the file and give it its name; return nothing if that is taken."""
-        draft = self._draft
-        if draft is None or self._pieces or self._failure is not None:
-            draft = self.spill()
-        draft.finish(fsync=self._fsync)
-        name = self._name(1)
-        return self._published(name) if draft.take(f"{self._directory}/{name}") else None
-
-    def publish_beside(self) -> Path:
-        """Give a finished file the first name that is free, or drop it when a namesake holds the same."""
-        draft = self.spill()
-        for number in range(1, _MOST_NAMESAKES):
-            name = self._name(number)
-            path = f"{self._directory}/{name}"
-            if draft.take(path):
-                return self._published(name)
-            if _same_content(draft.path, path):
-                draft.drop()
-                return self._published(name)
-        message = f"there are {_MOST_NAMESAKES} files called {self._stem} already"
-        raise OSError(message)
-
-    def _name(self, number: int) -> str:
-        extension = sniffing.identify(self._head).extension or ".bin"
-        return f"{self._stem}{f'-{number}' if number > 1 else ''}{extension}"
-
-    def _published(self, name: str) -> Path:
-        if self._fsync:
-            _sync_directory(self._directory)
-        self._draft = None
-        self._folder.learn(self._told, name[name.rindex(".") :])
-        return self._directory.joinpath(name)
-
-    def discard(self) -> None:
-        """Remove what there is."""
-        if self._draft is not None:
-            self._draft.drop()
-
-
-def _same_content(draft: str, other: str) -> bool:
-    try:
-        # What is no file, such as a pipe that would never end, has no size either.
-        if os.stat(other).st_size != os.stat(draft).st_size:
-            return False
-        with Path(draft).open("rb") as left, Path(other).open("rb") as right:
-            while block := left.read(_BUFFER_BYTES):
-                if block != right.read(_BUFFER_BYTES):
-                    return False
-    except OSError:
-        return False
-    return True
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name in it survive a power cut, on systems where a directory can be synced."""
-    with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _complete_image(stem: str, told: str | None, folder: Folder) -> Path | None:
-    for extension in RESULT_EXTENSIONS if told is None or not folder.trusts_urls else (told,):
-        # Most are not there, and an exception takes longer than asking.
-        if os.access(stem + extension, os.F_OK) and _is_complete(stem + extension):
-            folder.learn(told, extension)
+def _find_image(stem: str) -> Path | None:
+    for extension in sniffing.RESULT_EXTENSIONS:
+        # Most do not exist, and os.access is cheaper than the exception of os.stat.
+        if os.access(stem + extension, os.F_OK) and _is_whole_image(stem + extension):
             return Path(stem + extension)
     return None
 
 
-def _is_complete(path: str) -> bool:
+def _is_whole_image(path: str) -> bool:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -266,3 +128,171 @@ def _is_complete(path: str) -> bool:
         return False
     kind = sniffing.identify(head)
     return kind.extension is not None and not sniffing.is_cut_short(kind, head, tail, status.st_size)
+
+
+def _not_saved(directory: Path, error: OSError) -> DownloadError:
+    return DownloadError(
+        f"Nothing can be saved in {directory}: {error.strerror or error}. "
+        "The paid image is not lost: make room or choose another directory, and save again."
+    )
+
+
+class AtomicFile:
+    """A new file that gets its name when it is whole. All methods block.
+
+    Where Linux and the file system support it, the unfinished file has no name at all, and nothing of it
+    remains when the program dies. Elsewhere it has a hidden name.
+
+    Args:
+        directory: Created when missing.
+        stem: Name without extension.
+        fsync: Sync the file before it gets its name, and its name afterwards.
+    """
+
+    def __init__(self, directory: Path, stem: str, *, fsync: bool) -> None:
+        self._directory = directory
+        self._stem = stem
+        self._fsync = fsync
+        self._file: FileIO | None = None
+        self._path = ""  # where the unfinished file can be read
+        self._is_hidden = False
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether there is an unfinished file to discard."""
+        return self._file is not None
+
+    def write(self, chunks: Iterable[bytes]) -> FileIO:
+        """Append chunks and return the file.
+
+        Raises:
+            OSError: The file system refused them.
+        """
+        file = self._file or self._create()
+        for chunk in chunks:
+            written = file.write(chunk)
+            while written < len(chunk):
+                written += file.write(memoryview(chunk)[written:])
+        return file
+
+    def finish(self, chunks: Iterable[bytes], extension: str) -> Path:
+        """Append the last chunks, then name the file, or discard it for a namesake of the same content.
+
+        Raises:
+            OSError: The file system refused the file, or there are too many namesakes.
+        """
+        self._complete(chunks)
+        for number in range(1, _MAX_NUMBER):
+            name = f"{self._stem}{f'-{number}' if number > 1 else ''}{extension}"
+            target = f"{self._directory}/{name}"
+            if self._take_name(target) or _have_same_content(self._path, target):
+                self.discard()
+                if self._fsync:
+                    _sync_directory(self._directory)
+                return self._directory.joinpath(name)
+        message = f"there are {_MAX_NUMBER} files called {self._stem} already"
+        raise OSError(message)
+
+    def discard(self) -> None:
+        """Close the unfinished file and remove it; the name that ``finish`` gave stays."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+            if self._is_hidden:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path)
+
+    def _create(self) -> FileIO:
+        try:
+            return self._open()
+        except FileNotFoundError:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            return self._open()
+
+    def _open(self) -> FileIO:
+        if _NAMELESS is not None:
+            try:
+                descriptor = os.open(self._directory, _NAMELESS | os.O_WRONLY, 0o666)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                pass  # this file system has no files without a name
+            else:
+                self._path = f"{_DESCRIPTORS}/{descriptor}"
+                self._file = FileIO(descriptor, "w")
+                return self._file
+        return self._open_hidden()
+
+    def _open_hidden(self) -> FileIO:
+        path = f"{self._directory}/.{self._stem[:_STEM_SHOWN]}-{getrandbits(32):08x}.part"
+        self._file = FileIO(path, "x")
+        self._path, self._is_hidden = path, True
+        return self._file
+
+    def _complete(self, chunks: Iterable[bytes]) -> None:
+        file = self.write(chunks)
+        if self._fsync:
+            os.fsync(file.fileno())
+        if self._is_hidden:
+            file.close()  # Windows cannot link or rename an open file
+
+    def _take_name(self, target: str) -> bool:
+        """Name the file unless the name is taken: of several attempts at once, one makes the link."""
+        nameless = None if self._is_hidden else self._file
+        try:
+            if nameless is None:
+                os.link(self._path, target)
+            else:
+                # Without src_dir_fd, Python would link the symbolic link in /proc instead of the file.
+                os.link(self._path, target, src_dir_fd=nameless.fileno(), follow_symlinks=True)
+        except FileExistsError:
+            return False
+        except OSError:  # this file system has no links, or none to files without a name
+            if nameless is None:
+                return self._rename(target)
+            self._copy_to_hidden(nameless)
+            return self._take_name(target)
+        return True
+
+    def _rename(self, target: str) -> bool:
+        # A rename would replace a namesake. Creating an empty file reserves the name as a link would.
+        try:
+            FileIO(target, "x").close()
+        except FileExistsError:
+            return False
+        try:
+            os.replace(self._path, target)
+        except OSError:
+            Path(target).unlink(missing_ok=True)
+            raise
+        return True
+
+    def _copy_to_hidden(self, nameless: FileIO) -> None:
+        with nameless, Path(self._path).open("rb") as written:
+            self._open_hidden()
+            self._complete(iter(partial(written.read, _COPY_BYTES), b""))
+
+
+def _have_same_content(path: str, other: str) -> bool:
+    try:
+        # A pipe, which would never end, has no size either.
+        if os.stat(other).st_size != os.stat(path).st_size:
+            return False
+        with Path(path).open("rb") as left, Path(other).open("rb") as right:
+            while block := left.read(_COPY_BYTES):
+                if block != right.read(_COPY_BYTES):
+                    return False
+    except OSError:
+        return False
+    return True
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make new names in a directory survive a power cut, on systems that can sync a directory."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

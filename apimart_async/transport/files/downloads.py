@@ -1,61 +1,64 @@
-"""The body of a result image, from a file host or out of a ``data:`` URL, and whether it is whole."""
+"""The download of a result image, from a file host or out of a ``data:`` URL, verified while it is read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
-
-from anyio import to_thread
+from typing import TYPE_CHECKING, Final, Protocol
 
 from apimart_async.errors import APIConnectionError, DownloadError
 from apimart_async.transport.media import data_urls, sniffing
+from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
     from apimart_async.transport.api import Service
-    from apimart_async.transport.session import Take
 
-_ENOUGH_TO_TELL: Final = 32
-
-Piece = TypeVar("Piece", bound=bytes | memoryview)
+_HEAD_BYTES: Final = 32
 
 
-class Body(Protocol):
-    """What is downloaded, piece by piece."""
+class Download(Protocol):
+    """The body of a file."""
 
     @property
     def length(self) -> int | None:
-        """Bytes announced; ``None`` when nobody said."""
+        """Bytes announced; ``None`` without an announcement."""
         ...
 
     async def read(self) -> bytes:
-        """Return the next piece as it comes, and nothing at the end."""
-        ...
-
-    async def pour(self, take: Take) -> bool:
-        """Hand over what comes until that is all, or there is no more room; return whether it was all."""
+        """Return the next chunk as it comes, and ``b""`` at the end."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the connection."""
         ...
 
 
-async def _open_body(service: Service, url: str, take: Take | None) -> Body:
-    """Open an ``http(s)://`` or ``data:`` URL; the caller closes it.
+async def open_download(service: Service, url: str) -> VerifiedDownload:
+    """Open an ``http(s)://`` or ``data:`` URL once, without a retry; the caller closes the download.
 
     Raises:
-        DownloadError: It is another URL, the host answered with an error, or it holds more than
-            ``Limits.download_bytes``.
+        DownloadError: The URL is of another kind, the host answered with an error, or the file has more bytes
+            than ``Limits.download_bytes``.
         APIConnectionError: The host could not be reached.
 
-    Cancelling it closes the connection.
+    Cancellation closes the connection.
     """
     if data_urls.is_data_url(url):
-        return await _decode(url, service.settings.limits.download_bytes)
-    return await service.download(url, take)
+        return VerifiedDownload(await _decode(url, service.settings.limits.download_bytes))
+    return VerifiedDownload(await service.download(url))
+
+
+async def _decode(url: str, limit: int) -> _Decoded:
+    if data_urls.least_size(url) <= limit:
+        try:
+            content = await run_in_file_thread(data_urls.decode, url)
+        except ValueError as error:
+            raise DownloadError(f"The image's data: URL cannot be read: {error}.") from error
+        if len(content) <= limit:
+            return _Decoded(content)
+    raise DownloadError(f"The image's data: URL holds more than {limit} bytes (Limits.download_bytes).")
 
 
 class _Decoded:
-    """A body that came inside its own address."""
+    """The content of a ``data:`` URL, read in one chunk."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -65,144 +68,66 @@ class _Decoded:
         content, self._content = self._content, b""
         return content
 
-    async def pour(self, take: Take) -> bool:
-        content = await self.read()
-        return not content or take(content)
-
     def close(self) -> None:
         self._content = b""
 
 
-async def _decode(url: str, limit: int) -> _Decoded:
-    if data_urls.least_size(url) <= limit:
-        try:
-            content = await to_thread.run_sync(data_urls.decode, url)
-        except ValueError as error:
-            raise DownloadError(f"The image's data: URL cannot be read: {error}.") from error
-        if len(content) <= limit:
-            return _Decoded(content)
-    raise DownloadError(f"The image's data: URL holds more than {limit} bytes (Limits.download_bytes).")
-
-
-class Checked:
-    """An image on its way: nothing before its beginning is seen to be an image's, no end unless it is whole.
-
-    It is opened when it is first read or poured; whoever made it closes it.
+class VerifiedDownload:
+    """A download that is checked to be an image before its first chunk, and to be whole at its end.
 
     Args:
-        service: Downloads it.
-        url: ``http(s)://`` or ``data:``.
+        download: The body; closed by ``close``.
+
+    Attributes:
+        extension: File extension of the image's format, with its dot; known once a chunk was read.
     """
 
-    def __init__(self, service: Service, url: str) -> None:
-        self._service = service
-        self._url = url
-        self._body: Body | None = None
+    def __init__(self, download: Download) -> None:
+        self.extension: str = ""
+        self._download = download
         self._kind: sniffing.Kind | None = None
         self._head = self._tail = b""
         self._received = 0
 
-    @property
-    def is_open(self) -> bool:
-        """Tell whether it has been opened, so that what fails now is its body."""
-        return self._body is not None
-
-    async def open(self, take: Take | None = None) -> Body:
-        """Open it, unless it is open.
-
-        Args:
-            take: Takes what comes from then on.
-
-        Raises:
-            DownloadError: It is another URL, the host answered with an error, or it holds more than
-                ``Limits.download_bytes``.
-            APIConnectionError: The host could not be reached.
-
-        Cancelling it closes the connection.
-        """
-        if self._body is None:
-            self._body = await _open_body(self._service, self._url, take)
-        return self._body
-
     async def read(self) -> bytes:
-        """Return the next piece, the first long enough to tell the kind of image, and nothing at the end.
+        """Return the next chunk as it comes, and ``b""`` at the end of a whole image.
 
         Raises:
-            DownloadError: As ``open``, or it is not an image.
-            APIConnectionError: As ``open``, or it broke off; trying again may help.
+            DownloadError: The content is not an image, or has more bytes than ``Limits.download_bytes``.
+            APIConnectionError: The connection broke before the end; another download may succeed.
+
+        Cancellation leaves the download to be closed.
         """
-        body = await self.open()
-        while piece := await body.read():
-            if seen := self._look(piece):
-                return seen
-        return self._end(body.length)
-
-    async def pour(self, take: Take) -> bool:
-        """Hand over what ``read`` would return until that is all, or there is no more room.
-
-        Returns:
-            Whether it was all.
-
-        Raises:
-            DownloadError: As ``open``, or it is not an image.
-            APIConnectionError: As ``open``, or it broke off; trying again may help.
-        """
-
-        def look_and_take(piece: bytes | memoryview) -> bool:
-            seen = self._look(piece)
-            return not seen or take(seen)
-
-        body = await self.open(look_and_take)
-        if not await body.pour(look_and_take):
-            return False
-        rest = self._end(body.length)
-        return not rest or take(rest)
-
-    def close(self) -> None:
-        """Let go of it; a second call does nothing."""
-        if self._body is not None:
-            self._body.close()
-
-    def _look(self, piece: Piece) -> Piece | bytes:
-        """Note a piece; return what may be seen of it, nothing as long as there is too little to tell."""
-        seen: Piece | bytes = piece
+        chunk = await self._download.read()
         if self._kind is None:
-            if self._head or len(piece) < _ENOUGH_TO_TELL:
-                seen = self._head = self._head + piece
-                if len(seen) < _ENOUGH_TO_TELL:
-                    return b""
-            self._head = bytes(seen[:_ENOUGH_TO_TELL])
-            self._kind = _image_kind(self._head)
-        self._received += len(seen)
-        # What comes while it is being opened has its length announced.
-        if self._body is not None and self._body.length is None:
-            self._tail = (self._tail + seen)[-sniffing.TAIL_BYTES :]
-        return seen
-
-    def _end(self, announced: int | None) -> bytes:
-        """See that it is whole; return what was too little to tell by until now."""
-        held = b""
-        if self._kind is None:
-            held, self._kind = self._head, _image_kind(self._head)
-            self._received = len(held)
-            self._tail = held
-        # Without a length announced, a host may end a body by hanging up; so does a connection that breaks.
-        broken = (
-            sniffing.is_cut_short(self._kind, self._head, self._tail, self._received)
-            if announced is None
-            else self._received != announced
-        )
-        if broken:
+            while len(chunk) < _HEAD_BYTES and (more := await self._download.read()):
+                chunk += more
+            self._identify(chunk)
+        self._received += len(chunk)
+        if self._download.length is None:
+            self._tail = (self._tail + chunk)[-sniffing.TAIL_BYTES :]
+        if not chunk and not self._is_whole(self._download.length):
             raise APIConnectionError(
                 f"The connection ended after {self._received} bytes, before the image did."
             )
-        return held
+        return chunk
 
+    def close(self) -> None:
+        """Release the connection; a second call does nothing."""
+        self._download.close()
 
-def _image_kind(head: bytes) -> sniffing.Kind:
-    if not head:
-        raise DownloadError("The file host sent an empty file.")
-    kind = sniffing.identify(head)
-    if kind.extension is None:
-        raise DownloadError(f"What the file host sent is {kind.description}.")
-    return kind
+    def _identify(self, chunk: bytes) -> None:
+        if not chunk:
+            raise DownloadError("The file host sent an empty file.")
+        self._head = chunk[:_HEAD_BYTES]
+        self._kind = kind = sniffing.identify(self._head)
+        if kind.extension is None:
+            raise DownloadError(f"The file host sent {kind.description} instead of an image.")
+        self.extension = kind.extension
+
+    def _is_whole(self, length: int | None) -> bool:
+        if length is not None:
+            return self._received == length
+        # Without a length, a host may end the body by closing the connection, as a failure also does.
+        kind = self._kind
+        return kind is None or not sniffing.is_cut_short(kind, self._head, self._tail, self._received)

@@ -1,1 +1,1 @@
-"""An image, whatever it comes as, checked before money is spent."""
+"""Images to send, in any form, and the formats of images."""

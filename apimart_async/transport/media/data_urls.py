@@ -1,4 +1,4 @@
-"""``data:`` URLs (RFC 2397), decoded strictly: what is not exactly base64 or percent escapes is refused."""
+"""``data:`` URLs (RFC 2397), decoded strictly: malformed base64 and percent escapes are refused."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def is_data_url(text: str) -> bool:
 
 
 def least_size(url: str) -> int:
-    """Return how many bytes a ``data:`` URL holds at least, from its length alone.
+    """Return a lower bound of the bytes in a ``data:`` URL, from its length alone.
 
-    An escape spends three characters on a byte, and base64 four on three bytes.
+    An escape takes three characters for a byte, base64 takes four for three bytes.
     """
     return max(0, (len(url) - url.find(",") - 1) // 3 - 2)
 
 
 def decode(url: str) -> bytes:
-    """Return what a ``data:`` URL holds.
+    """Return the content of a ``data:`` URL.
 
-    The declared type and its parameters are not looked at: content is judged by its bytes. As in browsers,
-    base64 may be broken into lines or lack its padding.
+    The declared type and its parameters are ignored: content is judged by its bytes. As in browsers, base64
+    may be broken into lines or lack its padding.
 
     Args:
         url: The URL; the scheme and ``base64`` in any case.
 
     Raises:
-        ValueError: It is not a ``data:`` URL, or its content is not what its header says.
+        ValueError: The text is not a ``data:`` URL, or its content does not match its header.
     """
     header, comma, content = url.partition(",")
     if not is_data_url(url) or not comma:
@@ -53,7 +53,7 @@ def decode(url: str) -> bytes:
     if header.rpartition(";")[2].strip().lower() != "base64":
         return raw
     packed = raw.translate(None, _SPACE)
-    # Its padding may be missing, but not be half there.
+    # The padding may be missing, but not partial.
     padded = packed if packed.endswith(b"=") else packed + b"=" * (-len(packed) % 4)
     try:
         return binascii.a2b_base64(padded, strict_mode=True)
@@ -62,5 +62,5 @@ def decode(url: str) -> bytes:
 
 
 def encode(content: bytes, content_type: str) -> str:
-    """Return a ``data:`` URL that holds the content, in base64."""
+    """Return a ``data:`` URL with the content in base64."""
     return f"{SCHEME}{content_type};base64,{base64.b64encode(content).decode('ascii')}"

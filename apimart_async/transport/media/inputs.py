@@ -1,4 +1,4 @@
-"""An image, whatever it comes as: located, recognised, measured and checked before money is spent."""
+"""An image in any form: located, identified, measured and checked before money is spent."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, cast
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, TypeVar, cast
 
 import attrs
 from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from apimart_async.models import Upload
-from apimart_async.transport.files.folder import folder_at
-from apimart_async.transport.files.names import safe_filename
-from apimart_async.transport.files.threads import on_disk
 from apimart_async.transport.media import data_urls, sniffing
-from apimart_async.transport.media.body_reader import FilePassage, OtherPassage
+from apimart_async.transport.media.filenames import safe_filename
 from apimart_async.transport.media.sources import (
     InMemory,
     InSeekableFile,
@@ -29,18 +27,22 @@ from apimart_async.transport.media.sources import (
     read_rest,
     unreadable,
 )
+from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
-    from apimart_async.transport.media.body_reader import Passage
+    from collections.abc import Callable
+
     from apimart_async.transport.media.sources import BinaryFile
 
+Result = TypeVar("Result")
+
 MAX_UPLOAD_BYTES: Final = 20_971_520
-"""The largest file the service takes."""
+"""The largest file that the service accepts."""
 
 ACCEPTED: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP, sniffing.GIF})
-"""What the service takes; it too judges by content."""
+"""Kinds that the service accepts; it judges by content too."""
 
-_HASHED_BYTES: Final = 256 * 1024
+_DIGEST_CHUNK_BYTES: Final = 1024 * 1024
 
 # A scheme of one letter is a Windows drive.
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
@@ -53,29 +55,29 @@ _NEAREST_MODE: Final = {"I": "I;16", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 
 
 class PillowImage(Protocol):
-    """What is used of a ``PIL.Image.Image``, so that Pillow need not be installed."""
+    """The members of ``PIL.Image.Image`` in use, so that Pillow need not be installed."""
 
     @property
     def format(self) -> str | None:
-        """What kind of file it came from."""
+        """Format of the file that the image came from."""
         ...
 
     @property
     def mode(self) -> str:
-        """How its pixels are stored."""
+        """Format of the pixels."""
         ...
 
     @property
     def info(self) -> Mapping[Any, Any]:
-        """What its file said besides pixels."""
+        """Metadata of the file."""
         ...
 
     def convert(self, mode: str) -> PillowImage:
-        """Return it with its pixels stored in another way."""
+        """Return the image with another format of pixels."""
         ...
 
     def save(self, fp: IO[bytes], format: str | None = None, **params: Any) -> None:  # noqa: A002, ANN401
-        """Write it as a file."""
+        """Write the image as a file."""
         ...
 
 
@@ -90,14 +92,14 @@ ImageInput: TypeAlias = "SingleImage | Sequence[SingleImage]"
 
 @attrs.frozen
 class Media:
-    """An image that was checked and can be sent, as often as needed.
+    """A checked image, ready to be sent repeatedly.
 
     Attributes:
-        name: What messages call it.
-        filename: What it is called on the wire: plain and safe.
-        content_type: MIME type, from its content.
+        name: For messages.
+        filename: Name in the upload, plain and safe.
+        content_type: MIME type, from the content.
         size: Bytes.
-        source: Where they are.
+        source: The content.
     """
 
     name: str
@@ -106,29 +108,15 @@ class Media:
     size: int
     source: Source = attrs.field(repr=False)
 
-    def passage(self, head: bytes = b"", tail: bytes = b"") -> Passage:
-        """Begin a pass over the content, from its start, in pieces of up to 512 KiB.
-
-        Nothing waits for a disk on the event loop.
-
-        Args:
-            head: Comes before the content, in its first piece: a write less, and no tiny packets.
-            tail: Comes after it, in its last.
-        """
-        source = self.source
-        if isinstance(source, OnDisk):
-            return FilePassage(source, head, tail)
-        return OtherPassage(source, head, tail)
-
 
 def flatten(image: ImageInput) -> list[SingleImage]:
-    """Return one image, or a sequence of them, as a list.
+    """Return one image, or a sequence of images, as a list.
 
     Raises:
-        ImageError: The sequence is empty, or holds another one.
+        ImageError: The sequence is empty or holds another sequence.
     """
-    if not _is_sequence(image):
-        return [cast("SingleImage", image)]
+    if not isinstance(image, Sequence) or isinstance(image, (str, bytes, bytearray, memoryview)):
+        return [image]
     images = list(image)
     if not images:
         raise ImageError("The list of images is empty: at least one is needed.")
@@ -137,15 +125,11 @@ def flatten(image: ImageInput) -> list[SingleImage]:
     return images
 
 
-def _is_sequence(image: ImageInput) -> TypeGuard[Sequence[SingleImage]]:
-    return isinstance(image, Sequence) and not isinstance(image, (str, bytes, bytearray, memoryview))
-
-
 def remote_url(image: SingleImage) -> str | None:
-    """Return the address of an image that is on the web already, or ``None`` for one that has to be sent.
+    """Return the URL of an image on the web, or ``None`` for an image that has to be sent.
 
     Raises:
-        UnsupportedImageError: It is a URL of another kind than ``https:``, ``http:`` and ``data:``.
+        UnsupportedImageError: The URL has another scheme than ``https:``, ``http:`` and ``data:``.
     """
     if isinstance(image, Upload):
         return image.url
@@ -163,32 +147,59 @@ def remote_url(image: SingleImage) -> str | None:
 async def open_media(
     image: SingleImage | Media, *, filename: str | None = None, limit: int = MAX_UPLOAD_BYTES
 ) -> Media:
-    """Check an image that is to be sent, without making others wait.
+    """Check an image that is to be sent, without blocking the event loop.
 
     Args:
-        image: Anything but an upload or an ``http(s)://`` URL. A file object is sent from its position on,
-            which does not move, and is never closed. A Pillow image is sent as JPEG when it came from one,
-            otherwise as PNG. One that was checked before is returned as it is.
-        filename: What to call it on the wire; by default what it is called where it comes from.
-        limit: Most bytes it may have.
+        image: Anything but an upload or an ``http(s)://`` URL. A file object is sent from its position on;
+            the position does not move, and the file object is never closed. A Pillow image is sent as JPEG
+            when it came from a JPEG file, otherwise as PNG. A checked image is returned as it is.
+        filename: Name in the upload; the image's own name by default.
+        limit: Most bytes of the image.
 
     Raises:
-        UnsupportedImageError: It is not JPEG, PNG, WebP or GIF, judged by its content.
-        ImageTooLargeError: It has more than the limit.
-        ImageError: It is missing, empty, not a regular file, or cannot be read.
+        UnsupportedImageError: The content is not JPEG, PNG, WebP or GIF.
+        ImageTooLargeError: The image has more bytes than the limit.
+        ImageError: The image is missing, empty, not a regular file, or cannot be read.
     """
     if isinstance(image, Media):
         return image
     if isinstance(image, bytes):
         return _examine(image, filename, limit)
-    if isinstance(image, str) and data_urls.is_data_url(image):
-        return await on_disk(_examine, image, filename, limit)
-    if isinstance(image, (str, os.PathLike)):
-        path = os.fsdecode(image)
-        return await folder_at(os.path.dirname(path)).call(_examine, path, filename, limit)
-    # A pipe may never give anything, so a cancelled caller does not wait for it; all else ends by itself.
+    return await _run_in_thread(partial(_examine, image, filename, limit), image)
+
+
+async def open_and_digest(
+    image: SingleImage, known: Mapping[OnDisk, str], *, limit: int = MAX_UPLOAD_BYTES
+) -> tuple[Media, str]:
+    """Check an image and compute its digest, in a single call to a thread.
+
+    Args:
+        image: As for ``open_media``.
+        known: Digests of files that need not be read again.
+        limit: Most bytes of the image.
+
+    Returns:
+        The checked image, and the SHA-256 of its content in hexadecimal.
+
+    Raises:
+        ImageError: As ``open_media``, or the image changed while it was read.
+    """
+
+    def examine() -> tuple[Media, str]:
+        media = _examine(image, None, limit)
+        digest = known.get(media.source) if isinstance(media.source, OnDisk) else None
+        return media, digest or _digest(media)
+
+    return await _run_in_thread(examine, image)
+
+
+async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> Result:
+    """Call a function that reads an image: in a file thread if it certainly ends soon."""
+    if isinstance(image, (str, os.PathLike, bytes)):
+        return await run_in_file_thread(function)
+    # A read from a pipe may never return, so cancellation does not wait for it.
     may_hang = is_binary_file(image) and not is_seekable(image)
-    return await to_thread.run_sync(_examine, image, filename, limit, abandon_on_cancel=may_hang)
+    return await to_thread.run_sync(function, abandon_on_cancel=may_hang)
 
 
 def _examine(image: SingleImage, filename: str | None, limit: int) -> Media:
@@ -196,7 +207,7 @@ def _examine(image: SingleImage, filename: str | None, limit: int) -> Media:
     name, source, size = located.name, located.source, located.source.size
     if size == 0:
         raise ImageError(f"{name} is empty: it has 0 bytes.")
-    kind = sniffing.identify(source.beginning(sniffing.HEAD_BYTES))
+    kind = sniffing.identify(source.read_at(0, min(size, sniffing.HEAD_BYTES)))
     if kind not in ACCEPTED:
         raise UnsupportedImageError(
             f"{name} is {kind.description} ({size:,} bytes). JPEG, PNG, WebP and GIF images of up to "
@@ -208,15 +219,26 @@ def _examine(image: SingleImage, filename: str | None, limit: int) -> Media:
             "make it smaller, or save it as JPEG or WebP."
         )
     return Media(
-        name, safe_filename(filename or located.called, kind.content_type), kind.content_type, size, source
+        name,
+        safe_filename(filename or located.filename, kind.content_type),
+        kind.content_type,
+        size,
+        source,
     )
+
+
+def _digest(media: Media) -> str:
+    sha256 = hashlib.sha256()
+    for offset in range(0, media.size, _DIGEST_CHUNK_BYTES):
+        sha256.update(media.source.read_at(offset, min(_DIGEST_CHUNK_BYTES, media.size - offset)))
+    return sha256.hexdigest()
 
 
 async def data_url(media: Media) -> str:
     """Return the image as a ``data:`` URL, to be sent inside a request.
 
     Raises:
-        ImageError: It can no longer be read or has changed since it was checked.
+        ImageError: The image can no longer be read or has changed since it was checked.
     """
 
     def encode() -> str:
@@ -225,48 +247,32 @@ async def data_url(media: Media) -> str:
     return await to_thread.run_sync(encode)
 
 
-async def digest(media: Media) -> str:
-    """Return the SHA-256 of the content, in hexadecimal.
-
-    Raises:
-        ImageError: It can no longer be read or has changed since it was checked.
-    """
-
-    def hash_all() -> str:
-        sha256 = hashlib.sha256()
-        for offset in range(0, media.size, _HASHED_BYTES):
-            sha256.update(media.source.read_at(offset, min(_HASHED_BYTES, media.size - offset)))
-        return sha256.hexdigest()
-
-    return await to_thread.run_sync(hash_all)
-
-
 @attrs.frozen
 class Located:
-    """An image whose bytes were found, but not looked at.
+    """An image whose content was found, but not checked.
 
     Attributes:
-        name: What messages call it.
-        called: What it is called where it comes from; ``"image"`` when it has no name.
-        source: Its bytes.
+        name: For messages.
+        filename: The image's own name; ``"image"`` when it has none.
+        source: The content.
     """
 
     name: str
-    called: str
+    filename: str
     source: Source
 
 
 def locate(image: SingleImage, limit: int) -> Located:
-    """Find the bytes of an image.
+    """Find the content of an image; blocks.
 
     Args:
         image: Anything but an upload or an ``http(s)://`` URL.
-        limit: Size in bytes, of what has to be read or decoded to be measured.
+        limit: Most bytes of a pipe or a ``data:`` URL, which have to be read to be measured.
 
     Raises:
-        UnsupportedImageError: It is none of the forms that are understood.
-        ImageTooLargeError: It is a pipe or a ``data:`` URL and holds more than the limit.
-        ImageError: It cannot be read.
+        UnsupportedImageError: The value is none of the supported forms.
+        ImageTooLargeError: The image is a pipe or a ``data:`` URL and holds more than the limit.
+        ImageError: The image cannot be read.
     """
     if isinstance(image, str) and data_urls.is_data_url(image):
         return Located("The data: URL", "image", _decode(image, limit))
@@ -275,7 +281,7 @@ def locate(image: SingleImage, limit: int) -> Located:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return Located("The image given as bytes", "image", InMemory(bytes(image)))
     if _is_pillow_image(image):
-        # Only the stem: the extension is that of the file it is written as.
+        # Only the stem: the extension follows from the format that the image is written in.
         return Located("The Pillow image", Path(_origin(image, "filename")).stem or "image", _encode(image))
     if is_binary_file(image):
         return _locate_file(image, limit)
@@ -286,7 +292,7 @@ def locate(image: SingleImage, limit: int) -> Located:
 
 
 def shown(text: str) -> str:
-    """Return a name fit for a message: printable, and cut in its middle when it is long."""
+    """Return a name for a message: printable, and cut in the middle when it is long."""
     printable = text
     if not text.isprintable():
         printable = "".join(character if character.isprintable() else "�" for character in text)
@@ -295,7 +301,7 @@ def shown(text: str) -> str:
 
 
 def is_binary_file(image: object) -> TypeGuard[BinaryFile]:
-    """Tell whether it can be read from, in text mode or not."""
+    """Tell whether an object has a ``read`` method, as binary and text files have."""
     return callable(getattr(image, "read", None))
 
 
@@ -304,18 +310,18 @@ def is_seekable(file: object) -> bool:
     seekable = getattr(file, "seekable", None)
     try:
         return bool(seekable()) if callable(seekable) else False
-    except Exception:  # noqa: BLE001 a closed file, or one that is not what it seems: reading it says why
+    except Exception:  # noqa: BLE001 a closed file, for example: reading it gives the reason
         return False
 
 
 def _is_pillow_image(image: object) -> TypeGuard[PillowImage]:
-    # Nobody holds a Pillow image in a process that has not imported Pillow.
+    # There is no Pillow image in a process that has not imported Pillow.
     pillow = sys.modules.get("PIL.Image")
     return pillow is not None and isinstance(image, pillow.Image)
 
 
 def _origin(image: object, attribute: str) -> str:
-    """Return where a file object or a Pillow image came from, when it tells; many have a number there."""
+    """Return the path that a file object or a Pillow image came from; some have a number there instead."""
     path: object = getattr(image, attribute, None)
     return path if isinstance(path, str) else ""
 
@@ -353,7 +359,7 @@ def _locate_file(file: BinaryFile, limit: int) -> Located:
 
 
 def _encode(image: PillowImage) -> InMemory:
-    """Write a Pillow image as a file: JPEG when it came from one and can be one again, otherwise PNG."""
+    """Encode a Pillow image: as JPEG when it came from a JPEG file and its mode allows, otherwise as PNG."""
     buffer = io.BytesIO()
     try:
         profile = image.info.get("icc_profile")
@@ -362,7 +368,7 @@ def _encode(image: PillowImage) -> InMemory:
         elif image.mode in _PNG_MODES:
             image.save(buffer, "PNG", icc_profile=profile)
         else:
-            # The profile describes the colours before they are converted.
+            # The profile describes the colours before the conversion.
             image.convert(_NEAREST_MODE.get(image.mode, "RGB")).save(buffer, "PNG", icc_profile=None)
     except Exception as error:
         raise unreadable("The Pillow image", error) from error

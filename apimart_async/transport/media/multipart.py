@@ -3,51 +3,63 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from apimart_async.transport.media.body_reader import Passage
+from apimart_async.transport.media.inputs import Media
+from apimart_async.transport.media.sources import read_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator
 
-    from apimart_async.transport.media.body_reader import Scratch
-    from apimart_async.transport.media.inputs import Media
+CHUNK_BYTES: Final = 512 * 1024
 
-# As browsers write them inside quotes (WHATWG, "multipart form data"); all else stays as it is, in UTF-8.
+# As browsers escape names inside quotes (WHATWG, "multipart form data"); all else stays as it is, in UTF-8.
 _ESCAPES: Final = str.maketrans({'"': "%22", "\r": "%0D", "\n": "%0A", "\0": "%00"})
 
 
 @attrs.frozen
 class Body:
-    """A request body that can be sent, and sent again.
+    """A request body that can be sent repeatedly.
 
     Attributes:
         content_type: MIME type, with the boundary.
-        length: Bytes, exactly.
+        length: Exact number of bytes.
     """
 
     content_type: str
     length: int
-    _begin: Callable[[bytes], Passage]
+    _parts: Sequence[tuple[bytes, Media]]
+    _end: bytes
 
-    def passage(self, before: bytes = b"") -> Passage:
-        """Begin a pass over the bytes, from the start at every call.
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body from its start, in chunks of up to 512 KiB and the framing around them.
 
-        Args:
-            before: What comes before them, in the first piece.
+        No file stays open between two chunks.
+
+        Raises:
+            ImageError: An image can no longer be read or has changed since it was checked. Each chunk is
+                checked before it is yielded, so a changed file never arrives whole.
         """
-        return self._begin(before)
+        if not self._parts:
+            yield self._end
+        last_part = len(self._parts) - 1
+        for number, (head, media) in enumerate(self._parts):
+            for offset in range(0, media.size, CHUNK_BYTES):
+                size = min(CHUNK_BYTES, media.size - offset)
+                before = b"" if offset else head
+                after = self._end if number == last_part and offset + size == media.size else b""
+                yield await read_chunk(media.source, offset, size, before, after)
 
 
 def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, str]] = ()) -> Body:
     """Frame files and fields as one form; nothing is read yet.
 
     Args:
-        files: Name of the form field and image of each, in order, after the fields.
-        fields: Name and value of each, in order.
+        files: Name of the form field and image of each file, in order, after the fields.
+        fields: Name and value of each field, in order.
     """
     boundary = os.urandom(16).hex()
     before = b"".join(
@@ -62,48 +74,8 @@ def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, st
         length += len(framing) + media.size
         before = b"\r\n"
     end = before + f"--{boundary}--\r\n".encode()
-    length += len(end)
-
-    def begin(before: bytes) -> Passage:
-        if not parts:
-            return _PartsPassage(parts, before + end)
-        (framing, media), *others = parts
-        if not others:
-            return media.passage(before + framing, end)
-        return _PartsPassage([(before + framing, media), *others], end)
-
-    return Body(f"multipart/form-data; boundary={boundary}", length, begin)
+    return Body(f"multipart/form-data; boundary={boundary}", length + len(end), parts, end)
 
 
 def _head(boundary: str, name: str) -> str:
     return f'--{boundary}\r\nContent-Disposition: form-data; name="{name.translate(_ESCAPES)}"'
-
-
-class _PartsPassage:
-    """A pass over one part after the other, the end with the last of them."""
-
-    def __init__(self, parts: Sequence[tuple[bytes, Media]], end: bytes) -> None:
-        self._parts = iter(parts)
-        self._left = len(parts)
-        self._end = end
-        self._part: Passage | None = None
-
-    async def read(self, scratch: Scratch) -> bytes | memoryview:
-        while self._left:
-            if self._part is None:
-                framing, media = next(self._parts)
-                self._part = media.passage(framing, self._take_end() if self._left == 1 else b"")
-            if piece := await self._part.read(scratch):
-                return piece
-            self.close()
-            self._left -= 1
-        return self._take_end()
-
-    def _take_end(self) -> bytes:
-        end, self._end = self._end, b""
-        return end
-
-    def close(self) -> None:
-        if self._part is not None:
-            self._part.close()
-            self._part = None

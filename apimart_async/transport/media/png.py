@@ -1,4 +1,4 @@
-"""PNG as OpenAI-compatible services want it: what a header says, and a picture made to fit."""
+"""PNG for OpenAI-compatible services: read a header, and convert any image to an accepted PNG."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from apimart_async.transport.media.inputs import SingleImage
 
 PNG_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes a PNG must stay under for dall-e-2."""
+"""A PNG for dall-e-2 must have fewer bytes."""
 
 SENT_LIMIT: Final = 50 * 1024 * 1024
-"""Bytes a picture may have for models other than dall-e-2."""
+"""Most bytes of an image for models other than dall-e-2."""
 
 HEADER_BYTES: Final = 64 * 1024
 """Enough to find a ``tRNS`` chunk, which comes before the pixels."""
@@ -35,7 +35,7 @@ _SIZES: Final = frozenset({256, 512, 1024})
 
 @attrs.frozen
 class PngHeader:
-    """What the beginning of a PNG tells.
+    """The header of a PNG.
 
     Attributes:
         width: Pixels.
@@ -49,7 +49,7 @@ class PngHeader:
 
 
 def read_header(data: bytes) -> PngHeader | None:
-    """Read the header of a PNG; ``None`` when it is none."""
+    """Read the header of a PNG; ``None`` for other data."""
     if not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < 33:  # noqa: PLR2004 signature and IHDR
         return None
     width, height, _, color_type = struct.unpack_from(">IIBB", data, 16)
@@ -65,39 +65,39 @@ def read_header(data: bytes) -> PngHeader | None:
 
 
 def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
-    """Make any picture fit dall-e-2: a square PNG with an alpha channel, under 4 MB.
+    """Convert any image for dall-e-2: to a square PNG with an alpha channel, under 4 MB.
 
-    The picture keeps its proportions and stands upright; the rest of the square is transparent. A square
-    picture fills it, so without transparency of its own it still needs a mask. It blocks while it works: in
-    asynchronous code call it as ``await anyio.to_thread.run_sync(prepare_png, image)``.
+    The image keeps its proportions and is turned upright; the rest of the square is transparent. A square
+    image fills the whole square, so without transparency of its own it still needs a mask. The function
+    blocks: in asynchronous code call ``await anyio.to_thread.run_sync(prepare_png, image)``.
 
     Args:
-        image: A path, bytes, binary file, Pillow image or ``data:`` URL, in any format Pillow reads; of an
-            animated one the first frame.
+        image: A path, bytes, binary file, Pillow image or ``data:`` URL, in any format that Pillow
+            reads; of an animation the first frame.
         size: Width and height in pixels: 256, 512 or 1024. Halved until the file is under 4 MB.
 
     Returns:
-        The PNG file, without the metadata of the picture.
+        The PNG file, without the metadata of the image.
 
     Raises:
-        InvalidArgumentError: The size is none of those.
-        UnsupportedImageError: Pillow cannot read it, or is not installed.
-        ImageTooLargeError: It has more pixels than can be safely unpacked.
-        ImageError: It cannot be found or read, or is an address.
+        InvalidArgumentError: The size is none of these.
+        UnsupportedImageError: Pillow cannot read the image, or is not installed.
+        ImageTooLargeError: The image has more pixels than can be decoded safely.
+        ImageError: The image cannot be found or read, or is a URL.
     """
     if size not in _SIZES:
         raise InvalidArgumentError(f"size must be 256, 512 or 1024, not {size!r}.")
     if inputs.remote_url(image) is not None:
-        raise ImageError("prepare_png takes the picture itself, not an address: download it first.")
+        raise ImageError("prepare_png takes the image itself, not a URL: download it first.")
     try:
-        picture = _decode(image)
+        decoded = _decode(image)
     except ModuleNotFoundError as error:
         raise UnsupportedImageError(
             "prepare_png needs Pillow: pip install 'apimart-async[images]'."
         ) from error
     while True:
         buffer = io.BytesIO()
-        _square(picture, size).save(buffer, "PNG")
+        _square(decoded, size).save(buffer, "PNG")
         if buffer.tell() < PNG_LIMIT or size <= _SMALLEST:
             return buffer.getvalue()
         size //= 2
@@ -124,12 +124,12 @@ def _decode(image: SingleImage) -> Pillow:
 
 
 def _upright(picture: Pillow) -> Pillow:
-    """Return a picture as it is meant to be seen, in colours of 8 bits with an alpha channel."""
+    """Return the image upright, in colours of 8 bits with an alpha channel."""
     from PIL import ImageOps
 
     turned = ImageOps.exif_transpose(picture)
     if turned.mode.startswith("I;16"):
-        turned = turned.convert("I").point(_high_byte).convert("L")  # Pillow alone would make it white
+        turned = turned.convert("I").point(_high_byte).convert("L")  # convert() alone would clip to white
     return turned.convert("RGBA")
 
 

@@ -1,4 +1,4 @@
-"""What a file is, judged by its bytes: names and declared types lie, first bytes seldom do."""
+"""The kind of a file, judged by its bytes: names and declared types are often wrong, first bytes seldom."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 import attrs
 
 HEAD_BYTES: Final = 512
-"""How many of the first bytes `identify` looks at, at most."""
+"""The number of first bytes that `identify` uses at most."""
 
 TAIL_BYTES: Final = 4096
-"""How many of the last bytes `is_cut_short` wants; encoders add little after the end of an image."""
+"""The number of last bytes that `is_cut_short` needs; encoders add little after the end of an image."""
 
 
 @attrs.frozen(eq=False)
@@ -18,9 +18,9 @@ class Kind:
     """A kind of file; each is one object.
 
     Attributes:
-        description: As it reads in a sentence after "is", for example ``"a PNG image"``.
+        description: Fits into a sentence after "is", for example ``"a PNG image"``.
         content_type: MIME type.
-        extension: What its names end in, dot included; ``None`` for what is not a picture.
+        extension: With its dot; ``None`` for a file that is not an image.
     """
 
     description: str
@@ -40,6 +40,10 @@ JXL: Final = Kind("a JPEG XL image", "image/jxl", ".jxl")
 JPEG_2000: Final = Kind("a JPEG 2000 image", "image/jp2", ".jp2")
 
 IMAGES: Final = (JPEG, PNG, WEBP, GIF, AVIF, HEIC, TIFF, BMP, JXL, JPEG_2000)
+EXTENSIONS: Final = tuple(kind.extension for kind in IMAGES if kind.extension)
+RESULT_EXTENSIONS: Final = EXTENSIONS[:5]
+"""Extensions of the formats that services return."""
+
 UNKNOWN: Final = Kind("not an image of any known kind", "application/octet-stream")
 
 _BEGINNINGS: Final = (
@@ -73,18 +77,18 @@ _TEXTS: Final = (
 )
 _NOT_TEXT: Final = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1b"))
 
-# What a whole file has near its end. A file without it was cut off on the way.
+# Bytes near the end of every complete file of a kind.
 _ENDINGS: Final = {PNG: b"IEND", JPEG: b"\xff\xd9", GIF: b"\x3b"}
 
 
 def identify(head: bytes) -> Kind:
-    """Tell what a file is from its first bytes.
+    """Return the kind of a file from its first bytes.
 
     Args:
-        head: The beginning of the file; 32 bytes are enough for a picture, `HEAD_BYTES` for a text.
+        head: The beginning of the file; 32 bytes are enough for an image, `HEAD_BYTES` for a text.
 
     Returns:
-        One of `IMAGES`, another kind that people take for one, or `UNKNOWN`.
+        One of `IMAGES`, another kind that people mistake for an image, or `UNKNOWN`.
     """
     for beginning, kind in _BEGINNINGS:
         if head.startswith(beginning):
@@ -106,7 +110,7 @@ def _identify_text(head: bytes) -> Kind:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character cut in two by the end of what was looked at is still text.
+        # A character cut in two at the end of the head is still text.
         if error.end < len(head):
             return UNKNOWN
     if b"<svg" in text:
@@ -115,13 +119,13 @@ def _identify_text(head: bytes) -> Kind:
 
 
 def is_cut_short(kind: Kind, head: bytes, tail: bytes, size: int) -> bool:
-    """Tell whether a file clearly lacks its end; ``False`` where the format does not let one say.
+    """Tell whether a file clearly lacks its end; ``False`` for formats without a recognisable end.
 
     Args:
-        kind: What `identify` said.
-        head: Its first bytes.
-        tail: Its last bytes, up to `TAIL_BYTES`.
-        size: Its size in bytes.
+        kind: The result of `identify`.
+        head: First bytes of the file.
+        tail: Last bytes of the file, up to `TAIL_BYTES`.
+        size: Size of the file in bytes.
     """
     if kind == WEBP:
         return size < int.from_bytes(head[4:8], "little") + 8

@@ -1,7 +1,7 @@
-"""Where the bytes of an image lie while it is sent: a file on disk, a file object of the caller, or memory.
+"""The bytes of an image that is sent: a file on disk, a file object of the caller, or memory.
 
-Every read sees whether the image is still the one that was checked. All of it blocks: its callers go by
-``folder.py``, or to a worker thread.
+Every read checks that the image is still the checked one. All methods block; ``read_chunk`` is the way to
+read on the event loop.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from io import FileIO
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 import attrs
+from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError
-from apimart_async.transport.files.folder import Folder, folder_at
+from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-# O_NONBLOCK: since it was looked at, a pipe may have taken its place.
+# O_NONBLOCK: a pipe may have taken the place of the file since it was examined.
 _READ_ONLY: Final[int] = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -35,28 +35,45 @@ class BinaryFile(Protocol):
 
 
 class Source(Protocol):
-    """Bytes that can be read from anywhere, again and again."""
+    """Bytes that can be read at any offset, again and again."""
 
     @property
     def size(self) -> int:
-        """Size in bytes when it was checked."""
-        ...
-
-    def beginning(self, size: int) -> bytes:
-        """Return up to so many of the first bytes.
-
-        Raises:
-            ImageError: They cannot be read.
-        """
+        """Size in bytes when the image was checked."""
         ...
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes.
 
         Raises:
-            ImageError: They are no longer there, or no longer the same.
+            ImageError: The bytes cannot be read or have changed.
         """
         ...
+
+
+async def read_chunk(source: Source, offset: int, size: int, before: bytes, after: bytes) -> bytes:
+    """Read a chunk without blocking the event loop: files in a file thread, memory at once.
+
+    Args:
+        source: The bytes of an image.
+        offset: Start of the chunk.
+        size: Bytes of the chunk.
+        before: Bytes to put before the chunk.
+        after: Bytes to put after the chunk.
+
+    Raises:
+        ImageError: The bytes cannot be read or have changed.
+    """
+
+    def read() -> bytes:
+        content = source.read_at(offset, size)
+        return b"".join((before, content, after)) if before or after else content
+
+    if isinstance(source, InMemory):
+        return read()
+    if isinstance(source, OnDisk):
+        return await run_in_file_thread(read)
+    return await to_thread.run_sync(read)  # the caller's file object may take any time
 
 
 @attrs.frozen(repr=False)
@@ -74,12 +91,8 @@ class InMemory:
         """Size in bytes."""
         return len(self.content)
 
-    def beginning(self, size: int) -> bytes:
-        """Return up to so many of the first bytes."""
-        return self.content[:size]
-
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return the bytes asked for."""
+        """Return a part of the bytes."""
         return self.content[offset : offset + size]
 
 
@@ -88,9 +101,9 @@ class OnDisk:
     """A regular file on disk.
 
     Attributes:
-        name: As the caller wrote it, for messages.
+        name: The path as the caller wrote it, for messages.
         path: Absolute, so that a change of directory does not matter.
-        fingerprint: Size, time, inode and device it had when it was checked.
+        fingerprint: Size, modification time, inode and device when the file was checked.
     """
 
     name: str
@@ -99,10 +112,10 @@ class OnDisk:
 
     @classmethod
     def examine(cls, name: str, path: str) -> OnDisk:
-        """Look at a file without opening it: opening a pipe would wait for its other end.
+        """Take the fingerprint of a file without opening it: opening a pipe would wait for its other end.
 
         Raises:
-            ImageError: It is missing, cannot be reached or is not a regular file.
+            ImageError: The file is missing, cannot be reached or is not a regular file.
         """
         try:
             status = os.stat(path)
@@ -110,99 +123,40 @@ class OnDisk:
         except (OSError, ValueError) as error:
             raise unreadable(name, error) from error
         if not stat.S_ISREG(status.st_mode):
-            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise ImageError(f"{name} is {what}: give the path of one image file.")
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ImageError(f"{name} is {kind}: give the path of one image file.")
         return cls(name, absolute, _fingerprint(status))
 
     @property
     def size(self) -> int:
-        """Size in bytes when it was checked."""
+        """Size in bytes when the file was checked."""
         return self.fingerprint[0]
-
-    @property
-    def folder(self) -> Folder:
-        """What is known of where it lies."""
-        return folder_at(os.path.dirname(self.path))
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes.
 
         Raises:
-            ImageError: It cannot be read, or has changed since it was checked.
-        """
-        with FileIO(self.open()) as file:
-            try:
-                file.seek(offset)
-                content = _exactly(file.read, size)
-            except OSError as error:
-                raise unreadable(self.name, error) from error
-            self.check(file.fileno())
-        if len(content) != size:
-            raise _changed(self.name)
-        return content
-
-    def beginning(self, size: int) -> bytes:
-        """Return up to so many of the first bytes; only a pass over the file sees whether it has changed.
-
-        Raises:
-            ImageError: It cannot be read.
+            ImageError: The file cannot be read or has changed since it was checked.
         """
         try:
             descriptor = os.open(self.path, _READ_ONLY)
             try:
-                return os.read(descriptor, size)
+                self._check(descriptor)
+                os.lseek(descriptor, offset, os.SEEK_SET)
+                content = _read_exactly(partial(os.read, descriptor), size)
+                self._check(descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise unreadable(self.name, error) from error
-
-    def open(self) -> int:
-        """Return a descriptor of the file, to be closed by the caller.
-
-        Raises:
-            ImageError: It cannot be opened, or has changed since it was checked.
-        """
-        try:
-            descriptor = os.open(self.path, _READ_ONLY)
-        except OSError as error:
-            raise unreadable(self.name, error) from error
-        try:
-            self.check(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    def check(self, descriptor: int) -> None:
-        """See that the open file is still what was checked.
-
-        Raises:
-            ImageError: It has changed since.
-        """
-        try:
-            status = os.fstat(descriptor)
-        except OSError as error:
-            raise unreadable(self.name, error) from error
-        # One that was removed, or replaced by another of its name, has no name any more.
-        if _fingerprint(status) != self.fingerprint or status.st_nlink == 0:
+        if len(content) != size:
             raise _changed(self.name)
+        return content
 
-    def read_into(self, descriptor: int, offset: int, place: memoryview) -> None:
-        """Fill all of a place from the open file.
-
-        Raises:
-            ImageError: It cannot be read, or has changed since it was checked.
-        """
-        filled = 0
-        try:
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            with FileIO(descriptor, closefd=False) as file:
-                while filled < len(place) and (count := file.readinto(place[filled:])):
-                    filled += count
-        except OSError as error:
-            raise unreadable(self.name, error) from error
-        self.check(descriptor)
-        if filled != len(place):
+    def _check(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        # A file that was removed or replaced while open has no name any more.
+        if _fingerprint(status) != self.fingerprint or status.st_nlink == 0:
             raise _changed(self.name)
 
 
@@ -214,37 +168,40 @@ class _Seekable(BinaryFile, Protocol):
     def seek(self, offset: int, whence: int = ..., /) -> int: ...
 
 
-class _Turn:
+class _PositionLock:
     """A lock that can be weakly referenced."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
 
-# One per file object: several uploads of the same one must not move its position under each other.
-_TURNS: Final[WeakValueDictionary[int, _Turn]] = WeakValueDictionary()
-_TURNS_LOCK: Final = threading.Lock()
+# One lock per file object: uploads of the same object must not move its position under each other.
+_POSITION_LOCKS: Final[WeakValueDictionary[int, _PositionLock]] = WeakValueDictionary()
+_POSITION_LOCKS_LOCK: Final = threading.Lock()
 
 
-def _turn_of(file: BinaryFile) -> _Turn:
-    with _TURNS_LOCK:
-        # Whoever holds a turn also holds its file, so the id of a file that has one is not used again.
-        return _TURNS.setdefault(id(file), _Turn())
+def _position_lock(file: BinaryFile) -> _PositionLock:
+    with _POSITION_LOCKS_LOCK:
+        # Whatever holds a lock also holds its file, so the id of a file with a lock is not reused.
+        return _POSITION_LOCKS.setdefault(id(file), _PositionLock())
 
 
 class InSeekableFile:
-    """The rest of a file object, from where its position was; it is never closed.
+    """The content of a file object from its position on; the file object is never closed.
+
+    Args:
+        name: For messages.
+        file: The caller's file object.
 
     Attributes:
-        name: For messages.
-        size: Bytes from there to its end.
+        size: Bytes from the position to the end.
     """
 
     def __init__(self, name: str, file: BinaryFile) -> None:
-        self.name = name
+        self._name = name
         self._file = cast("_Seekable", file)
-        self._turn = _turn_of(file)
-        with self._turn.lock:
+        self._lock = _position_lock(file)
+        with self._lock.lock:
             try:
                 self._start = self._file.seek(0, os.SEEK_CUR)
                 self.size: int = max(0, self._file.seek(0, os.SEEK_END) - self._start)
@@ -252,32 +209,24 @@ class InSeekableFile:
             except Exception as error:
                 raise unreadable(name, error) from error
 
-    def beginning(self, size: int) -> bytes:
-        """Return up to so many of the first bytes; the position is put back to where it was.
-
-        Raises:
-            ImageError: As ``read_at``.
-        """
-        return self.read_at(0, min(size, self.size))
-
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return exactly ``size`` bytes; the position is put back to where it was.
+        """Return exactly ``size`` bytes and restore the position.
 
         Raises:
-            ImageError: It was closed, cannot be read, or has changed its size.
+            ImageError: The file object was closed, cannot be read, or has changed its size.
         """
         is_last = offset + size == self.size
-        with self._turn.lock:
+        with self._lock.lock:
             try:
                 position = self._file.seek(0, os.SEEK_CUR)
                 self._file.seek(self._start + offset)
-                content = _exactly(self._file.read, size)
+                content = _read_exactly(self._file.read, size)
                 has_grown = is_last and bool(self._file.read(1))
                 self._file.seek(position)
             except Exception as error:
-                raise unreadable(self.name, error) from error
+                raise unreadable(self._name, error) from error
         if len(content) != size or has_grown:
-            raise _changed(self.name)
+            raise _changed(self._name)
         return content
 
 
@@ -285,11 +234,11 @@ def read_rest(name: str, file: BinaryFile, limit: int) -> InMemory:
     """Read a file object that cannot be rewound, such as a pipe, no further than the limit.
 
     Raises:
-        ImageTooLargeError: There are more than ``limit`` bytes.
-        ImageError: It cannot be read.
+        ImageTooLargeError: The file object holds more than ``limit`` bytes.
+        ImageError: The file object cannot be read.
     """
     try:
-        content = _exactly(file.read, limit + 1)
+        content = _read_exactly(file.read, limit + 1)
     except Exception as error:
         raise unreadable(name, error) from error
     if len(content) > limit:
@@ -297,13 +246,13 @@ def read_rest(name: str, file: BinaryFile, limit: int) -> InMemory:
     return InMemory(content)
 
 
-def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
-    """Read until there is enough or no more: one read may give less than it was asked for."""
+def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    """Read until there are ``size`` bytes or the file ends: one read may return fewer than asked for."""
     content = cast("object", read(size))
     if not isinstance(content, (bytes, bytearray)):
         close = getattr(content, "close", None)
         if callable(close):
-            close()  # a coroutine that nobody will wait for
+            close()  # a coroutine, which nobody will await
         raise TypeError("its read() does not return bytes; open it in binary mode, open(path, 'rb')")
     pieces = [bytes(content)]
     left = size - len(pieces[0])

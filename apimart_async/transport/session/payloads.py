@@ -11,26 +11,23 @@ from aiohttp.payload import Payload
 from anyio import CancelScope
 
 from apimart_async import errors
-from apimart_async.transport.media.body_reader import Scratch
 from apimart_async.transport.rate_limit import Gate
 from apimart_async.transport.session.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.base_protocol import BaseProtocol
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.http_writer import StreamWriter
 
-    from apimart_async.transport.media.body_reader import Passage
     from apimart_async.transport.media.multipart import Body
 
 
 _PIECE_BYTES: Final = 256 * 1024
 _READ_AT_ONCE: Final = 4
 _PIECES_A_ROUND: Final = 4
-_SESSION_PIECE_BYTES: Final = 256 * 1024
 
 
 class Outgoing(Payload):
@@ -162,16 +159,11 @@ class Sending:
         reading: Lets a few pieces at a time be read and handed to their connections. With more, 64 uploads at
             once hold 64 pieces, and those are no longer in the processor's cache when they are sent.
         turns: Lets some milliseconds' worth of them be sent before everybody else goes on.
-        scratch: Memory to read them into.
-        session_scratch: The same for a session of aiohttp, in which an answer that comes early has to end a
-            body before its line is full: what is on its way then is waited for when the session is closed.
     """
 
     def __init__(self) -> None:
         self.reading: Gate = Gate(_READ_AT_ONCE)
         self.turns: Turns = Turns(_PIECES_A_ROUND)
-        self.scratch: Scratch = Scratch()
-        self.session_scratch: Scratch = Scratch(_SESSION_PIECE_BYTES)
 
 
 class StreamedBody(Outgoing):
@@ -186,7 +178,7 @@ class StreamedBody(Outgoing):
         super().__init__(body, body.content_type, body.length)
         self._sending = sending
         self._body = body
-        self._passage: Passage | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
         self._left = 0
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 aiohttp's signature
@@ -195,9 +187,9 @@ class StreamedBody(Outgoing):
 
     async def begin(self, line: StreamWriter, head: bytes = b"") -> bool:
         """Write the first piece, read to behind the head."""
-        self._passage = passage = self._body.passage(head)
-        self._left = len(head) + self._body.length
-        await self._write_piece(passage, line)
+        self._chunks = chunks = self._body.chunks()
+        self._left = self._body.length
+        await self._write_piece(chunks, line, head)
         if self._left > 0 or line.protocol.writing_paused:
             return False
         self.when_sent()
@@ -205,35 +197,30 @@ class StreamedBody(Outgoing):
 
     async def finish(self, line: StreamWriter) -> None:
         """Write the other pieces."""
-        while self._left > 0 and self._passage is not None:
+        while self._left > 0 and self._chunks is not None:
             await line.drain()  # a line that is full is waited for outside the gate
             if not self._is_direct:
                 await asyncio.sleep(0)  # for an answer that comes early
-            await self._write_piece(self._passage, line)
+            await self._write_piece(self._chunks, line)
         await line.drain()
         self.when_sent()
 
     def end(self) -> None:
         """Close the source."""
-        if self._passage is not None:
-            self._passage.close()
-            self._passage = None
+        self._chunks = None
 
-    async def _write_piece(self, passage: Passage, line: StreamWriter) -> None:
+    async def _write_piece(self, chunks: AsyncIterator[bytes], line: StreamWriter, head: bytes = b"") -> None:
         if not self._sending.turns.take_now():
             await self._sending.turns.take()
         if not self._sending.reading.enter_now():
             await self._sending.reading.enter()
         try:
-            scratch = self._sending.scratch if self._is_direct else self._sending.session_scratch
-            piece = await passage.read(scratch)
+            piece = await anext(chunks)
             transport = self._note_start(line)
             if not self._is_direct:
-                await line.write(piece, drain=False)  # whose trace may hold it as long as it likes
+                await line.write(head + piece, drain=False)
             else:
-                transport.write(piece)
-                if isinstance(piece, memoryview) and not transport.get_write_buffer_size():
-                    scratch.give_back(piece)  # nothing of it is still to be sent
+                transport.write(head + piece)
         except errors.ApimartError as error:
             self._note_failure(error)
             raise
