@@ -1,3 +1,5 @@
+"""Balance and models."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ async def emulator() -> AsyncIterator[Emulator]:
         yield running
 
 
-async def test_the_balance_goes_down_by_what_was_billed(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_balance_falls_by_the_billed_amount(client: AsyncApimart, emulator: Emulator) -> None:
     before = await client.account.balance()
     assert (before.remaining, before.used, before.unlimited) == (5.0, 0.0, False)
     task = await client.edits.run("https://pictures.example/a.png", "stars", n=2)
@@ -42,7 +44,7 @@ async def test_each_scope_has_its_own_path(
     assert [request.path for request in emulator.requests] == [path]
 
 
-async def test_another_scope_is_refused_before_anything_is_sent(
+async def test_unknown_scope_is_refused_before_anything_is_sent(
     client: AsyncApimart, emulator: Emulator
 ) -> None:
     with pytest.raises(InvalidArgumentError, match="'key' or 'user', not 'team'"):
@@ -50,7 +52,7 @@ async def test_another_scope_is_refused_before_anything_is_sent(
     assert not emulator.requests
 
 
-async def test_a_failure_inside_a_200_is_an_error(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_failure_inside_a_200_is_an_error(client: AsyncApimart, emulator: Emulator) -> None:
     emulator.faults.add(Fault(kind="error-in-200", route="account", message="quota service is away"))
     with pytest.raises(APIStatusError, match="quota service is away") as caught:
         await client.account.balance()
@@ -59,7 +61,7 @@ async def test_a_failure_inside_a_200_is_an_error(client: AsyncApimart, emulator
     assert len(emulator.requests) == 1
 
 
-async def test_a_failure_that_passes_is_outlived(emulator: Emulator) -> None:
+async def test_transient_failures_are_retried(emulator: Emulator) -> None:
     emulator.faults.add(
         Fault(kind="status", status=503, route="account", first=1),
         Fault(kind="disconnect", route="account", first=1),
@@ -70,13 +72,13 @@ async def test_a_failure_that_passes_is_outlived(emulator: Emulator) -> None:
     assert len(emulator.requests) == 3
 
 
-async def test_the_models_have_the_names_that_requests_take(client: AsyncApimart) -> None:
+async def test_model_ids_are_valid_arguments(client: AsyncApimart) -> None:
     models = await client.account.models()
     assert Model("grok-imagine-1.0-edit-apimart") in models
     assert all(model.raw["object"] == "model" for model in models)
 
 
-async def test_a_wrong_key_is_said_to_be_wrong(emulator: Emulator) -> None:
+async def test_wrong_key_is_an_authentication_error(emulator: Emulator) -> None:
     async with AsyncApimart("sk-wrong", base_url=emulator.base_url) as client:
         for ask in (client.account.balance, client.account.models):
             with pytest.raises(AuthenticationError, match="invalid API key"):

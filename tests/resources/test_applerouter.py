@@ -1,3 +1,5 @@
+"""Edits of AppleRouter: results, published limits, errors and the client."""
+
 from __future__ import annotations
 
 import base64
@@ -63,11 +65,11 @@ async def router(emulator: Emulator) -> AsyncIterator[AsyncAppleRouter]:
         yield connected
 
 
-# --- answers ----------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("response_format", [None, "url", "b64_json"])
-async def test_the_images_come_at_once_and_are_saved_as_any_others(
+async def test_results_can_be_saved_like_those_of_a_task(
     router: AsyncAppleRouter, emulator: Emulator, tmp_path: Path, response_format: Any
 ) -> None:
     result = await router.edits.create(PNG, "a red hat", n=2, size="256x256", response_format=response_format)
@@ -87,7 +89,7 @@ async def test_the_images_come_at_once_and_are_saved_as_any_others(
     assert not emulator.key_leaks
 
 
-async def test_a_mask_says_where_to_edit(router: AsyncAppleRouter) -> None:
+async def test_mask_limits_the_edit(router: AsyncAppleRouter) -> None:
     opaque = png(mode="RGB", hole=False)
     result = await router.edits.create(opaque, "a red hat", mask=PNG, model="another")
     edited = Pillow.open(io.BytesIO(await router.images.read(result.images[0]))).convert("RGB")
@@ -95,7 +97,7 @@ async def test_a_mask_says_where_to_edit(router: AsyncAppleRouter) -> None:
     assert edited.getpixel((4, 32)) != (200, 80, 40)
 
 
-async def test_the_picture_comes_in_every_form(router: AsyncAppleRouter, tmp_path: Path) -> None:
+async def test_every_form_of_an_image_is_accepted(router: AsyncAppleRouter, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(PNG)
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
@@ -105,7 +107,7 @@ async def test_the_picture_comes_in_every_form(router: AsyncAppleRouter, tmp_pat
             assert (await router.edits.create(form, "a red hat")).images
 
 
-async def test_other_models_take_what_dall_e_2_does_not(
+async def test_other_models_have_other_limits(
     router: AsyncAppleRouter, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     result = await router.edits.create(
@@ -121,14 +123,14 @@ async def test_other_models_take_what_dall_e_2_does_not(
 
 
 @pytest.mark.parametrize("name", ["rocket.jpg", "chelsea.png"])
-async def test_a_photograph_made_to_fit_is_taken(
+async def test_prepared_photograph_is_accepted(
     router: AsyncAppleRouter, photographs: dict[str, Path], name: str
 ) -> None:
     fitted = await to_thread.run_sync(prepare_png, photographs[name], 256)
     assert (await router.edits.create(fitted, "stars", size="256x256")).images
 
 
-# --- what is refused before anything is sent --------------------------------------------------------------
+# --- refused before anything is sent ----------------------------------------------------------------------
 
 LIMITS: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
     "a photograph": ({"image": b"\xff\xd8\xff" + bytes(40)}, UnsupportedImageError, "prepare_png"),
@@ -139,7 +141,7 @@ LIMITS: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
         "no transparency.*or a mask.*prepare_png",
     ),
     "4 MB": ({"image": large_png()}, ImageTooLargeError, "4,19.,... bytes.*under 4,194,304.*prepare_png"),
-    "two pictures": ({"image": [PNG, PNG]}, ImageError, "one picture, not 2; other models take several"),
+    "two pictures": ({"image": [PNG, PNG]}, ImageError, "one image, not 2; other models take several"),
     "a long prompt": ({"prompt": "a" * 1001}, InvalidArgumentError, "1001 characters.*at most 1000: shorten"),
     "a size of its own": (
         {"size": "512x256"},
@@ -154,8 +156,8 @@ LIMITS: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
     ),
     "a mask of 4 MB": ({"mask": large_png()}, ImageTooLargeError, "under 4,194,304"),
     "a cut PNG": ({"image": PNG[:20]}, ImageError, "not a PNG"),
-    "an address": ({"image": "https://a.example/b.png"}, ImageError, "not an address: give a path or bytes"),
-    "a mask's address": ({"mask": "https://a.example/b.png"}, ImageError, "not an address"),
+    "an address": ({"image": "https://a.example/b.png"}, ImageError, "not a URL: give a path or bytes"),
+    "a mask's address": ({"mask": "https://a.example/b.png"}, ImageError, "not a URL"),
     "a missing file": ({"image": "nowhere.png"}, ImageError, r"nowhere\.png"),
     "no pictures": ({"image": []}, ImageError, "at least one"),
     "n of 11": ({"n": 11}, InvalidArgumentError, "n must be a whole number from 1 to 10, not 11"),
@@ -173,7 +175,7 @@ LIMITS: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
 
 
 @pytest.mark.parametrize("case", LIMITS)
-async def test_the_published_limits_say_what_to_change(
+async def test_error_names_the_limit_and_the_remedy(
     router: AsyncAppleRouter, emulator: Emulator, case: str
 ) -> None:
     changes, kind, said = LIMITS[case]
@@ -191,11 +193,11 @@ async def test_the_published_limits_say_what_to_change(
         {"size": "1024x1024"},
     ],
 )
-async def test_what_just_keeps_the_limits_is_taken(router: AsyncAppleRouter, changes: dict[str, Any]) -> None:
+async def test_values_at_the_limits_are_accepted(router: AsyncAppleRouter, changes: dict[str, Any]) -> None:
     assert (await router.edits.create(**{"image": PNG, "prompt": "a red hat"} | changes)).images
 
 
-async def test_an_opaque_picture_with_an_alpha_channel_is_for_the_service_to_refuse(
+async def test_service_refuses_opaque_image_with_alpha_channel(
     router: AsyncAppleRouter, emulator: Emulator
 ) -> None:
     with pytest.raises(BadRequestError, match="must have transparency"):
@@ -206,7 +208,7 @@ async def test_an_opaque_picture_with_an_alpha_channel_is_for_the_service_to_ref
 # --- errors -----------------------------------------------------------------------------------------------
 
 
-async def test_a_refusal_is_raised_as_what_it_is(router: AsyncAppleRouter, emulator: Emulator) -> None:
+async def test_refusal_is_raised_with_its_details(router: AsyncAppleRouter, emulator: Emulator) -> None:
     with pytest.raises(BadRequestError, match="rejected as a result") as caught:
         await router.edits.create(PNG, "moderated")
     error = caught.value
@@ -220,14 +222,14 @@ async def test_a_refusal_is_raised_as_what_it_is(router: AsyncAppleRouter, emula
     assert len(emulator.requests) == 1
 
 
-async def test_a_wrong_key_is_said_to_be_wrong(emulator: Emulator) -> None:
+async def test_wrong_key_is_an_authentication_error(emulator: Emulator) -> None:
     async with AsyncAppleRouter("sk-wrong", base_url=emulator.base_url) as router:
         with pytest.raises(AuthenticationError, match="Incorrect API key") as caught:
             await router.edits.create(PNG, "a red hat")
     assert caught.value.code == "invalid_api_key"
 
 
-async def test_a_used_up_quota_is_not_waited_for(router: AsyncAppleRouter, emulator: Emulator) -> None:
+async def test_exhausted_quota_is_not_retried(router: AsyncAppleRouter, emulator: Emulator) -> None:
     emulator.faults.add(
         Fault(kind="status", route="applerouter", status=429, code="insufficient_quota", retry_after=0)
     )
@@ -237,7 +239,7 @@ async def test_a_used_up_quota_is_not_waited_for(router: AsyncAppleRouter, emula
     assert len(emulator.requests) == 1
 
 
-async def test_the_rate_limit_is_waited_for_as_the_service_says() -> None:
+async def test_rate_limit_is_obeyed() -> None:
     async with Emulator(task_seconds=0, rate_limit=5) as emulator:
         async with AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url) as router:
             for _ in range(7):
@@ -263,10 +265,10 @@ async def test_the_rate_limit_is_waited_for_as_the_service_says() -> None:
     ids=lambda fault: f"{fault.kind}-{fault.status}-{fault.executed}",
 )
 @pytest.mark.parametrize("indeterminate", ["raise", "same-key"])
-async def test_what_is_not_certain_is_never_sent_again(
+async def test_request_of_unknown_outcome_is_never_sent_again(
     emulator: Emulator, fault: Fault, indeterminate: Any
 ) -> None:
-    """There are no idempotency keys here, so the option to rely on them changes nothing."""
+    """The service has no idempotency keys, so the option to rely on them changes nothing."""
     emulator.faults.add(fault)
     retry = Retry(initial_delay=0.01, indeterminate=indeterminate)
     async with AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url, retry=retry) as router:
@@ -278,7 +280,7 @@ async def test_what_is_not_certain_is_never_sent_again(
     assert len(emulator.ledger.entries) <= 1
 
 
-async def test_a_result_that_has_expired_is_said_to_have(
+async def test_expired_result_is_a_download_error(
     router: AsyncAppleRouter, emulator: Emulator, tmp_path: Path
 ) -> None:
     result = await router.edits.create(PNG, "a red hat", size="256x256")
@@ -291,9 +293,7 @@ async def test_a_result_that_has_expired_is_said_to_have(
 # --- the client -------------------------------------------------------------------------------------------
 
 
-async def test_the_environment_names_key_and_service(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_environment_configures_the_client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPLEROUTER_API_KEY", emulator.api_key)
     monkeypatch.setenv("APPLEROUTER_BASE_URL", f"{emulator.base_url}/v1/")
     async with AsyncAppleRouter() as router:
@@ -304,7 +304,7 @@ async def test_the_environment_names_key_and_service(
         AsyncAppleRouter()
 
 
-async def test_a_copy_shares_the_connections_and_has_options_of_its_own(emulator: Emulator) -> None:
+async def test_copy_shares_connections_and_has_its_own_options(emulator: Emulator) -> None:
     async with AsyncAppleRouter("sk-wrong", base_url=emulator.base_url) as router:
         copy = router.with_options(api_key=emulator.api_key, default_headers={"X-Team": "a"})
         assert (await copy.edits.create(PNG, "a red hat")).images
@@ -314,7 +314,7 @@ async def test_a_copy_shares_the_connections_and_has_options_of_its_own(emulator
     assert emulator.api_key not in repr(copy)
 
 
-async def test_the_key_may_be_fetched_for_each_request(emulator: Emulator) -> None:
+async def test_callable_key_is_called_for_each_request(emulator: Emulator) -> None:
     keys = iter([emulator.api_key, "sk-revoked"])
 
     async def fetch() -> str:

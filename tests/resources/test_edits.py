@@ -1,3 +1,5 @@
+"""Edits: every form of image, arguments checked before money is spent, and waits."""
+
 from __future__ import annotations
 
 import asyncio
@@ -63,7 +65,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_every_kind_of_image_becomes_an_edited_one(
+async def test_every_form_of_image_is_edited(
     client: AsyncApimart, emulator: Emulator, photographs: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     task = await client.edits.run(KINDS[kind](photographs["chelsea.png"]), "black and white", n=2)
@@ -75,7 +77,7 @@ async def test_every_kind_of_image_becomes_an_edited_one(
     assert len(emulator.ledger.entries) == 1
 
 
-async def test_an_upload_is_used_as_it_is_any_number_of_times(
+async def test_upload_is_reused_without_another_upload(
     client: AsyncApimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     upload = await client.uploads.create(photographs["rocket.jpg"])
@@ -87,7 +89,7 @@ async def test_an_upload_is_used_as_it_is_any_number_of_times(
     assert sum(request.path == "/v1/uploads/images" for request in emulator.requests) == 1
 
 
-async def test_inline_sends_local_images_inside_the_request(
+async def test_inline_images_are_sent_inside_the_request(
     client: AsyncApimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     for image in (photographs["chelsea.png"], as_data_url(photographs["chelsea.png"])):
@@ -95,7 +97,7 @@ async def test_inline_sends_local_images_inside_the_request(
     assert not [request for request in emulator.requests if "upload" in request.path]
 
 
-async def test_a_large_picture_inline_arrives_whole(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_large_inline_image_arrives_whole(client: AsyncApimart, emulator: Emulator) -> None:
     noise = Pillow.effect_noise((1600, 1600), 90)
     buffer = io.BytesIO()
     noise.save(buffer, "PNG")
@@ -132,13 +134,13 @@ WRONG: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
         "pass idempotency_key to the request",
     ),
     "a length of its own": ({"extra_headers": {"Content-Length": "3"}}, InvalidArgumentError, "the body"),
-    "what JSON has no form for": ({"extra_body": {"seed": {1, 2}}}, InvalidArgumentError, "JSON"),
+    "not JSON": ({"extra_body": {"seed": {1, 2}}}, InvalidArgumentError, "JSON"),
     "not a number": ({"extra_body": {"seed": float("nan")}}, InvalidArgumentError, "JSON"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_what_cannot_be_right_is_refused_before_money_is_spent(
+async def test_invalid_argument_is_refused_before_anything_is_sent(
     client: AsyncApimart, emulator: Emulator, case: str
 ) -> None:
     changes, kind, said = WRONG[case]
@@ -150,7 +152,7 @@ async def test_what_cannot_be_right_is_refused_before_money_is_spent(
 
 
 @pytest.mark.parametrize("extra", [{"extra_headers": {"X-A": "a\nb"}}, {"extra_body": {"seed": {1, 2}}}])
-async def test_what_is_added_is_checked_before_a_picture_is_uploaded_for_it(
+async def test_extra_arguments_are_checked_before_an_upload(
     client: AsyncApimart, emulator: Emulator, extra: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidArgumentError):
@@ -158,7 +160,7 @@ async def test_what_is_added_is_checked_before_a_picture_is_uploaded_for_it(
     assert not emulator.requests
 
 
-async def test_a_moderated_prompt_is_a_failed_task_and_free(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_moderated_prompt_fails_the_task_without_cost(client: AsyncApimart, emulator: Emulator) -> None:
     with pytest.raises(TaskFailedError, match="moderat") as caught:
         await client.edits.run("https://pictures.example/a.png", "moderated")
     assert caught.value.task
@@ -167,7 +169,7 @@ async def test_a_moderated_prompt_is_a_failed_task_and_free(client: AsyncApimart
     assert emulator.ledger.total == 0
 
 
-async def test_a_wait_that_was_too_short_can_be_taken_up_again(photographs: dict[str, Path]) -> None:
+async def test_timed_out_wait_can_be_continued(photographs: dict[str, Path]) -> None:
     async with Emulator(task_seconds=lambda _: 36_000, images="tiny") as emulator:
         async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=QUICK) as client:
             with pytest.raises(TaskTimeoutError) as caught:
@@ -179,9 +181,7 @@ async def test_a_wait_that_was_too_short_can_be_taken_up_again(photographs: dict
         assert len(emulator.ledger.entries) == 1
 
 
-async def test_a_cancelled_run_names_the_task_it_leaves(
-    client: AsyncApimart, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_cancelled_run_names_its_task(client: AsyncApimart, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "apimart_async")
     submitted = asyncio.Queue[str]()
 
@@ -198,7 +198,7 @@ async def test_a_cancelled_run_names_the_task_it_leaves(
     assert (await client.tasks.wait(task_id)).is_completed
 
 
-async def test_a_task_nobody_knows_has_expired(client: AsyncApimart) -> None:
+async def test_unknown_task_has_expired(client: AsyncApimart) -> None:
     with pytest.raises(TaskExpiredError, match="task_nobody"):
         await client.tasks.wait("task_nobody")
     for bad in ("", " "):
@@ -210,9 +210,7 @@ async def test_a_task_nobody_knows_has_expired(client: AsyncApimart) -> None:
         await client.tasks.wait("task_1", timeout=0)
 
 
-async def test_a_hostile_task_id_stays_one_segment_of_the_path(
-    client: AsyncApimart, emulator: Emulator
-) -> None:
+async def test_hostile_task_id_stays_in_one_path_segment(client: AsyncApimart, emulator: Emulator) -> None:
     with pytest.raises(TaskExpiredError):
         await client.tasks.wait("../v1/balance?x=1#")
     assert all(request.path.startswith("/v1/tasks/") for request in emulator.requests)
@@ -247,7 +245,7 @@ async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
-async def test_a_hundred_edits_at_once_keep_to_the_connection_limit(
+async def test_hundred_concurrent_edits_keep_the_connection_limit(
     emulator: Emulator, photographs: dict[str, Path], tmp_path: Path
 ) -> None:
     relay = Relay(int(emulator.base_url.rsplit(":", 1)[1]))

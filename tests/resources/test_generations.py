@@ -1,3 +1,5 @@
+"""Generations: from a prompt, from reference images, and with a mask."""
+
 from __future__ import annotations
 
 import io
@@ -28,10 +30,10 @@ def uploads(emulator: Emulator) -> int:
     return emulator.counts["uploads"]
 
 
-async def test_the_original_workflow_is_one_call(
+async def test_whole_workflow_is_one_call(
     client: AsyncApimart, emulator: Emulator, photographs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Upload, generation with the upload as reference, poll, URL."""
+    """Upload, generation with the upload as reference, polls, URL."""
     seen: list[Task] = []
     task = await client.generations.run(
         "A starry sky over the same place",
@@ -54,7 +56,7 @@ async def test_the_original_workflow_is_one_call(
     assert not emulator.key_leaks
 
 
-async def test_a_prompt_alone_is_enough(client: AsyncApimart, emulator: Emulator, tmp_path: Path) -> None:
+async def test_prompt_alone_is_enough(client: AsyncApimart, emulator: Emulator, tmp_path: Path) -> None:
     task = await client.generations.run("a lighthouse", n=2, resolution="1k", output_format="png")
     paths = await client.images.save(task, tmp_path)
     assert [path.suffix for path in paths] == [".png", ".png"]
@@ -63,7 +65,7 @@ async def test_a_prompt_alone_is_enough(client: AsyncApimart, emulator: Emulator
     assert uploads(emulator) == 0
 
 
-async def test_references_come_as_edits_take_them(
+async def test_every_form_of_reference_image_is_accepted(
     client: AsyncApimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     path = photographs["chelsea.png"]
@@ -77,7 +79,7 @@ async def test_references_come_as_edits_take_them(
     assert len(emulator.ledger.entries) == 6
 
 
-async def test_inline_uploads_nothing(
+async def test_inline_images_are_not_uploaded(
     client: AsyncApimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     path = photographs["chelsea.png"]
@@ -85,7 +87,7 @@ async def test_inline_uploads_nothing(
     assert uploads(emulator) == 0
 
 
-async def test_a_mask_says_where_to_change(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_mask_limits_the_change(client: AsyncApimart, emulator: Emulator) -> None:
     reference = Pillow.new("RGB", (80, 60), (200, 80, 40))
     mask = Pillow.new("RGBA", (80, 60), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 40, 60))
@@ -107,12 +109,12 @@ WRONG: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
     "two masks": ({"mask": ["a.png", "b.png"]}, ImageError, "another list"),
     "a webhook that is none": ({"webhook": "example.org/hook"}, InvalidArgumentError, "webhook must be"),
     "a bad key": ({"idempotency_key": "two words"}, InvalidArgumentError, "idempotency_key"),
-    "what JSON has no form for": ({"extra_body": {"seed": {1}}}, InvalidArgumentError, "JSON"),
+    "not JSON": ({"extra_body": {"seed": {1}}}, InvalidArgumentError, "JSON"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_what_cannot_be_right_is_refused_before_anything_is_sent(
+async def test_invalid_argument_is_refused_before_anything_is_sent(
     client: AsyncApimart, emulator: Emulator, case: str
 ) -> None:
     changes, kind, said = WRONG[case]
@@ -121,9 +123,7 @@ async def test_what_cannot_be_right_is_refused_before_anything_is_sent(
     assert not emulator.requests
 
 
-async def test_what_only_the_service_knows_is_for_the_service_to_refuse(
-    client: AsyncApimart, emulator: Emulator
-) -> None:
+async def test_limits_of_a_model_are_checked_by_the_service(client: AsyncApimart, emulator: Emulator) -> None:
     with pytest.raises(BadRequestError, match="size must be"):
         await client.generations.create("stars", size="enormous")
     with pytest.raises(BadRequestError, match="n must be"):
@@ -132,13 +132,13 @@ async def test_what_only_the_service_knows_is_for_the_service_to_refuse(
     assert not emulator.ledger.entries
 
 
-async def test_moderation_fails_the_task_and_costs_nothing(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_moderated_prompt_fails_the_task_without_cost(client: AsyncApimart, emulator: Emulator) -> None:
     with pytest.raises(TaskFailedError, match="moderat"):
         await client.generations.run("moderated")
     assert emulator.ledger.total == 0
 
 
-async def test_a_lost_answer_is_indeterminate_and_a_replay_under_the_same_key_is_free(
+async def test_lost_answer_is_indeterminate_and_its_replay_is_free(
     client: AsyncApimart, emulator: Emulator
 ) -> None:
     emulator.faults.add(Fault(kind="disconnect", route="generations", executed=True, times=1))

@@ -1,3 +1,5 @@
+"""``data:`` URLs: every valid form is decoded, everything else refused."""
+
 from __future__ import annotations
 
 import base64
@@ -11,7 +13,7 @@ from apimart_async.transport.media import data_urls
 
 
 @given(st.binary(max_size=200))
-def test_what_is_encoded_is_decoded(content: bytes) -> None:
+def test_encoded_content_is_decoded(content: bytes) -> None:
     url = data_urls.encode(content, "image/png")
     assert data_urls.decode(url) == content
     assert data_urls.decode(f"data:,{quote(content)}") == content
@@ -19,7 +21,7 @@ def test_what_is_encoded_is_decoded(content: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_the_least_size_is_never_more_than_the_size(content: bytes) -> None:
+def test_least_size_is_a_close_lower_bound(content: bytes) -> None:
     for url in (data_urls.encode(content, "image/png"), f"data:,{quote(content, safe='')}"):
         assert data_urls.least_size(url) <= len(content)
         assert data_urls.least_size(url) >= len(content) / 3 - 4
@@ -38,7 +40,7 @@ def test_the_least_size_is_never_more_than_the_size(content: bytes) -> None:
         "data:text/plain;charset=utf-8,%68%69",
     ],
 )
-def test_every_form_is_read(url: str) -> None:
+def test_every_valid_form_is_decoded(url: str) -> None:
     assert data_urls.is_data_url(url)
     assert data_urls.decode(url) == b"hi"
 
@@ -58,13 +60,13 @@ def test_every_form_is_read(url: str) -> None:
         ("data:,100%", "hexadecimal"),
     ],
 )
-def test_what_is_broken_is_refused(url: str, reason: str) -> None:
+def test_malformed_url_is_refused(url: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         data_urls.decode(url)
 
 
 @given(st.text(max_size=80))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_decoded_or_refused(text: str) -> None:
     try:
         data_urls.decode(f"data:image/png;base64,{text}")
     except ValueError:

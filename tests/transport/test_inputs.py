@@ -1,3 +1,5 @@
+"""Images in every form: checked before they are sent, and never sent when changed."""
+
 from __future__ import annotations
 
 import base64
@@ -7,7 +9,7 @@ import io
 import os
 import tempfile
 import threading
-from contextlib import closing
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,9 @@ from PIL import Image
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from apimart_async.models import Upload
 from apimart_async.transport.media import inputs
-from apimart_async.transport.media.body_reader import Passage, Scratch
-from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES, Media, open_media
-
-from .body_readers import pieces_of
+from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES, Media, open_and_digest, open_media
+from apimart_async.transport.media.multipart import multipart
+from apimart_async.transport.media.sources import OnDisk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,19 +39,23 @@ def picture(kind: str = "PNG", size: int = 8) -> bytes:
 
 
 async def content_of(opened: Media) -> bytes:
-    return b"".join(await pieces_of(opened.passage()))
+    body = multipart([("file", opened)])
+    sent = b"".join([chunk async for chunk in body.chunks()])
+    assert len(sent) == body.length
+    head, _, rest = sent.partition(b"\r\n\r\n")
+    return rest[: -len(head.partition(b"\r\n")[0]) - len(b"\r\n--\r\n")]
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A picture of several pieces."""
+    """An image of several chunks."""
     path = tmp_path / "photo of me.png"
     path.write_bytes(picture(size=700))
     assert path.stat().st_size > 2 * 512 * 1024
     return path
 
 
-# --- every kind of input ----------------------------------------------------------------------------------
+# --- every form of image ----------------------------------------------------------------------------------
 
 FORMS: dict[str, Callable[[Path], Any]] = {
     "str": str,
@@ -66,9 +71,7 @@ FORMS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_every_form_gives_the_same_bytes_again_and_again(
-    photo: Path, form: Callable[[Path], Any]
-) -> None:
+async def test_every_form_can_be_sent_repeatedly(photo: Path, form: Callable[[Path], Any]) -> None:
     expected = photo.read_bytes()
     given = form(photo)
     opened = await open_media(given)
@@ -76,39 +79,40 @@ async def test_every_form_gives_the_same_bytes_again_and_again(
     assert opened.content_type == "image/png"
     for _ in range(2):
         assert await content_of(opened) == expected
-    assert await inputs.digest(opened) == hashlib.sha256(expected).hexdigest()
+    _, digest = await open_and_digest(given, {})
+    assert digest == hashlib.sha256(expected).hexdigest()
     assert await inputs.data_url(opened) == f"data:image/png;base64,{base64.b64encode(expected).decode()}"
     if hasattr(given, "close"):
         assert not given.closed
         given.close()
 
 
-async def test_pieces_are_large_but_bounded(photo: Path) -> None:
-    for given in (photo, photo.read_bytes()):
-        sizes = [len(piece) for piece in await pieces_of((await open_media(given)).passage())]
-        assert max(sizes) == sizes[0] == 512 * 1024
-        assert sum(sizes) == photo.stat().st_size
+async def test_known_file_is_not_digested_again_until_it_changes(photo: Path) -> None:
+    media, digest = await open_and_digest(photo, {})
+    assert isinstance(media.source, OnDisk)
+    known = {media.source: "noted"}
+    assert await open_and_digest(photo, known) == (media, "noted")
+    rewritten(photo)
+    assert (await open_and_digest(photo, known))[1] == digest
 
 
 @pytest.mark.parametrize(
     ("kind", "content_type"), [("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("GIF", "image/gif")]
 )
-async def test_the_type_is_that_of_the_content_whatever_the_name(
-    tmp_path: Path, kind: str, content_type: str
-) -> None:
+async def test_content_decides_the_type(tmp_path: Path, kind: str, content_type: str) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(picture(kind))
     opened = await open_media(path)
     assert (opened.content_type, opened.filename) == (content_type, "picture.png")
 
 
-async def test_photographs_of_the_world_can_be_sent(photographs: dict[str, Path]) -> None:
+async def test_photographs_can_be_sent(photographs: dict[str, Path]) -> None:
     for path in photographs.values():
         opened = await open_media(path)
         assert (opened.filename, opened.size) == (path.name, path.stat().st_size)
 
 
-async def test_a_path_means_the_same_file_after_a_change_of_directory(
+async def test_path_is_resolved_before_a_change_of_directory(
     photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photo.parent)
@@ -117,7 +121,7 @@ async def test_a_path_means_the_same_file_after_a_change_of_directory(
     assert await content_of(opened) == photo.read_bytes()
 
 
-async def test_a_path_may_be_an_object_with_an_fspath(photo: Path) -> None:
+async def test_path_may_be_any_path_like_object(photo: Path) -> None:
     class Entry:
         def __fspath__(self) -> str:
             return str(photo)
@@ -126,7 +130,7 @@ async def test_a_path_may_be_an_object_with_an_fspath(photo: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
-async def test_a_name_that_is_not_utf8_can_be_opened_and_is_made_safe(tmp_path: Path) -> None:
+async def test_file_name_that_is_not_utf8_is_made_safe(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     try:
         Path(os.fsdecode(path)).write_bytes(picture())
@@ -135,7 +139,7 @@ async def test_a_name_that_is_not_utf8_can_be_opened_and_is_made_safe(tmp_path: 
     assert (await open_media(os.fsdecode(path))).filename == "caf_.png"
 
 
-async def test_the_caller_may_name_the_file() -> None:
+async def test_caller_may_choose_the_filename() -> None:
     opened = await open_media(picture(), filename="../my\r\ncat")
     assert opened.filename == "my__cat.png"
 
@@ -143,7 +147,7 @@ async def test_the_caller_may_name_the_file() -> None:
 # --- file objects -----------------------------------------------------------------------------------------
 
 
-async def test_a_file_is_sent_from_its_position_on(photo: Path) -> None:
+async def test_file_object_is_sent_from_its_position(photo: Path) -> None:
     with tempfile.SpooledTemporaryFile() as file:
         file.write(b"a header of another format")
         start = file.tell()
@@ -155,14 +159,14 @@ async def test_a_file_is_sent_from_its_position_on(photo: Path) -> None:
         assert file.tell() == 3
 
 
-async def test_a_compressed_file_is_sent_as_it_reads(photo: Path, tmp_path: Path) -> None:
+async def test_compressed_file_object_is_sent_decompressed(photo: Path, tmp_path: Path) -> None:
     packed = tmp_path / "photo.png.gz"
     packed.write_bytes(gzip.compress(photo.read_bytes()))
     with gzip.open(packed) as file:
         assert await content_of(await open_media(file)) == photo.read_bytes()
 
 
-async def test_one_file_object_sent_many_times_at_once_is_whole_every_time(photo: Path) -> None:
+async def test_concurrent_reads_of_one_file_object_are_whole(photo: Path) -> None:
     expected = photo.read_bytes()
     with photo.open("rb") as file:
         opened = [await open_media(file) for _ in range(8)]
@@ -178,7 +182,7 @@ async def test_one_file_object_sent_many_times_at_once_is_whole_every_time(photo
 
 
 class Pipe(io.RawIOBase):
-    """What cannot be rewound and gives little at a time."""
+    """A stream that cannot be rewound and returns short reads."""
 
     def __init__(self, content: bytes) -> None:
         self._content = io.BytesIO(content)
@@ -190,7 +194,7 @@ class Pipe(io.RawIOBase):
         return self._content.read(min(1000, size or 0) if size != -1 else 1000)
 
 
-async def test_a_pipe_is_read_into_memory_up_to_the_limit(photo: Path) -> None:
+async def test_pipe_is_read_into_memory_up_to_the_limit(photo: Path) -> None:
     assert await content_of(await open_media(Pipe(photo.read_bytes()))) == photo.read_bytes()
     endless = Pipe(PNG + bytes(MAX_UPLOAD_BYTES + 5000))
     with pytest.raises(ImageTooLargeError, match="more than 20,971,520 bytes"):
@@ -198,7 +202,7 @@ async def test_a_pipe_is_read_into_memory_up_to_the_limit(photo: Path) -> None:
     assert len(endless.read()) == 1000
 
 
-async def test_waiting_for_a_pipe_can_be_cancelled() -> None:
+async def test_read_of_a_silent_pipe_can_be_cancelled() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as silent:
         with anyio.move_on_after(0.05) as scope:
@@ -208,14 +212,14 @@ async def test_waiting_for_a_pipe_can_be_cancelled() -> None:
         await anyio.to_thread.run_sync(silent.read)
 
 
-async def test_a_text_file_is_refused_with_the_way_out(photo: Path) -> None:
+async def test_error_for_text_file_suggests_binary_mode(photo: Path) -> None:
     with photo.open(encoding="latin-1") as file, pytest.raises(ImageError, match=r"open\(path, 'rb'\)"):
         await open_media(file)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="binary mode"):
         await open_media(io.StringIO("x"))  # type: ignore[arg-type]
 
 
-async def test_a_closed_or_failing_file_is_an_image_error(photo: Path) -> None:
+async def test_closed_or_failing_file_object_is_an_image_error(photo: Path) -> None:
     file = photo.open("rb")
     opened = await open_media(file)
     file.close()
@@ -232,7 +236,7 @@ async def test_a_closed_or_failing_file_is_an_image_error(photo: Path) -> None:
         await open_media(Failing(picture()))
 
 
-async def test_an_asynchronous_file_is_refused_without_a_warning() -> None:
+async def test_asynchronous_file_is_refused_without_a_warning() -> None:
     class Asynchronous:
         async def read(self, _: int = -1, /) -> bytes:
             return picture()
@@ -252,7 +256,7 @@ def pillow_image(mode: str, size: tuple[int, int] = (16, 16)) -> Image.Image:
     "mode",
     ["1", "L", "LA", "La", "I", "I;16", "F", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"],
 )
-async def test_a_pillow_image_of_any_mode_is_sent_as_png(mode: str) -> None:
+async def test_pillow_image_of_any_mode_is_sent_as_png(mode: str) -> None:
     opened = await open_media(pillow_image(mode))
     assert (opened.content_type, opened.filename) == ("image/png", "image.png")
     with Image.open(io.BytesIO(await content_of(opened))) as sent:
@@ -261,7 +265,7 @@ async def test_a_pillow_image_of_any_mode_is_sent_as_png(mode: str) -> None:
         assert sent.has_transparency_data == (mode in {"LA", "La", "PA", "RGBA", "RGBa"})
 
 
-async def test_a_pillow_image_from_a_jpeg_stays_jpeg(tmp_path: Path) -> None:
+async def test_pillow_image_from_a_jpeg_stays_jpeg(tmp_path: Path) -> None:
     path = tmp_path / "holiday.jpeg"
     Image.new("CMYK", (16, 16)).save(path, "JPEG")
     with Image.open(path) as image:
@@ -272,21 +276,21 @@ async def test_a_pillow_image_from_a_jpeg_stays_jpeg(tmp_path: Path) -> None:
     assert opened.content_type == "image/png"
 
 
-async def test_a_pillow_image_keeps_its_colour_profile() -> None:
+async def test_pillow_image_keeps_its_colour_profile() -> None:
     image = pillow_image("RGB")
     image.info["icc_profile"] = b"a profile"
     with Image.open(io.BytesIO(await content_of(await open_media(image)))) as sent:
         assert sent.info["icc_profile"] == b"a profile"
 
 
-async def test_a_pillow_image_whose_file_is_broken_is_an_image_error(tmp_path: Path) -> None:
+async def test_pillow_image_of_a_broken_file_is_an_image_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(picture(size=200)[:5000])
     with Image.open(path) as image, pytest.raises(ImageError, match="The Pillow image cannot be read"):
         await open_media(image)
 
 
-# --- what is refused --------------------------------------------------------------------------------------
+# --- refused images ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -299,7 +303,7 @@ def named_pipe(tmp_path: Path) -> Iterator[Path]:
     path.unlink()
 
 
-async def test_a_named_pipe_is_refused_at_once(named_pipe: Path) -> None:
+async def test_named_pipe_is_refused_without_reading(named_pipe: Path) -> None:
     with pytest.raises(ImageError, match="not a regular file"):
         await open_media(named_pipe)
 
@@ -334,7 +338,7 @@ async def test_a_named_pipe_is_refused_at_once(named_pipe: Path) -> None:
     ],
     ids=lambda value: str(value)[:20] if isinstance(value, (str, bytes)) else None,
 )
-async def test_what_cannot_be_sent_is_refused_with_the_reason(
+async def test_error_has_the_reason_for_the_refusal(
     given: Any, error: type[ImageError], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -343,12 +347,12 @@ async def test_what_cannot_be_sent_is_refused_with_the_reason(
     assert len(str(caught.value)) < 400
 
 
-async def test_a_data_url_that_must_be_too_large_is_not_even_decoded() -> None:
+async def test_oversized_data_url_is_refused_before_decoding() -> None:
     with pytest.raises(ImageTooLargeError, match="at most 20,971,520"):
         await open_media("data:image/png;base64," + "!" * 80_000_000)
 
 
-async def test_the_largest_file_that_the_service_takes_can_be_sent(tmp_path: Path) -> None:
+async def test_largest_accepted_file_can_be_sent(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     path.write_bytes(PNG)
     os.truncate(path, MAX_UPLOAD_BYTES)
@@ -359,20 +363,20 @@ async def test_the_largest_file_that_the_service_takes_can_be_sent(tmp_path: Pat
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-async def test_a_file_that_may_not_be_read_is_an_image_error(photo: Path) -> None:
+async def test_unreadable_file_is_an_image_error(photo: Path) -> None:
     photo.chmod(0)
     with pytest.raises(ImageError, match="ermission denied") as caught:
         await open_media(photo)
     assert isinstance(caught.value.__cause__, PermissionError)
 
 
-async def test_a_message_shows_no_control_characters() -> None:
+async def test_message_has_no_control_characters() -> None:
     with pytest.raises(ImageError) as caught:
         await open_media("a\x1b[31m\r\nb.png")
     assert caught.value.message.isprintable()
 
 
-# --- files that change ------------------------------------------------------------------------------------
+# --- changed files ----------------------------------------------------------------------------------------
 
 
 def appended(path: Path) -> None:
@@ -400,28 +404,22 @@ def removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [appended, shortened, rewritten, replaced, removed])
-async def test_a_file_that_changes_on_the_way_never_arrives_whole(
+async def test_file_that_changes_while_sent_never_arrives_whole(
     photo: Path, change: Callable[[Path], None]
 ) -> None:
-    opened = await open_media(photo)
-    sizes: list[int] = []
-
-    async def read_on(passage: Passage) -> None:
-        while piece := await passage.read(Scratch()):
-            sizes.append(len(piece))
-
-    with closing(opened.passage()) as passage:
-        sizes.append(len(await passage.read(Scratch())))
-        change(photo)
+    body = multipart([("file", await open_media(photo))])
+    sent = 0
+    async with aclosing(body.chunks()) as chunks:
         with pytest.raises(ImageError, match=r"photo of me\.png (has changed|cannot be read)"):
-            await read_on(passage)
-    assert sum(sizes) < opened.size
-    with pytest.raises(ImageError):
-        await inputs.digest(opened)
+            async for chunk in chunks:
+                if not sent:
+                    change(photo)
+                sent += len(chunk)
+    assert 0 < sent < body.length - 512 * 1024
 
 
 @pytest.mark.parametrize("size", [100, 10_000_000])
-async def test_a_file_object_that_changes_its_size_never_arrives_whole(photo: Path, size: int) -> None:
+async def test_file_object_that_changes_its_size_never_arrives_whole(photo: Path, size: int) -> None:
     file = io.BytesIO(photo.read_bytes())
     opened = await open_media(file)
     file.seek(0)
@@ -434,7 +432,7 @@ async def test_a_file_object_that_changes_its_size_never_arrives_whole(photo: Pa
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-async def test_a_pipe_in_the_place_of_the_file_does_not_hang(photo: Path) -> None:
+async def test_pipe_that_replaces_the_file_does_not_hang(photo: Path) -> None:
     opened = await open_media(photo)
     photo.unlink()
     os.mkfifo(photo)
@@ -442,18 +440,16 @@ async def test_a_pipe_in_the_place_of_the_file_does_not_hang(photo: Path) -> Non
         await content_of(opened)
 
 
-async def test_giving_up_in_the_middle_leaves_no_file_open(photo: Path) -> None:
+async def test_unfinished_body_leaves_no_file_open(photo: Path) -> None:
     before = len(list(Path("/dev/fd").iterdir()))
-    opened = await open_media(photo)
-    passes = [opened.passage() for _ in range(5)]
-    for one in passes:
-        await one.read(Scratch())
-    for one in passes:
-        one.close()
+    body = multipart([("file", await open_media(photo))])
+    for _ in range(5):
+        async with aclosing(body.chunks()) as chunks:
+            await anext(chunks)
     assert len(list(Path("/dev/fd").iterdir())) == before
 
 
-async def test_nothing_is_read_on_the_loop(photo: Path) -> None:
+async def test_file_objects_are_read_in_threads(photo: Path) -> None:
     threads: set[int] = set()
 
     class Watched(io.BytesIO):
@@ -466,7 +462,7 @@ async def test_nothing_is_read_on_the_loop(photo: Path) -> None:
     assert threading.get_ident() not in threads
 
 
-# --- addresses and sequences ------------------------------------------------------------------------------
+# --- URLs and sequences -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -477,7 +473,7 @@ def upload() -> Upload:
     return Upload("https://files.example/a.png", "a.png", "image/png", 10, moment, moment)
 
 
-def test_what_is_on_the_web_stays_there(upload: Upload) -> None:
+def test_remote_images_have_a_url(upload: Upload) -> None:
     assert inputs.remote_url(upload) == upload.url
     for url in ("https://files.example/a b.png?x=1", "HTTP://files.example/"):
         assert inputs.remote_url(url) == url
@@ -486,20 +482,20 @@ def test_what_is_on_the_web_stays_there(upload: Upload) -> None:
 @pytest.mark.parametrize(
     "given", ["photo.jpg", "C://photo.jpg", "data:image/png;base64,aGk=", b"https://x", Path("https://x")]
 )
-def test_what_is_here_has_no_address(given: SingleImage) -> None:
+def test_local_images_have_no_url(given: SingleImage) -> None:
     assert inputs.remote_url(given) is None
 
 
 @pytest.mark.parametrize(
     "url", ["ftp://host/a.png", "file:///etc/passwd", "s3://bucket/key", "GS://x", "blob://1"]
 )
-def test_other_schemes_are_named_in_the_refusal(url: str) -> None:
+def test_error_names_the_unsupported_scheme(url: str) -> None:
     scheme = url.partition("://")[0]
     with pytest.raises(UnsupportedImageError, match=rf"{scheme}://.*https://, http:// and data: URLs"):
         inputs.remote_url(url)
 
 
-def test_one_image_and_several(upload: Upload) -> None:
+def test_flatten_accepts_one_image_or_a_sequence(upload: Upload) -> None:
     file = io.BytesIO(b"x")
     for one in (
         "a.png",
@@ -517,6 +513,6 @@ def test_one_image_and_several(upload: Upload) -> None:
 
 
 @pytest.mark.parametrize("given", [[], (), [["a.png"]], ["a.png", ("b.png",)]])
-def test_no_image_and_lists_in_lists_are_refused(given: ImageInput) -> None:
+def test_empty_and_nested_sequences_are_refused(given: ImageInput) -> None:
     with pytest.raises(ImageError):
         inputs.flatten(given)

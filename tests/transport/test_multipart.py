@@ -1,3 +1,5 @@
+"""Forms: framing, exact length, large chunks, and names that cannot break out."""
+
 from __future__ import annotations
 
 import re
@@ -17,15 +19,13 @@ from apimart_async.transport.media.multipart import Body, multipart
 from apimart_async.transport.media.sources import InMemory
 from apimart_async.transport.retry import Kind
 
-from .body_readers import pieces_of
-
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from apimart_async.transport.api import Service
 
-PIECE = 512 * 1024
+CHUNK = 512 * 1024
 
 NAMES = [
     "photo.png",
@@ -50,7 +50,7 @@ def media(content: bytes, filename: str = "photo.png", content_type: str = "imag
 
 
 async def joined(body: Body) -> bytes:
-    return b"".join(await pieces_of(body.passage()))
+    return b"".join([chunk async for chunk in body.chunks()])
 
 
 def boundary_of(body: Body) -> str:
@@ -59,7 +59,7 @@ def boundary_of(body: Body) -> str:
     return found[1]
 
 
-async def test_the_form_is_framed_as_the_standard_says() -> None:
+async def test_form_is_framed_as_rfc_7578_says() -> None:
     body = multipart([("image", media(b"PNG"))], [("prompt", "ein Fuß"), ("n", "2")])
     expected = (
         "--{0}\r\n"
@@ -77,20 +77,20 @@ async def test_the_form_is_framed_as_the_standard_says() -> None:
     assert (await joined(body)).decode() == expected.format(boundary_of(body))
 
 
-async def test_a_form_of_fields_alone_and_an_empty_one_end_properly() -> None:
+async def test_forms_without_files_end_properly() -> None:
     fields = multipart([], [("a", "b")])
     assert (await joined(fields)).endswith(f"b\r\n--{boundary_of(fields)}--\r\n".encode())
     nothing = multipart([])
     assert await joined(nothing) == f"--{boundary_of(nothing)}--\r\n".encode()
 
 
-@pytest.mark.parametrize("size", [1, 100, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
-async def test_the_length_is_exact_and_no_piece_is_tiny(size: int) -> None:
+@pytest.mark.parametrize("size", [1, 100, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+async def test_length_is_exact_and_framing_has_no_chunk_of_its_own(size: int) -> None:
     body = multipart([("one", media(bytes(size))), ("two", media(b"x"))])
-    pieces = await pieces_of(body.passage())
-    assert sum(map(len, pieces)) == body.length
-    assert len(pieces) == -(-size // PIECE) + 1
-    assert pieces == await pieces_of(body.passage()), "a second pass begins at the start"
+    chunks = [chunk async for chunk in body.chunks()]
+    assert sum(map(len, chunks)) == body.length
+    assert len(chunks) == -(-size // CHUNK) + 1
+    assert chunks == [chunk async for chunk in body.chunks()], "a body can be sent again"
 
 
 @given(
@@ -98,7 +98,7 @@ async def test_the_length_is_exact_and_no_piece_is_tiny(size: int) -> None:
         st.tuples(st.text(max_size=20), st.binary(min_size=1, max_size=60), st.text(max_size=30)), max_size=4
     )
 )
-def test_nothing_in_a_name_can_leave_its_line(parts: list[tuple[str, bytes, str]]) -> None:
+def test_names_cannot_leave_their_line(parts: list[tuple[str, bytes, str]]) -> None:
     body = multipart([(name, media(content, filename)) for name, content, filename in parts])
     whole = anyio.run(joined, body)
     assert len(whole) == body.length
@@ -118,7 +118,7 @@ def test_nothing_in_a_name_can_leave_its_line(parts: list[tuple[str, bytes, str]
 
 @attrs.define
 class Received:
-    """What a server of another make read from a form."""
+    """A form as the server of aiohttp read it."""
 
     length: int | None
     parts: list[tuple[str | None, str | None, str | None, bytes]]
@@ -152,7 +152,7 @@ async def form_server() -> AsyncGenerator[tuple[Service, list[Received]]]:
         await runner.cleanup()
 
 
-async def test_a_server_reads_every_name_as_it_was_given() -> None:
+async def test_server_reads_every_name_unchanged() -> None:
     async with form_server() as (service, received):
         for name in NAMES:
             body = multipart([("file", media(b"content", name))], [("prompt", "Füße\r\n🦶")])
@@ -165,7 +165,7 @@ async def test_a_server_reads_every_name_as_it_was_given() -> None:
             ]
 
 
-async def test_a_server_is_not_fooled_by_hostile_names(tmp_path: Path) -> None:
+async def test_hostile_names_do_not_mislead_a_server(tmp_path: Path) -> None:
     async with form_server() as (service, received):
         for name in HOSTILE_NAMES:
             opened = await open_media(b"\x89PNG\r\n\x1a\n", filename=name)
@@ -177,14 +177,14 @@ async def test_a_server_is_not_fooled_by_hostile_names(tmp_path: Path) -> None:
                 assert not set(filename) & set('"\r\n\0')
 
 
-async def test_a_file_arrives_as_it_is_on_disk(photographs: dict[str, Path]) -> None:
+async def test_files_arrive_unchanged(photographs: dict[str, Path]) -> None:
     async with form_server() as (service, received):
         paths = [photographs["astronaut.png"], photographs["chelsea.png"], photographs["rocket.jpg"]]
         files = [("image[]", await open_media(path)) for path in paths]
         body = multipart(files)
         await service.request("POST", "/form", kind=Kind.FREE_WRITE, body=body)
         (form,) = received
-        assert form.length == body.length > 2 * PIECE
+        assert form.length == body.length > 2 * CHUNK
         assert [(part[1], part[3]) for part in form.parts] == [
             (path.name, path.read_bytes()) for path in paths
         ]

@@ -1,3 +1,5 @@
+"""File names of uploads and results: valid on every system, distinct, and inside the directory."""
+
 from __future__ import annotations
 
 import unicodedata
@@ -9,11 +11,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.transport.files.names import NameTemplate, clean_stem, safe_filename, told_extension
+from apimart_async.transport.files.names import NameTemplate
+from apimart_async.transport.media.filenames import clean_stem, safe_filename
 
 RIGHT_TO_LEFT_OVERRIDE = "\u202e"
 
-# Characters that names go wrong with, beside any others.
+# Characters that are dangerous in names, and any others.
 hostile = st.text(
     st.one_of(
         st.sampled_from("/\\.:*?\"<>| \r\n\0\t'%{};=-_\u202e\u2028\u00e9e\u0301\ud800"), st.characters()
@@ -34,7 +37,7 @@ def is_plain(name: str) -> bool:
 
 
 @given(hostile, st.sampled_from(["image/png", "image/jpeg", "x/y"]))
-def test_a_safe_filename_is_plain_and_stays_as_it_is(name: str, content_type: str) -> None:
+def test_safe_filename_is_plain_and_idempotent(name: str, content_type: str) -> None:
     made = safe_filename(name, content_type)
     assert is_plain(made)
     assert "." in made
@@ -66,18 +69,18 @@ def test_a_safe_filename_is_plain_and_stays_as_it_is(name: str, content_type: st
         ("v1.2 final", "v1.2 final.jpg"),
     ],
 )
-def test_names_on_the_wire(name: str, made: str) -> None:
+def test_safe_filename_examples(name: str, made: str) -> None:
     assert safe_filename(name, "image/jpeg") == made
 
 
-def test_a_long_name_keeps_its_extension() -> None:
+def test_long_name_keeps_its_extension() -> None:
     made = safe_filename("字" * 500 + ".jpeg", "image/jpeg")
     assert made.endswith("字.jpeg")
     assert len(made.encode()) <= 200
 
 
 @given(hostile)
-def test_a_cleaned_stem_is_plain_and_stays_as_it_is(text: str) -> None:
+def test_cleaned_stem_is_plain_and_idempotent(text: str) -> None:
     stem = clean_stem(text)
     assert is_plain(stem)
     assert clean_stem(stem) == stem
@@ -99,7 +102,7 @@ def stems(template: str, *task_ids: str) -> list[str]:
         ("写真{index}", ["写真1", "写真2", "写真3"]),
     ],
 )
-def test_templates_name_images(template: str, names: list[str]) -> None:
+def test_template_names_images(template: str, names: list[str]) -> None:
     assert stems(template, "task_1", "task_1", "task_1") == names
 
 
@@ -143,18 +146,18 @@ def test_templates_name_images(template: str, names: list[str]) -> None:
         "\ud800",
     ],
 )
-def test_templates_that_make_no_plain_name_are_refused(template: str) -> None:
+def test_template_without_plain_names_is_refused(template: str) -> None:
     with pytest.raises(InvalidArgumentError):
         NameTemplate.parse(template)
 
 
-def test_an_unknown_field_is_answered_with_those_that_are_known() -> None:
+def test_error_for_unknown_field_lists_the_known_fields() -> None:
     with pytest.raises(InvalidArgumentError, match=r"\{task_id\} and \{index\}"):
         NameTemplate.parse("{prompt}-{index}")
 
 
 @given(hostile)
-def test_any_template_makes_plain_names_or_is_refused(template: str) -> None:
+def test_any_template_makes_plain_distinct_names_or_is_refused(template: str) -> None:
     try:
         made = stems(template, "task_1", "task_1")
     except InvalidArgumentError:
@@ -167,7 +170,7 @@ def test_any_template_makes_plain_names_or_is_refused(template: str) -> None:
     st.lists(hostile, min_size=1, max_size=6),
     st.sampled_from(["{task_id}-{index}", "{task_id}", "CO{task_id}"]),
 )
-def test_hostile_task_ids_make_plain_names_that_differ(task_ids: list[str], template: str) -> None:
+def test_hostile_task_ids_make_plain_distinct_names(task_ids: list[str], template: str) -> None:
     made = stems(template, *task_ids)
     assert len(set(made)) == len(task_ids)
     assert all(is_plain(stem) and is_plain(f"{stem}-9999.webp") for stem in made)
@@ -176,7 +179,7 @@ def test_hostile_task_ids_make_plain_names_that_differ(task_ids: list[str], temp
 @pytest.mark.parametrize(
     "task_id", ["../../etc/cron.d/x", "..", "/etc/passwd", "a\\..\\b", "C:evil", "\0", "", "-rf"]
 )
-def test_a_task_id_cannot_leave_the_directory(task_id: str) -> None:
+def test_task_id_cannot_leave_the_directory(task_id: str) -> None:
     (stem,) = stems("{task_id}", task_id)
     assert is_plain(stem)
     assert not stem.startswith("-")
@@ -189,11 +192,11 @@ def test_two_tasks_never_share_a_name(one: str, other: str) -> None:
 
 
 @given(st.text(ascii_letters + digits + "_", min_size=1, max_size=40))
-def test_an_ordinary_task_id_is_used_as_it_is(letters: str) -> None:
+def test_ordinary_task_id_is_kept(letters: str) -> None:
     assert stems("{task_id}-{index}", f"task_{letters}") == [f"task_{letters}-1"]
 
 
-def test_many_namesakes_are_counted_quickly() -> None:
+def test_many_equal_names_are_numbered() -> None:
     made = stems("{task_id}", *["task_1"] * 20_000)
     assert len(set(made)) == 20_000
 
@@ -207,27 +210,6 @@ def test_many_namesakes_are_counted_quickly() -> None:
         ("sky", False, False),
     ],
 )
-def test_which_names_belong_to_one_image_alone(template: str, one: bool, several: bool) -> None:  # noqa: FBT001
+def test_template_identifies_an_image_by_task_id_and_index(template: str, one: bool, several: bool) -> None:  # noqa: FBT001
     assert NameTemplate.parse(template).identifies(1) is one
     assert NameTemplate.parse(template).identifies(3) is several
-
-
-# --- what URLs tell ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("https://files.example/image_0.png", ".png"),
-        ("https://files.example/a/b.JPEG?Expires=1&Signature=a.b/c", ".jpg"),
-        ("http://files.example/a.b.webp", ".webp"),
-        ("https://files.example/image", None),
-        ("https://files.example", None),
-        ("https://files.example/a.png/", None),
-        ("https://files.example/a.html", None),
-        ("data:image/png;base64,iVBORw0KGgo.png", None),
-        ("", None),
-    ],
-)
-def test_a_url_tells_the_extension_of_a_result(url: str, told: str | None) -> None:
-    assert told_extension(url) == told

@@ -1,4 +1,4 @@
-"""PNG headers, and any picture made to fit."""
+"""PNG headers, and any image converted for dall-e-2."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ def is_near(found: object, colour: tuple[int, ...], tolerance: int = 12) -> bool
     ("mode", "has_alpha"),
     [("1", False), ("L", False), ("LA", True), ("P", False), ("RGB", False), ("RGBA", True), ("I;16", False)],
 )
-def test_a_header_tells_size_and_alpha(mode: str, *, has_alpha: bool) -> None:
+def test_header_has_size_and_alpha(mode: str, *, has_alpha: bool) -> None:
     header = png.read_header(encoded(Pillow.new(mode, (30, 20))))
     assert header == png.PngHeader(30, 20, has_alpha)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB"])
-def test_one_transparent_colour_is_alpha_too(mode: str) -> None:
+def test_transparent_colour_counts_as_alpha(mode: str) -> None:
     transparent = (1, 2, 3) if mode == "RGB" else 1
     data = encoded(Pillow.new(mode, (3, 3)), transparency=transparent)
     assert png.read_header(data) == png.PngHeader(3, 3, has_alpha=True)
 
 
-def test_what_comes_after_the_pixels_is_not_looked_at() -> None:
+def test_chunks_after_the_pixels_are_ignored() -> None:
     data = encoded(Pillow.new("RGB", (3, 3)))
     end = data.rindex(b"IEND") - 4
     chunk = struct.pack(">I4s", 2, b"tRNS") + bytes(2) + struct.pack(">I", zlib.crc32(b"tRNS" + bytes(2)))
@@ -85,11 +85,11 @@ def test_any_bytes_are_a_header_or_none(noise: bytes, kept: int) -> None:
         assert header is None or header.width >= 0
 
 
-# --- made to fit ------------------------------------------------------------------------------------------
+# --- conversion -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [256, 512, 1024])
-def test_every_photograph_fits(photographs: dict[str, Path], size: int) -> None:
+def test_every_photograph_is_converted(photographs: dict[str, Path], size: int) -> None:
     names = [
         "astronaut.png",
         "rocket.jpg",
@@ -112,7 +112,7 @@ def test_every_photograph_fits(photographs: dict[str, Path], size: int) -> None:
         assert covered == pytest.approx(share, abs=0.02)
 
 
-def test_it_keeps_its_proportions_in_the_middle_of_a_transparent_square() -> None:
+def test_proportions_are_kept_inside_a_transparent_square() -> None:
     picture = opened(prepare_png(encoded(left_red()), 256))
     assert is_near(picture.getpixel((30, 128)), (*RED, 255))
     assert is_near(picture.getpixel((220, 128)), (*BLUE, 255))
@@ -125,7 +125,7 @@ MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_of_a_pillow_image(mode: str) -> None:
+def test_pillow_images_of_every_mode_are_converted(mode: str) -> None:
     picture = opened(prepare_png(Pillow.new(mode, (30, 20)), 256))
     assert (picture.mode, picture.size) == ("RGBA", (256, 256))
 
@@ -144,7 +144,7 @@ def test_every_mode_of_a_pillow_image(mode: str) -> None:
         ("BMP", "RGB"),
     ],
 )
-def test_colours_survive_every_kind_of_file(kind: str, mode: str) -> None:
+def test_colours_are_kept_for_every_format(kind: str, mode: str) -> None:
     picture = opened(prepare_png(encoded(left_red().convert(mode), kind), 256))
     left, right = picture.getpixel((40, 128)), picture.getpixel((210, 128))
     if mode == "L":
@@ -154,7 +154,7 @@ def test_colours_survive_every_kind_of_file(kind: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_stands_upright_however_the_camera_was_held(orientation: int) -> None:
+def test_photograph_is_turned_upright(orientation: int) -> None:
     undo = {
         2: Pillow.Transpose.FLIP_LEFT_RIGHT,
         3: Pillow.Transpose.ROTATE_180,
@@ -179,7 +179,7 @@ def test_a_photograph_stands_upright_however_the_camera_was_held(orientation: in
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B"])
-def test_greys_of_16_bits_are_not_cut_off_at_white(mode: str) -> None:
+def test_greys_of_16_bits_are_not_clipped(mode: str) -> None:
     ramp = Pillow.frombytes("I;16", (256, 1), struct.pack("<256H", *range(0, 65536, 256))).resize((256, 256))
     kind = "PNG" if mode == "I;16" else "TIFF"
     data = encoded(ramp, kind)
@@ -191,14 +191,14 @@ def test_greys_of_16_bits_are_not_cut_off_at_white(mode: str) -> None:
         assert is_near(picture.getpixel((x, 128)), (x, x, x, 255), 2)
 
 
-def test_of_an_animated_picture_the_first_frame_is_taken() -> None:
+def test_first_frame_of_an_animation_is_used() -> None:
     frames = [Pillow.new("RGB", (40, 40), colour) for colour in (RED, BLUE)]
     for kind in ("GIF", "WEBP", "PNG"):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
         assert is_near(opened(prepare_png(data, 256)).getpixel((128, 128)), (*RED, 255))
 
 
-def test_transparency_stays() -> None:
+def test_transparency_is_kept() -> None:
     half = Pillow.new("RGBA", (64, 64), (*RED, 255))
     half.paste((0, 0, 0, 0), (0, 0, 32, 64))
     for data in (encoded(half), encoded(half, "GIF"), encoded(half.convert("P"), "PNG")):
@@ -208,20 +208,20 @@ def test_transparency_stays() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 1), (1, 4000), (3, 2000), (2000, 2001)])
-def test_every_shape(size: tuple[int, int]) -> None:
+def test_images_of_every_shape_are_converted(size: tuple[int, int]) -> None:
     picture = opened(prepare_png(encoded(Pillow.new("RGB", size, RED)), 512))
     assert picture.size == (512, 512)
     assert is_near(picture.getpixel((255, 255)), RED)
 
 
-def test_what_will_not_compress_is_made_smaller() -> None:
+def test_image_over_4_mb_is_made_smaller() -> None:
     noise = Pillow.frombytes("RGBA", (1024, 1024), random.Random(1).randbytes(4 * 1024 * 1024))
     data = prepare_png(noise)
     assert len(data) < png.PNG_LIMIT
     assert png.read_header(data) == png.PngHeader(512, 512, has_alpha=True)
 
 
-def test_every_form_of_a_picture(tmp_path: Path) -> None:
+def test_every_form_of_an_image_is_accepted(tmp_path: Path) -> None:
     data = encoded(left_red())
     path = tmp_path / "picture.png"
     path.write_bytes(data)
@@ -242,25 +242,25 @@ UPLOAD = Upload("https://u.example/a.png", "a.png", "image/png", 1, *[None] * 2)
         (b"no picture at all", errors.UnsupportedImageError, "not an image that can be read"),
         (b"%PDF-1.7", errors.UnsupportedImageError, "not an image"),
         ("nowhere.png", ImageError, r"nowhere\.png"),
-        ("https://a.example/b.png", ImageError, "not an address: download it first"),
-        (UPLOAD, ImageError, "not an address"),
+        ("https://a.example/b.png", ImageError, "not a URL: download it first"),
+        (UPLOAD, ImageError, "not a URL"),
         ("ftp://a.example/b.png", errors.UnsupportedImageError, "ftp"),
         (7, errors.UnsupportedImageError, "int"),
         (Pillow.new("La", (3, 3)), errors.UnsupportedImageError, "Pillow image"),
     ],
 )
-def test_what_is_no_picture_is_said_to_be_none(image: Any, kind: type[ImageError], said: str) -> None:
+def test_error_has_the_reason_for_the_refusal(image: Any, kind: type[ImageError], said: str) -> None:
     with pytest.raises(kind, match=said):
         prepare_png(image)
 
 
 @pytest.mark.parametrize("size", [0, 255, 2048, "512", None])
-def test_the_size_is_one_of_three(size: Any) -> None:
+def test_other_sizes_are_refused(size: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="256, 512 or 1024"):
         prepare_png(encoded(left_red()), size)
 
 
-def test_a_picture_that_would_fill_the_memory_is_refused() -> None:
+def test_image_with_too_many_pixels_is_refused() -> None:
     whole = bytearray(encoded(Pillow.new("L", (8, 8))))
     whole[16:24] = struct.pack(">II", 60_000, 60_000)
     whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
@@ -270,7 +270,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-def test_a_damaged_file_is_an_image_error_or_a_picture(kind: str) -> None:
+def test_damaged_file_is_converted_or_an_image_error(kind: str) -> None:
     source = random.Random(kind)
     whole = encoded(left_red((40, 40)), kind)
     for _ in range(60):
@@ -284,7 +284,7 @@ def test_a_damaged_file_is_an_image_error_or_a_picture(kind: str) -> None:
         assert png.read_header(data) == png.PngHeader(256, 256, has_alpha=True)
 
 
-def test_without_pillow_it_says_what_to_install() -> None:
+def test_error_without_pillow_names_the_package() -> None:
     script = """
 import sys
 sys.modules["PIL"] = None
@@ -295,6 +295,6 @@ except apimart_async.UnsupportedImageError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
     )
     assert "pip install 'apimart-async[images]'" in done.stdout

@@ -1,3 +1,5 @@
+"""Formats of files, judged by their first and last bytes."""
+
 from __future__ import annotations
 
 import io
@@ -32,19 +34,19 @@ def encoded(kind: str) -> bytes:
         ("JPEG2000", sniffing.JPEG_2000),
     ],
 )
-def test_what_pillow_writes_is_recognised_and_whole(encoder: str, kind: sniffing.Kind) -> None:
+def test_files_of_pillow_are_identified_and_whole(encoder: str, kind: sniffing.Kind) -> None:
     content = encoded(encoder)
     assert sniffing.identify(content[:32]) == kind
     assert not sniffing.is_cut_short(kind, content[:32], content[-sniffing.TAIL_BYTES :], len(content))
 
 
 @pytest.mark.parametrize("encoder", ["JPEG", "PNG", "WEBP", "GIF"])
-def test_a_file_without_its_end_is_cut_short(encoder: str) -> None:
+def test_file_without_its_end_is_cut_short(encoder: str) -> None:
     content = encoded(encoder)[:-20]
     assert sniffing.is_cut_short(sniffing.identify(content), content[:32], content[-4096:], len(content))
 
 
-def test_photographs_of_the_world_are_recognised(photographs: dict[str, Path]) -> None:
+def test_photographs_are_identified(photographs: dict[str, Path]) -> None:
     kinds = {".jpg": sniffing.JPEG, ".png": sniffing.PNG, ".gif": sniffing.GIF}
     assert len(photographs) > 10
     for path in photographs.values():
@@ -74,12 +76,12 @@ def test_photographs_of_the_world_are_recognised(photographs: dict[str, Path]) -
         (b"", "not an image of any known kind"),
     ],
 )
-def test_what_is_no_accepted_image_is_called_by_its_name(head: bytes, description: str) -> None:
+def test_other_files_are_described(head: bytes, description: str) -> None:
     assert sniffing.identify(head).description == description
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_of_some_kind(head: bytes) -> None:
+def test_any_bytes_have_a_kind(head: bytes) -> None:
     kind = sniffing.identify(head)
     assert kind.extension is None or kind in sniffing.IMAGES
     sniffing.is_cut_short(kind, head, head, len(head))

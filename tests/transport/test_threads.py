@@ -1,4 +1,4 @@
-"""File work in threads: what comes back, what a cancellation waits for, and that no thread is missed."""
+"""File threads: results, errors, cancellation, forks and interpreter shutdown."""
 
 from __future__ import annotations
 
@@ -12,88 +12,122 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from apimart_async.transport.files.threads import on_disk
+from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-
-async def test_a_function_runs_in_another_thread_and_its_result_comes_back() -> None:
-    assert await on_disk(pow, 2, 10) == 1024
-    assert await on_disk(threading.get_ident) != threading.get_ident()
+HANG = 300
 
 
-async def test_what_a_function_raises_comes_out_as_itself(tmp_path: Path) -> None:
+async def test_function_runs_in_another_thread_and_its_result_is_returned() -> None:
+    assert await run_in_file_thread(pow, 2, 10) == 1024
+    assert await run_in_file_thread(threading.get_ident) != threading.get_ident()
+
+
+async def test_exception_of_the_function_is_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await on_disk(os.stat, tmp_path / "missing")
-    assert await on_disk(os.path.basename, "a/b") == "b"
+        await run_in_file_thread(os.stat, tmp_path / "missing")
+    assert await run_in_file_thread(os.path.basename, "a/b") == "b"
 
 
-async def test_many_more_than_there_are_threads_all_come_back() -> None:
-    assert await asyncio.gather(*(on_disk(abs, -number) for number in range(500))) == list(range(500))
+async def test_more_calls_than_threads_all_return() -> None:
+    results = await asyncio.gather(*(run_in_file_thread(abs, -number) for number in range(500)))
+    assert results == list(range(500))
 
 
-async def test_a_cancelled_caller_waits_until_nobody_works_for_it() -> None:
-    begun, may_end = threading.Event(), threading.Event()
-    seen: list[str] = []
+class Blocked:
+    """A function that runs until the test lets it end."""
 
-    def work() -> None:
-        begun.set()
-        may_end.wait(10)
-        seen.append("worked")
+    def __init__(self, end: Callable[[], object] = lambda: None) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.order: list[str] = []
+        self._end = end
 
-    async def caller() -> None:
+    def __call__(self) -> None:
+        self.begun.set()
+        assert self.may_end.wait(HANG)
+        self.order.append("function")
+        self._end()
+
+    async def call(self) -> None:
         try:
-            await on_disk(work)
+            await run_in_file_thread(self)
         finally:
-            seen.append("left")
+            self.order.append("caller")
 
-    task = asyncio.create_task(caller())
-    assert await asyncio.to_thread(begun.wait, 10)
-    task.cancel()
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.sleep(0)
-    may_end.set()
+
+async def test_cancellation_waits_for_the_function() -> None:
+    blocked = Blocked()
+    task = asyncio.create_task(blocked.call())
+    assert await asyncio.to_thread(blocked.begun.wait, HANG)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    blocked.may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert seen == ["worked", "left"]
+    assert blocked.order == ["function", "caller"]
 
 
-async def test_a_cancelled_scope_waits_too() -> None:
-    begun, may_end = threading.Event(), threading.Event()
-    seen: list[str] = []
+async def test_cancellation_hides_a_late_error_without_a_warning() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    blocked = Blocked(lambda: os.stat("/missing"))
+    task = asyncio.create_task(blocked.call())
+    assert await asyncio.to_thread(blocked.begun.wait, HANG)
+    task.cancel()
+    blocked.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    assert not reported
 
-    def work() -> None:
-        begun.set()
-        may_end.wait(10)
-        seen.append("worked")
 
+async def test_cancelled_scope_waits_for_the_function() -> None:
+    blocked = Blocked()
     async with anyio.create_task_group() as group:
-        group.start_soon(on_disk, work)
-        assert await asyncio.to_thread(begun.wait, 10)
+        group.start_soon(blocked.call)
+        assert await asyncio.to_thread(blocked.begun.wait, HANG)
         group.cancel_scope.cancel()
-        may_end.set()
-    assert seen == ["worked"]
+        blocked.may_end.set()
+    assert blocked.order == ["function", "caller"]
 
 
 def test_threads_outlive_an_event_loop() -> None:
     for number in range(3):
-        assert asyncio.run(on_disk(abs, -number)) == number
+        assert asyncio.run(run_in_file_thread(abs, -number)) == number
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-def test_a_forked_process_has_threads_of_its_own() -> None:
-    assert asyncio.run(on_disk(abs, -1)) == 1
+def output_of(code: str) -> str:
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, capture_output=True, check=True, timeout=HANG, text=True).stdout.strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_process_starts_its_own_threads() -> None:
     code = """
 import asyncio, os
-from apimart_async.transport.files.threads import on_disk
-asyncio.run(on_disk(abs, -1))
+from apimart_async.transport.threads import run_in_file_thread
+asyncio.run(run_in_file_thread(abs, -1))
 child = os.fork()
 if not child:
-    os._exit(asyncio.run(on_disk(abs, -7)))
+    os._exit(asyncio.run(run_in_file_thread(abs, -7)))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
-    assert done.stdout.strip() == b"7"
+    assert output_of(code) == "7"
+
+
+def test_file_work_goes_on_while_the_interpreter_shuts_down() -> None:
+    code = """
+import asyncio, threading
+from apimart_async.transport.threads import run_in_file_thread
+
+def work():
+    threading.main_thread().join()
+    print(asyncio.run(run_in_file_thread(abs, -7)))
+
+threading.Thread(target=work).start()
+"""
+    assert output_of(code) == "7"
