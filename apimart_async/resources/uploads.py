@@ -87,13 +87,11 @@ async def image_urls(
 
     Cancellation leaves nothing behind, or unused uploads.
     """
-
-    async def check(image: SingleImage) -> str | Media:
-        return inputs.remote_url(image) or await inputs.open_media(image)
+    checked = [inputs.remote_url(image) or await inputs.open_media(image) for image in inputs.flatten(images)]
 
     async def send(image: str | Media) -> str:
         if isinstance(image, str):
             return image
         return await inputs.data_url(image) if inline else (await upload(service, image, timeout)).url
 
-    return await for_each(send, await for_each(check, inputs.flatten(images)))
+    return await for_each(send, checked)

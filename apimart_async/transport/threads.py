@@ -36,23 +36,23 @@ async def run_in_file_thread(function: Callable[[*Args], Result], *args: *Args) 
     Raises:
         BaseException: The exception of the function.
 
-    Cancellation waits until the function has returned, so nothing goes on behind the caller's back.
+    Cancellation waits for a function that has begun, so nothing goes on behind the caller's back.
     """
-    loop = asyncio.get_running_loop()
     try:
-        future = loop.run_in_executor(_executor, function, *args)
+        call = _executor.submit(function, *args)
     except RuntimeError:  # the interpreter is shutting down and starts no more threads
         return function(*args)
     try:
-        await asyncio.wait((future,))
+        return await asyncio.wrap_future(call)
     except asyncio.CancelledError:
-        with CancelScope(shield=True):
-            while not future.done():
-                with suppress(asyncio.CancelledError):  # the first cancellation is raised below
-                    await asyncio.wait((future,))
-        future.exception()  # retrieved, so that asyncio does not report it
+        if not call.cancel():
+            with CancelScope(shield=True):
+                ended = asyncio.wrap_future(call)
+                while not ended.done():
+                    with suppress(asyncio.CancelledError):  # the first cancellation is raised below
+                        await asyncio.wait((ended,))
+                ended.exception()  # retrieved, so that asyncio does not report it
         raise
-    return future.result()
 
 
 def _replace_executor() -> None:

@@ -126,11 +126,11 @@ async def host() -> AsyncIterator[FileHost]:
 
 
 def client_for(host: FileHost, **options: Any) -> AsyncApimart:
-    quick: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "retry": Retry(initial_delay=0.001, max_delay=0.002),
         "timeout": Timeout(read=HANG),
     }
-    return AsyncApimart(KEY, base_url=host.url, **(quick | options))
+    return AsyncApimart(KEY, base_url=host.url, **(defaults | options))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,7 +17,6 @@ from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 HANG = 300
 
@@ -74,7 +74,7 @@ async def test_cancellation_waits_for_the_function() -> None:
 async def test_cancellation_hides_a_late_error_without_a_warning() -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-    blocked = Blocked(lambda: os.stat("/missing"))
+    blocked = Blocked(Path("/missing").stat)
     task = asyncio.create_task(blocked.call())
     assert await asyncio.to_thread(blocked.begun.wait, HANG)
     task.cancel()
