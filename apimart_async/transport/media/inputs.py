@@ -116,7 +116,7 @@ def flatten(image: ImageInput) -> list[SingleImage]:
         ImageError: The sequence is empty or holds another sequence.
     """
     if not isinstance(image, Sequence) or isinstance(image, (str, bytes, bytearray, memoryview)):
-        return [image]
+        return [cast("SingleImage", image)]
     images = list(image)
     if not images:
         raise ImageError("The list of images is empty: at least one is needed.")
