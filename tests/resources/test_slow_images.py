@@ -76,7 +76,7 @@ async def _rest(pieces: AsyncIterator[bytes]) -> int:
     return sum([len(piece) async for piece in pieces])
 
 
-async def test_a_host_that_falls_silent_is_given_up(clock: Clock) -> None:
+async def test_silent_host_times_out(clock: Clock) -> None:
     async with host(9) as slow, connect(Timeout(read=60, total=1e9)) as client:
         slow.send()
         reading = asyncio.create_task(client.images.read(slow.url))
@@ -89,7 +89,7 @@ async def test_a_host_that_falls_silent_is_given_up(clock: Clock) -> None:
     assert task.cancelling() == 0
 
 
-async def test_a_host_that_goes_on_slowly_is_not_silent(clock: Clock) -> None:
+async def test_slow_host_does_not_time_out(clock: Clock) -> None:
     async with (
         host(12) as slow,
         connect(Timeout(read=600, total=1e9)) as client,
@@ -105,7 +105,7 @@ async def test_a_host_that_goes_on_slowly_is_not_silent(clock: Clock) -> None:
         assert await _rest(pieces) == 0
 
 
-async def test_a_download_has_a_limit_as_a_whole(clock: Clock) -> None:
+async def test_whole_download_has_a_timeout(clock: Clock) -> None:
     async with host(1000) as slow, connect(Timeout(read=1000, total=400)) as client:
         reading = asyncio.create_task(client.images.read(slow.url))
         await slow.asked.wait()
@@ -117,7 +117,7 @@ async def test_a_download_has_a_limit_as_a_whole(clock: Clock) -> None:
             await reading
 
 
-async def test_a_caller_may_take_longer_over_a_piece_than_a_host_may_be_silent(clock: Clock) -> None:
+async def test_slow_caller_does_not_time_out(clock: Clock) -> None:
     async with (
         host(3) as slow,
         connect(Timeout(read=600, total=1e9)) as client,
@@ -132,7 +132,7 @@ async def test_a_caller_may_take_longer_over_a_piece_than_a_host_may_be_silent(c
         assert await _rest(pieces) == 2 * PIECE
 
 
-async def test_a_caller_who_is_late_for_the_whole_learns_it_at_the_next_piece(clock: Clock) -> None:
+async def test_total_timeout_is_raised_at_the_next_chunk(clock: Clock) -> None:
     async with host(50) as slow, connect(Timeout(total=600)) as client:
         async with client.images.stream(slow.url) as pieces:
             slow.send()
@@ -147,7 +147,7 @@ async def test_a_caller_who_is_late_for_the_whole_learns_it_at_the_next_piece(cl
         assert task.cancelling() == 0
 
 
-async def test_a_stream_may_be_read_in_another_task_than_opened_it(clock: Clock) -> None:
+async def test_stream_may_be_read_in_another_task(clock: Clock) -> None:
     async with (
         host(9) as slow,
         connect(Timeout(read=60, total=1e9)) as client,

@@ -634,7 +634,6 @@ async def test_an_answer_without_a_body_is_no_image(
             await client.images.save(image, tmp_path)
 
 
-
 @straight
 async def test_closing_the_client_between_two_calls_is_an_error_at_once(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
