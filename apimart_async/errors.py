@@ -1,12 +1,14 @@
 """Every error the package raises: plain data, picklable, safe to log.
 
 An error never holds a live response, a header or the API key. ``str(error)`` is one readable sentence;
-the parts it is made of are fields, and fields that do not apply are ``None``.
+the parts it is made of are fields, and fields that do not apply are ``None``. ``is_transient`` and
+``stops_batch`` say how to go on; docs/money.md shows both as a table.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import errno as error_numbers
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -41,6 +43,22 @@ class ApimartError(Exception):
     url: str | None = attrs.field(default=None, kw_only=True)
     task_id: str | None = attrs.field(default=None, kw_only=True)
     idempotency_key: str | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later, and sending it again cannot be paid for twice.
+
+        .. versionadded:: 0.1
+        """
+        return _is_transient(self)
+
+    @property
+    def stops_batch(self) -> bool:
+        """Whether every other job would fail with the same error: the key, the balance, the disk.
+
+        .. versionadded:: 0.1
+        """
+        return _stops_batch(self)
 
     def __str__(self) -> str:
         request = f"{self.method} {self.url}" if self.method and self.url else None
@@ -222,7 +240,12 @@ class DownloadError(ApimartError):
     """A result could not be fetched whole, or is not an image.
 
     The task is paid for: fetch it again with ``tasks.get(error.task_id)`` for fresh URLs and save once more.
+
+    Attributes:
+        errno: Error number of the file system, where it did not take the file.
     """
+
+    errno: int | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
@@ -252,3 +275,53 @@ class JournalError(ApimartError):
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class JournalInUseError(JournalError):
     """Another process, or another batch of this one, is using the journal."""
+
+
+# --- how to go on -----------------------------------------------------------------------------------------
+
+# 408 Request Timeout, 425 Too Early, 429 Too Many Requests.
+_TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
+_SERVER: Final = 500
+_QUOTA: Final = "insufficient_quota"
+_LASTING_CONFLICTS: Final = frozenset({"idempotency_key_reused", "idempotency_result_indeterminate"})
+
+# The file system is full, read-only or closed to this user: no other file can be written either.
+_NO_WRITES: Final = frozenset(
+    {
+        *(error_numbers.ENOSPC, error_numbers.EDQUOT, error_numbers.EFBIG, error_numbers.EROFS),
+        *(error_numbers.EACCES, error_numbers.EPERM, error_numbers.ENOTDIR),
+    }
+)
+
+
+def _is_transient(error: ApimartError) -> bool:
+    match error:
+        case APIConnectionError() | APIResponseValidationError():
+            return True
+        case RateLimitError():
+            return error.code != _QUOTA
+        case ConflictError():
+            return _LASTING_CONFLICTS.isdisjoint((error.code, error.type))
+        case InternalServerError():
+            return not (error.status == _SERVER and _blames_request(error.message.lower()))
+        case APIStatusError() | DownloadError():
+            status = error.status or 0
+            return status in _TRANSIENT_STATUSES or status >= _SERVER
+        case _:
+            return False
+
+
+def _blames_request(message: str) -> bool:
+    return message.startswith("build_request_failed") or "moderation" in message
+
+
+def _stops_batch(error: ApimartError) -> bool:
+    match error:
+        case AuthenticationError() | InsufficientBalanceError() | BudgetExceededError() | JournalError():
+            return True
+        case RateLimitError():
+            return error.code == _QUOTA
+        case DownloadError():
+            return error.errno in _NO_WRITES
+        case _:
+            return False

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import inspect
 import pickle
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import pytest
@@ -10,6 +12,10 @@ import pytest
 import apimart_async
 from apimart_async import errors
 from apimart_async.models import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 TASK = Task("task_1", "queued", raw={"new": [1]})
 
@@ -26,6 +32,7 @@ def filled(kind: type[errors.ApimartError]) -> errors.ApimartError:
         "task": TASK,
         "spent": 1.0,
         "limit": 2.0,
+        "errno": errno.ENOSPC,
     }
     names = [field.name for field in attrs.fields(kind) if field.name != "message"]
     return kind("it went wrong", **{name: values.get(name, f"the {name}") for name in names})
@@ -102,3 +109,128 @@ def test_a_timeout_of_a_task_is_an_ordinary_timeout() -> None:
         raise errors.TaskTimeoutError("late", task=TASK, task_id=TASK.id)
     assert isinstance(caught.value, errors.TaskTimeoutError)
     assert caught.value.task is TASK
+
+
+# Errors in the words of docs/money.md, and examples of them.
+EXAMPLES: Final[list[tuple[str, Sequence[errors.ApimartError]]]] = [
+    (
+        "`APIConnectionError`, `APITimeoutError`",
+        [errors.APIConnectionError("refused"), errors.APITimeoutError("late")],
+    ),
+    ("`RateLimitError`", [errors.RateLimitError("no", status=429)]),
+    (
+        "`RateLimitError` with the code `insufficient_quota`",
+        [errors.RateLimitError("no", status=429, code="insufficient_quota")],
+    ),
+    (
+        "`InternalServerError`",
+        [
+            *(errors.InternalServerError("no", status=status) for status in range(500, 600)),
+            errors.InternalServerError("stopped by content moderation", status=503),
+        ],
+    ),
+    (
+        "`InternalServerError` of a 500 that says the request is at fault",
+        [
+            errors.InternalServerError("build_request_failed: size", status=500),
+            errors.InternalServerError("Stopped by content moderation", status=500),
+        ],
+    ),
+    (
+        "`ConflictError`",
+        [errors.ConflictError("no"), errors.ConflictError("no", code="idempotency_in_progress")],
+    ),
+    (
+        "`ConflictError` with `idempotency_key_reused` or `idempotency_result_indeterminate`",
+        [
+            errors.ConflictError("no", code="idempotency_key_reused"),
+            errors.ConflictError("no", type="idempotency_key_reused"),
+            errors.ConflictError("no", code="idempotency_result_indeterminate"),
+        ],
+    ),
+    (
+        "`APIStatusError` with the status 408 or 425",
+        [errors.APIStatusError("no", status=408), errors.APIStatusError("no", status=425)],
+    ),
+    ("`APIResponseValidationError`", [errors.APIResponseValidationError("HTML")]),
+    (
+        "`AuthenticationError`, `InsufficientBalanceError`",
+        [errors.AuthenticationError("no"), errors.InsufficientBalanceError("no")],
+    ),
+    (
+        (
+            "`BadRequestError`, `PermissionDeniedError`, `NotFoundError`, `PayloadTooLargeError`, "
+            "`UnprocessableEntityError`"
+        ),
+        [
+            errors.BadRequestError("no", status=400),
+            errors.PermissionDeniedError("no", status=403),
+            errors.NotFoundError("no", status=404),
+            errors.PayloadTooLargeError("no", status=413),
+            errors.UnprocessableEntityError("no", status=422),
+        ],
+    ),
+    (
+        "`APIStatusError` with any other status",
+        [errors.APIStatusError("no", status=302), errors.APIStatusError("no", status=418)],
+    ),
+    ("`SubmissionIndeterminateError`", [errors.SubmissionIndeterminateError("unknown", status=503)]),
+    (
+        "`TaskFailedError`, `TaskCancelledError`, `TaskExpiredError`, `TaskTimeoutError`",
+        [
+            errors.TaskFailedError("no"),
+            errors.TaskCancelledError("no"),
+            errors.TaskExpiredError("no"),
+            errors.TaskTimeoutError("late"),
+        ],
+    ),
+    (
+        "`DownloadError` with the status 408, 425, 429 or 5xx",
+        [errors.DownloadError("no", status=status) for status in (408, 425, 429, 500, 503)],
+    ),
+    (
+        "`DownloadError` because the disk is full or cannot be written",
+        [
+            errors.DownloadError("no", errno=number)
+            for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+        ],
+    ),
+    (
+        "`DownloadError` otherwise",
+        [
+            errors.DownloadError("cut short"),
+            errors.DownloadError("gone", status=404),
+            errors.DownloadError("no", errno=errno.EIO),
+        ],
+    ),
+    (
+        "`InvalidArgumentError`, `ImageError`, `UnsupportedImageError`, `ImageTooLargeError`",
+        [
+            errors.InvalidArgumentError("no"),
+            errors.ImageError("no"),
+            errors.UnsupportedImageError("no"),
+            errors.ImageTooLargeError("no"),
+        ],
+    ),
+    (
+        "`BudgetExceededError`, `JournalError`, `JournalInUseError`",
+        [errors.BudgetExceededError("no"), errors.JournalError("no"), errors.JournalInUseError("no")],
+    ),
+]
+
+
+def test_the_page_about_money_tells_which_errors_are_transient_and_which_stop_a_batch(
+    repository: Path,
+) -> None:
+    rows = ["| error | transient | stops a batch |", "|---|---|---|"]
+    for label, examples in EXAMPLES:
+        (answers,) = {(error.is_transient, error.stops_batch) for error in examples}
+        rows.append("| " + " | ".join([label, *("yes" if answer else "no" for answer in answers)]) + " |")
+    page = (repository / "docs" / "money.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^\| error \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    assert table.strip().splitlines() == rows
+
+
+def test_every_error_that_can_be_raised_is_in_that_table() -> None:
+    shown = {type(error) for _, examples in EXAMPLES for error in examples}
+    assert set(EVERY_ERROR) - shown == {errors.ApimartError, errors.APIError, errors.TaskError}

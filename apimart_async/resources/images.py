@@ -255,7 +255,12 @@ def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError
     elif error.status in _GONE:
         message = f"{message} Its URL may have expired: {fresh}."
     return errors.DownloadError(
-        message, status=error.status, method=error.method, url=error.url, task_id=image.task_id
+        message,
+        status=error.status,
+        method=error.method,
+        url=error.url,
+        task_id=image.task_id,
+        errno=error.errno if isinstance(error, errors.DownloadError) else None,
     )
 
 
@@ -281,4 +286,5 @@ def _paths(outcomes: Sequence[Path | errors.ApimartError | None]) -> list[Path]:
         method=first.method,
         url=first.url,
         task_id=first.task_id,
+        errno=next(filter(None, (getattr(error, "errno", None) for _, error in failed)), None),
     ) from first

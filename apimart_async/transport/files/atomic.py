@@ -133,7 +133,8 @@ def _is_whole_image(path: str) -> bool:
 def _not_saved(directory: Path, error: OSError) -> DownloadError:
     return DownloadError(
         f"Nothing can be saved in {directory}: {error.strerror or error}. "
-        "The paid image is not lost: make room or choose another directory, and save again."
+        "The paid image is not lost: make room or choose another directory, and save again.",
+        errno=error.errno,
     )
 
 
