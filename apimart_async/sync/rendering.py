@@ -83,9 +83,9 @@ class Renderer:
         client, _, wrapped = first.partition(".")
         if not wrapped:
             self.source.refuse(node, f"the first argument of {node.name} is not a client")
-        yield from self._definition(
-            node, callee=f"{self._module()}.{node.name}", portal=f"{client}._portal", indent=""
-        )
+        callee = Import(self.source.module, node.name, f"async_{node.name}")
+        self.imports.at_run_time.add(callee)
+        yield from self._definition(node, callee=callee.alias, portal=f"{client}._portal", indent="")
 
     def _beginning(
         self, node: ast.ClassDef, methods: list[Function], resources: list[tuple[str, str]], *, is_root: bool

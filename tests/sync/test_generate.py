@@ -163,7 +163,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from apimart_async.batch import runner
+from apimart_async.batch.runner import do_many as async_do_many
 from apimart_async.client import AsyncClient
 from apimart_async.config import Timeout
 from apimart_async.resources import things
@@ -273,7 +273,7 @@ def do_many(client: Client, names: list[str], *, limit: int | None = None) -> in
 
     do_many(client, ["x"])
     """
-    return client._portal.call(runner.do_many, client._wrapped, names, limit=limit)
+    return client._portal.call(async_do_many, client._wrapped, names, limit=limit)
 ''')
 
 
