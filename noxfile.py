@@ -215,7 +215,7 @@ def build(session: nox.Session) -> None:
     (built,) = (path for path in archives if path.suffix == ".whl")
     names = set(ZipFile(built).namelist())
     package = ROOT / "apimart_async"
-    templates = {f"{path.relative_to(ROOT)}" for path in package.glob("batch/templates/*")}
+    templates = {f"{path.relative_to(ROOT)}" for path in package.glob("batch/report/templates/*")}
     sources = {f"{path.relative_to(ROOT)}" for path in package.rglob("*.py")}
     excluded = set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"])
     data = templates | {"apimart_async/py.typed"}

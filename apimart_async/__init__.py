@@ -49,8 +49,8 @@ from apimart_async.models import Balance, Image, ImageSet, Model, Task, TaskFail
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
+    from apimart_async.batch.edit_many import edit_many
     from apimart_async.batch.job import Job, Outcome
-    from apimart_async.batch.runner import edit_many
     from apimart_async.client import AsyncApimart
     from apimart_async.sync import Apimart, AppleRouter
     from apimart_async.transport.media.inputs import ImageInput
@@ -121,7 +121,7 @@ _LAZY: Final = {
     "ImageInput": "apimart_async.transport.media.inputs",
     "Job": "apimart_async.batch.job",
     "Outcome": "apimart_async.batch.job",
-    "edit_many": "apimart_async.batch.runner",
+    "edit_many": "apimart_async.batch.edit_many",
     "prepare_png": "apimart_async.transport.media.png",
 }
 

@@ -52,6 +52,13 @@ class Stub:
         image = Image(f"https://files.example/{task.id}.png", task_id=task.id, index=1)
         return Task(task.id, "completed", images=(image,), cost=0.015, model=task.model)
 
+    def duration_stats(self) -> dict[str, Any]:
+        """Return nothing learnt."""
+        return {}
+
+    def load_duration_stats(self, stats: object) -> None:
+        """Learn nothing."""
+
     async def save(self, task: Task, directory: Path, **_: object) -> list[Path]:
         """Save the images of a task."""
         await asyncio.sleep(0)

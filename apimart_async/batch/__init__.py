@@ -1,4 +1,4 @@
-"""Many edits that survive a crash: each is paid at most once, and none that is paid for is lost.
+"""Many edits that survive a crash: each is paid at most once, and no paid result is lost.
 
 ```python
 async with edit_many(
@@ -14,7 +14,7 @@ async with edit_many(
     retry_failed=False,
     timeout=None,               # seconds for each task
     on_progress=None,           # called with a Progress
-    drain=None,                 # a Drain, to end early: begin nothing more, finish what is in flight
+    shutdown=None,              # a Shutdown, to end early: start no further jobs, finish those in flight
 ) as outcomes:
     async for outcome in outcomes:
         ...
@@ -23,23 +23,27 @@ async with edit_many(
 
 from __future__ import annotations
 
-from apimart_async.batch.drain import Drain
+from apimart_async.batch.edit_many import edit_many, read_outcomes
 from apimart_async.batch.job import Job, Outcome, Status
-from apimart_async.batch.journal import Journal, Tally
-from apimart_async.batch.progress import Progress
-from apimart_async.batch.record import Failure, Record, State
-from apimart_async.batch.results import read_outcomes
-from apimart_async.batch.runner import edit_many
-from apimart_async.batch.sqlite import SqliteJournal
+from apimart_async.batch.job_flow import BatchOptions
+from apimart_async.batch.journal.protocol import Journal, Tally
+from apimart_async.batch.journal.record import Failure, Record, State
+from apimart_async.batch.journal.sqlite import SqliteJournal
+from apimart_async.batch.progress import JobProgress, Progress
+from apimart_async.batch.runner import Runner
+from apimart_async.batch.shutdown import Shutdown
 
 __all__ = [
-    "Drain",
+    "BatchOptions",
     "Failure",
     "Job",
+    "JobProgress",
     "Journal",
     "Outcome",
     "Progress",
     "Record",
+    "Runner",
+    "Shutdown",
     "SqliteJournal",
     "State",
     "Status",

@@ -1,4 +1,4 @@
-"""What a batch has spent, may still be billed for, and may spend."""
+"""The budget of a batch: USD spent, USD that may still be billed, and the limit."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from apimart_async.errors import BudgetExceededError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apimart_async.batch.journal import Tally
+    from apimart_async.batch.journal.protocol import Tally
 
 _ROUNDING: Final = 1e-9
 
 
 class Budget:
-    """Admits submits as long as what is spent, what is outstanding and the next one fit the limit.
+    """Admits submits as long as the spent, the outstanding and the next one fit the limit.
 
-    A model's price is the highest cost of an image that the service has told so far. As long as nothing is
-    known, one job at a time is let through.
+    The price of a model is the highest cost of an image that the service has reported. While no price is
+    known, one job runs at a time.
 
     Args:
         limit: USD, over all runs with the journal; ``None`` for no limit.
         tally: Of the journal.
-        prices: USD an image of each model, as far as earlier runs have learnt.
+        prices: USD an image of each model, as learnt by earlier runs.
     """
 
     def __init__(self, limit: float | None, tally: Tally, prices: Mapping[str, float]) -> None:
@@ -34,17 +34,16 @@ class Budget:
         self.prices: dict[str, float] = dict(prices)
         self._outstanding = dict(tally.outstanding)
         self._active = 0
-        self.has_news: bool = False
-        """Whether a price was learnt that nobody has kept yet."""
+        self.has_new_price: bool = False
+        """Whether a price was learnt that is not kept yet."""
         self._is_blind = False
         self._is_closed = False
         self._changed = anyio.Event()
 
     @property
     def expected(self) -> float:
-        """Tell what has been spent once everything outstanding is billed, as far as prices are known."""
-        owed = sum(images * self._price(model) for model, images in self._outstanding.items())
-        return self.spent + owed
+        """Return the USD spent once everything outstanding is billed, as far as prices are known."""
+        return self.spent + sum(images * self._price(model) for model, images in self._outstanding.items())
 
     def _price(self, model: str) -> float:
         return self.prices.get(model) or max(self.prices.values(), default=0.0)
@@ -53,10 +52,12 @@ class Budget:
         """Wait until a submit fits, and count it as outstanding; ``settle`` or ``leave_open`` must follow.
 
         Returns:
-            Whether it was admitted; not, once the budget is closed.
+            Whether it was admitted; ``False`` once the budget is closed.
 
         Raises:
             BudgetExceededError: It does not fit, and nothing is in flight that could turn out cheaper.
+
+        Cancellation leaves it not admitted.
         """
         while not self._is_closed and self.limit is not None and not self._fits(model, n, self.limit):
             if not self._active or self._is_blind:
@@ -69,7 +70,7 @@ class Budget:
         return True
 
     def resume(self) -> None:
-        """Count a job of an earlier run as active; what it may cost is outstanding already."""
+        """Count a job of an earlier run as active; its cost is outstanding already."""
         self._active += 1
 
     def settle(self, model: str, n: int, cost: float | None, images: int = 0) -> None:
@@ -78,8 +79,8 @@ class Budget:
         Args:
             model: Its model.
             n: As it was admitted.
-            cost: USD; 0 when it was not executed; ``None`` when the service does not tell.
-            images: How many were delivered.
+            cost: USD; 0 when it was not executed; ``None`` when the service does not report it.
+            images: Number of images delivered.
         """
         self._outstanding[model] = max(0, self._outstanding.get(model, 0) - n)
         self.spent += cost or 0.0
@@ -87,23 +88,20 @@ class Budget:
             self._is_blind = self.limit is not None
         elif cost and images and cost / images > self.prices.get(model, 0.0):
             self.prices[model] = cost / images
-            self.has_news = True
+            self.has_new_price = True
         self.leave_open()
 
     def leave_open(self) -> None:
-        """Count a job as active no more; what it may cost stays outstanding."""
+        """Count a job as no longer active; its cost stays outstanding."""
         self._active -= 1
-        self._wake()
+        if self.limit is not None:
+            self._changed.set()
+            self._changed = anyio.Event()
 
     def close(self) -> None:
         """Admit nothing more."""
         self._is_closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.limit is not None:
-            self._changed.set()
-            self._changed = anyio.Event()
+        self._changed.set()
 
     def _fits(self, model: str, n: int, limit: float) -> bool:
         if self._is_blind:
@@ -114,7 +112,7 @@ class Budget:
 
     def _exceeded(self, limit: float) -> BudgetExceededError:
         if self._is_blind:
-            why = "The service does not tell what jobs cost, so that max_cost cannot be kept."
+            why = "The service does not report the cost of jobs, so max_cost cannot be kept."
         else:
             why = f"The next job could pass the budget of {limit:.2f} USD: {self.spent:.2f} USD are spent."
             owed = self.expected - self.spent

@@ -1,8 +1,25 @@
-"""How far a batch has come, as snapshots."""
+"""Progress of a batch: snapshots of the whole, and events of single jobs."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
 import attrs
+
+from apimart_async.batch.job import Job
+from apimart_async.batch.journal.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apimart_async.batch.job import Outcome, Status
+
+Stage: TypeAlias = Literal["preparing", "uploading", "submitting", "waiting", "saving", "done", "failed"]
+
+_WINDOW: Final = 60.0
+_MOST_RECENT: Final = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -10,17 +27,17 @@ class Progress:
     """A batch at one moment.
 
     Attributes:
-        total: How many jobs there are, when ``jobs`` has a length.
+        total: Number of jobs, when ``jobs`` has a length.
         saved: Jobs whose images are on disk, those of earlier runs included.
         failed: Jobs without images.
         in_doubt: Jobs that may or may not have been executed.
-        unfinished: Jobs that are paid for and not saved, for the next run to take up.
-        resumed: How many of all these an earlier run had begun.
-        in_flight: Jobs that are being worked on.
-        spent: USD, over all runs with this journal; what the service has not told yet is not in it.
-        rate: Jobs that ended per second, lately; 0 as long as none has. What was saved before counts not.
-        elapsed: Seconds since the batch began.
-        is_draining: Whether no more jobs are begun.
+        unfinished: Jobs that are paid for and not saved; the next run continues them.
+        resumed: How many of all these an earlier run had started.
+        in_flight: Jobs in progress.
+        spent: USD, over all runs with this journal; costs that the service has not reported are missing.
+        rate: Jobs ended per second over the last minute, without those saved by earlier runs.
+        elapsed: Seconds since the batch started.
+        is_shutting_down: Whether no further jobs are started.
     """
 
     total: int | None = None
@@ -33,16 +50,82 @@ class Progress:
     spent: float = 0.0
     rate: float = 0.0
     elapsed: float = 0.0
-    is_draining: bool = False
+    is_shutting_down: bool = False
 
     @property
     def done(self) -> int:
-        """Tell how many jobs have ended in this run, whichever way."""
+        """Return how many jobs have ended in this run, whatever their status."""
         return self.saved + self.failed + self.in_doubt + self.unfinished
 
     @property
     def eta(self) -> float | None:
-        """Tell how many seconds are left at this rate; ``None`` when there is no telling."""
+        """Return the seconds left at this rate; ``None`` when it cannot be estimated."""
         if self.total is None or (not self.rate and self.done < self.total):
             return None
         return max(0.0, (self.total - self.done) / self.rate) if self.rate else 0.0
+
+
+@attrs.frozen
+class JobProgress:
+    """A job that has entered a stage, or whose task was polled.
+
+    Attributes:
+        job: As it was given.
+        stage: ``"preparing"``, ``"uploading"``, ``"submitting"``, ``"waiting"``, ``"saving"``, and at the end
+            ``"done"`` or ``"failed"``. A job that the batch no longer starts has no last stage.
+        record: Its row in the journal, once its paid request is about to be sent: with the idempotency key,
+            then with the task as last polled, or the images of a service without tasks.
+        error: With ``"failed"``, the reason.
+    """
+
+    job: Job
+    stage: Stage
+    record: Record | None = None
+    error: Exception | None = None
+
+
+class ProgressCounter:
+    """Counts outcomes, and reports them.
+
+    Args:
+        total: Number of jobs, if known.
+        on_progress: Called with each report.
+    """
+
+    def __init__(self, total: int | None, on_progress: Callable[[Progress], object]) -> None:
+        self._total = total
+        self._on_progress = on_progress
+        self._started = time.monotonic()
+        self._ended: Counter[Status] = Counter()
+        self._resumed = 0
+        self._recent: deque[float] = deque(maxlen=_MOST_RECENT)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an outcome."""
+        self._ended[outcome.status] += 1
+        self._resumed += outcome.resumed
+        if not (outcome.resumed and outcome.status == "saved"):
+            self._recent.append(time.monotonic())
+
+    def report(self, *, in_flight: int, spent: float, is_shutting_down: bool) -> None:
+        """Report the progress as of now."""
+        now = time.monotonic()
+        while self._recent and self._recent[0] < now - _WINDOW:
+            self._recent.popleft()
+        # A full deque covers less than the window.
+        is_full = len(self._recent) == _MOST_RECENT
+        since = self._recent[0] if is_full else max(self._started, now - _WINDOW)
+        progress = Progress(
+            total=self._total,
+            saved=self._ended["saved"],
+            failed=self._ended["failed"],
+            in_doubt=self._ended["in_doubt"],
+            unfinished=self._ended["unfinished"],
+            resumed=self._resumed,
+            in_flight=in_flight,
+            spent=spent,
+            rate=len(self._recent) / (now - since) if now > since else 0.0,
+            elapsed=now - self._started,
+            is_shutting_down=is_shutting_down,
+        )
+        self._on_progress(progress)

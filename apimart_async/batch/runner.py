@@ -1,121 +1,325 @@
-"""``edit_many``: a batch of jobs from its first to its last outcome."""
+"""A batch while it runs: jobs are taken as there is room, outcomes are handed out as they are asked for."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterable, Iterable, Sequence, Sized
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import anyio
+from anyio import to_thread
 
 from apimart_async import errors
-from apimart_async.batch.conducting import Conductor, Options
-from apimart_async.batch.drain import Drain
-from apimart_async.batch.results import journal_path
-from apimart_async.batch.sqlite import SqliteJournal
+from apimart_async.batch.budget import Budget
+from apimart_async.batch.job import Outcome
+from apimart_async.batch.job_flow import PRICES, Context, JobFlow
+from apimart_async.batch.progress import ProgressCounter
+from apimart_async.batch.shutdown import ShutdownState, explained
+from apimart_async.batch.upload_cache import UploadCache
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator, Iterator
+    from pathlib import Path
+    from types import TracebackType
 
-    from apimart_async.applerouter import AsyncAppleRouter
-    from apimart_async.batch.job import Job, Outcome
-    from apimart_async.batch.journal import Journal
-    from apimart_async.batch.progress import Progress
-    from apimart_async.client import AsyncApimart
+    from anyio.abc import TaskGroup
+    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+    from apimart_async.batch.backends import Backend
+    from apimart_async.batch.job import Job
+    from apimart_async.batch.job_flow import BatchOptions
+    from apimart_async.batch.journal.protocol import Journal
+
+_RESULTS: Final = "results.jsonl"
+_DURATIONS: Final = "durations"
+_BUFFERED_OUTCOMES: Final = 64
+_PROGRESS_INTERVAL: Final = 0.2
+_LINES_AT_ONCE: Final = 200
+_JOBS_AT_ONCE: Final = 32
+_LONGEST_TAKE: Final = 0.005
 
 
-def edit_many(
-    client: AsyncApimart | AsyncAppleRouter,
-    jobs: Iterable[Job] | AsyncIterable[Job],
-    *,
-    output: str | os.PathLike[str],
-    journal: Journal | str | os.PathLike[str] | None = None,
-    max_in_flight: int = 256,
-    max_uploads: int = 32,
-    max_downloads: int = 32,
-    max_cost: float | None = None,
-    in_doubt: Literal["report", "resubmit"] = "report",
-    retry_failed: bool = False,
-    timeout: float | None = None,
-    on_progress: Callable[[Progress], object] | None = None,
-    drain: Drain | None = None,
-) -> AbstractAsyncContextManager[AsyncIterator[Outcome]]:
-    """Edit many images, each paid at most once, and save the results. Billable.
+class Runner:
+    """Runs a batch in one task group; an asynchronous context manager, and inside it an iterator of outcomes.
 
-    Every step is written to a journal before the next one, so that the batch can be killed at any moment and
-    run again: what is saved is skipped, what is paid for is finished, and the rest is done. A job that fails
-    is an outcome, not the end of the batch.
+    A job has a task of its own from when there is room for it until its outcome is handed out, so neither
+    waiting jobs nor unread outcomes accumulate.
 
     Args:
-        client: Open for as long as the batch runs.
-        jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
-        output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is made when it is missing.
-        journal: Path of a journal elsewhere on this machine, or another kind of journal.
-        max_in_flight: Jobs from their submit until their task has ended, at most.
-        max_uploads: Uploads at once. The same image is uploaded once for all jobs and runs, and again
-            before its 72 h are over.
-        max_downloads: Jobs whose images are fetched at once.
-        max_cost: USD that the batch may cost, over all runs with its journal, what is in flight included.
-            The price of a model is learnt from its tasks: until the first has ended, one runs at a time.
-        in_doubt: What to do with jobs whose paid request was cut off before its answer: ``"report"`` them,
-            or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
-            then bills them twice.
-        retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
-        timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
-            takes longer is an unfinished outcome, which the next run takes up.
-        on_progress: Called with a ``Progress`` a few times a second, and at the end.
-        drain: To end early: once it is requested, nothing more is begun, what is in flight is finished, and
-            the iterator ends.
-
-    Returns:
-        A context manager whose value is an asynchronous iterator of outcomes, in the order jobs end.
+        backend: The service.
+        jobs: Taken lazily.
+        journal: Not entered yet.
+        options: Of the batch.
 
     Raises:
-        JournalInUseError: On entering, another batch is using the journal.
-        JournalError: On entering, the journal is damaged, of a newer version or cannot be written; nothing
-            was sent. From the iterator, it cannot be written any more.
-        AuthenticationError: From the iterator, the key is not accepted.
-        InsufficientBalanceError: From the iterator, the balance is used up.
-        BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
-        APIConnectionError: From the iterator, the service cannot be reached any more.
-        DownloadError: On entering, or from the iterator, the output folder cannot be written.
-        InvalidArgumentError: An argument cannot be right.
-
-    The errors from the iterator come after everything that was in flight has ended, and say how to go on.
-    What ``jobs`` itself raises comes after all jobs it gave have ended. Leaving early, or cancelling it, lets
-    paid requests that are under way get their answer within 5 seconds and leaves everything else to the next
-    run.
+        InvalidArgumentError: There is a budget, and the service does not report costs.
     """
-    for name, number in (
-        ("max_in_flight", max_in_flight),
-        ("max_uploads", max_uploads),
-        ("max_downloads", max_downloads),
-        ("max_cost", max_cost),
-        ("timeout", timeout),
-    ):
-        if number is not None and not number > 0:
-            raise errors.InvalidArgumentError(f"{name} must be more than 0, not {number!r}.")
-    if in_doubt not in {"report", "resubmit"}:
-        raise errors.InvalidArgumentError(f"in_doubt must be 'report' or 'resubmit', not {in_doubt!r}.")
-    if max_cost is not None and not hasattr(client, "tasks"):
-        raise errors.InvalidArgumentError(
-            "max_cost cannot be kept: this service does not tell what edits cost."
-        )
-    if journal is None:
-        journal = journal_path(output)
-    options = Options(
-        client=client,
-        jobs=jobs,
-        directory=Path(output),
-        journal=SqliteJournal(journal) if isinstance(journal, (str, os.PathLike)) else journal,
-        max_in_flight=max_in_flight,
-        max_uploads=max_uploads,
-        max_downloads=max_downloads,
-        max_cost=max_cost,
-        resubmits=in_doubt == "resubmit",
-        retries_failed=retry_failed,
-        timeout=timeout,
-        on_progress=on_progress,
-        drain=drain or Drain(),
-    )
-    return Conductor(options)
+
+    def __init__(
+        self,
+        backend: Backend,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        journal: Journal,
+        options: BatchOptions,
+    ) -> None:
+        if options.max_cost is not None and not backend.reports_costs:
+            raise errors.InvalidArgumentError(
+                "max_cost cannot be kept: this service does not report the cost of edits."
+            )
+        self._backend = backend
+        self._jobs = jobs
+        self._journal = journal
+        self._options = options
+        self._group: TaskGroup = anyio.create_task_group()
+        self._in_flight = 0
+        self._counter: ProgressCounter | None = None
+        if options.on_progress is not None:
+            total = len(jobs) if isinstance(jobs, Sized) else None
+            self._counter = ProgressCounter(total, options.on_progress)
+        self._is_over = False
+        self._context: Context
+        self._shutdown: ShutdownState
+        self._loop: asyncio.AbstractEventLoop
+        self._send: MemoryObjectSendStream[Outcome]
+        self._receive: MemoryObjectReceiveStream[Outcome]
+
+    async def __aenter__(self) -> Self:
+        options, journal, backend = self._options, self._journal, self._backend
+        await to_thread.run_sync(_check_directory, options.output)
+        await journal.__aenter__()
+        try:
+            prices = json.loads(await journal.get_state(PRICES) or b"{}")
+            backend.load_duration_stats(json.loads(await journal.get_state(_DURATIONS) or b"{}"))
+            budget = Budget(options.max_cost, await journal.tally(), prices)
+            self._shutdown = ShutdownState(grace_period=options.grace, budget=budget)
+            self._context = Context(
+                options=options,
+                backend=backend,
+                journal=journal,
+                shutdown=self._shutdown,
+                budget=budget,
+                uploads=UploadCache(journal, anyio.Semaphore(options.max_uploads)),
+                in_flight=anyio.Semaphore(options.max_in_flight),
+                downloads=anyio.Semaphore(options.max_downloads),
+            )
+            self._send, self._receive = anyio.create_memory_object_stream[Outcome](_BUFFERED_OUTCOMES)
+            await self._group.__aenter__()
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await journal.__aexit__(type(error), error, error.__traceback__)
+            raise
+        self._loop = asyncio.get_running_loop()
+        options.shutdown.add_listener(self._shutdown_requested)
+        self._group.start_soon(self._run, name="batch")
+        if self._counter is not None:
+            self._group.start_soon(self._report_regularly, self._counter, name="batch: progress")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        self._options.shutdown.remove_listener(self._shutdown_requested)
+        self._receive.close()
+        self._shutdown.begin_grace()
+        self._group.cancel_scope.cancel()
+        try:
+            return await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if error is not None and list(group.exceptions) == [error]:
+                return False
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._journal.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        try:
+            return await self._receive.receive()
+        except anyio.EndOfStream:
+            reason = None if self._is_over else self._shutdown.reason
+            self._is_over = True
+            if reason is not None:
+                raise explained(reason) from reason
+            raise StopAsyncIteration from None
+
+    # --- in the group -----------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Start a task for each job, await them all and write the results."""
+        options = self._options
+        room = anyio.Semaphore(options.max_in_flight + options.max_uploads + options.max_downloads)
+        with self._send:
+            async with anyio.create_task_group() as group:
+                with self._shutdown.taking:
+                    try:
+                        async with aclosing(_lazily(self._jobs)) as jobs:
+                            async for job in jobs:
+                                await room.acquire()
+                                self._in_flight += 1
+                                group.start_soon(self._run_job, job, room, name="job")
+                    except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
+                        # Raised at the end; all jobs that it gave are done.
+                        self._shutdown.reason = self._shutdown.reason or error
+            try:
+                learnt = self._backend.duration_stats()
+                if learnt:
+                    await self._journal.put_state(_DURATIONS, json.dumps(learnt).encode())
+                if options.write_results:
+                    await _write_results(self._journal, options.output)
+            except errors.ApimartError as error:
+                self._shutdown.fail(error)
+            if self._counter is not None:
+                self._report(self._counter)
+
+    async def _run_job(self, job: Job, room: anyio.Semaphore) -> None:
+        try:
+            outcome = await JobFlow(self._context, job).run()
+            if outcome is not None:
+                if self._counter is not None:
+                    self._counter.add(outcome)
+                await self._send.send(outcome)
+        except anyio.BrokenResourceError:
+            self._shutdown.request()
+        except Exception as error:  # noqa: BLE001 not of the job, which would be its outcome
+            self._shutdown.fail(error)
+        finally:
+            self._in_flight -= 1
+            room.release()
+
+    async def _report_regularly(self, counter: ProgressCounter) -> None:
+        while True:
+            self._report(counter)
+            await anyio.sleep(_PROGRESS_INTERVAL)
+
+    def _report(self, counter: ProgressCounter) -> None:
+        try:
+            counter.report(
+                in_flight=self._in_flight,
+                spent=self._context.budget.spent,
+                is_shutting_down=self._shutdown.is_requested,
+            )
+        except Exception as error:  # noqa: BLE001 the caller's own: the iterator raises it
+            self._shutdown.fail(error)
+
+    def _shutdown_requested(self) -> None:
+        self._loop.call_soon_threadsafe(self._shutdown.request)
+
+
+async def _lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:
+    """Yield jobs one by one.
+
+    A generator may read files or compute between its items, so it runs in worker threads: up to 32 items, or
+    as many as it yields in 5 ms, for each change of threads.
+
+    Cancellation leaves a blocking generator running.
+    """
+    if isinstance(jobs, AsyncIterable):
+        async for job in jobs:
+            yield job
+        return
+    if isinstance(jobs, Sequence):
+        for job in jobs:
+            yield job
+        return
+    iterator = await to_thread.run_sync(iter, jobs, abandon_on_cancel=True)
+    is_over = False
+    while not is_over:
+        taken, is_over, error = await to_thread.run_sync(_take, iterator, abandon_on_cancel=True)
+        for job in taken:
+            yield job
+        if error is not None:
+            raise error
+
+
+def _take(iterator: Iterator[Job]) -> tuple[list[Job], bool, Exception | None]:
+    """Return some items, whether there are no more, and the error that ended them."""
+    taken: list[Job] = []
+    deadline = time.monotonic() + _LONGEST_TAKE
+    try:
+        while len(taken) < _JOBS_AT_ONCE and (not taken or time.monotonic() < deadline):
+            taken.append(next(iterator))
+    except StopIteration:
+        return taken, True, None
+    except Exception as error:  # noqa: BLE001 raised once the items before it are taken
+        return taken, True, error
+    return taken, False, None
+
+
+def _check_directory(directory: Path) -> None:
+    """Create the output folder, and check that it can be written; blocks."""
+    partial = directory / f".{_RESULTS}.part"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(b"")
+        partial.unlink()
+    except OSError as error:
+        raise errors.DownloadError(
+            f"Nothing can be saved in {directory}: {error.strerror or error}. Nothing was submitted."
+        ) from error
+
+
+async def _write_results(journal: Journal, directory: Path) -> None:
+    """Replace ``results.jsonl`` with one line for each job, in the order in which they were started.
+
+    The file is whole at any moment.
+
+    Raises:
+        DownloadError: It cannot be written; its content is in the journal.
+        JournalError: The journal cannot be read.
+    """
+    path = directory / _RESULTS
+    partial = directory / f".{_RESULTS}.part"
+    try:
+        async with await anyio.open_file(partial, "w", encoding="utf-8") as file:
+            lines: list[str] = []
+            async for record in journal.records():
+                lines.append(json.dumps(as_plain(record.outcome(directory), directory)) + "\n")
+                if len(lines) >= _LINES_AT_ONCE:
+                    await file.writelines(lines)
+                    lines = []
+            await file.writelines(lines)
+        await to_thread.run_sync(partial.replace, path)
+    except OSError as error:
+        raise errors.DownloadError(
+            f"{path} cannot be written: {error.strerror or error}. Its content is in the journal."
+        ) from error
+
+
+def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
+    """Return an outcome as ``results.jsonl`` has it; paths are relative to the directory."""
+    job, task, error = outcome.job, outcome.task, outcome.error
+    return {
+        "id": outcome.id,
+        "status": outcome.status,
+        "image": job.image if isinstance(job.image, str) else str(job.image),
+        "prompt": job.prompt,
+        "model": job.model,
+        "n": job.n,
+        "name": job.name,
+        "options": dict(job.options),
+        "task_id": task.id if task else None,
+        "paths": [
+            (path.relative_to(directory) if path.is_relative_to(directory) else path).as_posix()
+            for path in outcome.paths
+        ],
+        "cost": outcome.cost,
+        "seconds": None if outcome.seconds is None else round(outcome.seconds, 3),
+        "error": None
+        if error is None
+        else {
+            "type": type(error).__name__,
+            "message": error.message if isinstance(error, errors.ApimartError) else str(error),
+            "status": getattr(error, "status", None),
+            "code": getattr(error, "code", None),
+            "idempotency_key": getattr(error, "idempotency_key", None),
+        },
+    }

@@ -88,9 +88,9 @@ def batch(
     json: Annotated[bool, _flag("--json", "Write one JSON object a line to stdout.")] = False,
 ) -> Exit:
     """Edit what a manifest names, or go on with it."""
-    from apimart_async.batch.manifest import open_manifest
-    from apimart_async.batch.rows import Defaults
-    from apimart_async.batch.survey import survey
+    from apimart_async.batch.manifest.preflight import preflight
+    from apimart_async.batch.manifest.reader import open_manifest
+    from apimart_async.batch.manifest.rows import Defaults
     from apimart_async.resources.edits import DEFAULT_MODEL
     from apimart_async.resources.submission import check_request
 
@@ -100,7 +100,7 @@ def batch(
     opened = open_manifest(manifest, Defaults(prompt, model or DEFAULT_MODEL, n))
     if opened.kind == "folder" and output.resolve() == manifest.resolve():
         raise UsageError("The results would lie among the images: name another directory with -o.")
-    found = anyio.run(survey, opened)
+    found = anyio.run(preflight, opened)
     if check:
         cost = estimate(found, output)
         if json:

@@ -20,14 +20,14 @@ from apimart_async.cli.display.status import hints, sum_up
 from apimart_async.cli.display.streams import complain, is_terminal, say, write_line
 from apimart_async.cli.display.text import dollars, printable, sentence, shorten
 from apimart_async.cli.exits import Exit
-from apimart_async.cli.interrupting import draining_first
+from apimart_async.cli.interrupting import shutting_down_first
 from apimart_async.cli.local_batch import drop_lost, mark
 from apimart_async.cli.resume_hint import ResumeHint
 
 if TYPE_CHECKING:
-    from apimart_async.batch import Drain, Outcome
+    from apimart_async.batch import Outcome, Shutdown
     from apimart_async.batch.job import Job
-    from apimart_async.batch.manifest import Manifest
+    from apimart_async.batch.manifest.reader import Manifest
 
 _MOST_FAILURES: Final = 20
 """Failures that are told one by one; results.jsonl has all of them."""
@@ -82,7 +82,7 @@ def run_batch(plan: Plan) -> Exit:
     Returns:
         The exit code. Ctrl-C and SIGTERM are none but an interruption: they are caught.
     """
-    from apimart_async.batch import Drain
+    from apimart_async.batch import Shutdown
 
     # Results on a terminal would only be in the way of the display.
     writes = plan.json or not is_terminal(sys.stdout)
@@ -91,9 +91,9 @@ def run_batch(plan: Plan) -> Exit:
     error: errors.ApimartError | None = None
     interrupted = False
     with display:
-        drain = Drain()
+        shutdown = Shutdown()
         try:
-            interrupted = anyio.run(partial(_run, plan, drain, display, teller))
+            interrupted = anyio.run(partial(_run, plan, shutdown, display, teller))
         except KeyboardInterrupt:
             interrupted = True
         except errors.ApimartError as ending:
@@ -104,7 +104,7 @@ def run_batch(plan: Plan) -> Exit:
         complain(_why(error))
     for hint in hints(last, plan.output, retried=plan.retry_failed, is_local=plan.connection.local):
         say(hint)
-    interrupted = interrupted or (drain.is_requested and last.done < plan.total)
+    interrupted = interrupted or (shutdown.is_requested and last.done < plan.total)
     say(sum_up(last, plan.total, plan.output, interrupted=interrupted))
     if interrupted:
         return Exit.INTERRUPTED
@@ -112,11 +112,11 @@ def run_batch(plan: Plan) -> Exit:
     return Exit.ALL_DONE if all_saved else Exit.SOME_FAILED
 
 
-async def _run(plan: Plan, drain: Drain, display: BatchProgress, teller: _Teller) -> bool:
+async def _run(plan: Plan, shutdown: Shutdown, display: BatchProgress, teller: _Teller) -> bool:
     """Return whether it was stopped at once."""
     from apimart_async.batch import edit_many
 
-    with anyio.CancelScope() as scope, draining_first(drain, scope):
+    with anyio.CancelScope() as scope, shutting_down_first(shutdown, scope):
         if plan.connection.local:
             await anyio.to_thread.run_sync(mark, plan.output)
             await drop_lost(plan.output)
@@ -132,7 +132,7 @@ async def _run(plan: Plan, drain: Drain, display: BatchProgress, teller: _Teller
                 retry_failed=plan.retry_failed,
                 timeout=plan.timeout,
                 on_progress=display.show,
-                drain=drain,
+                shutdown=shutdown,
             ) as outcomes,
         ):
             async for outcome in outcomes:
@@ -168,7 +168,7 @@ class _Teller:
     def _lines(self, outcome: Outcome) -> list[str]:
         if not self._plan.json:
             return [str(path) for path in outcome.paths] if outcome.status == "saved" else []
-        from apimart_async.batch.results import as_plain
+        from apimart_async.batch.runner import as_plain
 
         return [json_line(as_plain(outcome, self._plan.output))]
 

@@ -88,8 +88,8 @@ class _Standing:
 
 
 def _read(directory: Path) -> _Standing:
-    from apimart_async.batch.figures import Totals
-    from apimart_async.batch.results import read_outcomes
+    from apimart_async.batch.edit_many import read_outcomes
+    from apimart_async.batch.report.statistics import Totals
 
     totals = Totals()
     try:

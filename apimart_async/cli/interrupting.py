@@ -16,19 +16,19 @@ from apimart_async.cli.display.streams import say
 if TYPE_CHECKING:
     from types import FrameType
 
-    from apimart_async.batch import Drain
+    from apimart_async.batch import Shutdown
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def draining_first(drain: Drain, scope: anyio.CancelScope) -> Generator[None]:
-    """Drain at the first signal and cancel at the second, as long as the body runs on this loop.
+def shutting_down_first(shutdown: Shutdown, scope: anyio.CancelScope) -> Generator[None]:
+    """Shut down at the first signal and cancel at the second, as long as the body runs on this loop.
 
     Python lets only the main thread do that; elsewhere signals stay as they are.
 
     Args:
-        drain: Requested at the first signal.
+        shutdown: Requested at the first signal.
         scope: Cancelled at the second.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -39,7 +39,7 @@ def draining_first(drain: Drain, scope: anyio.CancelScope) -> Generator[None]:
 
     def gently() -> None:
         say("Finishing what is in flight; Ctrl-C again stops at once, and loses nothing either.")
-        drain.request()
+        shutdown.request()
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal received

@@ -28,7 +28,7 @@ def report(
 
       apimart report out
     """
-    from apimart_async.batch.report import write_report
+    from apimart_async.batch.report.page import write_report
 
     try:
         path = write_report(directory)

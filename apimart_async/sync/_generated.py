@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from apimart_async.applerouter import AsyncAppleRouter
-from apimart_async.batch import runner
+from apimart_async.batch.edit_many import edit_many as async_edit_many
 from apimart_async.client import AsyncApimart
 from apimart_async.resources import applerouter, edits, generations
 from apimart_async.sync.portal import Portal
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     import aiohttp
 
     from apimart_async import config
-    from apimart_async.batch.drain import Drain
     from apimart_async.batch.job import Job, Outcome
-    from apimart_async.batch.journal import Journal
+    from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
+    from apimart_async.batch.shutdown import Shutdown
     from apimart_async.models import Balance, Image, ImageSet, Model, Task, Upload
     from apimart_async.resources.account import AsyncAccount
     from apimart_async.resources.applerouter import AsyncAppleRouterEdits
@@ -956,35 +956,37 @@ def edit_many(
     retry_failed: bool = False,
     timeout: float | None = None,
     on_progress: Callable[[Progress], object] | None = None,
-    drain: Drain | None = None,
+    shutdown: Shutdown | None = None,
 ) -> AbstractContextManager[Iterator[Outcome]]:
     """Edit many images, each paid at most once, and save the results. Billable.
 
     Every step is written to a journal before the next one, so that the batch can be killed at any moment and
-    run again: what is saved is skipped, what is paid for is finished, and the rest is done. A job that fails
-    is an outcome, not the end of the batch.
+    run again: saved jobs are skipped, jobs that are paid for are finished, and the rest is done. A job that
+    fails is an outcome, not the end of the batch.
 
     Args:
         client: Open for as long as the batch runs.
         jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is made when it is missing.
-        journal: Path of a journal elsewhere on this machine, or another kind of journal.
-        max_in_flight: Jobs from their submit until their task has ended, at most.
-        max_uploads: Uploads at once. The same image is uploaded once for all jobs and runs, and again
-            before its 72 h are over.
-        max_downloads: Jobs whose images are fetched at once.
-        max_cost: USD that the batch may cost, over all runs with its journal, what is in flight included.
-            The price of a model is learnt from its tasks: until the first has ended, one runs at a time.
-        in_doubt: What to do with jobs whose paid request was cut off before its answer: ``"report"`` them,
+            and for the journal in ``.batch``. It is created when it is missing.
+        journal: Path of a journal elsewhere on this machine, or another kind of journal; ``":memory:"`` for
+            none that survives the batch.
+        max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more.
+        max_uploads: Maximum number of concurrent uploads, 1 or more. An image is uploaded once for all jobs
+            and runs, and again before its 72 h are over.
+        max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more.
+        max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
+            in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
+            time.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them,
             or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
             then bills them twice.
         retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
-            takes longer is an unfinished outcome, which the next run takes up.
-        on_progress: Called with a ``Progress`` a few times a second, and at the end.
-        drain: To end early: once it is requested, nothing more is begun, what is in flight is finished, and
-            the iterator ends.
+            takes longer is an unfinished outcome, which the next run continues.
+        on_progress: Called with a ``Progress`` five times a second, and at the end.
+        shutdown: Ends the batch early: once it is requested, no further jobs are started, those in flight are
+            finished, and the iterator ends.
 
     Returns:
         A context manager whose value is an iterator of outcomes, in the order jobs end.
@@ -998,15 +1000,14 @@ def edit_many(
         BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
         APIConnectionError: From the iterator, the service cannot be reached any more.
         DownloadError: On entering, or from the iterator, the output folder cannot be written.
-        InvalidArgumentError: An argument cannot be right.
+        InvalidArgumentError: An argument is out of range.
 
-    The errors from the iterator come after everything that was in flight has ended, and say how to go on.
-    What ``jobs`` itself raises comes after all jobs it gave have ended. Leaving early, or cancelling it, lets
-    paid requests that are under way get their answer within 5 seconds and leaves everything else to the next
-    run.
+    The errors from the iterator come after everything that was in flight has ended, and say how to continue.
+    An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
+    paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
     return client._portal.open(
-        runner.edit_many,
+        async_edit_many,
         client._wrapped,
         jobs,
         output=output,
@@ -1019,5 +1020,5 @@ def edit_many(
         retry_failed=retry_failed,
         timeout=timeout,
         on_progress=on_progress,
-        drain=drain,
+        shutdown=shutdown,
     )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from apimart_async.batch.record import Failure, Record
-from apimart_async.batch.results import journal_path
-from apimart_async.batch.sqlite import SqliteJournal
+from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.record import Failure, Record
+from apimart_async.batch.journal.sqlite import SqliteJournal
 from apimart_async.models import Task
 
 if TYPE_CHECKING:

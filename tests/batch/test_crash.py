@@ -17,8 +17,8 @@ import attrs
 import pytest
 from anyio.streams.text import TextReceiveStream
 
-from apimart_async.batch.journal_file import read_journal
-from apimart_async.batch.results import journal_path
+from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.sqlite import read_journal
 from apimart_async.emulator import Emulator
 from apimart_async.errors import JournalError
 

@@ -34,8 +34,7 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.batch import Record, SqliteJournal
-from apimart_async.batch.journal_file import read_journal
-from apimart_async.batch.schema import VERSION
+from apimart_async.batch.journal.sqlite import VERSION, read_journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apimart_async import InvalidArgumentError
-from apimart_async.batch.cells import typed, whole_number
 from apimart_async.batch.job import Job
-from apimart_async.batch.manifest import Manifest, open_manifest
-from apimart_async.batch.rows import BadRow, Defaults, Row
-from apimart_async.batch.survey import LISTED, survey
+from apimart_async.batch.manifest.csv import typed, whole_number
+from apimart_async.batch.manifest.preflight import MAX_LISTED, preflight
+from apimart_async.batch.manifest.reader import Manifest, open_manifest
+from apimart_async.batch.manifest.rows import BadRow, Defaults, Row
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 
@@ -294,7 +294,7 @@ def test_a_missing_manifest_and_a_folder_without_a_prompt(folder: Path) -> None:
 # --- as a whole ---------------------------------------------------------------------------------------------
 
 
-async def test_a_survey_counts_what_there_is_to_do(folder: Path) -> None:
+async def test_a_preflight_counts_the_work(folder: Path) -> None:
     manifest = await aside(
         written,
         folder,
@@ -309,7 +309,7 @@ https://example.com/c.png,sunset,1,,
 photos/b.png,sunset,1,,again
 """,
     )
-    found = await survey(manifest)
+    found = await preflight(manifest)
 
     assert found.bad == ()
     assert (found.jobs, found.repeated, found.pictures) == (6, 1, 3)
@@ -322,9 +322,9 @@ async def test_bad_pictures_and_ids_are_found_row_by_row_and_not_all_listed(fold
     good = [f"photos/a.png,x{number},{number}\n" for number in range(300)]
     bad = ["text.png,x,a\n", "none.png,x,b\n", "text.png,y,c\n", "photos/b.png,x,7\n"] * 20
     manifest = await aside(written, folder, "jobs.csv", "".join(["image,prompt,id\n", *good, *bad]))
-    found = await survey(manifest)
+    found = await preflight(manifest)
 
-    assert (found.jobs, found.bad_count, len(found.bad)) == (300, 80, LISTED)
+    assert (found.jobs, found.bad_count, len(found.bad)) == (300, 80, MAX_LISTED)
     assert [row.place for row in found.bad[:4]] == ["line 302", "line 303", "line 304", "line 305"]
     first, second, third, fourth = (row.complaint for row in found.bad[:4])
     assert "is text" in first
@@ -350,7 +350,7 @@ async def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
             file.write("image,prompt,id\n")
             file.writelines(f"photos/a.png,a prompt of some length {row},{row}\n" for row in range(rows))
         tracemalloc.start()
-        found = await survey(await aside(open_manifest, manifest))
+        found = await preflight(await aside(open_manifest, manifest))
         counted = sum([1 async for _ in (await aside(open_manifest, manifest)).jobs()])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apimart_async import InvalidArgumentError
-from apimart_async.batch import report
-from apimart_async.batch.figures import Totals, dollars, histogram, quantile
 from apimart_async.batch.job import Job, Outcome
-from apimart_async.batch.listing import before, relative, row_of
-from apimart_async.batch.record import Failure
-from apimart_async.batch.report import MOST_ROWS, write_report
+from apimart_async.batch.journal.record import Failure
+from apimart_async.batch.report import page as report
+from apimart_async.batch.report.page import MOST_ROWS, write_report
+from apimart_async.batch.report.rows import before, relative, row_of
+from apimart_async.batch.report.statistics import Totals, dollars, histogram, quantile
 from apimart_async.errors import JournalError, TaskFailedError
 from apimart_async.models import Task
 

@@ -9,10 +9,10 @@ import anyio.to_thread
 import pytest
 from PIL import Image, ImageStat
 
-from apimart_async.batch.record import Failure
-from apimart_async.batch.report import write_report
-from apimart_async.batch.results import journal_path
-from apimart_async.batch.sqlite import SqliteJournal
+from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.record import Failure
+from apimart_async.batch.journal.sqlite import SqliteJournal
+from apimart_async.batch.report.page import write_report
 
 from .chromium import Tab, tab
 from .report_rows import HOSTILE, mixed, record
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from apimart_async.batch.record import Record
+    from apimart_async.batch.journal.record import Record
 
 pytestmark = pytest.mark.browser
 

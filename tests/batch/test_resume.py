@@ -14,7 +14,7 @@ import pytest
 
 from apimart_async import AsyncApimart, InternalServerError, Job, Outcome, Task, TaskExpiredError, edit_many
 from apimart_async.batch import SqliteJournal
-from apimart_async.batch.results import journal_path
+from apimart_async.batch.edit_many import journal_path
 from apimart_async.emulator.faults import Fault
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The blocking twin of a batch: a plain loop, a thread that drains it, and Ctrl-C in a script."""
+"""The blocking twin of a batch: a plain loop, a thread that shuts it down, and Ctrl-C in a script."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from apimart_async import BudgetExceededError, Job, Poll
-from apimart_async.batch import Drain, read_outcomes
+from apimart_async.batch import Shutdown, read_outcomes
 from apimart_async.emulator import Emulator
 from apimart_async.sync import Apimart, edit_many
 
@@ -46,15 +46,15 @@ def test_outcomes_come_in_a_for_loop_and_errors_at_its_end(
     assert service.ledger.executed_more_than_once == {}
 
 
-def test_another_thread_may_drain_it(service: Emulator, pictures: list[Path], tmp_path: Path) -> None:
-    drain = Drain()
+def test_another_thread_may_shut_it_down(service: Emulator, pictures: list[Path], tmp_path: Path) -> None:
+    shutdown = Shutdown()
     jobs = (Job(pictures[0], f"prompt {number}") for number in range(500))
     with (
         Apimart(service.api_key, base_url=service.base_url, poll=POLL) as client,
-        edit_many(client, jobs, output=tmp_path / "out", max_in_flight=8, drain=drain) as outcomes,
+        edit_many(client, jobs, output=tmp_path / "out", max_in_flight=8, shutdown=shutdown) as outcomes,
     ):
         next(outcomes)
-        threading.Thread(target=drain.request).start()
+        threading.Thread(target=shutdown.request).start()
         count = 1 + sum(1 for _ in outcomes)
     assert count == len(service.ledger.entries) < 500
 

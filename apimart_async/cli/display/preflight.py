@@ -10,7 +10,7 @@ from apimart_async.cli.display.results import Record
 from apimart_async.cli.display.text import dollars, sentence
 
 if TYPE_CHECKING:
-    from apimart_async.batch.survey import Survey
+    from apimart_async.batch.manifest.preflight import Preflight
 
 # Of an image, in the service's documentation: good for a guess until results tell the real cost.
 _DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
@@ -18,7 +18,7 @@ _KILO: Final = 1000
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 
 
-def complaints(survey: Survey) -> Sequence[str]:
+def complaints(survey: Preflight) -> Sequence[str]:
     """Return what is wrong with the rows, a line each."""
     rows = survey.jobs + survey.repeated + survey.bad_count
     if survey.bad_count == 1:
@@ -30,19 +30,19 @@ def complaints(survey: Survey) -> Sequence[str]:
     return lines
 
 
-def _complaint(survey: Survey, number: int) -> str:
+def _complaint(survey: Preflight, number: int) -> str:
     row = survey.bad[number]
     return f"{row.place[:1].upper()}{row.place[1:]}: {sentence(row.complaint)}"
 
 
-def estimate(survey: Survey, output: Path) -> float | None:
+def estimate(survey: Preflight, output: Path) -> float | None:
     """Return what all of it may cost, in USD; ``None`` when the price of a model is not known.
 
     Args:
         survey: Of the manifest.
         output: Directory of the batch: what earlier jobs in it have cost is the best guess.
     """
-    from apimart_async.batch.results import journal_path, read_outcomes
+    from apimart_async.batch.edit_many import journal_path, read_outcomes
 
     prices: dict[str, float] = {}
     if journal_path(output).is_file():
@@ -56,7 +56,7 @@ def estimate(survey: Survey, output: Path) -> float | None:
     return sum(count * known[model] for model, count in survey.images.items())
 
 
-def facts(survey: Survey, cost: float | None) -> Sequence[str]:
+def facts(survey: Preflight, cost: float | None) -> Sequence[str]:
     """Return how much there is to do, a line for each fact, and what is wrong."""
     images = sum(survey.images.values())
     lines = [
@@ -71,7 +71,7 @@ def facts(survey: Survey, cost: float | None) -> Sequence[str]:
     return lines if not survey.bad else [*lines, *complaints(survey)]
 
 
-def survey_record(survey: Survey, cost: float | None) -> Record:
+def survey_record(survey: Preflight, cost: float | None) -> Record:
     """Return the same for programs."""
     return {
         "jobs": survey.jobs,

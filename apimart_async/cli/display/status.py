@@ -31,7 +31,7 @@ def pace(progress: Progress) -> list[str]:
         *counts(progress),
         f"{progress.rate:.1f}/s" if progress.rate < 10 else f"{progress.rate:,.0f}/s",  # noqa: PLR2004 digits enough
         dollars(progress.spent),
-        "finishing" if progress.is_draining else f"{seconds(eta)} left" if eta is not None else "",
+        "finishing" if progress.is_shutting_down else f"{seconds(eta)} left" if eta is not None else "",
     ]
 
 

@@ -1,7 +1,7 @@
-"""What a batch needs of a journal, whatever keeps it.
+"""The journal of a batch, independent of its storage.
 
-The journal is what makes a batch safe to kill: ``record.py`` says what each state of a job means and what
-becomes of it on restart. Rows hold no API key.
+The journal makes a batch safe to kill: ``record.py`` defines the states of a job and how each is continued
+after a restart. Rows hold no API key.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import attrs
 
-from apimart_async.batch.record import State
+from apimart_async.batch.journal.record import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
-    from apimart_async.batch.record import Record
+    from apimart_async.batch.journal.record import Record
     from apimart_async.models import Upload
 
 
 @attrs.frozen
 class Tally:
-    """What a journal adds up to.
+    """Sums over the rows of a journal.
 
     Attributes:
-        jobs: How many jobs are in each state; states without any may be missing.
+        jobs: Number of jobs in each state; states without any may be missing.
         spent: USD of the costs that are known.
-        outstanding: How many images of each model may have been billed without the cost being known.
+        outstanding: Images of each model that may have been billed at an unknown cost.
     """
 
     jobs: Mapping[State, int]
@@ -39,14 +39,14 @@ class Tally:
 class Journal(Protocol):
     """Rows that survive a crash.
 
-    Enter it before use. Every method that writes returns when what it wrote is durable, and raises
-    ``JournalError`` when it cannot be. Writes that were made before are seen by every read after.
+    Enter it before use. Every method that writes returns when the row is durable, and raises
+    ``JournalError`` when it cannot be. Reads see all earlier writes.
     """
 
     async def __aenter__(self) -> Self:
-        """Make it ready, and find out whether it can be written.
+        """Open it, and check that it can be written.
 
-        Rows of jobs that failed before their paid request are dropped: they are begun anew.
+        Rows of jobs that failed before their paid request are dropped: these jobs are started anew.
 
         Raises:
             JournalInUseError: Another process is using it.
@@ -60,7 +60,7 @@ class Journal(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of it; what was written stays."""
+        """Close it; its rows stay."""
         ...
 
     async def get(self, job_id: str) -> Record | None:
@@ -68,38 +68,38 @@ class Journal(Protocol):
         ...
 
     async def begin(self, intent: Record, previous: Record | None) -> bool:
-        """Write the intent of a paid request: the last moment to refuse before money is spent.
+        """Write the intent of a paid request: the last chance to refuse before money is spent.
 
         Args:
             intent: The row to write.
             previous: The row it replaces, ``None`` when there is none.
 
         Returns:
-            Whether it was written; not, when the job's row is no longer ``previous``.
+            Whether it was written; ``False`` when the job's row is no longer ``previous``.
 
         Raises:
-            JournalError: It cannot be written, or what follows it could not be: nothing may be paid.
+            JournalError: It, or the row after it, cannot be written: nothing may be paid.
         """
         ...
 
     async def put(self, record: Record) -> None:
-        """Write a job's row, whatever it was before."""
+        """Write a job's row over any earlier one."""
         ...
 
     async def drop(self, job_id: str) -> None:
-        """Remove a job's row: its paid request was certainly not executed, and may be made another day."""
+        """Remove a job's row: its paid request was certainly not executed, and a later run may send it."""
         ...
 
     async def tally(self) -> Tally:
-        """Add the rows up."""
+        """Return the sums over all rows."""
         ...
 
     def records(self) -> AsyncIterator[Record]:
-        """Return all rows in the order their jobs were begun, a bounded number in memory at a time."""
+        """Return all rows in the order in which their jobs were started, in bounded memory."""
         ...
 
     async def get_upload(self, key: str) -> Upload | None:
-        """Return an upload that was kept, if there is one, expired or not."""
+        """Return an upload that was kept, expired or not."""
         ...
 
     async def put_upload(self, key: str, upload: Upload) -> None:
@@ -107,9 +107,9 @@ class Journal(Protocol):
         ...
 
     async def get_state(self, name: str) -> bytes | None:
-        """Return what was kept under a name, such as what polling has learnt."""
+        """Return the data kept under a name, such as learnt task durations."""
         ...
 
     async def put_state(self, name: str, data: bytes) -> None:
-        """Keep something under a name for the next run."""
+        """Keep data under a name for the next run."""
         ...

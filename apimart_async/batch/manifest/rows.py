@@ -1,11 +1,11 @@
-"""One row of a manifest to one job, purely: which columns it may have, and what is wrong with it."""
+"""A row of a manifest turned into a job, purely: its columns, and the mistakes in it."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -22,24 +22,22 @@ from apimart_async.transport.media.inputs import remote_url
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Record: TypeAlias = "Mapping[str, Any]"
-"""The cells of a row by their column, as their file has them."""
-
 COLUMNS: Final = frozenset({"image", "prompt", "model", "n", "id", "name"})
-"""What a job has; any other column is an option of the request."""
+"""The columns of a job; any other is an option of the request."""
 
 _RESERVED: Final = frozenset({"images", "image_urls"})
 _TEXTS: Final = ("prompt", "model", "id", "name")
+_LONGEST: Final = 40
 
 
 @attrs.frozen
 class Defaults:
-    """What a row without a value of its own takes.
+    """Values for rows without their own.
 
     Attributes:
-        prompt: What to change; ``None`` when every row has to say.
-        model: Any model of the service that edits; its own by default.
-        n: How many variants, 1 to 10.
+        prompt: The change to make; ``None`` when every row has its own.
+        model: Any model of the service that edits; its default by default.
+        n: Number of variants, 1 to 10.
     """
 
     prompt: str | None = attrs.field(default=None, repr=False)
@@ -49,11 +47,11 @@ class Defaults:
 
 @attrs.frozen
 class Row:
-    """A row that can be done.
+    """A row that is a job.
 
     Attributes:
-        place: Where it stands, for messages: ``"line 7"``, or the name of a file in a folder.
-        job: What is to be done.
+        place: Its place, for messages: ``"line 7"``, or the name of a file in a folder.
+        job: Its job.
     """
 
     place: str
@@ -62,30 +60,30 @@ class Row:
 
 @attrs.frozen
 class BadRow:
-    """A row that cannot be done.
+    """A row that is no job.
 
     Attributes:
-        place: Where it stands: ``"line 7"``, or the name of a file in a folder.
-        complaint: What is wrong with it, as a sentence.
+        place: Its place: ``"line 7"``, or the name of a file in a folder.
+        complaint: The mistake in it, as a sentence.
     """
 
     place: str
     complaint: str
 
 
-def read_row(place: str, record: Record, folder: str, defaults: Defaults) -> Row | BadRow:
-    """Make a job of a row, or say why there is none in it.
+def read_row(place: str, values: Mapping[str, Any], folder: str, defaults: Defaults) -> Row | BadRow:
+    """Turn a row into a job, or name its mistake.
 
     A row without a name is named after its id, and one without an id after its image, so that results can be
     told apart.
 
     Args:
-        place: Where it stands.
-        record: Its cells; those that are ``None`` or empty count as missing.
-        folder: What relative paths start from.
-        defaults: For what is missing.
+        place: Its place.
+        values: Its values by column; ``None`` and empty ones count as missing.
+        folder: Base of relative paths.
+        defaults: For missing values.
     """
-    given = {name: value for name, value in record.items() if value is not None and value != ""}
+    given = {name: value for name, value in values.items() if value is not None and value != ""}
     try:
         return Row(place, _job(given, folder, defaults))
     except InvalidArgumentError as error:
@@ -93,7 +91,11 @@ def read_row(place: str, record: Record, folder: str, defaults: Defaults) -> Row
 
 
 def _job(given: dict[str, Any], folder: str, defaults: Defaults) -> Job:
-    _check_characters(given)
+    try:
+        # Neither a request nor a journal can hold half a surrogate pair.
+        json.dumps(given, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError("It is not UTF-8: save it as UTF-8.") from error
     if type(given.get("id")) is int:
         given["id"] = str(given["id"])
     for column in _TEXTS:
@@ -105,7 +107,7 @@ def _job(given: dict[str, Any], folder: str, defaults: Defaults) -> Job:
     model, n, name = given.get("model", defaults.model), given.get("n", defaults.n), given.get("name")
     check_request(prompt, model or DEFAULT_MODEL, n)
     if name is not None:
-        NameTemplate.parse(_literal(name))
+        NameTemplate.parse(name.replace("{", "{{").replace("}", "}}"))
     image, job_id = _image(given.get("image"), folder), given.get("id")
     reserved = _RESERVED & given.keys()
     if reserved:
@@ -122,7 +124,7 @@ def _image(value: object, folder: str) -> str:
         return value
     if "\0" in value:
         raise InvalidArgumentError("The path of the image holds a zero byte.")
-    # Absolute, so that a batch can be gone on with from another directory.
+    # Absolute, so that a batch can be continued from another directory.
     return os.path.normpath(os.path.join(folder, os.path.expanduser(value)))  # noqa: PTH111, PTH118 a text again
 
 
@@ -135,18 +137,6 @@ def _name_after(job_id: str | None, image: str) -> str | None:
     return clean_stem(PurePath(path).stem)
 
 
-def _literal(name: str) -> str:
-    return name.replace("{", "{{").replace("}", "}}")
-
-
-def _check_characters(given: Record) -> None:
-    """Refuse halves of characters: no request and no journal can carry them."""
-    try:
-        json.dumps(given, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidArgumentError("It is not UTF-8: save it as UTF-8.") from error
-
-
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"  # noqa: PLR2004
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

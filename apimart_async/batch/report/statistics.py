@@ -1,4 +1,4 @@
-"""The figures of a report, purely: totals over all jobs, a histogram of durations, the commonest reasons."""
+"""The statistics of a report, purely: totals, a histogram of durations, the most frequent reasons."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from apimart_async.batch.job import Status
+from apimart_async.batch.report.rows import message_of
+from apimart_async.errors import ApimartError
 
 if TYPE_CHECKING:
     from apimart_async.batch.job import Outcome
@@ -31,16 +33,16 @@ def _durations() -> array[float]:
 
 @attrs.define
 class Totals:
-    """What a batch adds up to; it grows by 8 bytes a job.
+    """Sums over the jobs of a batch; it grows by 8 bytes a job.
 
     Attributes:
-        statuses: How many jobs ended in each way.
-        files: Images that are saved.
+        statuses: Number of jobs by status.
+        files: Saved images.
         spent: USD, of the costs that are known.
-        costs_known: Whether any is.
-        durations: Seconds of each job that was saved.
-        reasons: How often each reason was met, with the status it led to.
-        other_reasons: Jobs whose reason is in none of these, because there are so many.
+        costs_known: Whether any cost is known.
+        durations: Seconds of each saved job.
+        reasons: Number of jobs by status and reason.
+        other_reasons: Number of jobs whose reason is not among ``reasons``, which is full.
     """
 
     statuses: Counter[Status] = attrs.field(factory=Counter[Status])
@@ -74,18 +76,19 @@ class Totals:
 
 
 def reason_of(outcome: Outcome) -> str:
-    """Return why a job was not saved, without what is its own alone, so that equal reasons are equal."""
-    message = str(getattr(outcome.error, "message", outcome.error))
+    """Return why a job was not saved, without its own names, so that equal reasons are equal."""
+    error = outcome.error
+    message = message_of(error) if error else ""
     own = (
         outcome.task.id if outcome.task else "",
-        str(getattr(outcome.error, "idempotency_key", "") or ""),
+        error.idempotency_key or "" if isinstance(error, ApimartError) else "",
         outcome.job.image if isinstance(outcome.job.image, str) else "",
         outcome.id,
     )
     for text in own:
         if text:
             message = message.replace(text, "…")
-    message = " ".join(message.split()) or type(outcome.error).__name__
+    message = " ".join(message.split()) or type(error).__name__
     return message if len(message) <= _LONGEST_REASON else f"{message[: _LONGEST_REASON - 1]}…"
 
 
@@ -96,7 +99,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 @attrs.frozen
 class Bar:
-    """A bar: its place in the drawing, and what it says when it is pointed at."""
+    """A bar of the histogram, with its tooltip as the title."""
 
     x: float
     y: float
@@ -116,16 +119,16 @@ class Tick:
 
 @attrs.frozen
 class Histogram:
-    """A drawing of how often each duration was met.
+    """A drawing of the durations of jobs.
 
     Attributes:
-        bars: From short to long; the last one has all that took longer still.
-        ticks: Below the bars.
-        lines: Across the drawing, with their counts.
+        bars: From short to long; the last one includes all longer durations.
+        ticks: Labels below the bars.
+        lines: Horizontal lines, with their counts.
         description: The same as a sentence.
-        left: Where the bars begin.
-        width: Of the drawing.
-        height: Of the drawing.
+        left: Left end of the bars.
+        width: Width of the drawing.
+        height: Height of the drawing.
     """
 
     bars: Sequence[Bar]
@@ -138,7 +141,7 @@ class Histogram:
 
 
 def histogram(durations: Sequence[float]) -> Histogram | None:
-    """Draw how long jobs took, or nothing when there are none.
+    """Draw the durations of jobs; return ``None`` when there are none.
 
     Args:
         durations: Seconds, in any order.
@@ -146,7 +149,7 @@ def histogram(durations: Sequence[float]) -> Histogram | None:
     if not durations:
         return None
     ordered = sorted(durations)
-    # As many bars as that many values deserve; the longest of them share the last one.
+    # Rice's rule for the number of bars; the longest durations share the last one.
     bars = max(_FEWEST_BARS, min(_BARS, math.ceil(2 * len(ordered) ** (1 / 3))))
     step = _rounded_up(max(quantile(ordered, 0.99), 0.01) / bars, _ROUND_SECONDS)
     count = min(bars, math.floor(ordered[-1] / step) + 1)
@@ -201,8 +204,8 @@ def _seconds(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Write an amount in USD: cents, and of a small one what is less."""
-    if amount >= 10:  # noqa: PLR2004 nobody counts hundredths of cents then
+    """Format an amount in USD: with cents, and a small one with hundredths of cents."""
+    if amount >= 10:  # noqa: PLR2004 hundredths of cents do not matter then
         return f"${amount:,.2f}"
     whole, _, cents = f"{amount:.4f}".rstrip("0").partition(".")
     return f"${whole}.{cents:<02}"

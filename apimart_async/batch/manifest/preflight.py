@@ -1,11 +1,10 @@
-"""A manifest as a whole, before anything is paid: what is wrong with it, and how much there is to do."""
+"""The check of a manifest before anything is paid: its mistakes, and the amount of work in it."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from anyio import CancelScope, to_thread
 
-from apimart_async.batch.job import Job, payload_digest
-from apimart_async.batch.rows import BadRow, Row
+from apimart_async.batch.backends import payload_digest
+from apimart_async.batch.manifest.reader import ROWS_AT_ONCE
+from apimart_async.batch.manifest.rows import BadRow, Row
 from apimart_async.errors import ImageError
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.transport.concurrent import for_each
@@ -22,12 +22,14 @@ from apimart_async.transport.media import inputs
 from apimart_async.transport.media.data_urls import is_data_url
 
 if TYPE_CHECKING:
-    from apimart_async.batch.manifest import Manifest
+    from collections.abc import Sequence
 
-LISTED: Final = 20
-"""How many bad rows are kept; the others are counted."""
+    from apimart_async.batch.job import Job
+    from apimart_async.batch.manifest.reader import Manifest
 
-_CHUNK: Final = 256
+MAX_LISTED: Final = 20
+"""Number of bad rows that are kept; the others are counted."""
+
 _CACHE_KIB: Final = 8 * 1024
 
 _TABLES: Final = f"""
@@ -41,114 +43,101 @@ BEGIN;
 """
 
 
-@attrs.frozen
-class Survey:
-    """What there is in a manifest.
+@attrs.define
+class Preflight:
+    """The content of a manifest.
 
     Attributes:
-        jobs: Rows that are done; of those that ask for the same only the first.
-        repeated: Rows that ask for the same as an earlier one.
-        images: Images that come of them, by model.
-        pictures: Different pictures that have to be uploaded.
+        jobs: Rows that are jobs; of equal ones only the first.
+        repeated: Rows that are equal to an earlier one.
+        images: Images to be made, by model.
+        pictures: Different images to be uploaded.
         bytes: Their size together.
-        bad: The first rows that cannot be done.
-        bad_count: How many there are in all.
+        bad: The first bad rows.
+        bad_count: Number of bad rows in all.
     """
 
-    jobs: int
-    repeated: int
-    images: Mapping[str, int]
-    pictures: int
-    bytes: int
-    bad: Sequence[BadRow]
-    bad_count: int
+    jobs: int = 0
+    repeated: int = 0
+    images: Counter[str] = attrs.field(factory=Counter[str])
+    pictures: int = 0
+    bytes: int = 0
+    bad: tuple[BadRow, ...] = ()
+    bad_count: int = 0
 
 
-async def survey(manifest: Manifest) -> Survey:
-    """Check every row and every picture of a manifest, without sending anything.
+async def preflight(manifest: Manifest) -> Preflight:
+    """Check every row and every image of a manifest, without sending anything.
 
-    What was seen is kept in a temporary file, so the memory it takes does not grow with the manifest.
+    Seen ids and images are kept in a temporary file, so memory does not grow with the manifest.
 
     Raises:
         InvalidArgumentError: The manifest cannot be read.
 
-    Cancelling it leaves nothing behind.
+    Cancellation leaves nothing behind.
     """
     rows = manifest.rows()
-    # One worker thread after another uses it, never two at once. Without a name, it is a temporary file.
+    # Used by one worker thread at a time. Without a name it is a temporary file.
     seen = await to_thread.run_sync(
         partial(sqlite3.connect, "", check_same_thread=False, isolation_level=None)
     )
     try:
         count = _Count(seen)
         await to_thread.run_sync(seen.executescript, _TABLES)
-        while chunk := await to_thread.run_sync(lambda: list(islice(rows, _CHUNK))):
+        while chunk := await to_thread.run_sync(lambda: list(islice(rows, ROWS_AT_ONCE))):
             new = await to_thread.run_sync(count.new_pictures, chunk)
-            looks = await for_each(_look, new) if new else []
-            await to_thread.run_sync(count.add, looks, chunk)
-        return count.result()
+            checked = await for_each(_check, new) if new else []
+            await to_thread.run_sync(count.add, checked, chunk)
+        return count.found
     finally:
         with CancelScope(shield=True):
             await to_thread.run_sync(rows.close)
             await to_thread.run_sync(seen.close)
 
 
-@attrs.frozen
-class _Look:
-    key: str
-    size: int
-    complaint: str | None = None
-
-
-async def _look(image: str) -> _Look:
+async def _check(image: str) -> tuple[str, int, str | None]:
+    """Return the key of an image, its size, and the mistake in it."""
     try:
-        return _Look(_key(image), (await inputs.open_media(image)).size)
+        return _key(image), (await inputs.open_media(image)).size, None
     except ImageError as error:
-        return _Look(_key(image), 0, error.message)
+        return _key(image), 0, error.message
 
 
 def _key(image: str) -> str:
-    """Return what a picture is remembered by; a ``data:`` URL may be many megabytes long."""
+    """Return the key of an image in the tables; a ``data:`` URL may be many megabytes long."""
     return f"data:{hashlib.sha256(image.encode()).hexdigest()}" if is_data_url(image) else image
 
 
 def _picture(job: Job) -> str | None:
-    """Return what has to be uploaded for a job of a manifest."""
+    """Return the image that has to be uploaded for a job of a manifest."""
     image = job.image
     return image if isinstance(image, str) and inputs.remote_url(image) is None else None
 
 
-@attrs.define
+@attrs.frozen
 class _Count:
     seen: sqlite3.Connection
-    jobs: int = 0
-    repeated: int = 0
-    images: Counter[str] = attrs.field(factory=Counter[str])
-    pictures: int = 0
-    bytes: int = 0
-    bad: list[BadRow] = attrs.field(factory=list[BadRow])
-    bad_count: int = 0
+    found: Preflight = attrs.field(factory=Preflight)
 
     def new_pictures(self, rows: Sequence[Row | BadRow]) -> list[str]:
-        """Return the pictures that were not looked at yet."""
+        """Return the images that were not checked yet."""
         wanted = {
             _key(picture): picture for row in rows if isinstance(row, Row) and (picture := _picture(row.job))
         }
         return [picture for key, picture in wanted.items() if self._find("pictures", "path", key) is None]
 
-    def add(self, looks: Sequence[_Look], rows: Sequence[Row | BadRow]) -> None:
-        """Count rows, whose pictures have been looked at."""
-        for look in looks:
-            self.seen.execute("INSERT INTO pictures VALUES (?, ?, ?)", (look.key, look.size, look.complaint))
-            if look.complaint is None:
-                self.pictures += 1
-                self.bytes += look.size
+    def add(self, checked: Sequence[tuple[str, int, str | None]], rows: Sequence[Row | BadRow]) -> None:
+        """Count rows whose images were checked."""
+        self.seen.executemany("INSERT INTO pictures VALUES (?, ?, ?)", checked)
+        sizes = [size for _, size, complaint in checked if complaint is None]
+        self.found.pictures += len(sizes)
+        self.found.bytes += sum(sizes)
         for row in rows:
             complaint = row.complaint if isinstance(row, BadRow) else self._complaint(row)
             if complaint is not None:
-                self.bad_count += 1
-                if len(self.bad) < LISTED:
-                    self.bad.append(BadRow(row.place, complaint))
+                self.found.bad_count += 1
+                if len(self.found.bad) < MAX_LISTED:
+                    self.found.bad += (BadRow(row.place, complaint),)
             elif isinstance(row, Row):
                 self._count(row.job)
 
@@ -170,17 +159,12 @@ class _Count:
         if job.id is None:
             digest = payload_digest([_key(str(job.image))], job.prompt, model, job.n, job.options)
             if not self.seen.execute("INSERT OR IGNORE INTO works VALUES (?)", (digest,)).rowcount:
-                self.repeated += 1
+                self.found.repeated += 1
                 return
-        self.jobs += 1
-        self.images[model] += job.n
+        self.found.jobs += 1
+        self.found.images[model] += job.n
 
     def _find(self, table: str, column: str, value: str) -> tuple[object, ...] | None:
         found = self.seen.execute(f"SELECT * FROM {table} WHERE {column} = ?", (value,))  # noqa: S608 own names
         row: tuple[object, ...] | None = found.fetchone()
         return row
-
-    def result(self) -> Survey:
-        return Survey(
-            self.jobs, self.repeated, self.images, self.pictures, self.bytes, tuple(self.bad), self.bad_count
-        )

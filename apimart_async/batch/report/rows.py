@@ -1,4 +1,4 @@
-"""What a report says of each job, purely but for a look whether an original is still there."""
+"""The rows of a report, one for each job, purely but for a check that the original still exists."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
+
+from apimart_async.errors import ApimartError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,14 +21,13 @@ _DATA_URL: Final = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9
 
 
 def row_of(outcome: Outcome, base: Path) -> Mapping[str, Any]:
-    """Return what the page says of a job; what is not known is left out.
+    """Return the facts about a job that the page shows, without unknown ones.
 
     Args:
         outcome: The job's.
         base: The folder of the page, absolute.
     """
     image = outcome.job.image if isinstance(outcome.job.image, str) else ""
-    error = outcome.error
     facts = {
         "id": outcome.id,
         "status": outcome.status,
@@ -39,27 +40,32 @@ def row_of(outcome: Outcome, base: Path) -> Mapping[str, Any]:
         "model": outcome.job.model,
         "cost": outcome.cost,
         "seconds": None if outcome.seconds is None else round(outcome.seconds, 2),
-        "error": _shorten(str(getattr(error, "message", error)), _LONGEST_TEXT) if error else None,
+        "error": None if outcome.error is None else _shorten(message_of(outcome.error), _LONGEST_TEXT),
         "task": outcome.task.id if outcome.task else None,
     }
     return {name: value for name, value in facts.items() if value not in (None, "", [])}
 
 
+def message_of(error: Exception) -> str:
+    """Return the message of an error, without the details of its request."""
+    return error.message if isinstance(error, ApimartError) else str(error)
+
+
 def before(image: str, base: Path) -> str | None:
-    """Return how the page refers to an original, if it can be shown without asking the network.
+    """Return the page's URL of an original, if it can be shown without a request to the network.
 
     Args:
-        image: What was edited: a path, an address, or a word for something else.
+        image: The original: a path, a URL, or a description of something else.
         base: The folder of the page, absolute.
     """
     if len(image) <= _LONGEST_DATA_URL and _DATA_URL.fullmatch(image):
         return image
-    # Neither long texts nor zero bytes are errors here: they are just no files.
+    # Long texts and texts with zero bytes are no files, which is no error.
     return relative(Path(image), base) if image and not _is_address(image) and os.path.isfile(image) else None  # noqa: PTH113
 
 
 def relative(path: Path, base: Path) -> str:
-    """Return the address of a file as seen from a page; it can be nothing but a file's.
+    """Return the URL of a file as seen from a page; it is never anything but a file's.
 
     Args:
         path: The file.

@@ -23,7 +23,7 @@ from apimart_async import (
     Timeout,
     edit_many,
 )
-from apimart_async.batch import Drain, read_outcomes
+from apimart_async.batch import Shutdown, read_outcomes
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
 
@@ -173,24 +173,26 @@ async def test_a_budget_counts_what_may_still_be_billed_and_gives_back_what_was_
 
 
 @pytest.mark.parametrize("how", ["before", "from the loop", "from a thread"])
-async def test_a_drain_finishes_what_is_in_flight_and_ends_without_an_error(
+async def test_a_shutdown_finishes_what_is_in_flight_and_ends_without_an_error(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, how: str
 ) -> None:
-    drain = Drain()
+    shutdown = Shutdown()
     todo = jobs(pictures, 100)
     if how == "before":
-        drain.request()
+        shutdown.request()
     seen: list[Outcome] = []
-    async with edit_many(client, todo, output=tmp_path / "out", max_in_flight=8, drain=drain) as outcomes:
+    async with edit_many(
+        client, todo, output=tmp_path / "out", max_in_flight=8, shutdown=shutdown
+    ) as outcomes:
         async for outcome in outcomes:
             seen.append(outcome)
             if len(seen) == 5 and how == "from the loop":
-                drain.request()
+                shutdown.request()
             if len(seen) == 5 and how == "from a thread":
-                thread = threading.Thread(target=drain.request)
+                thread = threading.Thread(target=shutdown.request)
                 thread.start()
                 thread.join()  # holds the batch up, so that it cannot end before
-    assert drain.is_requested
+    assert shutdown.is_requested
     assert {outcome.status for outcome in seen} <= {"saved"}
     assert len(seen) == len(emulator.ledger.entries) == (await statuses(tmp_path / "out"))["saved"]
     assert len(seen) == 0 if how == "before" else 5 <= len(seen) < 100
@@ -198,20 +200,20 @@ async def test_a_drain_finishes_what_is_in_flight_and_ends_without_an_error(
     assert emulator.ledger.executed_more_than_once == {}
 
 
-async def test_a_drain_does_not_wait_for_jobs_that_never_come(
+async def test_a_shutdown_does_not_wait_for_jobs_that_never_come(
     client: AsyncApimart, pictures: list[Path], tmp_path: Path
 ) -> None:
-    drain = Drain()
+    shutdown = Shutdown()
 
     async def slowly() -> AsyncIterator[Job]:
         yield Job(pictures[0], "prompt")
         await anyio.sleep_forever()
 
     with anyio.fail_after(120):
-        async with edit_many(client, slowly(), output=tmp_path / "out", drain=drain) as outcomes:
+        async with edit_many(client, slowly(), output=tmp_path / "out", shutdown=shutdown) as outcomes:
             async for outcome in outcomes:
                 assert outcome.status == "saved"
-                drain.request()
+                shutdown.request()
 
 
 @pytest.mark.parametrize("how", ["leave", "raise", "cancel"])

@@ -1,7 +1,6 @@
-"""``report.html``: a batch to look at, in one file that works from disk and asks the network for nothing.
+"""``report.html``: a batch as one file that works from disk and makes no requests to the network.
 
-It holds the facts of each job and refers to the pictures where they are: the results beside it, the originals
-where they lie. What it shows comes from the journal.
+It holds the facts of each job, as the journal has them, and refers to the originals and results on disk.
 """
 
 from __future__ import annotations
@@ -12,14 +11,11 @@ import os
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import attrs
-
-from apimart_async.batch.figures import Totals, dollars, histogram, quantile
-from apimart_async.batch.job import Status
-from apimart_async.batch.listing import row_of
-from apimart_async.batch.results import read_outcomes
+from apimart_async.batch.edit_many import read_outcomes
+from apimart_async.batch.report.rows import row_of
+from apimart_async.batch.report.statistics import Totals, dollars, histogram, quantile
 from apimart_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -27,9 +23,11 @@ if TYPE_CHECKING:
 
     import jinja2
 
+    from apimart_async.batch.job import Status
+
 
 MOST_ROWS: Final = 20_000
-"""Jobs that the page shows; of more, those that were saved are left out first."""
+"""Maximum number of jobs on the page; saved ones are left out first."""
 
 _NAME: Final = "report.html"
 _REASONS: Final = 8
@@ -47,26 +45,11 @@ _NOTES: Final[Mapping[Status, str]] = {
 }
 
 
-@attrs.frozen
-class _Tile:
+class _Tile(NamedTuple):
     label: str
     figure: str
     note: str | None = None
     tone: Status | None = None
-
-
-@attrs.frozen
-class _Reason:
-    count: int
-    status: Status
-    message: str
-
-
-@attrs.frozen
-class _Choice:
-    status: str
-    label: str
-    count: int
 
 
 def write_report(directory: str | os.PathLike[str]) -> Path:
@@ -75,7 +58,7 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     An earlier report is replaced once the new one is whole. The batch may be running.
 
     Args:
-        directory: Where the batch put its results.
+        directory: Output directory of the batch.
 
     Returns:
         The file.
@@ -84,20 +67,20 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         JournalError: No batch has run there, or its journal cannot be read.
         InvalidArgumentError: jinja2 is missing, or the file cannot be written.
     """
-    place = Path(directory)
+    output = Path(directory)
     page = _template()
     totals = Totals()
-    for outcome in read_outcomes(place):
+    for outcome in read_outcomes(output):
         totals.add(outcome)
     shown = _shares(totals.statuses)
     parts = page.generate(
         **_assets(),
         **_summary(totals),
-        title=place.resolve().name or str(place.resolve()),
+        title=output.resolve().name or str(output.resolve()),
         left_out=totals.jobs - sum(shown.values()),
-        rows=_rows(place, shown),
+        rows=_rows(output, shown),
     )
-    return _write(place / _NAME, parts)
+    return _write(output / _NAME, parts)
 
 
 def _template() -> jinja2.Template:
@@ -112,11 +95,11 @@ def _template() -> jinja2.Template:
 
 
 def _read(name: str) -> str:
-    return files("apimart_async.batch").joinpath("templates", name).read_text(encoding="utf-8")
+    return files("apimart_async.batch.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _assets() -> Mapping[str, Any]:
-    """Return style and script, and the digests by which the page's policy lets them alone run."""
+    """Return style and script, and their digests for the page's policy, which allows nothing else."""
     from markupsafe import Markup
 
     assets: dict[str, Any] = {}
@@ -138,12 +121,14 @@ def _summary(totals: Totals) -> Mapping[str, Any]:
         "made_on": f"{made_at.day} {made_at:%B %Y, %H:%M} UTC",
         "tiles": list(_tiles(totals)),
         "histogram": histogram(totals.durations),
-        "reasons": [_Reason(count, status, message) for (status, message), count in reasons],
+        "reasons": [
+            {"count": count, "status": status, "message": message} for (status, message), count in reasons
+        ],
         "more_reasons": totals.reasons.total() + totals.other_reasons - sum(count for _, count in reasons),
         "choices": [
-            _Choice("all", "All", totals.jobs),
+            {"status": "all", "label": "All", "count": totals.jobs},
             *(
-                _Choice(status, word, totals.statuses[status])
+                {"status": status, "label": word, "count": totals.statuses[status]}
                 for status, word in _WORDS.items()
                 if totals.statuses[status]
             ),
@@ -171,7 +156,7 @@ def _tiles(totals: Totals) -> Iterator[_Tile]:
 
 
 def _shares(statuses: Mapping[Status, int]) -> dict[Status, int]:
-    """Return how many jobs of each status are shown: all, or as many as a page can hold, trouble first."""
+    """Return how many jobs of each status are shown: all, or as many as fit, the saved ones last."""
     left = MOST_ROWS
     shares: dict[Status, int] = {}
     for status in ("in_doubt", "unfinished", "failed", "saved"):
@@ -184,7 +169,7 @@ def _rows(directory: Path, shares: dict[Status, int]) -> Iterator[Mapping[str, A
     left = dict(shares)
     base = directory.resolve()
     for outcome in read_outcomes(directory):
-        # A batch that is running may have more of them by now.
+        # A batch that is running may have more jobs by now.
         if left.get(outcome.status, 0) > 0:
             left[outcome.status] -= 1
             yield row_of(outcome, base)

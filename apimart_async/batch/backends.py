@@ -1,0 +1,310 @@
+"""The services that a batch works with: how each checks, uploads, submits, awaits and saves a job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+
+import attrs
+
+from apimart_async.applerouter import AsyncAppleRouter
+from apimart_async.batch.job import Job
+from apimart_async.batch.journal.record import Record
+from apimart_async.client import AsyncApimart
+from apimart_async.errors import InvalidArgumentError
+from apimart_async.resources.applerouter import DALL_E_2
+from apimart_async.resources.edits import DEFAULT_MODEL
+from apimart_async.resources.submission import check_request
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate
+from apimart_async.transport.media import inputs
+from apimart_async.transport.media.filenames import clean_stem
+from apimart_async.transport.media.inputs import Media, SingleImage
+from apimart_async.transport.media.sniffing import EXTENSIONS
+from apimart_async.transport.media.sources import OnDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from apimart_async.batch.upload_cache import UploadCache
+    from apimart_async.models import ImageSet, Task
+    from apimart_async.transport.media.inputs import ImageInput
+
+_RESERVED: Final = frozenset({"image", "images", "image_urls", "model", "n", "prompt"})
+_DIGESTS_KEPT: Final = 4096
+
+
+@attrs.frozen
+class LocalImage:
+    """An image of this machine that was checked, and the digest of its content."""
+
+    media: Media
+    digest: str
+
+
+@attrs.frozen(kw_only=True)
+class PreparedJob:
+    """A job that was checked before any money is spent.
+
+    Attributes:
+        job: As it is submitted.
+        record: Its description, with its id, the digest of the request and the model.
+        images: URLs, and local images.
+        options: Further fields of the request, with images among them checked.
+        template: Name template of its files.
+    """
+
+    job: Job
+    record: Record
+    images: tuple[str | LocalImage, ...] = ()
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    template: str = DEFAULT_TEMPLATE
+
+
+class Backend(Protocol):
+    """A service's part in a job; the methods with a body suit services whose answer is the result.
+
+    Attributes:
+        default_model: For jobs that name none.
+        reports_costs: Whether a budget can be kept.
+    """
+
+    default_model: ClassVar[str]
+    reports_costs: ClassVar[bool]
+
+    async def prepare(self, job: Job) -> PreparedJob:
+        """Check a job and determine its id.
+
+        Raises:
+            InvalidArgumentError: It cannot be submitted as it is; an ``ImageError`` when its image cannot.
+        """
+        ...
+
+    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:  # noqa: ARG002 of others
+        """Upload the images that the paid request has to name by URL; free."""
+        images = [image if isinstance(image, str) else image.media for image in prepared.images]
+        return cast("list[SingleImage]", images)
+
+    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> Task | ImageSet:
+        """Send the paid request."""
+        ...
+
+    async def wait(
+        self,
+        task: Task,
+        timeout: float | None,  # noqa: ARG002 of others
+        on_update: Callable[[Task], object] | None,  # noqa: ARG002 of others
+    ) -> Task:
+        """Return the completed task."""
+        return task
+
+    async def refetch(self, task: Task) -> Task:
+        """Return the task with fresh URLs."""
+        return task
+
+    async def save(self, result: Task | ImageSet, directory: Path, template: str) -> Sequence[Path]:
+        """Save every image durably: the journal records it as saved next."""
+        ...
+
+    def duration_stats(self) -> Mapping[str, Any]:
+        """Return the learnt durations of tasks, in a JSON form."""
+        return {}
+
+    def load_duration_stats(self, stats: Mapping[str, Any]) -> None:
+        """Load the durations that an earlier run has learnt."""
+        ...
+
+
+@attrs.define(eq=False)
+class _PreparingBackend(Backend):
+    """The check of jobs, which is the same for both services but for these constants."""
+
+    max_bytes: ClassVar[int]
+    image_options: ClassVar[frozenset[str]] = frozenset()
+    has_tasks: ClassVar[bool]
+
+    _digests: OrderedDict[OnDisk, str] = attrs.field(factory=OrderedDict[OnDisk, str], init=False)
+
+    async def prepare(self, job: Job) -> PreparedJob:
+        """Check a job and determine its id."""
+        model = self.default_model if job.model is None else job.model
+        check_request(job.prompt, model, job.n)
+        reserved = _RESERVED & job.options.keys()
+        if reserved:
+            raise InvalidArgumentError(
+                f"options cannot hold {', '.join(sorted(reserved))}: a job has its own."
+            )
+        images = [await self._open(image) for image in inputs.flatten(job.image)]
+        sent, digested = dict(job.options), dict(job.options)
+        for name in self.image_options & job.options.keys():
+            image = await self._open(job.options[name])
+            sent[name], digested[name] = (
+                (image, image) if isinstance(image, str) else (image.media, image.digest)
+            )
+        try:
+            json.dumps(digested)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgumentError(f"The options cannot be written as JSON: {error}.") from error
+        contents = [image if isinstance(image, str) else image.digest for image in images]
+        payload = payload_digest(contents, job.prompt, model, job.n, digested)
+        job_id = job.id or payload[:32]
+        template = DEFAULT_TEMPLATE if self.has_tasks else f"{_escape(clean_stem(job_id))}-{{index}}"
+        if job.name is not None:
+            stem = job.name
+            for extension in (*EXTENSIONS, ".jpeg"):
+                stem = stem.removesuffix(extension)
+            template = _escape(stem) + ("-{index}" if job.n > 1 else "")
+            NameTemplate.parse(template)
+        return PreparedJob(
+            job=job,
+            record=Record.describe(job, model, job_id=job_id, payload=payload),
+            images=tuple(images),
+            options=sent,
+            template=template,
+        )
+
+    async def _open(self, image: SingleImage) -> str | LocalImage:
+        url = inputs.remote_url(image)
+        if url is not None:
+            return url
+        media, digest = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
+        if isinstance(media.source, OnDisk):
+            # A file used with many prompts is read once.
+            self._digests[media.source] = digest
+            self._digests.move_to_end(media.source)
+            if len(self._digests) > _DIGESTS_KEPT:
+                self._digests.popitem(last=False)
+        return LocalImage(media, digest)
+
+
+def _escape(stem: str) -> str:
+    return stem.replace("{", "{{").replace("}", "}}")
+
+
+def payload_digest(images: Sequence[str], prompt: str, model: str, n: int, options: Mapping[str, Any]) -> str:
+    """Return the digest of the request of a job.
+
+    Args:
+        images: Digests of local images, URLs of the others.
+        prompt: As it is sent.
+        model: As it is sent.
+        n: Number of variants.
+        options: Further fields; values have a JSON form.
+    """
+    asked = json.dumps([images, prompt, model, n, options], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(asked.encode()).hexdigest()
+
+
+@attrs.define(eq=False)
+class ApimartBackend(_PreparingBackend):
+    """APIMart: images are uploaded, requests start tasks, results are downloaded.
+
+    Args:
+        client: Client of the service.
+        inline: Send local images inside the paid request instead of uploading them.
+    """
+
+    default_model: ClassVar = DEFAULT_MODEL
+    reports_costs: ClassVar = True
+    max_bytes: ClassVar = inputs.MAX_UPLOAD_BYTES
+    has_tasks: ClassVar = True
+
+    _client: AsyncApimart
+    _inline: bool = attrs.field(default=False, kw_only=True)
+
+    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:
+        """Upload local images, each once."""
+        if self._inline:
+            return await super().upload(prepared, cache)
+        # Every server has a file host of its own.
+        server = self._client.base_url
+        return [
+            image
+            if isinstance(image, str)
+            else await cache.get(
+                f"{server} {image.digest}",
+                partial(self._client.uploads.create, cast("SingleImage", image.media)),
+            )
+            for image in prepared.images
+        ]
+
+    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> Task:
+        """Submit the edit."""
+        return await self._client.edits.create(
+            images,
+            prepared.job.prompt,
+            model=prepared.record.model,
+            n=prepared.job.n,
+            inline=self._inline,
+            idempotency_key=key,
+            extra_body=prepared.options,
+        )
+
+    async def wait(
+        self, task: Task, timeout: float | None, on_update: Callable[[Task], object] | None
+    ) -> Task:
+        """Wait for the task."""
+        return await self._client.tasks.wait(task, timeout=timeout, on_update=on_update)
+
+    async def refetch(self, task: Task) -> Task:
+        """Fetch the task."""
+        return await self._client.tasks.get(task)
+
+    async def save(self, result: Task | ImageSet, directory: Path, template: str) -> Sequence[Path]:
+        """Download every image."""
+        return await self._client.images.save(result, directory, name=template, fsync=True)
+
+    def duration_stats(self) -> Mapping[str, Any]:
+        """Return the client's statistics."""
+        return self._client.tasks.duration_stats()
+
+    def load_duration_stats(self, stats: Mapping[str, Any]) -> None:
+        """Load statistics into the client."""
+        self._client.tasks.load_duration_stats(stats)
+
+
+@attrs.define(eq=False)
+class AppleRouterBackend(_PreparingBackend):
+    """AppleRouter: the answer to the paid request is the result.
+
+    Args:
+        client: Client of the service.
+        timeout: Seconds for the paid request; the client's by default.
+    """
+
+    default_model: ClassVar = DALL_E_2
+    reports_costs: ClassVar = False
+    max_bytes: ClassVar = 50 * 1024 * 1024
+    image_options: ClassVar = frozenset({"mask"})
+    has_tasks: ClassVar = False
+
+    # Fields of the form that the client has arguments for.
+    _ARGUMENTS: ClassVar = frozenset({"mask", "size", "response_format", "user"})
+
+    _client: AsyncAppleRouter
+    _timeout: float | None = attrs.field(default=None, kw_only=True)
+
+    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> ImageSet:  # noqa: ARG002 the protocol's
+        """Make the edit; the service has no idempotency keys."""
+        options = prepared.options
+        arguments: dict[str, Any] = {name: options[name] for name in self._ARGUMENTS & options.keys()}
+        return await self._client.edits.create(
+            images,
+            prepared.job.prompt,
+            model=prepared.record.model,
+            n=prepared.job.n,
+            timeout=self._timeout,
+            extra_body={name: value for name, value in options.items() if name not in arguments},
+            **arguments,
+        )
+
+    async def save(self, result: Task | ImageSet, directory: Path, template: str) -> Sequence[Path]:
+        """Save every image."""
+        return await self._client.images.save(result, directory, name=template, fsync=True)
+
+    def load_duration_stats(self, stats: Mapping[str, Any]) -> None:
+        """Do nothing: there are no tasks."""

@@ -1,0 +1,135 @@
+"""``edit_many`` and ``read_outcomes``: run a batch, and read how its jobs stand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from apimart_async.applerouter import AsyncAppleRouter
+from apimart_async.batch.backends import ApimartBackend, AppleRouterBackend
+from apimart_async.batch.job_flow import BatchOptions
+from apimart_async.batch.journal.sqlite import SqliteJournal, read_journal
+from apimart_async.batch.runner import Runner
+from apimart_async.batch.shutdown import Shutdown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from apimart_async.batch.backends import Backend
+    from apimart_async.batch.job import Job, Outcome
+    from apimart_async.batch.journal.protocol import Journal
+    from apimart_async.batch.progress import Progress
+    from apimart_async.client import AsyncApimart
+
+
+def edit_many(
+    client: AsyncApimart | AsyncAppleRouter,
+    jobs: Iterable[Job] | AsyncIterable[Job],
+    *,
+    output: str | os.PathLike[str],
+    journal: Journal | str | os.PathLike[str] | None = None,
+    max_in_flight: int = 256,
+    max_uploads: int = 32,
+    max_downloads: int = 32,
+    max_cost: float | None = None,
+    in_doubt: Literal["report", "resubmit"] = "report",
+    retry_failed: bool = False,
+    timeout: float | None = None,
+    on_progress: Callable[[Progress], object] | None = None,
+    shutdown: Shutdown | None = None,
+) -> AbstractAsyncContextManager[AsyncIterator[Outcome]]:
+    """Edit many images, each paid at most once, and save the results. Billable.
+
+    Every step is written to a journal before the next one, so that the batch can be killed at any moment and
+    run again: saved jobs are skipped, jobs that are paid for are finished, and the rest is done. A job that
+    fails is an outcome, not the end of the batch.
+
+    Args:
+        client: Open for as long as the batch runs.
+        jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
+        output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
+            and for the journal in ``.batch``. It is created when it is missing.
+        journal: Path of a journal elsewhere on this machine, or another kind of journal; ``":memory:"`` for
+            none that survives the batch.
+        max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more.
+        max_uploads: Maximum number of concurrent uploads, 1 or more. An image is uploaded once for all jobs
+            and runs, and again before its 72 h are over.
+        max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more.
+        max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
+            in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
+            time.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them,
+            or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
+            then bills them twice.
+        retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
+        timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
+            takes longer is an unfinished outcome, which the next run continues.
+        on_progress: Called with a ``Progress`` five times a second, and at the end.
+        shutdown: Ends the batch early: once it is requested, no further jobs are started, those in flight are
+            finished, and the iterator ends.
+
+    Returns:
+        A context manager whose value is an asynchronous iterator of outcomes, in the order jobs end.
+
+    Raises:
+        JournalInUseError: On entering, another batch is using the journal.
+        JournalError: On entering, the journal is damaged, of a newer version or cannot be written; nothing
+            was sent. From the iterator, it cannot be written any more.
+        AuthenticationError: From the iterator, the key is not accepted.
+        InsufficientBalanceError: From the iterator, the balance is used up.
+        BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
+        APIConnectionError: From the iterator, the service cannot be reached any more.
+        DownloadError: On entering, or from the iterator, the output folder cannot be written.
+        InvalidArgumentError: An argument is out of range.
+
+    The errors from the iterator come after everything that was in flight has ended, and say how to continue.
+    An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
+    paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
+    """
+    options = BatchOptions(
+        output=output,
+        max_in_flight=max_in_flight,
+        max_uploads=max_uploads,
+        max_downloads=max_downloads,
+        max_cost=max_cost,
+        in_doubt=in_doubt,
+        retry_failed=retry_failed,
+        timeout=timeout,
+        on_progress=on_progress,
+        shutdown=shutdown or Shutdown(),
+    )
+    backend: Backend = (
+        AppleRouterBackend(client) if isinstance(client, AsyncAppleRouter) else ApimartBackend(client)
+    )
+    if journal is None:
+        journal = journal_path(output)
+    if isinstance(journal, (str, os.PathLike)):
+        journal = SqliteJournal(journal)
+    return Runner(backend, jobs, journal, options)
+
+
+def journal_path(output: str | os.PathLike[str]) -> Path:
+    """Return the default path of the journal of a batch."""
+    return Path(output) / ".batch" / "journal.sqlite3"
+
+
+def read_outcomes(
+    output: str | os.PathLike[str], *, journal: str | os.PathLike[str] | None = None
+) -> Iterator[Outcome]:
+    """Yield how every job of a batch stands, in the order they were started; changes nothing, and blocks.
+
+    A batch that is running can be read. Its jobs in flight are ``"unfinished"``, or ``"in_doubt"`` from their
+    paid request until the answer.
+
+    Args:
+        output: Folder of the batch.
+        journal: Path of its journal, when that is elsewhere.
+
+    Raises:
+        JournalError: There is no journal, it is damaged or of a newer version.
+    """
+    directory = Path(output)
+    path = journal_path(output) if journal is None else Path(journal)
+    return (record.outcome(directory) for record in read_journal(path))

@@ -1,0 +1,451 @@
+"""One job of a batch: prepared, uploaded, submitted, awaited and saved, from where an earlier run left it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import anyio
+import attrs
+from anyio import to_thread
+
+from apimart_async import errors
+from apimart_async.batch.backends import Backend, PreparedJob
+from apimart_async.batch.budget import Budget
+from apimart_async.batch.job import Job, Outcome
+from apimart_async.batch.journal.protocol import Journal
+from apimart_async.batch.journal.record import Record
+from apimart_async.batch.progress import JobProgress, Progress, Stage
+from apimart_async.batch.shutdown import Shutdown, ShutdownState
+from apimart_async.batch.upload_cache import UploadCache
+from apimart_async.models import Task
+from apimart_async.polling.ending import ending_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apimart_async.models import ImageSet
+    from apimart_async.transport.media.inputs import ImageInput
+
+PRICES: Final = "prices"
+"""The name under which the journal keeps prices."""
+
+_GONE: Final = frozenset({403, 404, 410})
+
+_log: Final = logging.getLogger("apimart_async")
+
+
+@attrs.frozen(kw_only=True)
+class BatchOptions:
+    """The options of a batch; those of ``edit_many`` are documented there.
+
+    Attributes:
+        grace: Seconds that a paid request in flight gets for its answer when the batch is cancelled; more
+            than 0, default 5.
+        template: Returns the name template of a job's files; by default it is made of ``Job.name``, or of the
+            task's id.
+        write_results: Whether to write ``results.jsonl`` at the end; default true.
+        on_job: Called with a ``JobProgress`` when a job enters a stage, and after each poll of its task.
+
+    Raises:
+        InvalidArgumentError: One of them is out of range.
+    """
+
+    output: Path = attrs.field(converter=Path)
+    max_in_flight: int = 256
+    max_uploads: int = 32
+    max_downloads: int = 32
+    max_cost: float | None = None
+    in_doubt: Literal["report", "resubmit"] = "report"
+    retry_failed: bool = False
+    timeout: float | None = None
+    grace: float = 5.0
+    template: Callable[[Job], str] | None = None
+    write_results: bool = True
+    on_progress: Callable[[Progress], object] | None = None
+    on_job: Callable[[JobProgress], object] | None = None
+    shutdown: Shutdown = attrs.field(factory=Shutdown)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("max_in_flight", "max_uploads", "max_downloads"):
+            number: object = getattr(self, name)
+            if not isinstance(number, int) or number < 1:
+                raise errors.InvalidArgumentError(f"{name} must be a whole number above 0, not {number!r}.")
+        for name in ("max_cost", "timeout", "grace"):
+            amount: float | None = getattr(self, name)
+            if amount is not None and not amount > 0:
+                raise errors.InvalidArgumentError(f"{name} must be more than 0, not {amount!r}.")
+        if self.in_doubt not in {"report", "resubmit"}:
+            raise errors.InvalidArgumentError(
+                f"in_doubt must be 'report' or 'resubmit', not {self.in_doubt!r}."
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Context:
+    """Everything that the jobs of a batch share.
+
+    Attributes:
+        options: Of the batch.
+        backend: The service.
+        journal: Entered.
+        shutdown: Whether further jobs are started.
+        budget: Admits submits.
+        uploads: Uploads so far.
+        in_flight: Semaphore for jobs from their submit until their task has ended.
+        downloads: Semaphore for jobs whose images are downloaded.
+        running: Ids of the jobs in progress, each with the event of its end.
+    """
+
+    options: BatchOptions
+    backend: Backend
+    journal: Journal
+    shutdown: ShutdownState
+    budget: Budget
+    uploads: UploadCache
+    in_flight: anyio.Semaphore
+    downloads: anyio.Semaphore
+    running: dict[str, anyio.Event] = attrs.field(factory=dict[str, anyio.Event])
+
+
+@attrs.define
+class JobFlow:
+    """Takes one job as far as it goes."""
+
+    _context: Context
+    _job: Job
+    _prepared: PreparedJob = attrs.field(init=False)
+    _obstacle: Exception | None = attrs.field(init=False, default=None)
+    """The reason why it cannot be submitted; a task that is already paid for can be finished all the same."""
+    _earlier_seconds: float = attrs.field(init=False, default=0.0)
+    _started: float = attrs.field(init=False, factory=time.monotonic)
+
+    async def run(self) -> Outcome | None:
+        """Take the job as far as it goes.
+
+        Returns:
+            Its outcome; ``None`` when the batch shuts down before it is started.
+
+        Cancellation lets a paid request in flight get its answer within the grace period; the journal then
+        holds the job's state.
+        """
+        context, job = self._context, self._job
+        self._report("preparing")
+        try:
+            self._prepared = await context.backend.prepare(job)
+        except Exception as error:  # noqa: BLE001 it is the job's outcome
+            self._obstacle = error
+            model = context.backend.default_model if job.model is None else job.model
+            self._prepared = PreparedJob(job=job, record=Record.describe(job, model, job_id=job.id))
+        job_id = self._prepared.record.id
+        # Of equal jobs one runs at a time: the next finds the row of the one before.
+        while (other := context.running.get(job_id)) is not None:
+            await other.wait()
+        ended = context.running[job_id] = anyio.Event()
+        try:
+            outcome = await self._continue()
+        finally:
+            del context.running[job_id]
+            ended.set()
+        if outcome is not None:
+            self._report("done" if outcome.status == "saved" else "failed", error=outcome.error)
+        return outcome
+
+    async def _continue(self) -> Outcome | None:
+        """Continue the job where an earlier run, or an equal job of this one, left it."""
+        context, described = self._context, self._prepared.record
+        try:
+            record = await context.journal.get(described.id)
+        except errors.JournalError as error:
+            context.shutdown.fail(error)
+            return None
+        if record is None:
+            return await self._start(None)
+        self._earlier_seconds = record.seconds
+        if described.payload and record.payload and described.payload != record.payload:
+            taken = errors.InvalidArgumentError(
+                f"The id {described.id!r} belongs to another image, prompt, model or options: give this job "
+                "another id."
+            )
+            return Outcome(self._job, "failed", error=taken, id=described.id)
+        match record.state:
+            case "failed" if record.key is None or context.options.retry_failed:
+                return await self._start(record)
+            case "intent" | "in_doubt" if context.options.in_doubt == "resubmit":
+                return await self._start(record)
+            case "intent":
+                record = await self._put(record.in_doubt(_cut_off(record)))
+            case "submitted":
+                context.budget.resume()
+                async with context.in_flight:
+                    self._report("waiting", record)
+                    record = await self._wait(record)
+            case "saved" if not await self._has_files(record):
+                record = record.lost()
+            case _:
+                pass
+        return (await self._collect(record)).outcome(context.options.output, job=self._job)
+
+    async def _start(self, previous: Record | None) -> Outcome | None:
+        """Submit the job and finish it."""
+        context = self._context
+        try:
+            if self._obstacle is not None:
+                raise self._obstacle  # noqa: TRY301 every obstacle to a submit is handled in one place
+            self._report("uploading")
+            images = await context.backend.upload(self._prepared, context.uploads)
+            async with context.in_flight:
+                record = await self._submit(images, previous)
+                if record is not None:
+                    record = await self._wait(record)
+        except Exception as error:  # noqa: BLE001 it is the job's outcome
+            return await self._not_submitted(error, previous)
+        if record is None:
+            # Either the batch has stopped, or another process has started the job.
+            return None if context.shutdown.is_requested else await self._continue()
+        record = await self._collect(record)
+        return record.outcome(context.options.output, job=self._job, resumed=previous is not None)
+
+    async def _not_submitted(self, error: Exception, previous: Record | None) -> Outcome | None:
+        """Handle an error before the submit; the next run tries the job anew."""
+        shutdown = self._context.shutdown
+        if shutdown.check(error):
+            self._report("failed", error=error)
+            return None
+        if isinstance(error, errors.APIConnectionError):
+            shutdown.not_reached(error)
+        is_resumed = previous is not None and previous.key is not None
+        if previous is None or not is_resumed:
+            previous = await self._put(self._prepared.record.failed(error, self._seconds()))
+        outcome = previous.outcome(self._context.options.output, job=self._job, resumed=is_resumed)
+        return attrs.evolve(outcome, error=error)
+
+    # --- submit -----------------------------------------------------------------------------------------
+
+    async def _submit(self, images: ImageInput, previous: Record | None) -> Record | None:
+        """Send the paid request, once, within the budget.
+
+        Returns:
+            The row after it, which is durable; ``None`` when the batch shuts down, or another process has
+            started the job.
+
+        Raises:
+            BudgetExceededError: It does not fit the budget.
+            JournalError: The intent cannot be written; nothing was sent.
+
+        Cancellation waits for the answer for the grace period; after that the job is in doubt.
+        """
+        context, model, n = self._context, self._prepared.record.model, self._prepared.job.n
+        if context.shutdown.is_requested or not await context.budget.admit(model, n):
+            return None
+        record: Record | None = None
+        try:
+            with context.shutdown.grace():
+                record = await self._send(images, previous)
+        finally:
+            if record is None or record.state == "failed":
+                context.budget.settle(model, n, 0.0)
+            elif record.state == "completed":
+                images_made = len(record.images.images) if record.images else 0
+                context.budget.settle(model, n, record.cost, images_made)
+            elif record.state == "in_doubt":
+                context.budget.leave_open()
+        return record
+
+    async def _send(self, images: ImageInput, previous: Record | None) -> Record | None:
+        """Write the intent, send the paid request and write its result."""
+        context = self._context
+        doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
+        key = (doubt.key if doubt else None) or uuid.uuid4().hex
+        intent = self._prepared.record.intent(key, self._seconds())
+        if not await context.journal.begin(intent, previous):
+            return None
+        self._report("submitting", intent)
+        try:
+            result = await context.backend.submit(self._prepared, images, key)
+        except errors.SubmissionIndeterminateError as error:
+            record = intent.in_doubt(error)
+            if error.task_id is not None:
+                task = Task(error.task_id, "submitted", idempotency_key=key, model=intent.model)
+                record = intent.submitted(task)
+        except errors.ApimartError as error:
+            if doubt is None:
+                return await self._refused(intent, error, previous)
+            # This request was not executed; the one before it remains in doubt.
+            context.shutdown.check(error)
+            return await self._put(doubt.in_doubt(error))
+        except Exception as error:  # noqa: BLE001 the request may have been sent
+            record = intent.in_doubt(error)
+        else:
+            record = intent.submitted(result) if isinstance(result, Task) else intent.completed(result)
+        if record.state != "in_doubt":
+            context.shutdown.reached()
+        await self._put(record)
+        if record.state == "submitted":
+            self._report("waiting", record)
+        return record
+
+    async def _refused(
+        self, intent: Record, error: errors.ApimartError, previous: Record | None
+    ) -> Record | None:
+        """Write that the paid request was certainly not executed."""
+        shutdown = self._context.shutdown
+        if isinstance(error, errors.APIConnectionError):
+            shutdown.not_reached(error)
+        if not shutdown.check(error):
+            record = intent.failed(error, intent.seconds)
+            return await self._put(attrs.evolve(record, key=None) if error.is_transient else record)
+        self._report("failed", error=error)
+        if previous is not None:
+            await self._put(previous)
+        else:
+            await self._context.journal.drop(intent.id)
+        return None
+
+    # --- wait -------------------------------------------------------------------------------------------
+
+    async def _wait(self, record: Record) -> Record:
+        """Wait for the task of a submitted job, and count its cost.
+
+        Cancellation leaves the task running; the next run waits for it.
+        """
+        if record.state != "submitted" or record.task is None:
+            return record
+        context, task, ended = self._context, record.task, record
+
+        def report_poll(seen: Task) -> None:
+            self._report("waiting", attrs.evolve(record, task=seen))
+
+        on_update = None if context.options.on_job is None else report_poll
+        try:
+            done = await context.shutdown.while_reachable(
+                context.backend.wait(task, context.options.timeout, on_update)
+            )
+            if done is None:
+                message = f"The service is out of reach; task {task.id} goes on and can be waited for again."
+                raise errors.APIConnectionError(message, task_id=task.id)  # noqa: TRY301 handled like any other
+            context.shutdown.reached()
+            ended = record.completed(done)
+        except errors.TaskTimeoutError as error:
+            ended = record.with_error(error, self._seconds())
+        except errors.TaskError as error:
+            cost = (error.task.cost if error.task else None) or 0.0
+            ended = attrs.evolve(record.failed(error, self._seconds()), cost=cost)
+        except Exception as error:  # noqa: BLE001 the task goes on
+            context.shutdown.check(error)
+            ended = record.with_error(error, self._seconds())
+        finally:
+            if ended.state == "submitted":
+                context.budget.leave_open()
+            else:
+                images = ended.task.images if ended.task else ()
+                context.budget.settle(record.model, record.n, ended.cost, len(images))
+        if context.budget.has_new_price:
+            # A run after a crash needs the prices to keep within the budget.
+            context.budget.has_new_price = False
+            try:
+                await context.journal.put_state(PRICES, json.dumps(context.budget.prices).encode())
+            except errors.JournalError as error:
+                context.shutdown.fail(error)
+        return await self._put(ended)
+
+    # --- collect ----------------------------------------------------------------------------------------
+
+    async def _collect(self, record: Record) -> Record:
+        """Download the images of a completed job.
+
+        Cancellation leaves the images that are whole. Images that no task remembers get the grace period.
+        """
+        if record.state != "completed":
+            return record
+        context = self._context
+        with nullcontext() if record.task else context.shutdown.grace():
+            async with context.downloads:
+                self._report("saving", record)
+                try:
+                    paths = await self._download(record)
+                except errors.TaskError as error:
+                    return await self._put(record.failed(error, self._seconds()))
+                except Exception as error:  # noqa: BLE001 the result stays paid for
+                    context.shutdown.check(error)
+                    return await self._put(record.with_error(error, self._seconds()))
+            names = tuple(str(path.relative_to(context.options.output)) for path in paths)
+            return await self._put(record.saved(names, self._seconds()))
+
+    async def _download(self, record: Record) -> Sequence[Path]:
+        options, backend = self._context.options, self._context.backend
+        template = self._prepared.template if options.template is None else options.template(self._job)
+        result: Task | ImageSet | None = record.images or record.task
+        if result is None:
+            raise errors.TaskExpiredError("Its files are gone, and the service keeps no results.")
+        is_fresh, now = False, datetime.now(UTC)
+        expiries = [image.expires_at for image in result.images]
+        if isinstance(result, Task) and (not expiries or any(end and end <= now for end in expiries)):
+            result, is_fresh = await self._refetch(result), True
+        try:
+            return await backend.save(result, options.output, template)
+        except errors.DownloadError as error:
+            if is_fresh or not isinstance(result, Task) or error.status not in _GONE:
+                raise
+        return await backend.save(await self._refetch(result), options.output, template)
+
+    async def _refetch(self, task: Task) -> Task:
+        try:
+            found = await self._context.backend.refetch(task)
+        except errors.NotFoundError as error:
+            raise errors.TaskExpiredError(
+                f"Task {task.id} is not known to the service any more, nor are its images: {error.message}",
+                task=task,
+                task_id=task.id,
+            ) from error
+        ended = ending_error(found)
+        if ended is not None:
+            raise ended
+        return found
+
+    async def _has_files(self, record: Record) -> bool:
+        paths = [self._context.options.output / path for path in record.paths]
+        return await to_thread.run_sync(lambda: all(path.is_file() and path.stat().st_size for path in paths))
+
+    # --- results ----------------------------------------------------------------------------------------
+
+    async def _put(self, record: Record) -> Record:
+        """Write a row about a past event; if that fails, shut down and log its ids."""
+        try:
+            await self._context.journal.put(record)
+        except errors.JournalError as error:
+            self._context.shutdown.fail(error)
+            _log.error(
+                "Job %s is %s and the journal does not know it: task %s, idempotency key %s.",
+                record.id,
+                record.state,
+                record.task.id if record.task else None,
+                record.key,
+            )
+        return record
+
+    def _report(self, stage: Stage, record: Record | None = None, error: Exception | None = None) -> None:
+        on_job = self._context.options.on_job
+        if on_job is not None:
+            try:
+                on_job(JobProgress(self._job, stage, record, error))
+            except Exception as raised:  # noqa: BLE001 the caller's own: the iterator raises it
+                self._context.shutdown.fail(raised)
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._started
+
+
+def _cut_off(record: Record) -> errors.SubmissionIndeterminateError:
+    return errors.SubmissionIndeterminateError(
+        "An earlier run was cut off between its paid request and the answer: it is not known whether it was "
+        f"executed. Look at the account before submitting it again; idempotency key {record.key}.",
+        idempotency_key=record.key,
+    )

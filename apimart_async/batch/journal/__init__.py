@@ -1,0 +1,1 @@
+"""Where a batch writes each step of its jobs before it takes the next one."""

@@ -1,0 +1,292 @@
+"""A job in the journal: its state, the changes from one state to the next, and its row. Pure.
+
+    intent ──► submitted ──► completed ──► saved
+       │            └────────────┴───────► failed
+       └──► in_doubt, failed
+
+Each state is on disk before the next step is taken:
+
+- ``intent``: the paid request is about to be sent, or has been, and its answer is not known. The idempotency
+  key and the digest of the payload are known. *On restart*: the job becomes ``in_doubt``.
+- ``in_doubt``: the request was sent and may or may not have been executed. *On restart*: reported. It is sent
+  again, under the same key, only with ``in_doubt="resubmit"``.
+- ``submitted``: the service accepted the job and it is paid for; the id of its task is known. *On restart*:
+  the task is waited for. Services without tasks skip this state.
+- ``completed``: the task has ended with images, whose URLs are known. *On restart*: they are downloaded; when
+  the URLs have expired, the task is fetched again first.
+- ``saved``: the images are whole on disk. *On restart*: skipped if the files exist, else as ``completed``.
+- ``failed``: the service refused the job, or its task ended without images; it is free. *On restart*:
+  reported, and started anew under a new key with ``retry_failed=True``. A job that failed before its paid
+  request, for example because its image cannot be read, has no key; it is always started anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+import attrs
+
+from apimart_async import errors
+from apimart_async.batch.job import Job, Outcome, Status
+from apimart_async.models import ImageSet, Task, Upload
+from apimart_async.transport.json import converter, structure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+State: TypeAlias = Literal["intent", "in_doubt", "submitted", "completed", "saved", "failed"]
+
+Row: TypeAlias = tuple[str, str, str | None, str, int, float | None, str]
+"""Id, state, key, model, number of images, cost, and the rest as JSON."""
+
+_STATUSES: Final[Mapping[State, Status]] = {
+    "intent": "in_doubt",
+    "in_doubt": "in_doubt",
+    "submitted": "unfinished",
+    "completed": "unfinished",
+    "saved": "saved",
+    "failed": "failed",
+}
+_LONGEST: Final = 512
+
+
+class UnreadableRowError(Exception):
+    """A row was not written by this package, or has been damaged since."""
+
+
+@attrs.frozen
+class Failure:
+    """An error as the journal keeps it.
+
+    Attributes:
+        type: Name of its class.
+        message: Its message.
+        status: HTTP status.
+        code: The service's error code.
+        request_id: The service's id of the request.
+    """
+
+    type: str
+    message: str
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Return the parts of an error that are kept."""
+        kind = type(error).__name__
+        if not isinstance(error, errors.ApimartError):
+            return cls(kind, str(error) or kind)
+        return cls(kind, error.message, error.status, error.code, error.request_id)
+
+    def error(self, record: Record) -> errors.ApimartError:
+        """Return an error of the same class, about the record's task."""
+        kind = getattr(errors, self.type, None)
+        if not isinstance(kind, type) or not issubclass(kind, errors.ApimartError):
+            kind = errors.ApimartError
+        return kind(
+            self.message,
+            status=self.status,
+            code=self.code,
+            request_id=self.request_id,
+            task_id=record.task.id if record.task else None,
+            idempotency_key=record.key,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """One row of a journal.
+
+    Attributes:
+        id: Id of the job.
+        state: How far it is.
+        payload: Digest of the request; empty when the job could not be prepared.
+        image: The image in words, for people: a path, a URL or a description.
+        prompt: As it was sent.
+        model: As it was sent.
+        n: Number of variants.
+        name: Name of the files, if one was given.
+        options: Further fields of the request, for people.
+        key: Idempotency key of the last paid request; ``None`` when there was none.
+        task: As last seen, once it is known.
+        images: The answer of a service without tasks, until it is saved.
+        paths: Files, relative to the output directory.
+        error: Why it failed or is in doubt, or the error of the last try to finish it.
+        cost: USD.
+        seconds: Time spent on it, over all runs.
+        changed_at: When the row was written.
+    """
+
+    id: str
+    state: State
+    payload: str
+    image: str
+    prompt: str
+    model: str
+    n: int = 1
+    name: str | None = None
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    key: str | None = None
+    task: Task | None = None
+    images: ImageSet | None = None
+    paths: tuple[str, ...] = ()
+    error: Failure | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+    changed_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
+        """Return a row that describes a job in words; its id is a digest of them unless one is given."""
+        image = _in_words(job.image)
+        if job_id is None:
+            words = [image, str(job.prompt), str(job.model), repr(job.n), repr(job.options)]
+            job_id = hashlib.sha256("\0".join(words).encode(errors="replace")).hexdigest()[:32]
+        return cls(
+            id=job_id,
+            state="failed",
+            payload=payload,
+            image=image,
+            prompt=str(job.prompt),
+            model=str(model),
+            n=job.n if type(job.n) is int else 1,
+            name=job.name,
+            options={
+                name: _in_words(value) if len(repr(value)) > _LONGEST else value
+                for name, value in job.options.items()
+            },
+        )
+
+    def intent(self, key: str, seconds: float) -> Record:
+        """Return it with the idempotency key of the paid request that is about to be sent."""
+        return self._changed("intent", key=key, seconds=seconds)
+
+    def submitted(self, task: Task) -> Record:
+        """Return it with the task that the service started."""
+        return self._changed("submitted", task=task, error=None)
+
+    def in_doubt(self, error: Exception | None) -> Record:
+        """Return it as one whose paid request may or may not have been executed."""
+        return self._changed("in_doubt", error=Failure.of(error) if error else None)
+
+    def completed(self, result: Task | ImageSet) -> Record:
+        """Return it with its images, not saved yet."""
+        if isinstance(result, ImageSet):
+            return self._changed("completed", images=result, error=None)
+        return self._changed("completed", task=result, cost=result.cost, error=None)
+
+    def saved(self, paths: tuple[str, ...], seconds: float) -> Record:
+        """Return it with its files, without the images' URLs, which may hold the images themselves."""
+        task = self.task and attrs.evolve(self.task, images=())
+        return self._changed("saved", task=task, images=None, paths=paths, error=None, seconds=seconds)
+
+    def lost(self) -> Record:
+        """Return it as one whose files are missing and have to be downloaded again."""
+        return self._changed("completed", paths=())
+
+    def failed(self, error: Exception, seconds: float) -> Record:
+        """Return it as one that has no images and never will."""
+        task = error.task if isinstance(error, errors.TaskError) else None
+        return self._changed("failed", task=task or self.task, error=Failure.of(error), seconds=seconds)
+
+    def with_error(self, error: Exception, seconds: float) -> Record:
+        """Return it in its state, with the error of the last try to finish it."""
+        return self._changed(self.state, error=Failure.of(error), seconds=seconds)
+
+    def _changed(self, state: State, **changes: Any) -> Record:  # noqa: ANN401 attributes of any type
+        return attrs.evolve(self, state=state, changed_at=datetime.now(UTC), **changes)
+
+    def outcome(self, directory: Path, *, job: Job | None = None, resumed: bool = True) -> Outcome:
+        """Return the outcome of its job.
+
+        Args:
+            directory: Base of the relative paths.
+            job: As it was given; by default as the row describes it.
+            resumed: Whether an earlier run had started it.
+        """
+        return Outcome(
+            job=job or Job(self.image, self.prompt, self.model, self.n, self.id, self.name, self.options),
+            status=_STATUSES[self.state],
+            task=self.task,
+            paths=tuple(directory / path for path in self.paths),
+            error=self.error.error(self) if self.error else None,
+            cost=self.cost,
+            seconds=self.seconds,
+            resumed=resumed,
+            id=self.id,
+        )
+
+    def to_row(self) -> Row:
+        """Return it as a row.
+
+        The columns are those that are searched and summed; the rest is JSON, so that this version can read
+        rows with fields that a later one adds.
+        """
+        body = {
+            "payload": self.payload,
+            "image": self.image,
+            "prompt": self.prompt,
+            "name": self.name,
+            "options": dict(self.options),
+            "task": converter.unstructure(self.task) if self.task else None,
+            "images": converter.unstructure(self.images) if self.images else None,
+            "paths": list(self.paths),
+            "error": attrs.asdict(self.error) if self.error else None,
+            "seconds": self.seconds,
+            "changed_at": self.changed_at.timestamp(),
+        }
+        text = json.dumps({name: value for name, value in body.items() if value}, default=repr)
+        return self.id, self.state, self.key, self.model, self.n, self.cost, text
+
+    @classmethod
+    def from_row(cls, row: Row) -> Record:
+        """Read a row.
+
+        Raises:
+            UnreadableRowError: It was not written by this package, or has been damaged since.
+        """
+        job_id, state, key, model, images, cost, text = row
+        try:
+            body: dict[str, Any] = json.loads(text)
+            task, image_set, error = body.get("task"), body.get("images"), body.get("error")
+            return cls(
+                id=job_id,
+                state=cast("State", state),
+                payload=body.get("payload", ""),
+                image=body.get("image", ""),
+                prompt=body.get("prompt", ""),
+                model=model,
+                n=images,
+                name=body.get("name"),
+                options=body.get("options", {}),
+                key=key,
+                task=structure(task, Task, task) if task else None,
+                images=structure(image_set, ImageSet, image_set) if image_set else None,
+                paths=tuple(body.get("paths", ())),
+                error=Failure(**error) if error else None,
+                cost=cost,
+                seconds=body.get("seconds", 0.0),
+                changed_at=datetime.fromtimestamp(body["changed_at"], UTC),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, errors.APIResponseValidationError) as reason:
+            raise UnreadableRowError(f"the row of job {job_id!r} cannot be read") from reason
+
+
+def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checker passes anything
+    if isinstance(image, (list, tuple)):
+        return ", ".join(map(_in_words, cast("Sequence[Any]", image)))
+    if isinstance(image, Upload):
+        return image.url
+    if isinstance(image, bytes):
+        return f"{len(image)} bytes"
+    # A file object is described by its path; the name of a path is only its last component.
+    name: object = None if isinstance(image, PurePath) else getattr(image, "name", None)
+    text = name if isinstance(name, str) else str(image)
+    return text if len(text) <= _LONGEST else f"{text[:40]}… ({len(text)} characters)"
