@@ -8,6 +8,7 @@ from typing import Final
 
 from apimart_async.cli.display.streams import complain
 from apimart_async.cli.exits import Exit
+from apimart_async.cli.signals import SIGNALS
 
 _NEEDED: Final = ("cyclopts", "rich")
 
@@ -22,6 +23,7 @@ def main() -> None:
     if missing:
         complain(f"The command needs {missing}: pip install 'apimart-async[cli]'")
         sys.exit(Exit.USAGE)
+    SIGNALS.handle()
     from apimart_async.cli.app import prepare_process, run
 
     prepare_process()

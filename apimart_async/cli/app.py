@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from types import FrameType
 
 from cyclopts import App, CycloptsError
 
@@ -83,9 +81,6 @@ def run(arguments: Sequence[str]) -> int:
         complain(str(error))
     except InvalidArgumentError as error:
         complain(printable(error.message))
-    except KeyboardInterrupt:
-        complain("Interrupted.")
-        return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 whatever it is, a person reads it
         trace(error)
         complain(explain(error, None, ResumeHint(is_possible=False)))
@@ -94,8 +89,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def prepare_process() -> None:
-    """End on SIGTERM as on Ctrl-C, log only when debugging, let file names through as they are."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Log only when debugging, and write file names to stdout as they are."""
     if debugging():
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     else:
@@ -105,11 +99,3 @@ def prepare_process() -> None:
     if isinstance(stdout, TextIOWrapper):
         is_utf8 = stdout.encoding.lower().replace("-", "") == "utf8"
         stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
-
-
-def _interrupt(_: int, frame: FrameType | None) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    if callable(handler):
-        handler(signal.SIGINT, frame)
-    else:
-        raise KeyboardInterrupt

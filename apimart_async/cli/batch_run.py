@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,9 +19,9 @@ from apimart_async.cli.display.status import hints, sum_up
 from apimart_async.cli.display.streams import complain, is_terminal, say, write_line
 from apimart_async.cli.display.text import dollars, printable, sentence, shorten
 from apimart_async.cli.exits import Exit
-from apimart_async.cli.interrupting import shutting_down_first
 from apimart_async.cli.local_batch import drop_lost, mark
 from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
     from apimart_async.batch import Outcome, Shutdown
@@ -80,7 +79,8 @@ def run_batch(plan: Plan) -> Exit:
     """Do the jobs that are not done yet.
 
     Returns:
-        The exit code. Ctrl-C and SIGTERM are none but an interruption: they are caught.
+        The exit code. The first SIGINT or SIGTERM starts no further jobs and finishes those in flight; the
+        second cancels the batch.
     """
     from apimart_async.batch import Shutdown
 
@@ -90,15 +90,12 @@ def run_batch(plan: Plan) -> Exit:
     teller = _Teller(plan, display, writes=writes)
     error: errors.ApimartError | None = None
     interrupted = False
-    with display:
-        shutdown = Shutdown()
-        try:
-            interrupted = anyio.run(partial(_run, plan, shutdown, display, teller))
-        except KeyboardInterrupt:
-            interrupted = True
-        except errors.ApimartError as ending:
-            trace(ending)
-            error = ending
+    shutdown = Shutdown()
+    try:
+        interrupted = anyio.run(_run, plan, shutdown, display, teller)
+    except errors.ApimartError as ending:
+        trace(ending)
+        error = ending
     last = display.progress
     if error is not None:
         complain(_why(error))
@@ -113,10 +110,15 @@ def run_batch(plan: Plan) -> Exit:
 
 
 async def _run(plan: Plan, shutdown: Shutdown, display: BatchProgress, teller: _Teller) -> bool:
-    """Return whether it was stopped at once."""
+    """Return whether the second signal cancelled it."""
     from apimart_async.batch import edit_many
 
-    with anyio.CancelScope() as scope, shutting_down_first(shutdown, scope):
+    def finish() -> None:
+        say("Finishing what is in flight; Ctrl-C again stops at once, and loses nothing either.")
+        shutdown.request()
+
+    scope = anyio.CancelScope()
+    with SIGNALS.calling(finish, scope.cancel), display, scope:
         if plan.connection.local:
             await anyio.to_thread.run_sync(mark, plan.output)
             await drop_lost(plan.output)

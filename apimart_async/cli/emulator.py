@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import shlex
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +17,7 @@ from apimart_async.cli.display.results import json_line
 from apimart_async.cli.display.streams import say, write_line
 from apimart_async.cli.display.text import dollars, sentence
 from apimart_async.cli.exits import Exit, UsageError
+from apimart_async.cli.signals import SIGNALS
 
 if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
@@ -106,8 +107,7 @@ def emulator(
         )
     except ValueError as error:
         raise UsageError(sentence(f"The emulator cannot be started so: {error}")) from error
-    with suppress(KeyboardInterrupt):
-        anyio.run(_serve, running, host, _as_json if json else _introduction)
+    anyio.run(_serve, running, host, _as_json if json else _introduction)
     ledger = running.ledger
     say(f"Stopped. Billed {len(ledger.billed)} of {len(ledger.entries)} submits: {dollars(ledger.total)}.")
     return Exit.ALL_DONE
@@ -123,7 +123,10 @@ def _faults_in(file: Path) -> Sequence[Fault]:
 
 
 async def _serve(running: Emulator, host: str, introduce: Callable[[Emulator], str]) -> None:
+    scope = anyio.CancelScope()
     async with AsyncExitStack() as stack:
+        stack.enter_context(SIGNALS.calling(scope.cancel))
+        stack.enter_context(scope)
         try:
             await stack.enter_async_context(running)
         except OSError as error:

@@ -12,13 +12,14 @@ from typing import TypeAlias, TypeVar
 import anyio
 
 from apimart_async.cli.display.explanation import explain, trace
-from apimart_async.cli.display.job_progress import progress_for
+from apimart_async.cli.display.job_progress import Progress, progress_for
 from apimart_async.cli.display.results import Render, Results
 from apimart_async.cli.display.streams import is_terminal, say
 from apimart_async.cli.display.summary import Wording, interruption, sum_up
 from apimart_async.cli.exits import Exit
 from apimart_async.cli.job import Job, Stage
 from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.signals import SIGNALS
 from apimart_async.cli.workers import Submits, settle, work_through
 
 Client = TypeVar("Client")
@@ -50,7 +51,9 @@ def run_jobs(
         render: The lines for stdout of a job that has ended.
 
     Returns:
-        The exit code. Ctrl-C is none but an interruption: it is caught, and what is paid for is listed.
+        The exit code. The first SIGINT or SIGTERM cancels the jobs and leaves paid requests in flight 3
+        seconds for their answer; the second cancels those too. The command lists the tasks that are paid for
+        and the requests without an answer.
     """
     progress = progress_for(jobs, partial(_why, resume_hint=resume_hint))
     results = Results(jobs, render, hold=progress.draws and is_terminal(sys.stdout))
@@ -65,13 +68,7 @@ def run_jobs(
     for job in jobs:
         job.on_stage = tell
     started = time.monotonic()
-    interrupted = False
-    with progress:
-        try:
-            anyio.run(_work_on, jobs, work, connect)
-        except KeyboardInterrupt:
-            interrupted = True
-        settle(jobs)
+    interrupted = anyio.run(_work_on, jobs, work, connect, progress)
     if interrupted:
         for line in interruption(jobs, wording, resume_hint):
             say(line)
@@ -84,14 +81,27 @@ def run_jobs(
     return Exit.ALL_DONE if all_done and results.are_whole else Exit.SOME_FAILED
 
 
-async def _work_on(jobs: Sequence[Job], work: Work[Client], connect: Connect[Client]) -> None:
-    submits = Submits()
-    async with connect() as client:
+async def _work_on(
+    jobs: Sequence[Job], work: Work[Client], connect: Connect[Client], progress: Progress
+) -> bool:
+    """Return whether a signal left a job unfinished."""
+    submits, scope = Submits(), anyio.CancelScope()
 
-        async def one(job: Job) -> None:
-            await work(client, job, submits)
+    def stop() -> None:
+        scope.cancel()
+        submits.begin_grace()
 
-        await work_through(jobs, one, submits)
+    with SIGNALS.calling(stop, submits.cancel), progress:
+        with scope:
+            async with connect() as client:
+
+                async def one(job: Job) -> None:
+                    await work(client, job, submits)
+
+                await work_through(jobs, one)
+        interrupted = scope.cancel_called and not all(job.has_ended for job in jobs)
+        settle(jobs)
+    return interrupted
 
 
 def _why(job: Job, *, resume_hint: ResumeHint) -> str:

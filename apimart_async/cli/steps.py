@@ -125,14 +125,18 @@ async def generate(client: AsyncApimart, job: Job, order: Generation, submits: S
 
 @asynccontextmanager
 async def paying(job: Job, submits: Submits) -> AsyncGenerator[None]:
-    """Let a paid request get its answer when the command is interrupted, or say that it did not."""
+    """Shield a paid request from cancellation for the grace period, or note that it was cut off.
+
+    Raises the cancellation of the job before the request if there is one already, and otherwise after it.
+    """
+    await anyio.lowlevel.checkpoint_if_cancelled()
     with submits.shielded():
         try:
             yield
         except anyio.get_cancelled_exc_class() as cancelled:
             job.doubt = " ".join(getattr(cancelled, "__notes__", ())) or job.doubt
             raise
-    await anyio.lowlevel.checkpoint()  # an interruption that the shield kept away arrives here
+    await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 async def look(client: AsyncApimart, job: Job) -> None:

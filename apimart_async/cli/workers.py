@@ -11,11 +11,12 @@ import anyio
 import attrs
 
 from apimart_async.cli.display.explanation import ends_all
+from apimart_async.cli.display.streams import say
 from apimart_async.cli.job import Job, Stage
 
 _IN_FLIGHT: Final = 32
 _GRACE: Final = 3.0
-"""Seconds a paid request gets for its answer when the command is interrupted."""
+"""Seconds that a paid request in flight has for its answer after the first signal."""
 
 _FREE: Final = frozenset({Stage.PREPARING, Stage.UPLOADING})
 
@@ -24,9 +25,9 @@ Work: TypeAlias = Callable[[Job], Awaitable[None]]
 
 
 class Submits:
-    """The paid requests that are under way; an interruption cuts them off only when they dawdle.
+    """The paid requests in flight, shielded from the cancellation of their jobs.
 
-    An answer that nobody reads is a task that is paid for and whose id nobody knows.
+    A paid request whose answer nobody reads is a task whose id nobody knows.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class Submits:
 
     @contextmanager
     def shielded(self) -> Generator[None]:
-        """Keep a cancellation from outside away from the body, until ``hurry`` and a few seconds."""
+        """Shield the body from cancellation, until ``cancel`` or the end of the grace period."""
         with anyio.CancelScope(shield=True) as scope:
             self._scopes.add(scope)
             try:
@@ -42,34 +43,35 @@ class Submits:
             finally:
                 self._scopes.discard(scope)
 
-    def hurry(self) -> None:
-        """Let what is under way end within a few seconds."""
+    def begin_grace(self) -> None:
+        """Cancel the requests in flight after 3 seconds."""
+        if self._scopes:
+            say(f"Waiting up to {_GRACE:g} s for the answers to paid requests; Ctrl-C again stops at once.")
         for scope in self._scopes:
             scope.deadline = anyio.current_time() + _GRACE
 
+    def cancel(self) -> None:
+        """Cancel the requests in flight."""
+        for scope in self._scopes:
+            scope.cancel()
 
-async def work_through(jobs: Sequence[Job], work: Work, submits: Submits) -> None:
+
+async def work_through(jobs: Sequence[Job], work: Work) -> None:
     """Work on every job, at most 32 at once.
 
-    An error of one job becomes its ``error``. After one that all others would meet too — the key is not
-    accepted, the balance is used up — nothing else is begun.
+    An error of one job becomes its ``error``. After an error that every other job would meet too (the key is
+    not accepted, the balance is used up), no further job is started.
 
     Args:
-        jobs: To be worked on, in their order.
+        jobs: In the order in which they are started.
         work: Does one job.
-        submits: Those that ``work`` makes.
 
-    Cancelling it lets paid requests that have begun get their answer within 3 seconds; jobs that have not
-    ended keep the stage they were in.
+    Cancellation leaves jobs that have not ended in their current stage, once their shielded parts have ended.
     """
     workers = _Workers(work, deque(jobs))
     async with anyio.create_task_group() as group:
         for _ in range(min(_IN_FLIGHT, len(jobs))):
             group.start_soon(workers.take_turns)
-        try:
-            await workers.all_ended.wait()
-        finally:
-            submits.hurry()
 
 
 @attrs.define
@@ -77,7 +79,6 @@ class _Workers:
     work: Work
     waiting: deque[Job]
     under_way: dict[Job, anyio.CancelScope] = attrs.field(factory=dict[Job, anyio.CancelScope], init=False)
-    all_ended: anyio.Event = attrs.field(factory=anyio.Event, init=False)
 
     async def take_turns(self) -> None:
         while self.waiting:
@@ -86,8 +87,6 @@ class _Workers:
                 await self._do(job)
             if self.under_way.pop(job).cancelled_caught:
                 job.enter(Stage.NOT_STARTED)
-        if not self.under_way:
-            self.all_ended.set()
 
     async def _do(self, job: Job) -> None:
         try:
