@@ -123,7 +123,7 @@ def batch(
         manifest=opened,
         total=found.jobs + found.repeated,
         output=output,
-        connection=connection.hurried(service),
+        connection=service,
         in_flight=in_flight,
         max_cost=max_cost,
         retry_failed=retry_failed,

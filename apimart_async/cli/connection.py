@@ -93,15 +93,11 @@ def checked(
     if not key.strip():
         raise UsageError(f"No API key: set {provider.key}, or {otherwise}.")
     config.check_api_key(key)
-    config.resolve_base_url(base_url, provider.base_url, provider.default_url)
-    return Connection(base_url, _OLD_TASK_POLL if task_is_old else config.Poll())
-
-
-def hurried(connection: Connection) -> Connection:
-    """Return the connection; tasks of a service on this machine, an emulator, are looked at sooner."""
-    url = config.resolve_base_url(connection.base_url, APIMART.base_url, APIMART.default_url)
-    is_near = is_loopback(urlsplit(url).hostname or "")
-    return attrs.evolve(connection, poll=_LOCAL_POLL) if is_near else connection
+    url = config.resolve_base_url(base_url, provider.base_url, provider.default_url)
+    if task_is_old:
+        return Connection(base_url, _OLD_TASK_POLL)
+    # A service on this machine is an emulator, whose tasks take moments.
+    return Connection(base_url, _LOCAL_POLL if is_loopback(urlsplit(url).hostname or "") else config.Poll())
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
 """SIGINT and SIGTERM during the whole life of the process.
 
 The handler never raises: its exception could surface in any line, in the middle of an import or between the
-answer to a paid request and the line that keeps its task id. Before a command has anything to end, a signal ends
-the process inside the handler. From then on the handler only wakes the event loop, which acts on the signal.
+answer to a paid request and the line that keeps its task id. Before a command has anything to end, a signal
+ends the process inside the handler. From then on the handler only wakes the event loop, which acts on the
+signal.
 """
 
 from __future__ import annotations

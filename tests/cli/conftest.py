@@ -141,13 +141,12 @@ class Command:
         os.close(ours)
         return checked(Finished(code, stdout.decode(), screen.decode()))
 
-    async def start(self, *arguments: str | Path) -> Running:
+    async def start(self, *arguments: str | Path, **environment: str) -> Running:
         return Running(
             await anyio.open_process(
                 [*MODULE, *map(str, arguments)],
                 cwd=self.directory,
-                env=self.whole_environment,
-                stdin=subprocess.DEVNULL,
+                env=self.whole_environment | environment,
             )
         )
 
