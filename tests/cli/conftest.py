@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 import anyio.to_thread
@@ -87,12 +87,20 @@ class Command:
         """The environment of a process of its own."""
         return {name: value for name, value in os.environ.items() if name not in OURS} | self.environment
 
-    async def __call__(self, *arguments: str | Path, **environment: str) -> Finished:
-        """Run it in a thread of this process, where blocking the loop is an error, too."""
-        stdout, stderr = io.StringIO(), io.StringIO()
+    async def __call__(
+        self, *arguments: str | Path, stdout: TextIO | None = None, **environment: str
+    ) -> Finished:
+        """Run it in a thread of this process, where blocking the loop is an error, too.
+
+        Args:
+            arguments: Those of the command.
+            stdout: A file that takes its results, instead of ``Finished.stdout``.
+            environment: Variables to set.
+        """
+        results, stderr = io.StringIO(), io.StringIO()
         with (
             pytest.MonkeyPatch.context() as process,
-            redirect_stdout(stdout),
+            redirect_stdout(stdout or results),
             redirect_stderr(stderr),
         ):
             process.chdir(self.directory)
@@ -101,7 +109,7 @@ class Command:
             for name, value in (self.environment | environment).items():
                 process.setenv(name, value)
             code = await anyio.to_thread.run_sync(run, [str(argument) for argument in arguments])
-        return checked(Finished(code, stdout.getvalue(), stderr.getvalue()))
+        return checked(Finished(code, results.getvalue(), stderr.getvalue()))
 
     async def in_process(self, *arguments: str | Path, **environment: str) -> Finished:
         """Run it in a process of its own."""

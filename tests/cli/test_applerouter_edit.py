@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
-import anyio
 import pytest
 from PIL import Image
 
 from apimart_async.emulator.faults import Fault
+
+from .gate import Gate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,11 +162,14 @@ async def test_results_that_cannot_be_fetched_are_named(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 async def test_an_interruption_says_what_may_have_been_billed(apimart: Command, emulator: Emulator) -> None:
-    emulator.faults.add(Fault(kind="hang", route="applerouter", seconds=60, executed=True))
     picture = draw(apimart.directory / "room.png")
-    running = await apimart.start("edit", picture, "-p", PROMPT, "--service", "applerouter", "--json")
-    await _executed(emulator)
-    done = await running.interrupt()
+    options = ("-p", PROMPT, "--service", "applerouter", "--json")
+    async with Gate(emulator, "/images/edits", "executed") as gate:
+        running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
+        await gate.holds()
+        running.process.send_signal(signal.SIGINT)
+        await running.stderr_until("Waiting up to 3 s")
+        done = await running.interrupt()
     assert done.code == 130
     (record,) = done.records
     assert record["status"] == "interrupted"
@@ -175,11 +180,15 @@ async def test_an_interruption_says_what_may_have_been_billed(apimart: Command, 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 async def test_an_answer_that_comes_in_time_is_saved(apimart: Command, emulator: Emulator) -> None:
-    emulator.faults.add(Fault(kind="slow", route="applerouter", seconds=0.5))
     picture = draw(apimart.directory / "room.png")
-    running = await apimart.start("edit", picture, "-p", PROMPT, "--service", "applerouter", "-o", "out")
-    await _executed(emulator)
-    done = await running.interrupt()
+    options = ("-p", PROMPT, "--service", "applerouter", "-o", "out")
+    async with Gate(emulator, "/images/edits", "executed") as gate:
+        running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
+        await gate.holds()
+        running.process.send_signal(signal.SIGINT)
+        await running.stderr_until("Waiting up to 3 s")
+        gate.release()
+        done = await running.finish()
     assert done.code == 130
     assert [path.name for path in (apimart.directory / "out").iterdir()] == ["room.png"]
     assert "billed" not in done.stderr
@@ -190,8 +199,3 @@ async def test_local_needs_no_key(offline: Command, photographs: dict[str, Path]
     assert done.code == 0
     with Image.open(offline.directory / done.results[0]) as picture:
         assert picture.size == (256, 256)
-
-
-async def _executed(emulator: Emulator) -> None:
-    while not emulator.ledger.entries:  # noqa: ASYNC110 the command is another process
-        await anyio.sleep(0.02)

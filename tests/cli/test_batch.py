@@ -16,6 +16,7 @@ import pytest
 from apimart_async.cli.app import run
 from apimart_async.emulator.faults import Fault
 
+from .gate import Gate
 from .test_terminal import CONTROL, HIDE, SHOW
 
 if TYPE_CHECKING:
@@ -302,38 +303,37 @@ async def test_a_dead_network_ends_it(apimart: Command, many: Path) -> None:
 async def test_the_first_signal_finishes_what_is_in_flight(
     apimart: Command, emulator: Emulator, many: Path, how: signal.Signals
 ) -> None:
-    running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4")
-    assert running.process.stdout
-    first = await running.process.stdout.receive()
-    done = await running.interrupt(how)
+    async with Gate(emulator, "/tasks", "received") as gate:
+        running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4", "--base-url", gate.url)
+        await submitted(emulator, 4)
+        running.process.send_signal(how)
+        await running.stderr_until("Finishing what is in flight")
+        gate.release()
+        done = await running.finish()
 
     assert done.code == 130
-    assert "Finishing what is in flight" in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("Interrupted: ")
-    saved = len((first.decode() + done.stdout).splitlines())
-    assert f"{saved} of 30 jobs saved in out, {30 - saved} not done yet" in last
-    assert len(emulator.ledger.entries) == saved  # all that was begun was finished
+    assert "4 of 30 jobs saved in out, 26 not done yet" in last
+    assert len(done.results) == len(emulator.ledger.entries) == 4
 
     again = await apimart("batch", many, "-o", "out")
     assert again.code == 0
-    assert len(again.results) == len(set(again.results)) == len(emulator.ledger.entries) == 30
+    assert len(set(again.results)) == len(emulator.ledger.entries) == 30
 
 
 @posix
 async def test_the_second_signal_stops_at_once_and_loses_nothing(
     apimart: Command, emulator: Emulator, many: Path
 ) -> None:
-    emulator.faults.add(*(Fault(kind="hang", route=route, seconds=60) for route in ("tasks", "tasks/batch")))
-    running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4")
-    await submitted(emulator, 4)
-    running.process.send_signal(signal.SIGINT)
-    await running.stderr_until("Finishing what is in flight")
-    done = await running.interrupt(signal.SIGTERM)
+    async with Gate(emulator, "/tasks", "received") as gate:
+        running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4", "--base-url", gate.url)
+        await submitted(emulator, 4)
+        running.process.send_signal(signal.SIGINT)
+        done = await running.interrupt(signal.SIGTERM)
 
     assert done.code == 130
     assert done.stderr.splitlines()[-1].startswith("Interrupted: 0 of 30 jobs saved")
-    emulator.faults.clear()
     assert (await apimart("batch", many, "-o", "out")).code == 0
     assert len(emulator.ledger.entries) == 30
 
@@ -358,8 +358,12 @@ async def test_local_batches_keep_to_themselves(apimart: Command, emulator: Emul
 
 
 @posix
-async def test_a_local_batch_begins_anew_what_its_emulator_took_with_it(apimart: Command, many: Path) -> None:
-    running = await apimart.start("batch", many, "-o", "out", "--local", "--in-flight", "4")
+async def test_a_local_batch_starts_jobs_anew_that_its_emulator_took_with_it(
+    apimart: Command, many: Path
+) -> None:
+    manifest = apimart.directory / "fewer.csv"
+    manifest.write_text("".join(many.read_text().splitlines(keepends=True)[:13]))
+    running = await apimart.start("batch", manifest, "-o", "out", "--local", "--in-flight", "4")
     assert running.process.stdout
     await running.process.stdout.receive()
     running.process.kill()
@@ -367,9 +371,9 @@ async def test_a_local_batch_begins_anew_what_its_emulator_took_with_it(apimart:
     status = await apimart("batch", "status", "out", "--json")
     assert status.records[0]["unfinished"] + status.records[0]["in_doubt"] > 0
 
-    again = await apimart("batch", many, "-o", "out", "--local")
+    again = await apimart("batch", manifest, "-o", "out", "--local")
     assert again.code == 0
-    assert "30 of 30 jobs saved" in again.stderr
+    assert "12 of 12 jobs saved" in again.stderr
 
 
 # --- looking at it ------------------------------------------------------------------------------------------
@@ -397,15 +401,15 @@ async def test_status_and_report_of_a_batch(apimart: Command, emulator: Emulator
 
 
 @posix
-async def test_the_display_shows_how_far_it_is(apimart: Command, emulator: Emulator, many: Path) -> None:
+async def test_the_display_shows_how_far_it_is(apimart: Command, emulator: Emulator, folder: Path) -> None:
     emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
-    done = await apimart.on_terminal("batch", many, "-o", "out", stdout_too=True)
+    done = await apimart.on_terminal("batch", folder, "-p", "sunset", "-o", "out", stdout_too=True)
 
     assert done.code == 1
     assert done.stderr.rfind(HIDE) < done.stderr.rfind(SHOW)
     text = CONTROL.sub("", done.stderr)
-    assert "of 30 done" in text
+    assert "of 3 done" in text
     assert "in flight · " in text
     assert text.count("✗ ") == 1
-    assert text.rstrip().splitlines()[-1].startswith("29 of 30 jobs saved in out, 1 failed; ")
+    assert text.rstrip().splitlines()[-1].startswith("2 of 3 jobs saved in out, 1 failed; ")
     assert "out/" not in text.replace("out/results.jsonl", "")

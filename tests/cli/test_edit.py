@@ -47,7 +47,7 @@ async def test_json_in_the_order_of_the_arguments_and_a_failure_that_ends_nothin
     apimart: Command, emulator: Emulator, photos: list[Path]
 ) -> None:
     emulator.faults.add(
-        Fault(kind="slow", route="uploads", seconds=0.5, times=1),
+        Fault(kind="slow", route="uploads", seconds=0.1, times=1),
         Fault(kind="task-failed", route="edits", times=1),
     )
     done = await apimart("edit", *photos, "-p", PROMPT, "-n", "2", "-o", "out", "--json")

@@ -53,33 +53,28 @@ async def shell(*lines: str, directory: Path) -> str:
     return (await anyio.run_process(["bash", "-euc", script], cwd=directory)).stdout.decode()
 
 
-async def test_an_open_door_is_warned_of_json_names_it_and_sigterm_closes_it(offline: Command) -> None:
-    everywhere = "0.0.0.0"  # noqa: S104 that is what the warning is about
-    running = await offline.start("emulator", "--json", "--host", everywhere, "--variants", "--compat")
-    await running.stderr_until("Running until Ctrl-C")
-    done = await running.interrupt(signal.SIGTERM)
-
-    assert done.code == 0
-    (record,) = done.records
-    assert record["api_key"] == "sk-emulator"
-    assert record["base_url"].startswith("http://127.0.0.1:")
-    assert f"Warning: other machines can reach {everywhere}" in done.stderr
-
-
-async def test_faults_come_from_a_file(offline: Command, photo: Path) -> None:
+async def test_json_has_the_address_faults_come_from_a_file_and_an_open_port_is_warned_of(
+    offline: Command, photo: Path
+) -> None:
+    everywhere = "0.0.0.0"  # noqa: S104 the warning is about this address
     faults = offline.directory / "faults.toml"
     faults.write_text('[[faults]]\nkind = "status"\nroute = "uploads"\nstatus = 413\nmessage = "too much"\n')
-    running = await offline.start("emulator", "--json", "--faults", faults)
+    options = ("--host", everywhere, "--variants", "--compat", "--faults", faults)
+    running = await offline.start("emulator", "--json", *options)
     await running.stderr_until("Running until Ctrl-C")
     assert running.process.stdout
     where = json.loads(await running.process.stdout.receive())
-    done = await offline(
+    uploaded = await offline(
         "upload", photo, APIMART_API_KEY=where["api_key"], APIMART_BASE_URL=where["base_url"]
     )
-    await running.interrupt()
+    done = await running.interrupt(signal.SIGTERM)
 
-    assert done.code == 1
-    assert "Too much (HTTP 413" in done.stderr
+    assert where["api_key"] == "sk-emulator"
+    assert where["base_url"].startswith("http://127.0.0.1:")
+    assert uploaded.code == 1
+    assert "Too much (HTTP 413" in uploaded.stderr
+    assert done.code == 0
+    assert f"Warning: other machines can reach {everywhere}" in done.stderr
 
 
 async def test_a_port_in_use_is_a_sentence(offline: Command) -> None:

@@ -79,6 +79,7 @@ async def test_a_failure_says_what_to_do(apimart: Command, emulator: Emulator) -
     assert "Size must be" in refused.stderr
     assert "Nothing was billed; correct it and run it again." in refused.stderr
 
+    emulator.faults.add(Fault(kind="task-stuck", route="generations"))
     late = await apimart("generate", PROMPT, "--timeout", "0.01", "-o", "somewhere")
     assert late.code == 1
     assert f"apimart task save {emulator.ledger.entries[-1].task_id} -o somewhere" in late.stderr

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from apimart_async.emulator.faults import Fault
+
+from .gate import Gate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,14 +83,14 @@ async def test_a_wait_that_is_too_short_says_how_to_go_on(
     apimart: Command, emulator: Emulator, photo: Path
 ) -> None:
     emulator.faults.add(Fault(kind="task-stuck", route="edits", times=1))
-    done = await apimart("edit", photo, "-p", "sunset", "-o", "out", "--timeout", "0.3", "--json")
+    done = await apimart("edit", photo, "-p", "sunset", "-o", "out", "--timeout", "0.01", "--json")
 
     assert done.code == 1
     (record,) = done.records
     assert record["error"]["type"] == "TaskTimeoutError"
     command = f"apimart task save {record['task_id']} -o out"
     assert done.stderr.rstrip().endswith(command)
-    again = await apimart(*shlex.split(command)[1:], "--timeout", "0.3")
+    again = await apimart(*shlex.split(command)[1:], "--timeout", "0.01")
     assert again.code == 1
     assert command in again.stderr
 
@@ -105,3 +109,15 @@ async def test_a_result_that_cannot_be_fetched_is_not_lost(
     done = await apimart(*shlex.split(command)[1:])
     assert done.code == 0
     assert len(done.results) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+async def test_two_signals_end_a_wait(apimart: Command, emulator: Emulator, task: Task) -> None:
+    async with Gate(emulator, "/tasks", "received") as gate:
+        running = await apimart.start("task", "wait", task.id, "--base-url", gate.url)
+        await gate.holds()
+        running.process.send_signal(signal.SIGINT)
+        done = await running.interrupt(signal.SIGTERM)
+
+    assert done.code == 130
+    assert done.stderr == "Interrupted: 0 of 1 task completed.\n"
