@@ -282,8 +282,9 @@ async def test_a_balance_that_is_used_up_ends_it(offline: Command, many: Path) -
     from apimart_async.emulator import Emulator
 
     async with Emulator(task_seconds=0.1, balance=0.05, images="tiny") as poor:
-        service = {"APIMART_API_KEY": poor.api_key, "APIMART_BASE_URL": poor.base_url}
-        done = await offline("batch", many, "-o", "out", **service)
+        done = await offline(
+            "batch", many, "-o", "out", APIMART_API_KEY=poor.api_key, APIMART_BASE_URL=poor.base_url
+        )
 
     assert done.code == 1
     assert "top up the account, then run it again" in done.stderr
