@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, its help, and what becomes of every error."""
+"""The command line: its commands, its help, and the exit code and message of every error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Exit codes:
 
 
 def build() -> App:
-    """Put the commands together."""
+    """Return the application with all its commands."""
     app = App(name="apimart", help=_HELP, help_format="plaintext", version=apimart_async.__version__)
     app.command(edit.edit, usage=edit.USAGE)
     app.command(generate.generate, usage=generate.USAGE)
@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
         complain(str(error))
     except InvalidArgumentError as error:
         complain(printable(error.message))
-    except Exception as error:  # noqa: BLE001 whatever it is, a person reads it
+    except Exception as error:  # noqa: BLE001 every error becomes a sentence
         trace(error)
         complain(explain(error, None, ResumeHint(is_possible=False)))
         return Exit.SOME_FAILED
@@ -93,7 +93,7 @@ def prepare_process() -> None:
     if debugging():
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     else:
-        # Without a handler, Python writes warnings to stderr, where they would be said twice.
+        # Without a handler, Python writes warnings to stderr, in addition to the command's own messages.
         logging.basicConfig(handlers=[logging.NullHandler()])
     stdout: object = sys.stdout
     if isinstance(stdout, TextIOWrapper):

@@ -1,4 +1,4 @@
-"""Run a batch from beginning to end: show how far it is, write what came of it, end it as the user wishes."""
+"""Run a batch: show its progress, write its results, and end it on signals."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from apimart_async.batch.manifest.reader import Manifest
 
 _MOST_FAILURES: Final = 20
-"""Failures that are told one by one; results.jsonl has all of them."""
+"""Failures that are reported one by one; results.jsonl has all of them."""
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is to be done, all of it checked.
+    """The checked arguments of the command.
 
     Attributes:
         manifest: The rows.
-        total: How many there are.
+        total: Number of rows.
         output: Directory for the results; it exists.
         connection: The service.
-        in_flight: Jobs at once.
+        in_flight: Maximum number of jobs in flight.
         max_cost: USD.
-        retry_failed: Whether failed jobs are begun anew.
+        retry_failed: Whether failed jobs are started again.
         resubmit_in_doubt: Whether jobs in doubt are submitted again.
         timeout: Seconds to wait for each task.
         json: Whether stdout gets JSON.
@@ -63,7 +63,7 @@ class Plan:
 
 @attrs.frozen
 class _Jobs:
-    """The jobs of a manifest, with how many there are."""
+    """The jobs of a manifest, with their number."""
 
     manifest: Manifest
     total: int
@@ -76,7 +76,7 @@ class _Jobs:
 
 
 def run_batch(plan: Plan) -> Exit:
-    """Do the jobs that are not done yet.
+    """Process the jobs that are not saved yet.
 
     Returns:
         The exit code. The first SIGINT or SIGTERM starts no further jobs and finishes those in flight; the
@@ -143,7 +143,7 @@ async def _run(plan: Plan, shutdown: Shutdown, display: BatchProgress, teller: _
 
 
 class _Teller:
-    """Tells of each job that has ended."""
+    """Reports each job that has ended."""
 
     def __init__(self, plan: Plan, display: BatchProgress, *, writes: bool) -> None:
         self._plan = plan
@@ -151,10 +151,10 @@ class _Teller:
         self._writes = writes
         self._failures = 0
         self.is_whole: bool = True
-        """Whether all that was written to stdout has arrived."""
+        """Whether every line for stdout could be written."""
 
     def tell(self, outcome: Outcome) -> None:
-        """Write its results, or why it has none."""
+        """Write the results of a job, or the reason why it has none."""
         if self._writes:
             for line in self._lines(outcome):
                 self.is_whole = write_line(line) and self.is_whole
@@ -185,7 +185,7 @@ def _label(outcome: Outcome) -> str:
 
 
 def _why(error: errors.ApimartError) -> str:
-    """Say why a batch has stopped, in the words of the command."""
+    """Return the reason why a batch has stopped, with the options of the command."""
     if isinstance(error, errors.BudgetExceededError) and error.limit is not None:
         spent = "" if error.spent is None else f"{dollars(error.spent)} is spent, and "
         return (

@@ -1,4 +1,4 @@
-"""The services the command talks to: a real one, another with the same API, or an emulator of its own."""
+"""The service of a command: the real one, another with the same API, or an emulator in this process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
 
 RUN_EMULATOR: Final = "run `apimart emulator` and set the two variables that it prints"
-"""What to do without a key where ``--local`` makes no sense."""
+"""The advice without a key, for commands without ``--local``."""
 
 _LOCAL_TASK_SECONDS: Final = 1.5
-# A task whose id somebody types may well have ended long ago.
+# A task whose id is an argument has often ended already.
 _OLD_TASK_POLL: Final = config.Poll(first=0.2, shortest=0.2)
 _LOCAL_POLL: Final = config.Poll(first=0.3, shortest=0.2, longest=1.0)
 
@@ -36,7 +36,7 @@ class Provider:
     Attributes:
         key: Name of the variable with its key.
         base_url: Name of the variable with its address.
-        default_url: Its address where that is not set.
+        default_url: Its address without that variable.
     """
 
     key: str
@@ -50,12 +50,12 @@ APPLEROUTER: Final = Provider("APPLEROUTER_API_KEY", "APPLEROUTER_BASE_URL", con
 
 @attrs.frozen
 class Connection:
-    """Where requests go.
+    """The address of the service, and how its tasks are polled.
 
     Attributes:
-        base_url: Given as an option; ``None`` for the environment's or the service's own.
-        poll: How tasks are waited for.
-        local: Whether to start an emulator and talk to that.
+        base_url: The option; ``None`` for the address from the environment or of the service.
+        poll: Pace of polling.
+        local: Whether to start an emulator and connect to it.
     """
 
     base_url: str | None = None
@@ -71,18 +71,18 @@ def checked(
     task_is_old: bool = False,
     otherwise: str,
 ) -> Connection:
-    """Return the connection, sure that it can be made.
+    """Return the connection after checking the key, the options and the packages it needs.
 
     Args:
         base_url: The option.
-        provider: Which service.
+        provider: The service.
         local: The option.
-        task_is_old: Whether tasks are waited for that may have ended long ago.
-        otherwise: What to do without a key.
+        task_is_old: Whether the tasks may have ended long ago.
+        otherwise: The advice without a key.
 
     Raises:
         UsageError: There is no key, Pillow is missing for the emulator, or the options exclude each other.
-        InvalidArgumentError: The key or the base URL cannot be right.
+        InvalidArgumentError: The key or the base URL is malformed.
     """
     if local:
         if base_url is not None:
@@ -102,7 +102,7 @@ def checked(
 
 @asynccontextmanager
 async def connected(connection: Connection) -> AsyncGenerator[AsyncApimart]:
-    """Open a client, and the emulator where that is asked for; leaving it closes both."""
+    """Open a client, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.client import AsyncApimart
 
     if not connection.local:
@@ -118,7 +118,7 @@ async def connected(connection: Connection) -> AsyncGenerator[AsyncApimart]:
 
 @asynccontextmanager
 async def connected_router(connection: Connection) -> AsyncGenerator[AsyncAppleRouter]:
-    """Open a client of AppleRouter, and the emulator where that is asked for; leaving it closes both."""
+    """Open a client of AppleRouter, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.applerouter import AsyncAppleRouter
 
     if not connection.local:

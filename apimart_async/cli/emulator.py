@@ -1,4 +1,4 @@
-"""``apimart emulator``: a stand-in for the service on this machine, for as long as it is wanted."""
+"""``apimart emulator``: both services on this machine, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _as_json(running: Emulator) -> str:
 
 
 def _introduction(running: Emulator) -> str:
-    """Return the variables to set and requests to begin with, as lines a shell can take."""
+    """Return the variables to set and some requests, as lines for a shell."""
     url, key = running.base_url, running.api_key
     bearer = shlex.quote(f"Authorization: Bearer {key}")
     return f"""export APIMART_BASE_URL={shlex.quote(url)}

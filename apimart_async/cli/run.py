@@ -1,4 +1,4 @@
-"""Do the jobs of one command from beginning to end: work, show, write the results, sum up."""
+"""Run the jobs of one command: process them, show progress, write the results and a summary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from apimart_async.cli.workers import Submits, settle, work_through
 Client = TypeVar("Client")
 
 Work: TypeAlias = Callable[[Client, Job, Submits], Awaitable[None]]
-"""Does one job."""
+"""Processes one job."""
 
 Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Client]]
 """Opens a client."""
@@ -40,15 +40,15 @@ def run_jobs(
     resume_hint: ResumeHint,
     render: Render,
 ) -> Exit:
-    """Work on all jobs at once, show how far they are, write what came of them.
+    """Process all jobs concurrently, show their progress and write their results.
 
     Args:
         jobs: In the order of the arguments.
-        work: Does one job.
-        connect: Opens the client to do it with.
-        wording: What the work is called.
-        resume_hint: How to go on with a task that is paid for.
-        render: The lines for stdout of a job that has ended.
+        work: Processes one job.
+        connect: Opens the client.
+        wording: The noun and the verb of the summary.
+        resume_hint: The command that continues with tasks that are paid for.
+        render: Returns the lines for stdout of a job that has ended.
 
     Returns:
         The exit code. The first SIGINT or SIGTERM cancels the jobs and leaves paid requests in flight 3

@@ -1,4 +1,4 @@
-"""What is done with one job, step by step."""
+"""The steps of one job: upload, submit, wait, save."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Edit:
-    """What is asked for every picture.
+    """The edit of every picture.
 
     Attributes:
-        prompt: What to change.
-        model: Which model does it.
-        n: How many variants.
-        inline: Whether pictures travel inside the request.
+        prompt: The change.
+        model: Name of the model.
+        n: Number of variants.
+        inline: Whether the request contains the picture itself, instead of the address of an upload.
     """
 
     prompt: str = attrs.field(repr=False)
@@ -43,19 +43,19 @@ class Edit:
 
 @attrs.frozen(kw_only=True)
 class Generation:
-    """What is asked for a new picture; ``None`` leaves it to the model.
+    """The request for a new picture; ``None`` leaves an option to the model.
 
     Attributes:
-        prompt: What to make.
-        model: Which model does it.
+        prompt: Description of the picture.
+        model: Name of the model.
         images: Pictures to start from.
-        mask: Picture that says where to change the first of them.
-        inline: Whether pictures travel inside the request.
-        n: How many variants.
-        size: Shape or pixels.
-        resolution: In words such as ``2k``.
-        quality: In the model's own words.
-        output_format: Kind of file.
+        mask: Picture of the area to change in the first of them.
+        inline: Whether the request contains the pictures themselves, instead of addresses of uploads.
+        n: Number of variants.
+        size: Aspect ratio or pixels.
+        resolution: For example ``2k``.
+        quality: One of the levels of the model.
+        output_format: File format.
     """
 
     prompt: str = attrs.field(repr=False)
@@ -77,7 +77,7 @@ async def upload(client: AsyncApimart, job: Job) -> None:
 
 
 async def submit(client: AsyncApimart, job: Job, edit: Edit, submits: Submits) -> None:
-    """Upload the picture where that is needed, and submit the paid edit."""
+    """Upload the picture if necessary, and submit the paid edit."""
     if not edit.inline and inputs.remote_url(job.source) is None:
         await upload(client, job)
     job.idempotency_key = uuid.uuid4().hex
@@ -94,7 +94,7 @@ async def submit(client: AsyncApimart, job: Job, edit: Edit, submits: Submits) -
 
 
 async def generate(client: AsyncApimart, job: Job, order: Generation, submits: Submits) -> None:
-    """Upload the pictures where that is needed, and submit the paid generation."""
+    """Upload the pictures if necessary, and submit the paid generation."""
 
     async def place(picture: str) -> str | Upload:
         is_here = not order.inline and inputs.remote_url(picture) is None
@@ -140,7 +140,7 @@ async def paying(job: Job, submits: Submits) -> AsyncGenerator[None]:
 
 
 async def look(client: AsyncApimart, job: Job) -> None:
-    """Fetch the job's task as it is now."""
+    """Fetch the current state of the job's task."""
     job.enter(Stage.LOOKING)
     job.see(await client.tasks.get(job.source))
 

@@ -1,4 +1,4 @@
-"""Many jobs at once, a bounded number in flight; one that fails never ends the others."""
+"""Workers for the jobs of one command, with a bounded number of jobs in flight."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GRACE: Final = 3.0
 _FREE: Final = frozenset({Stage.PREPARING, Stage.UPLOADING})
 
 Work: TypeAlias = Callable[[Job], Awaitable[None]]
-"""Does one job."""
+"""Processes one job."""
 
 
 class Submits:
@@ -57,14 +57,14 @@ class Submits:
 
 
 async def work_through(jobs: Sequence[Job], work: Work) -> None:
-    """Work on every job, at most 32 at once.
+    """Process every job, at most 32 concurrently.
 
     An error of one job becomes its ``error``. After an error that every other job would meet too (the key is
     not accepted, the balance is used up), no further job is started.
 
     Args:
         jobs: In the order in which they are started.
-        work: Does one job.
+        work: Processes one job.
 
     Cancellation leaves jobs that have not ended in their current stage, once their shielded parts have ended.
     """
@@ -91,15 +91,15 @@ class _Workers:
     async def _do(self, job: Job) -> None:
         try:
             await self.work(job)
-        except Exception as error:  # noqa: BLE001 the user is told, and the others go on
+        except Exception as error:  # noqa: BLE001 it is reported, and the other jobs continue
             job.error = error
             job.enter(Stage.FAILED)
             if ends_all(error):
-                self._begin_no_more()
+                self._start_no_more()
         else:
             job.enter(Stage.DONE)
 
-    def _begin_no_more(self) -> None:
+    def _start_no_more(self) -> None:
         self.waiting.clear()
         for job, scope in self.under_way.items():
             if job.stage in _FREE:
@@ -107,7 +107,7 @@ class _Workers:
 
 
 def settle(jobs: Sequence[Job]) -> None:
-    """End what was cut off or never begun."""
+    """Mark jobs that were cut off as interrupted, and waiting jobs as not started."""
     for job in jobs:
         if not job.has_ended:
             job.enter(Stage.NOT_STARTED if job.stage is Stage.WAITING else Stage.INTERRUPTED)
