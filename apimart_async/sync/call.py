@@ -1,4 +1,4 @@
-"""One call on its way from a thread to the event loop, and its outcome on the way back."""
+"""One call from a thread to the event loop in the background."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ T = TypeVar("T")
 
 CLOSED: Final = "This client is closed."
 
-# Windows wakes no waiting thread for Ctrl-C, so there it looks up now and then.
-_LOOK_UP: Final = 0.1 if sys.platform == "win32" else -1
+# Windows does not wake a thread that waits for a lock on Ctrl-C, so the wait is cut into intervals there.
+_WAIT_SECONDS: Final = 0.1 if sys.platform == "win32" else -1
 
 
 class Call(Generic[T]):
-    """What a thread waits for while the event loop awaits it.
+    """An awaitable that the event loop runs while a thread waits for its result.
 
-    ``wait``, ``explain`` and ``outcome`` belong to the thread that calls, everything else to the event loop.
-    The call runs in a cancel scope of anyio: ``Task.cancel()`` would tear shielded cleanup too.
+    The calling thread uses ``wait``, ``annotate`` and ``result``, the event loop all other methods. The call
+    runs in a cancel scope of anyio, because ``Task.cancel()`` would interrupt shielded cleanup too.
 
     Args:
-        function: Called without arguments on the event loop; what it returns is awaited.
+        function: Called without arguments on the event loop; its result is awaited.
 
     Attributes:
-        error: What the call raised, until ``outcome`` raises it.
-        is_cancelled: Whether it ended because of ``cancel``.
-        is_silent: Whether calls go unanswered, as at exit of the interpreter: those who wait are daemon
-            threads then, and end with it without a word.
+        error: The exception of the call, until ``result`` raises it.
+        is_cancelled: Whether ``cancel`` ended the call.
+        is_exiting: Whether the interpreter exits. Waiting threads are daemon threads then and must not wake
+            up, or they print tracebacks.
     """
 
-    is_silent: ClassVar[bool] = False
+    is_exiting: ClassVar[bool] = False
 
-    __slots__ = ("_function", "_has_ended", "_result", "_scope", "_unless_ended", "error", "is_cancelled")
+    __slots__ = ("_ended", "_function", "_has_ended", "_result", "_scope", "error", "is_cancelled")
 
     def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
         self._function = function
         self._has_ended = False
-        # A bare lock, because Ctrl-C inside the Python code of Event.wait() can come out as a RuntimeError.
-        self._unless_ended = threading.Lock()
-        self._unless_ended.acquire()
+        # A bare lock, because Ctrl-C inside the Python code of Event.wait() can become a RuntimeError.
+        self._ended = threading.Lock()
+        self._ended.acquire()
         self._scope: CancelScope | None = None
         self._result: T | None = None
         self.error: BaseException | None = None
         self.is_cancelled: bool = False
 
     def wait(self) -> None:
-        """Block this thread until the call has ended; may be interrupted, and called again."""
+        """Block this thread until the call has ended. May be called again after an interruption."""
         while not self._has_ended:
-            self._unless_ended.acquire(timeout=_LOOK_UP)
+            self._ended.acquire(timeout=_WAIT_SECONDS)
 
-    def explain(self, interruption: BaseException) -> None:
-        """Tell the exception that interrupted the wait what became of the call, where that is news."""
+    def annotate(self, interruption: BaseException) -> None:
+        """Add the outcome of the interrupted call to the exception that interrupted the wait."""
         if self.is_cancelled:
             for note in getattr(self.error, "__notes__", ()):
                 interruption.add_note(note)
@@ -66,11 +66,11 @@ class Call(Generic[T]):
         elif self._result is not None:
             interruption.add_note(f"The interrupted call had already ended: {self._result!r}")
 
-    def outcome(self) -> T:
-        """Return what the call returned.
+    def result(self) -> T:
+        """Return the result of the ended call.
 
         Raises:
-            BaseException: What the call raised, as it is.
+            BaseException: The exception of the call, unchanged.
         """
         error, self.error = self.error, None
         if error is None:
@@ -78,10 +78,10 @@ class Call(Generic[T]):
         try:
             raise error
         finally:
-            del error  # the traceback holds this frame: a cycle around all that the call held
+            del error  # its traceback refers to this frame: a reference cycle that keeps the arguments alive
 
     def cancel(self) -> None:
-        """Cancel the call: it ends when its cleanup has, or at once when it has not begun."""
+        """Cancel the call. It ends after its cleanup, or at once if it has not started."""
         if self._scope is not None:
             self._scope.cancel()
         elif not self._has_ended:
@@ -94,11 +94,11 @@ class Call(Generic[T]):
             self._end()
 
     async def run(self) -> None:
-        """Await the function and keep how it ends.
+        """Await the function and keep its result or exception.
 
         Raises:
-            BaseException: What is not this call's own affair, above all a cancellation that comes from
-                outside it. The call has not ended then: ``fail`` it.
+            BaseException: A cancellation from outside the call, or another exception that is no
+                ``Exception``. The call has not ended then: use ``fail``.
         """
         if self._has_ended:
             return
@@ -110,7 +110,7 @@ class Call(Generic[T]):
                 except CancelledError as cancellation:
                     notes = getattr(cancellation, "__notes__", ())
                     raise
-        except Exception as error:  # noqa: BLE001  # raised again in the thread that waits
+        except Exception as error:  # noqa: BLE001  # raised again in the calling thread
             self.fail(error)
             return
         if self._scope.cancelled_caught:
@@ -120,12 +120,12 @@ class Call(Generic[T]):
 
     def _fail_cancelled(self, notes: Sequence[str]) -> None:
         error = RuntimeError(CLOSED)
-        for note in notes:  # a paid request that was cut off says so there
+        for note in notes:  # they name the key of an interrupted paid request
             error.add_note(note)
         self.is_cancelled = True
         self.fail(error)
 
     def _end(self) -> None:
         self._has_ended = True
-        if not Call.is_silent:
-            self._unless_ended.release()
+        if not Call.is_exiting:
+            self._ended.release()

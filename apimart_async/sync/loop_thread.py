@@ -1,9 +1,12 @@
-"""The event loop in the background that all blocking clients of a process share.
+"""The background thread with the event loop that all blocking clients of a process share.
 
-Sharing is as safe as a thread each, because whatever blocks the loop is a mistake anyway, and a hundred
-clients cost one thread and one pool of worker threads. What a client holds on the loop is its lease: the
-thread starts with the first lease and ends with the last.
+A shared loop is as safe as a thread for each client, because blocking the loop is a defect in any case, and a
+hundred clients cost one thread and one pool of worker threads. The thread counts references: it starts with
+the first client that is used and ends with the last client that is closed.
 """
+
+# Not anyio's BlockingPortal, because of Ctrl-C: its call() leaves the coroutine running, a cancelled future
+# of start_task_soon() does not wait for the cleanup, and wrap_async_context_manager() cannot cancel an entry.
 
 from __future__ import annotations
 
@@ -13,13 +16,16 @@ import contextlib
 import os
 import threading
 from collections.abc import Awaitable, Callable  # attrs resolves them at run time
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 
 from apimart_async.sync.call import CLOSED, Call
-from apimart_async.sync.executor import LateExecutor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _GRACE: Final = 0.8
 """Seconds to wait for the thread to end: at exit of the interpreter, and after the last client is closed."""
@@ -29,8 +35,8 @@ _FORKED: Final = (
     "Create a new client in the child."
 )
 _ON_THE_LOOP: Final = (
-    "A blocking call was made from a callback that runs on the event loop of the blocking clients, where it "
-    "would wait for itself. Use the async client there."
+    "A callback on the event loop of the blocking clients made a blocking call, which would wait for itself. "
+    "Use the async client there."
 )
 
 _Calls: TypeAlias = "dict[Call[Any], asyncio.Task[None]]"
@@ -41,97 +47,115 @@ def _no_calls() -> _Calls:
 
 
 @attrs.define(eq=False)
-class Lease:
-    """What one client holds on the loop.
+class ClientState:
+    """The state of one client on the loop thread.
 
     Attributes:
-        close: Closes the client; awaited on the loop, once.
-        thread: Where the lease was admitted; ``None`` until then.
-        calls: Its calls under way, each with its task.
-        has_ended: Whether the client is closed, or closing.
+        close: Closes the async client; awaited on the loop, once.
+        thread: The loop thread, from the first use of the client on.
+        calls: The running calls, each with its task.
+        is_closed: Whether the client is closed or closing.
     """
 
     close: Callable[[], Awaitable[None]]
     thread: LoopThread | None = None
     calls: _Calls = attrs.field(factory=_no_calls)
-    has_ended: bool = False
+    is_closed: bool = False
 
 
 class LoopThread:
-    """A daemon thread that runs an event loop for as long as there are leases.
+    """A daemon thread that runs an event loop as long as clients use it.
 
-    Every call has its own task, kept by the lease: a blocking portal of anyio, which keeps it in a task
-    group, costs 80 µs of CPU a call against 34. ``release`` waits for the tasks of a lease, so that none
-    outlives it.
+    Each call is a task of its client, and closing the client waits for its tasks, so no task outlives it.
 
     Attributes:
-        leases: Those that have not ended.
-        has_ended: Whether the last one has; nothing is accepted any more.
-        has_forked: Whether this is a copy in a child process, which has the object but not the thread.
+        shared: The thread of this process.
+        lock: Held for microseconds. Reentrant, because a signal handler may use a client too.
+        clients: The open clients.
+        has_ended: Whether the last client is closed; the thread then accepts no calls.
+        has_forked: Whether this object is the copy in a child process, where the thread does not run.
     """
 
-    _shared: ClassVar[LoopThread | None] = None
-    # Held for microseconds. Reentrant, because a signal handler may use a client too.
-    _lock: ClassVar[threading.RLock] = threading.RLock()
+    shared: ClassVar[LoopThread | None] = None
+    lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(self) -> None:
-        self.leases: set[Lease] = set()
+        self.clients: set[ClientState] = set()
         self.has_ended: bool = False
         self.has_forked: bool = False
-        self._is_vacant = asyncio.Event()
-        self._releases: _Calls = {}
+        self._is_unused = asyncio.Event()
+        self._closing: _Calls = {}
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(LateExecutor())
+        self._loop.set_default_executor(_DaemonExecutor())
         self._thread = threading.Thread(target=self._run, name="apimart-async", daemon=True)
         self._thread.start()
 
     @classmethod
-    def admit(cls, lease: Lease) -> LoopThread:
-        """Return the thread of a lease; put a new one on the thread of this process, started if need be.
+    def acquire(cls, client: ClientState) -> LoopThread:
+        """Return the thread of a client. The first use assigns the thread of this process, started if needed.
 
         Raises:
-            RuntimeError: The lease has ended.
+            RuntimeError: The client is closed.
         """
-        with cls._lock:
-            if lease.has_ended:
+        with cls.lock:
+            if client.is_closed:
                 raise RuntimeError(CLOSED)
-            if lease.thread is None:
-                if cls._shared is None or cls._shared.has_ended:
-                    cls._shared = cls()
-                lease.thread = cls._shared
-                cls._shared.leases.add(lease)
-            return lease.thread
+            if client.thread is None:
+                if cls.shared is None or cls.shared.has_ended:
+                    cls.shared = cls()
+                client.thread = cls.shared
+                cls.shared.clients.add(client)
+            return client.thread
 
-    @classmethod
-    def withdraw(cls, lease: Lease) -> LoopThread | None:
-        """Return the thread of a lease, or else end the lease so that it never has one."""
-        with cls._lock:
-            if lease.thread is None:
-                lease.has_ended = True
-            return lease.thread
+    def release(self, client: ClientState) -> None:
+        """Cancel the calls of a client, close it and wait for that. Do nothing if it is closed or forked.
 
-    @classmethod
-    def at_exit(cls) -> None:
-        """Close every client that is still open, and wait a moment for it."""
-        if cls._shared is not None:
-            cls._shared.drain()
+        Raises:
+            RuntimeError: This is the thread of the loop.
+            BaseException: The exception of closing the client.
+        """
+        if not self.has_forked and not client.is_closed:
+            call = Call(partial(self._close, client))
+            self.wait_for(call, self._start, call, self._closing)
+            if self.has_ended:
+                self._thread.join(_GRACE)
+            call.result()
 
-    @classmethod
-    def after_fork_in_child(cls) -> None:
-        """Leave the thread and its lock, which may be held, to the parent process."""
-        cls._lock = threading.RLock()
-        if cls._shared is not None:
-            cls._shared.disown()
-            cls._shared = None
+    def release_soon(self, client: ClientState) -> None:
+        """Close a client without waiting, and ignore errors.
+
+        Takes no lock: the garbage collector calls this, perhaps inside a function that holds the lock.
+        """
+        if not self.has_forked:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(
+                    self._start, Call(partial(self._close, client)), self._closing
+                )
+
+    def shutdown(self) -> None:
+        """Close all clients at exit of the interpreter, and wait ``_GRACE`` for the thread to end."""
+        with self.lock:
+            clients = tuple(self.clients)
+        Call.is_exiting = True
+        for client in clients:
+            self.release_soon(client)
+        self._thread.join(_GRACE)
+        Call.is_exiting = False
+
+    def abandon(self) -> None:
+        """Leave the thread to the parent process."""
+        self.has_forked = True
+        # A session that is garbage collected complains to its loop; that belongs to the parent.
+        self._loop.set_exception_handler(lambda _loop, _context: None)
 
     def wait_for(self, call: Call[Any], callback: Callable[..., object], *args: object) -> None:
-        """Have the loop call a function that sets a call going, and block until the call has ended.
+        """Have the loop call a function that starts a call, and block until the call has ended.
 
-        The function runs in a copy of this thread's context. When a signal handler raises meanwhile, the call
-        is cancelled, its cleanup waited for and the exception let through; a second one is not held up.
+        The function runs in a copy of the context of this thread. If a signal handler raises meanwhile,
+        cancel the call, wait for its cleanup and let the exception pass; a second exception passes at once.
 
         Raises:
-            RuntimeError: The loop is in the parent process, or this is its own thread.
+            RuntimeError: The loop is in the parent process, or this is the thread of the loop.
             KeyboardInterrupt: The user pressed Ctrl-C.
         """
         if self.has_forked:
@@ -144,122 +168,113 @@ class LoopThread:
             call.wait()
         except BaseException as interruption:
             self.cancel(call)
-            call.explain(interruption)
+            call.annotate(interruption)
             raise
 
     def cancel(self, call: Call[Any]) -> None:
-        """Cancel a call and block until it has ended, unless ``wait_for`` refused to begin it."""
+        """Cancel a call and block until it has ended, unless ``wait_for`` would not start it."""
         if not self.has_forked and not self._is_current and self._post(call.cancel):
             call.wait()
 
-    def begin(self, lease: Lease, call: Call[Any]) -> None:
-        """Start a call in a task of its own. Runs on the loop."""
-        if lease.has_ended:
+    def start(self, client: ClientState, call: Call[Any]) -> None:
+        """Start a call of a client as a task. Runs on the loop."""
+        if client.is_closed:
             call.fail(RuntimeError(CLOSED))
         else:
-            self._start(call, lease.calls)
-
-    def release(self, lease: Lease) -> None:
-        """Close the client of a lease as ``_release`` does, and see the thread end if that was the last one.
-
-        Raises:
-            RuntimeError: This is the loop's own thread.
-            BaseException: What closing the client raises.
-        """
-        call = Call(partial(self._release, lease))
-        self.wait_for(call, self._start, call, self._releases)
-        if self.has_ended:
-            self._thread.join(_GRACE)
-        call.outcome()
-
-    def release_soon(self, lease: Lease) -> None:
-        """Close the client of a lease without waiting, and without a word if that fails.
-
-        Takes no lock: the garbage collector calls this, and may have stopped a holder of the lock.
-        """
-        if not self.has_forked:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(
-                    self._start, Call(partial(self._release, lease)), self._releases
-                )
-
-    def drain(self) -> None:
-        """Close the clients of all leases and wait a moment for the thread to end."""
-        with self._lock:
-            leases = tuple(self.leases)
-        Call.is_silent = True
-        for lease in leases:
-            self.release_soon(lease)
-        self._thread.join(_GRACE)
-        Call.is_silent = False
-
-    def disown(self) -> None:
-        """Mark the thread as one of another process."""
-        self.has_forked = True
-        # A session that is collected complains to its loop, which is for the parent to hear.
-        self._loop.set_exception_handler(_ignore)
+            self._start(call, client.calls)
 
     @property
     def _is_current(self) -> bool:
         return self._thread.ident == threading.get_ident()
 
     def _post(self, callback: Callable[..., object], *args: object) -> bool:
-        with self._lock:
+        with self.lock:
             if not self.has_ended:
                 self._loop.call_soon_threadsafe(callback, *args)
             return not self.has_ended
 
     def _start(self, call: Call[Any], calls: _Calls) -> None:
-        calls[call] = self._loop.create_task(_carry(call, calls))
+        async def run() -> None:
+            try:
+                await call.run()
+            except BaseException as error:  # noqa: BLE001  # SystemExit too belongs to the calling thread
+                call.fail(error)
+            finally:
+                del calls[call]
 
-    async def _release(self, lease: Lease) -> None:
-        """Cancel the calls of a lease, see them end and close its client; the last one ends the loop."""
-        if lease.has_ended:
+        calls[call] = self._loop.create_task(run())
+
+    async def _close(self, client: ClientState) -> None:
+        if client.is_closed:
             return
-        lease.has_ended = True
+        client.is_closed = True
         try:
-            for call in lease.calls:
+            for call in client.calls:
                 call.cancel()
-            if lease.calls:
-                await asyncio.wait(tuple(lease.calls.values()))
-            await lease.close()
+            if client.calls:
+                await asyncio.wait(tuple(client.calls.values()))
+            await client.close()
         finally:
-            with self._lock:
-                self.leases.discard(lease)
-                self.has_ended = not self.leases
+            with self.lock:
+                self.clients.discard(client)
+                self.has_ended = not self.clients
             if self.has_ended:
-                self._is_vacant.set()
+                self._is_unused.set()
 
     def _run(self) -> None:
-        # What asyncio.Runner does, without its thread that joins threads: at exit none can be started.
+        # At exit of the interpreter, asyncio.Runner fails to start the thread that shuts the executor down.
         try:
             self._loop.run_until_complete(self._serve())
         finally:
             self._loop.close()
 
     async def _serve(self) -> None:
-        # What was posted before the end came stands ahead of this wake-up in the loop's queue.
-        await self._is_vacant.wait()
-        stray = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in stray:
+        # Callbacks posted before the end run first: they are ahead of this wake-up in the queue of the loop.
+        await self._is_unused.wait()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
             task.cancel()
-        await asyncio.gather(*stray, return_exceptions=True)
+        await asyncio.gather(*rest, return_exceptions=True)
         await self._loop.shutdown_asyncgens()
 
 
-async def _carry(call: Call[Any], calls: _Calls) -> None:
-    try:
-        await call.run()
-    except BaseException as error:  # noqa: BLE001  # SystemExit too belongs to the thread that waits
-        call.fail(error)
-    finally:
-        del calls[call]
+class _DaemonExecutor(ThreadPoolExecutor):
+    """A daemon thread for each function; asyncio uses it to resolve host names.
+
+    The executors of ``concurrent.futures`` accept no work once the main thread has ended, but other threads
+    may run on and make calls.
+    """
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run the function in a daemon thread and return its future."""
+        future = Future[T]()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*args, **kwargs))
+                except BaseException as error:  # noqa: BLE001  # raised again where the future is awaited
+                    future.set_exception(error)
+
+        try:
+            threading.Thread(target=run, name="apimart-async executor", daemon=True).start()
+        except RuntimeError:  # Python 3.12 starts no thread once the main thread has ended
+            run()
+        return future
 
 
-def _ignore(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
-    pass
+def _at_exit() -> None:
+    if LoopThread.shared is not None:
+        LoopThread.shared.shutdown()
 
 
-atexit.register(LoopThread.at_exit)
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=LoopThread.after_fork_in_child)
+def _after_fork_in_child() -> None:
+    LoopThread.lock = threading.RLock()  # a thread of the parent may hold the old one
+    if LoopThread.shared is not None:
+        LoopThread.shared.abandon()
+        LoopThread.shared = None
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

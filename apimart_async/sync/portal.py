@@ -1,11 +1,11 @@
-"""How a blocking client reaches its async client: one portal each, shared by its ``with_options`` copies.
+"""The portal of a blocking client to its async client, shared with the copies from ``with_options``.
 
-A call is a task on the loop in the background (``loop_thread.py``) while the thread that calls waits for it:
+A call is a task on the event loop in the background (``loop_thread.py``) while the calling thread waits:
 
-- An exception comes back as itself, with the traceback of where it was raised.
-- Ctrl-C cancels the call, waits for its cleanup and raises KeyboardInterrupt; a second one does not wait.
-- A client that nobody closes is closed when it is collected, or at exit.
-- In a child process after ``os.fork()`` a client that was in use raises RuntimeError.
+- An exception reaches the caller unchanged, with its original traceback.
+- Ctrl-C cancels the call, waits for its cleanup and raises KeyboardInterrupt; a second Ctrl-C does not wait.
+- A client that is not closed is closed by the garbage collector, or at exit.
+- After ``os.fork()``, a client that was in use raises RuntimeError in the child process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
 
 from apimart_async.sync.call import CLOSED, Call
-from apimart_async.sync.loop_thread import Lease, LoopThread
+from apimart_async.sync.loop_thread import ClientState, LoopThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Leaving: TypeAlias = "tuple[type[BaseException] | None, BaseException | None, TracebackType | None]"
+_ExitArguments: TypeAlias = "tuple[type[BaseException] | None, BaseException | None, TracebackType | None]"
 
 
 class Portal:
-    """The way of one client onto the loop; safe to use from many threads at once.
+    """Runs the calls of one client on the loop; safe to use from many threads at once.
 
     Args:
         close: Closes the async client; awaited on the loop, once.
     """
 
     def __init__(self, close: Callable[[], Awaitable[None]]) -> None:
-        self.lease: Lease = Lease(close)
+        self.client: ClientState = ClientState(close)
 
     def call(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await what a function returns on the loop, and return its result.
+        """Call a function on the loop, await its result there and return it.
 
         Raises:
-            RuntimeError: The client is closed, or was in use before a fork, or this is the loop's own thread.
-            BaseException: What the function raises, as it is.
+            RuntimeError: The client is closed or was in use before a fork, or this is the thread of the loop.
+            BaseException: The exception of the function, unchanged.
         """
         call = Call(partial(function, *args, **kwargs))
-        thread = self.admit()
-        thread.wait_for(call, thread.begin, self.lease, call)
-        return call.outcome()
+        thread = self.thread()
+        thread.wait_for(call, thread.start, self.client, call)
+        return call.result()
 
     def open(
         self,
@@ -57,61 +57,65 @@ class Portal:
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Visit[T]:
-        """Return an asynchronous context manager as a blocking one; it is made when entered."""
-        return Visit(self, partial(function, *args, **kwargs))
+    ) -> BlockingContextManager[T]:
+        """Return an async context manager as a blocking one; entering it calls the function."""
+        return BlockingContextManager(self, partial(function, *args, **kwargs))
 
     def close(self) -> None:
-        """Cancel the calls of other threads, see them end and close the client.
+        """Cancel the calls of other threads, wait for their cleanup and close the client.
 
-        Does nothing the second time, and nothing in a child process: what is open belongs to the parent.
+        Does nothing the second time, and nothing in a child process, whose parent has the connections.
         """
-        thread = LoopThread.withdraw(self.lease)
-        if thread is not None and not thread.has_forked and not self.lease.has_ended:
-            thread.release(self.lease)
+        with LoopThread.lock:
+            thread = self.client.thread
+            if thread is None:
+                self.client.is_closed = True
+        if thread is not None:
+            thread.release(self.client)
 
-    def admit(self) -> LoopThread:
-        """Return the thread that serves the client, from its first use until it is closed.
+    def thread(self) -> LoopThread:
+        """Return the loop thread that serves the client from its first use until it is closed.
 
         Raises:
             RuntimeError: The client is closed.
         """
-        thread = self.lease.thread
-        if thread is None or self.lease.has_ended:
-            thread = LoopThread.admit(self.lease)
-            weakref.finalize(self, thread.release_soon, self.lease).atexit = False
+        thread = self.client.thread
+        if thread is None or self.client.is_closed:
+            thread = LoopThread.acquire(self.client)
+            weakref.finalize(self, thread.release_soon, self.client).atexit = False
         return thread
 
 
-class Visit(Generic[T]):
-    """A ``with`` block over the items of an asynchronous context manager, from outside the loop.
+class BlockingContextManager(Generic[T]):
+    """A blocking context manager over an async one, and a blocking iterator over its async iterator.
 
-    Entering, each item and leaving happen in one task on the loop: cancel scopes demand it, and a failure in
-    the background of the manager then reaches whoever waits for an item.
+    One task on the loop enters, iterates and exits, as cancel scopes demand. So a failure in a background
+    task of the async context manager reaches the thread that waits for an item.
 
     Args:
-        portal: The way onto the loop.
-        function: Called on the loop to make the manager, when the block is entered.
+        portal: The portal of the client.
+        function: Called on the loop to create the async context manager when this one is entered.
     """
 
     def __init__(
         self, portal: Portal, function: Callable[[], AbstractAsyncContextManager[AsyncIterator[T]]]
     ) -> None:
-        self._portal = portal  # held, because a portal that is collected closes its client
-        self._thread = portal.admit()
+        self._portal = portal  # kept, because the client of a garbage-collected portal is closed
+        self._thread = portal.thread()
         self._function = function
-        self._stay = Call(self._run)
-        self._requests: asyncio.Queue[Call[Any] | _Leaving] = asyncio.Queue()
-        self._unanswered: set[Call[Any]] = set()
-        self._refusal: BaseException | None = RuntimeError("Items come inside the with block only.")
+        self._task = Call(self._run)
+        self._requests: asyncio.Queue[Call[Any] | _ExitArguments] = asyncio.Queue()
+        self._pending: set[Call[Any]] = set()
+        # The error of every request before the entry and after the end.
+        self._error: BaseException | None = RuntimeError("Items come inside the with block only.")
 
     def __enter__(self) -> Iterator[T]:
-        entry = Call(self._arrive)
+        entry = Call(partial(asyncio.sleep, 0))  # the first request: it runs once the manager is entered
         try:
-            self._thread.wait_for(entry, self._begin, entry)
-            entry.outcome()
+            self._thread.wait_for(entry, self._start, entry)
+            entry.result()
         except BaseException:
-            self._thread.cancel(self._stay)
+            self._thread.cancel(self._task)
             raise
         return self
 
@@ -124,77 +128,74 @@ class Visit(Generic[T]):
     ) -> bool | None:
         if self._thread.has_forked:
             return None
-        self._thread.wait_for(self._stay, self._requests.put_nowait, (kind, error, traceback))
-        if self._stay.is_cancelled or (error is not None and self._stay.error is error):
+        self._thread.wait_for(self._task, self._requests.put_nowait, (kind, error, traceback))
+        if self._task.is_cancelled or (error is not None and self._task.error is error):
             return None
-        return self._stay.outcome()
+        return self._task.result()
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        request = Call(self._take)
-        self._thread.wait_for(request, self._ask, request)
+        request = Call(self._next)
+        self._thread.wait_for(request, self._put, request)
         try:
-            return request.outcome()
+            return request.result()
         except StopAsyncIteration:
             raise StopIteration from None
 
-    # From here on, everything runs on the loop.
+    # The methods below run on the loop.
 
-    def _begin(self, entry: Call[None]) -> None:
-        self._refusal = None
-        self._ask(entry)
-        self._thread.begin(self._portal.lease, self._stay)
-        if self._stay.error is not None:  # the client is closed
-            self._refuse(self._stay.error)
+    def _start(self, entry: Call[None]) -> None:
+        self._error = None
+        self._put(entry)
+        self._thread.start(self._portal.client, self._task)
+        if self._task.error is not None:  # the client is closed
+            self._fail_requests(self._task.error)
 
-    def _ask(self, request: Call[Any]) -> None:
-        if self._refusal is not None:
-            request.fail(self._refusal)
+    def _put(self, request: Call[Any]) -> None:
+        if self._error is not None:
+            request.fail(self._error)
         else:
-            self._unanswered.add(request)
+            self._pending.add(request)
             self._requests.put_nowait(request)
 
-    def _refuse(self, refusal: BaseException) -> None:
-        self._refusal = refusal
-        for request in self._unanswered:
-            request.fail(refusal)
-        self._unanswered.clear()
+    def _fail_requests(self, error: BaseException) -> None:
+        self._error = error
+        for request in self._pending:
+            request.fail(error)
+        self._pending.clear()
 
-    async def _arrive(self) -> None:
-        """Do nothing: to be answered at all is to be in."""
-
-    async def _take(self) -> T:
+    async def _next(self) -> T:
         return await anext(self._items)
 
     async def _run(self) -> bool | None:
-        refusal: BaseException = StopAsyncIteration()
+        error: BaseException = StopAsyncIteration()
         try:
-            return await self._visit(self._function())
+            return await self._use(self._function())
         except asyncio.CancelledError:
-            refusal = RuntimeError(CLOSED)
+            error = RuntimeError(CLOSED)
             raise
-        except BaseException as error:
-            refusal = error
+        except BaseException as raised:
+            error = raised
             raise
         finally:
-            self._refuse(refusal)
+            self._fail_requests(error)
 
-    async def _visit(self, manager: AbstractAsyncContextManager[AsyncIterator[T]]) -> bool | None:
+    async def _use(self, manager: AbstractAsyncContextManager[AsyncIterator[T]]) -> bool | None:
         self._items = await manager.__aenter__()
         try:
-            leaving = await self._answer()
-        except BaseException as error:  # what async with does
+            exit_arguments = await self._serve_requests()
+        except BaseException as error:  # as async with does
             if not await manager.__aexit__(type(error), error, error.__traceback__):
                 raise
             return None
-        return await manager.__aexit__(*leaving)
+        return await manager.__aexit__(*exit_arguments)
 
-    async def _answer(self) -> _Leaving:
+    async def _serve_requests(self) -> _ExitArguments:
         while True:
             request = await self._requests.get()
             if isinstance(request, tuple):
                 return request
             await request.run()
-            self._unanswered.discard(request)
+            self._pending.discard(request)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ from apimart_async.emulator import Emulator
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +36,12 @@ def slow_service() -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def generate(repository: Path) -> ModuleType:
     """The generator of this checkout; wheels leave it out."""
-    module = ModuleType("never")
-    for name in ("reading", "rendering", "generate"):
-        full = f"apimart_async.sync.{name}"
-        path = repository / "apimart_async" / "sync" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(full, path)
-        assert spec
-        assert spec.loader
-        module = sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+    path = repository / "apimart_async" / "sync" / "generate.py"
+    spec = importlib.util.spec_from_file_location("apimart_async.sync.generate", path)
+    assert spec
+    assert spec.loader
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -54,7 +51,7 @@ class Package:
     def __init__(self, folder: Path, generate: ModuleType) -> None:
         self.folder = folder
         self._generate = generate
-        self.write("__init__.py", '__all__ = ["do_many"]\n')
+        self.write("__init__.py", '__all__ = [\n    "do_many",\n]\n')
 
     def write(self, path: str, text: str) -> None:
         target = self.folder / path

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ..config import Timeout
+from apimart_async.config import Timeout
 
 if TYPE_CHECKING:
     import os
@@ -287,7 +287,7 @@ def test_drift_is_printed_and_nothing_written(
     before = generated.read_bytes()
     assert package.main("--check") == 1
     printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == ["--- apimart_async/sync/_generated.py", "+++ what the sources ask for"]
+    assert printed[:2] == ["--- apimart_async/sync/_generated.py", "+++ generated from the sources"]
     assert '-        """Fetch a task as it is now.' in printed
     assert '+        """Fetch it.' in printed
     assert generated.read_bytes() == before

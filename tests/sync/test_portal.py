@@ -124,7 +124,7 @@ def test_nothing_starts_before_the_first_call(portal: Portal) -> None:
     assert loop_threads() == []
     portal.close()
     with pytest.raises(RuntimeError, match="closed"):
-        portal.admit()
+        portal.thread()
 
 
 @pytest.mark.parametrize("kind", [KeyError, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
@@ -269,7 +269,7 @@ def test_a_host_name_is_found_after_the_executors_of_python_have_shut_down(porta
         found = await asyncio.get_running_loop().run_in_executor(None, threading.current_thread)
         return found.name
 
-    assert portal.call(look_up) == "apimart-async look-up"
+    assert portal.call(look_up) == "apimart-async executor"
 
 
 class TestBlocks:
