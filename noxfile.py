@@ -165,16 +165,18 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def sync(session: nox.Session) -> None:
-    """Write the blocking twin anew from the async sources."""
+    """Write the blocking twin and its tests anew from the async sources and tests."""
     session.install("-e", ".")
     session.run("python", "-m", "apimart_async.sync.generate", *session.posargs)
+    session.run("python", "tests/sync/generate_tests.py", *session.posargs)
 
 
 @nox.session
 def sync_check(session: nox.Session) -> None:
-    """Check that the blocking twin is what the generator writes."""
+    """Check that the blocking twin and its tests are up to date."""
     session.install("-e", ".")
     session.run("python", "-m", "apimart_async.sync.generate", "--check")
+    session.run("python", "tests/sync/generate_tests.py", "--check")
 
 
 @nox.session

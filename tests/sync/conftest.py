@@ -7,9 +7,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 
-from apimart_async.emulator import Emulator
+from apimart_async import Poll
+from apimart_async.sync import Apimart
+
+from .emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,17 +22,30 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def service() -> Iterator[Emulator]:
     """An emulator in a thread of its own, for clients that block theirs, and for other processes."""
-    emulator = Emulator(task_seconds=0.02, images="tiny")
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
-        yield emulator
+    with Emulator(task_seconds=0.02, images="tiny") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def slow_service() -> Iterator[Emulator]:
     """An emulator whose tasks take longer than any test."""
-    emulator = Emulator(task_seconds=36_000.0, images="tiny")
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
-        yield emulator
+    with Emulator(task_seconds=36_000.0, images="tiny") as running:
+        yield running
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """A running emulator whose tasks take moments."""
+    with Emulator(task_seconds=0.02) as running:
+        yield running
+
+
+@pytest.fixture
+def client(emulator: Emulator) -> Iterator[Apimart]:
+    """A client of that emulator that polls as often as its tasks deserve."""
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
+    with Apimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="module")

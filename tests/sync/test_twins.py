@@ -13,7 +13,7 @@ import pytest
 
 import apimart_async
 from apimart_async import sync
-from apimart_async.sync import Apimart, _generated
+from apimart_async.sync import Apimart, AppleRouter, _generated
 from apimart_async.sync.portal import Portal
 
 FLOORS = ("resources", "client", "applerouter", "batch")
@@ -45,11 +45,16 @@ METHODS = [
 ]
 
 
-def gist(text: str | None) -> str:
+def words(text: str | None) -> str:
     """Return the words of a docstring without those in which a twin may differ."""
     assert text
-    words = re.sub(r"\b(await|async|asynchronous|an?)\b", "", text)
-    return " ".join(re.sub(r"\bAsync(?=[A-Z])", "", words).split())
+    text = re.sub(r"\b(await|async|asynchronous|an?)\b", "", text)
+    return " ".join(re.sub(r"\bAsync(?=[A-Z])", "", text).split())
+
+
+def test_the_package_exports_both_blocking_clients() -> None:
+    assert apimart_async.Apimart is Apimart
+    assert apimart_async.AppleRouter is AppleRouter
 
 
 def test_there_is_something_to_compare() -> None:
@@ -77,7 +82,7 @@ def test_a_twin_has_the_public_names_and_words_of_its_class(name: str) -> None:
         return {item for item in (*vars(kind), *inspect.get_annotations(kind)) if not item.startswith("_")}
 
     assert public(twin) == public(CLASSES[name])
-    assert gist(twin.__doc__) == gist(CLASSES[name].__doc__)
+    assert words(twin.__doc__) == words(CLASSES[name].__doc__)
 
 
 @pytest.mark.parametrize(("name", "method"), METHODS)
@@ -85,7 +90,7 @@ def test_a_method_has_the_parameters_and_words_of_its_twin(name: str, method: st
     ours = getattr(getattr(_generated, name.removeprefix("Async")), method)
     theirs = getattr(CLASSES[name], method)
     assert not inspect.iscoroutinefunction(ours)
-    assert gist(ours.__doc__) == gist(theirs.__doc__)
+    assert words(ours.__doc__) == words(theirs.__doc__)
 
     def parameters(function: Any) -> list[tuple[Any, ...]]:
         found = inspect.signature(function).parameters.values()

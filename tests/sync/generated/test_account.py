@@ -1,0 +1,86 @@
+# Written by tests/sync/generate_tests.py from tests/resources/test_account.py: change that file instead.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apimart_async import (
+    APIStatusError,
+    Apimart,
+    AuthenticationError,
+    InvalidArgumentError,
+    Model,
+    Retry,
+)
+from ..emulator import Emulator, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator(task_seconds=0, images="tiny", balance=5.0) as running:
+        yield running
+
+
+def test_the_balance_goes_down_by_what_was_billed(client: Apimart, emulator: Emulator) -> None:
+    before = client.account.balance()
+    assert (before.remaining, before.used, before.unlimited) == (5.0, 0.0, False)
+    task = client.edits.run("https://pictures.example/a.png", "stars", n=2)
+    assert task.cost
+    after = client.account.balance()
+    assert after.remaining == pytest.approx(5.0 - task.cost)
+    assert after.used == pytest.approx(task.cost) == pytest.approx(emulator.ledger.total)
+
+
+@pytest.mark.parametrize(("scope", "path"), [("key", "/v1/balance"), ("user", "/v1/user/balance")])
+def test_each_scope_has_its_own_path(
+    client: Apimart, emulator: Emulator, scope: Any, path: str
+) -> None:
+    assert (client.account.balance(scope=scope)).raw["success"] is True
+    assert [request.path for request in emulator.requests] == [path]
+
+
+def test_another_scope_is_refused_before_anything_is_sent(
+    client: Apimart, emulator: Emulator
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="'key' or 'user', not 'team'"):
+        client.account.balance(scope="team")  # type: ignore[arg-type]
+    assert not emulator.requests
+
+
+def test_a_failure_inside_a_200_is_an_error(client: Apimart, emulator: Emulator) -> None:
+    emulator.faults.add(Fault(kind="error-in-200", route="account", message="quota service is away"))
+    with pytest.raises(APIStatusError, match="quota service is away") as caught:
+        client.account.balance()
+    assert caught.value.status == 200
+    assert caught.value.request_id
+    assert len(emulator.requests) == 1
+
+
+def test_a_failure_that_passes_is_outlived(emulator: Emulator) -> None:
+    emulator.faults.add(
+        Fault(kind="status", status=503, route="account", first=1),
+        Fault(kind="disconnect", route="account", first=1),
+    )
+    retry = Retry(initial_delay=0.01, max_delay=0.01)
+    with Apimart(emulator.api_key, base_url=emulator.base_url, retry=retry) as client:
+        assert (client.account.balance()).remaining == 5.0
+    assert len(emulator.requests) == 3
+
+
+def test_the_models_have_the_names_that_requests_take(client: Apimart) -> None:
+    models = client.account.models()
+    assert Model("grok-imagine-1.0-edit-apimart") in models
+    assert all(model.raw["object"] == "model" for model in models)
+
+
+def test_a_wrong_key_is_said_to_be_wrong(emulator: Emulator) -> None:
+    with Apimart("sk-wrong", base_url=emulator.base_url) as client:
+        for ask in (client.account.balance, client.account.models):
+            with pytest.raises(AuthenticationError, match="invalid API key"):
+                ask()
+    assert len(emulator.requests) == 2

@@ -1,0 +1,128 @@
+# Written by tests/sync/generate_tests.py from tests/resources/test_generations.py: change that file instead.
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image as Pillow
+
+from apimart_async import (
+    Apimart,
+    BadRequestError,
+    ImageError,
+    InvalidArgumentError,
+    SubmissionIndeterminateError,
+    Task,
+    TaskFailedError,
+    UnsupportedImageError,
+)
+from ..emulator import Emulator, Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = "gemini-3-pro-image-preview"
+
+
+def uploads(emulator: Emulator) -> int:
+    return emulator.counts["uploads"]
+
+
+def test_the_original_workflow_is_one_call(
+    client: Apimart, emulator: Emulator, photographs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Upload, generation with the upload as reference, poll, URL."""
+    seen: list[Task] = []
+    task = client.generations.run(
+        "A starry sky over the same place",
+        images=[photographs["rocket.jpg"]],
+        model=MODEL,
+        size="16:9",
+        on_update=seen.append,
+    )
+    assert task.is_completed
+    assert task.images[0].url.startswith(emulator.base_url)
+    assert not seen[0].is_finished
+    assert seen[0].idempotency_key == task.idempotency_key
+    assert seen[-1].id == task.id
+    (path,) = client.images.save(task, tmp_path)
+    with Pillow.open(path) as picture:
+        assert picture.size == (1024, 576)
+    (entry,) = emulator.ledger.entries
+    assert (entry.endpoint, entry.model, entry.task_id) == ("generations", MODEL, task.id)
+    assert uploads(emulator) == 1
+    assert not emulator.key_leaks
+
+
+def test_a_prompt_alone_is_enough(client: Apimart, emulator: Emulator, tmp_path: Path) -> None:
+    task = client.generations.run("a lighthouse", n=2, resolution="1k", output_format="png")
+    paths = client.images.save(task, tmp_path)
+    assert [path.suffix for path in paths] == [".png", ".png"]
+    assert paths[0].read_bytes() != paths[1].read_bytes()
+    assert emulator.ledger.entries[0].model == MODEL
+    assert uploads(emulator) == 0
+
+
+def test_references_come_as_edits_take_them(
+    client: Apimart, emulator: Emulator, photographs: dict[str, Path]
+) -> None:
+    path = photographs["chelsea.png"]
+    upload = client.uploads.create(path)
+    with Pillow.open(path) as opened:
+        one_by_one: list[Any] = [path, path.read_bytes(), io.BytesIO(path.read_bytes()), opened, upload]
+        for reference in one_by_one:
+            assert (client.generations.create("snow", images=reference)).id
+        assert (client.generations.create("snow", images=[*one_by_one, "https://a.example/b.png"])).id
+    assert uploads(emulator) == 9
+    assert len(emulator.ledger.entries) == 6
+
+
+def test_inline_uploads_nothing(
+    client: Apimart, emulator: Emulator, photographs: dict[str, Path]
+) -> None:
+    path = photographs["chelsea.png"]
+    assert (client.generations.run("snow", images=path, mask=path, inline=True)).is_completed
+    assert uploads(emulator) == 0
+
+
+def test_a_mask_says_where_to_change(client: Apimart, emulator: Emulator) -> None:
+    reference = Pillow.new("RGB", (80, 60), (200, 80, 40))
+    mask = Pillow.new("RGBA", (80, 60), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 40, 60))
+    task = client.generations.run("snow", images=reference, mask=mask, output_format="png")
+    edited = Pillow.open(io.BytesIO(client.images.read(task.images[0]))).convert("RGB")
+    assert edited.getpixel((60, 30)) == (200, 80, 40)
+    assert edited.getpixel((20, 30)) != (200, 80, 40)
+    assert uploads(emulator) == 2
+
+
+def test_what_only_the_service_knows_is_for_the_service_to_refuse(
+    client: Apimart, emulator: Emulator
+) -> None:
+    with pytest.raises(BadRequestError, match="size must be"):
+        client.generations.create("stars", size="enormous")
+    with pytest.raises(BadRequestError, match="n must be"):
+        client.generations.create("stars", n=11)
+    assert len(emulator.requests) == 2
+    assert not emulator.ledger.entries
+
+
+def test_moderation_fails_the_task_and_costs_nothing(client: Apimart, emulator: Emulator) -> None:
+    with pytest.raises(TaskFailedError, match="moderat"):
+        client.generations.run("moderated")
+    assert emulator.ledger.total == 0
+
+
+def test_a_lost_answer_is_indeterminate_and_a_replay_under_the_same_key_is_free(
+    client: Apimart, emulator: Emulator
+) -> None:
+    emulator.faults.add(Fault(kind="disconnect", route="generations", executed=True, times=1))
+    with pytest.raises(SubmissionIndeterminateError) as caught:
+        client.generations.create("stars")
+    key = caught.value.idempotency_key
+    assert key
+    task = client.generations.create("stars", idempotency_key=key)
+    (entry,) = emulator.ledger.entries
+    assert (entry.task_id, entry.idempotency_key) == (task.id, key)
