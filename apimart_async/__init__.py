@@ -112,7 +112,7 @@ __all__ = [
     "prepare_png",
 ]
 
-# Clients bring aiohttp along, which takes three times as long to import as the rest: only when first used.
+# Imported at the first use: aiohttp, which clients import, takes three times as long as all the rest.
 _LAZY: Final = {
     "Apimart": "apimart_async.sync",
     "AppleRouter": "apimart_async.sync",
@@ -126,7 +126,7 @@ _LAZY: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 whatever the name stands for
+def __getattr__(name: str) -> Any:  # noqa: ANN401 the type depends on the name
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_LAZY[name]), name)

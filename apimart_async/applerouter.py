@@ -11,49 +11,45 @@ from apimart_async.resources.images import AsyncImages
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ssl import SSLContext
-    from types import TracebackType
 
     import aiohttp
 
     from apimart_async.transport.rate_limit import Throttle
     from apimart_async.transport.session import Session
 
-_KEY_VARIABLE: Final = "APPLEROUTER_API_KEY"
-_ELSEWHERE: Final = (
-    "For a first try without one, run `apimart emulator` and use the key and base URL it prints."
-)
-# The answer comes when the images are made, and nothing before.
+# The answer comes when the images are finished, without a byte before.
 _TIMEOUT: Final = config.Timeout(read=300.0, total=600.0)
 
 
 class AsyncAppleRouter:
     """A client of AppleRouter, or of any service with OpenAI's image edits.
 
-    It opens no connection until the first request. Use it as a context manager, or call ``close``.
+    The first request opens the first connection. Use the client as an async context manager, or call
+    ``close``.
 
     Args:
-        api_key: The key, or a function that returns it, asynchronous or not, called for each request;
+        api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APPLEROUTER_API_KEY`` by default.
-        base_url: ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The key goes
-            there and nowhere else.
-        timeout: Of one HTTP request: a ``Timeout``, or seconds in all; 300 s without a byte and 600 s in all
-            by default.
-        max_retries: Tries after the first, where trying again is safe: 0 or more.
-        retry: Delays between tries.
-        limits: What the client may use at most, such as connections.
-        proxy: Proxy URL; the environment's by default.
+        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The
+            key is sent to its origin only.
+        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
+            of the answer and 600 s in total by default.
+        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
+        retry: Delays between the attempts; ``Retry()`` by default.
+        limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
+        proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Sent to the API with every request, never to a file host.
-        session: An aiohttp session of yours, for its middlewares or traces; requests then go through it,
-            at half as much again. It is never closed here.
-        allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
+        default_headers: Headers of every request to the API; never sent to a file host.
+        session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
+            it and never closes it.
+        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine.
 
     Raises:
-        InvalidArgumentError: There is no key, or an argument cannot be right.
+        InvalidArgumentError: There is no key, or an argument is invalid.
 
     Attributes:
-        edits: Change a picture as a prompt says.
-        images: Save, read and stream results.
+        edits: Edit images.
+        images: Save, read and stream result images.
     """
 
     edits: AsyncAppleRouterEdits
@@ -78,17 +74,17 @@ class AsyncAppleRouter:
         from apimart_async.transport.session import Session
 
         settings = config.Settings(
-            api_key=config.resolve_api_key(api_key, _KEY_VARIABLE, _ELSEWHERE),
+            api_key=config.resolve_api_key(api_key, "APPLEROUTER_API_KEY"),
             base_url=config.resolve_base_url(
                 base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
             ),
-            timeout=_TIMEOUT if timeout is None else config.resolve_timeout(timeout),
+            timeout=_TIMEOUT if timeout is None else timeout,
             max_retries=max_retries,
-            retry=retry or config.Retry(),
-            limits=limits or config.Limits(),
+            retry=retry,
+            limits=limits,
             proxy=proxy,
             ssl=ssl,
-            default_headers=dict(default_headers or {}),
+            default_headers=default_headers,
         )
         self._assemble(settings, Session(settings, session), Throttle(settings.limits))
 
@@ -111,21 +107,23 @@ class AsyncAppleRouter:
         retry: config.Retry | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a copy with other options that shares the connections; closing either closes both.
+        """Return a copy of the client with other options.
+
+        The copy shares the connections and the rate limit; closing either client closes both. Arguments
+        that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
-            timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
-            max_retries: Tries after the first: 0 or more.
-            retry: Delays between tries.
-            default_headers: Instead of the client's own.
+            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
+            max_retries: Maximum number of retries where sending again is safe, 0 or more.
+            retry: Delays between the attempts.
+            default_headers: Headers that replace the headers of this client.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right.
+            InvalidArgumentError: An argument is invalid.
         """
         settings = config.revise(
             self._settings,
-            _KEY_VARIABLE,
             api_key=api_key,
             timeout=timeout,
             max_retries=max_retries,
@@ -138,22 +136,17 @@ class AsyncAppleRouter:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL that requests go to."""
+        """Return the base URL of the service."""
         return self._settings.base_url
 
     async def close(self) -> None:
-        """Close the connections; a second call does nothing. A session of yours stays open."""
+        """Close the connections, but not your ``session``. A second call does nothing."""
         await self._session.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from apimart_async import config, errors
 from apimart_async.polling.sharing import Sharing
@@ -16,51 +16,47 @@ from apimart_async.resources.uploads import AsyncUploads
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from ssl import SSLContext
-    from types import TracebackType
 
     import aiohttp
 
     from apimart_async.transport.rate_limit import Throttle
     from apimart_async.transport.session import Session
 
-_KEY_VARIABLE: Final = "APIMART_API_KEY"
-_ELSEWHERE: Final = (
-    "For a first try without one, run `apimart emulator` and use the key and base URL it prints."
-)
-
 
 class AsyncApimart:
     """A client of the APIMart image services.
 
-    It opens no connection until the first request. Use it as a context manager, or call ``close``.
+    The first request opens the first connection. Use the client as an async context manager, or call
+    ``close``.
 
     Args:
-        api_key: The key, or a function that returns it, asynchronous or not, called for each request;
+        api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APIMART_API_KEY`` by default.
-        base_url: ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key goes there and
-            nowhere else.
-        timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
-        max_retries: Tries after the first, where trying again is safe: 0 or more.
-        retry: Delays between tries.
-        limits: What the client may use at most, such as connections.
-        poll: How tasks are waited for.
-        proxy: Proxy URL; the environment's by default.
+        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key is
+            sent to its origin only.
+        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
+            default.
+        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
+        retry: Delays between the attempts; ``Retry()`` by default.
+        limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
+        poll: Schedule of the polls of tasks; ``Poll()`` by default.
+        proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Sent to the API with every request, never to a file host.
-        session: An aiohttp session of yours, for its middlewares or traces; requests then go through it,
-            at half as much again. It is never closed here.
-        allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
+        default_headers: Headers of every request to the API; never sent to a file host.
+        session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
+            it and never closes it.
+        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine.
 
     Raises:
-        InvalidArgumentError: There is no key, or an argument cannot be right.
+        InvalidArgumentError: There is no key, or an argument is invalid.
 
     Attributes:
-        uploads: Put pictures on the service's file host.
-        edits: Change a picture as a prompt says.
-        generations: Make a picture from a prompt, and from other pictures.
+        uploads: Upload images to the file host of the service.
+        edits: Edit images.
+        generations: Generate images from a prompt and reference images.
         tasks: Fetch, wait for and watch tasks.
-        images: Save, read and stream results.
-        account: The balance and the models.
+        images: Save, read and stream result images.
+        account: Fetch the balance and the models.
     """
 
     uploads: AsyncUploads
@@ -90,27 +86,23 @@ class AsyncApimart:
         from apimart_async.transport.session import Session
 
         settings = config.Settings(
-            api_key=config.resolve_api_key(api_key, _KEY_VARIABLE, _ELSEWHERE),
+            api_key=config.resolve_api_key(api_key, "APIMART_API_KEY"),
             base_url=config.resolve_base_url(
                 base_url, "APIMART_BASE_URL", config.APIMART_BASE_URL, allow_http=allow_http
             ),
-            timeout=config.resolve_timeout(timeout),
+            timeout=timeout,
             max_retries=max_retries,
-            retry=retry or config.Retry(),
-            limits=limits or config.Limits(),
-            poll=poll or config.Poll(),
+            retry=retry,
+            limits=limits,
+            poll=poll,
             proxy=proxy,
             ssl=ssl,
-            default_headers=dict(default_headers or {}),
+            default_headers=default_headers,
         )
         self._assemble(settings, Session(settings, session), Throttle(settings.limits), Sharing())
 
     def _assemble(
-        self,
-        settings: config.Settings,
-        session: Session,
-        throttle: Throttle,
-        sharing: Sharing,
+        self, settings: config.Settings, session: Session, throttle: Throttle, sharing: Sharing
     ) -> None:
         from apimart_async.transport.api import Service
 
@@ -136,22 +128,24 @@ class AsyncApimart:
         poll: config.Poll | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a copy with other options that shares the connections; closing either closes both.
+        """Return a copy of the client with other options.
+
+        The copy shares the connections and the rate limit; closing either client closes both. Arguments
+        that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
-            timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
-            max_retries: Tries after the first: 0 or more.
-            retry: Delays between tries.
-            poll: How tasks are waited for.
-            default_headers: Instead of the client's own.
+            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
+            max_retries: Maximum number of retries where sending again is safe, 0 or more.
+            retry: Delays between the attempts.
+            poll: Schedule of the polls of tasks.
+            default_headers: Headers that replace the headers of this client.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right.
+            InvalidArgumentError: An argument is invalid.
         """
         settings = config.revise(
             self._settings,
-            _KEY_VARIABLE,
             api_key=api_key,
             timeout=timeout,
             max_retries=max_retries,
@@ -165,22 +159,17 @@ class AsyncApimart:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL that requests go to."""
+        """Return the base URL of the service."""
         return self._settings.base_url
 
     async def close(self) -> None:
-        """Close the connections; a second call does nothing. A session of yours stays open."""
+        """Close the connections, but not your ``session``. A second call does nothing."""
         await self._session.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def __repr__(self) -> str:

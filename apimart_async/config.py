@@ -1,4 +1,4 @@
-"""The settings of a client, as plain data with the defaults and the reasons for them."""
+"""The settings of a client as plain data, with their defaults, and how its arguments become settings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ APPLEROUTER_BASE_URL: Final = "https://api.applerouter.ai"
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
 
-def _no_headers() -> dict[str, str]:
-    return {}
-
-
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         message = f"{type(instance).__name__}.{attribute.name} must be more than 0, not {value!r}."
@@ -38,13 +34,13 @@ def _not_negative(instance: object, attribute: attrs.Attribute[Any], value: floa
 
 @attrs.frozen(kw_only=True)
 class Timeout:
-    """How long one HTTP request may take, in seconds.
+    """Maximum durations of one HTTP request in seconds, each more than 0.
 
     Attributes:
-        connect: Until a connection is open, name look-up and TLS included.
-        pool: Until a connection is free when all are in use.
-        read: Without receiving a byte of the answer.
-        total: The whole request, its retries not counted.
+        connect: Time to open a connection, including name resolution and TLS; default 10.
+        pool: Time to wait for a free connection while all are in use; default 600.
+        read: Time without a byte of the answer; default 60.
+        total: Time for one attempt of the request, without its retries; default 300.
     """
 
     connect: float = attrs.field(default=10.0, validator=_positive)
@@ -55,20 +51,22 @@ class Timeout:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What a client may use at most.
+    """Maximum use of resources by a client, each more than 0.
 
     Attributes:
-        connections: Open connections, over all hosts. More requests than this wait for their turn.
-        requests: Requests to the API under way. The client begins with fewer, unless it is not adaptive.
-        requests_per_second: Requests to the API per second; ``None`` for as many as the service takes.
-        uploads: Uploads under way.
-        downloads: Downloads under way.
-        adaptive: Whether to find by itself, from 429 and 503, what the service takes. Without it ``requests``
-            and ``requests_per_second`` are used as they are: for a service whose limits are known, or one
-            that answers so whatever it is sent. A ``Retry-After`` pauses the client either way.
-        keepalive: Seconds an idle connection is kept for the next request.
-        answer_bytes: Size of a JSON answer.
-        download_bytes: Size of one result image.
+        connections: Open connections to all hosts; further requests wait. Default 64.
+        requests: Concurrent requests to the API, default 64. An adaptive client starts with fewer.
+        requests_per_second: Requests to the API per second; ``None``, the default, for no limit but the
+            service's.
+        uploads: Concurrent uploads, default 32.
+        downloads: Concurrent downloads, default 32.
+        adaptive: Whether to learn the limits of the service from its answers 429 and 503; default True.
+            ``False`` uses ``requests`` and ``requests_per_second`` unchanged: for a service with known
+            limits, or one whose 429 and 503 mean something else. A ``Retry-After`` pauses the client in both
+            cases.
+        keepalive: Seconds until an idle connection is closed, default 15.
+        answer_bytes: Size of a JSON answer in bytes, default 64 MiB.
+        download_bytes: Size of one result image in bytes, default 256 MiB.
     """
 
     connections: int = attrs.field(default=64, validator=_positive)
@@ -86,8 +84,8 @@ class Limits:
 class Retry:
     """Backoff of requests that are safe to send again; durations in seconds.
 
-    The delay before retry ``k`` is drawn evenly from 0 to ``min(max_delay, initial_delay * 2**(k - 1))``. A
-    ``Retry-After`` of the service replaces that delay.
+    The delay before retry ``k`` is uniformly distributed between 0 and
+    ``min(max_delay, initial_delay * 2**(k - 1))``. A ``Retry-After`` of the service replaces that delay.
 
     Attributes:
         initial_delay: Maximum delay before the first retry; more than 0, default 0.5.
@@ -112,20 +110,21 @@ class Retry:
 
 @attrs.frozen(kw_only=True)
 class Poll:
-    """How tasks are waited for, in seconds.
+    """Schedule of the polls of tasks; durations in seconds, each more than 0.
 
-    When to look is learnt for each model, from how long its tasks take.
+    The client learns the duration of the tasks of each model and polls when they are likely to end.
 
     Attributes:
-        timeout: How long ``wait``, ``watch`` and ``run`` wait for a task unless told otherwise.
-        delay_per_poll: How many seconds of delay one poll is worth. A smaller number tells of ends sooner and
-            polls more: four times less is about half the delay for twice the polls.
-        first: Until the first look at a task as long as nothing is known of how long its model takes; tasks
-            are then believed to take about four times as long, or what the service estimates.
-        shortest: Least time between two looks.
-        longest: Most time between two looks. The first look may come later, where durations are known.
-        requests_per_second: Most polls per second; ``None`` for no limit. Tasks that share a request count
-            once. When it does not suffice, whoever has been due longest is served first.
+        timeout: Maximum time that ``wait``, ``watch`` and ``run`` wait for a task by default; default 600.
+        delay_per_poll: Delay that is worth one poll, default 0.25. A fourth of it halves the delay and
+            doubles the polls.
+        first: Time until the first poll of a task while the durations of its model are unknown, default 5.
+            Such tasks are expected to take four times as long, or the ``estimated_time`` of the service.
+        shortest: Minimum time between two polls of a task, default 1.
+        longest: Maximum time between two polls of a task, default 15. The first poll may come later when the
+            durations of its model are known.
+        requests_per_second: Maximum number of polls per second; ``None``, the default, for no limit. Tasks
+            that share a request count once. Above the limit, the tasks longest overdue are polled first.
     """
 
     timeout: float = attrs.field(default=600.0, validator=_positive)
@@ -136,31 +135,108 @@ class Poll:
     requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(_positive))
 
 
-def resolve_api_key(api_key: ApiKey | None, variable: str, elsewhere: str) -> ApiKey:
-    """Return the key given, or else the one in the environment.
+def _resolve_timeout(timeout: Timeout | float | None) -> Timeout:
+    if timeout is None:
+        return Timeout()
+    return timeout if isinstance(timeout, Timeout) else Timeout(total=timeout)
 
-    Args:
-        api_key: What the caller passed.
-        variable: Name of the environment variable.
-        elsewhere: Sentence that names the way on without a key.
+
+def _resolve_retry(retry: Retry | None) -> Retry:
+    return retry or Retry()
+
+
+def _resolve_limits(limits: Limits | None) -> Limits:
+    return limits or Limits()
+
+
+def _resolve_poll(poll: Poll | None) -> Poll:
+    return poll or Poll()
+
+
+def _resolve_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    return dict(headers or {})
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The resolved and checked arguments of a client.
+
+    Attributes:
+        api_key: The key or the function that returns it; never in a repr.
+        base_url: Origin and path prefix of the API.
+        timeout: Timeouts of one HTTP request; a number of seconds is the total.
+        max_retries: Retries of a request that is safe to send again.
+        retry: Delays between the attempts.
+        limits: Maximum use of resources.
+        poll: Schedule of the polls.
+        proxy: Proxy URL; ``None`` takes the proxy from the environment.
+        ssl: TLS context; ``False`` turns certificate checks off.
+        default_headers: Headers of every request to the API; never sent to a file host.
+    """
+
+    api_key: ApiKey = attrs.field(repr=False)
+    base_url: str
+    timeout: Timeout = attrs.field(default=None, converter=_resolve_timeout)
+    max_retries: int = attrs.field(default=2, validator=_not_negative)
+    retry: Retry = attrs.field(default=None, converter=_resolve_retry)
+    limits: Limits = attrs.field(default=None, converter=_resolve_limits)
+    poll: Poll = attrs.field(default=None, converter=_resolve_poll)
+    proxy: str | None = attrs.field(default=None, repr=False)
+    ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
+    default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)
+
+
+def revise(
+    settings: Settings,
+    *,
+    api_key: ApiKey | None = None,
+    timeout: Timeout | float | None = None,
+    max_retries: int | None = None,
+    retry: Retry | None = None,
+    poll: Poll | None = None,
+    default_headers: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return a copy of the settings with the given values.
 
     Raises:
-        InvalidArgumentError: There is none, it is blank, or it cannot be sent in a header.
+        InvalidArgumentError: A value is invalid.
+    """
+    if isinstance(api_key, str):
+        api_key = check_api_key(api_key)
+    return attrs.evolve(
+        settings,
+        api_key=settings.api_key if api_key is None else api_key,
+        timeout=settings.timeout if timeout is None else timeout,
+        max_retries=settings.max_retries if max_retries is None else max_retries,
+        retry=retry or settings.retry,
+        poll=poll or settings.poll,
+        default_headers=settings.default_headers if default_headers is None else default_headers,
+    )
+
+
+def resolve_api_key(api_key: ApiKey | None, variable: str) -> ApiKey:
+    """Return the given key, or the key in the environment variable.
+
+    Raises:
+        InvalidArgumentError: There is no key, or a header cannot carry it.
     """
     if callable(api_key):
         return api_key
     key = os.environ.get(variable, "") if api_key is None else api_key
     if not key.strip():
-        message = f"No API key: pass api_key=… or set {variable}. {elsewhere}".rstrip()
+        message = (
+            f"No API key: pass api_key=… or set {variable}. "
+            "For a first try without one, run `apimart emulator` and use the key and base URL it prints."
+        )
         raise InvalidArgumentError(message)
     return check_api_key(key)
 
 
 def check_api_key(key: str) -> str:
-    """Return the key without surrounding space.
+    """Return the key without surrounding whitespace.
 
     Raises:
-        InvalidArgumentError: It is blank, or holds a character that a header cannot carry.
+        InvalidArgumentError: The key is blank or holds characters that a header cannot carry.
     """
     stripped = key.strip()
     if not stripped or not stripped.isascii() or not stripped.isprintable() or " " in stripped:
@@ -169,7 +245,7 @@ def check_api_key(key: str) -> str:
 
 
 def resolve_base_url(base_url: str | None, variable: str, default: str, *, allow_http: bool = False) -> str:
-    """Return the base URL given, or else the environment's, or else the default, without a trailing slash.
+    """Return the given base URL, that of the environment or the default, without ``/v1`` and trailing slash.
 
     Raises:
         InvalidArgumentError: It is not an ``http(s)`` URL, carries credentials, a query or a fragment, or
@@ -189,70 +265,3 @@ def resolve_base_url(base_url: str | None, variable: str, default: str, *, allow
         )
         raise InvalidArgumentError(message)
     return url.rstrip("/").removesuffix("/v1")
-
-
-def resolve_timeout(timeout: Timeout | float | None) -> Timeout:
-    """Return the timeouts given; a number of seconds is the total.
-
-    Raises:
-        InvalidArgumentError: It is not more than 0.
-    """
-    if timeout is None:
-        return Timeout()
-    return timeout if isinstance(timeout, Timeout) else Timeout(total=timeout)
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
-    """Everything a client was given, resolved and checked.
-
-    Attributes:
-        api_key: The key, or what returns it; never shown.
-        base_url: Origin and path prefix of the API.
-        timeout: Of one HTTP request.
-        max_retries: Tries after the first, where trying again is safe.
-        retry: Delays between tries.
-        limits: What may be used at most.
-        poll: How tasks are waited for.
-        proxy: Proxy URL; ``None`` takes the environment's.
-        ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Sent to the API with every request, never to a file host.
-    """
-
-    api_key: ApiKey = attrs.field(repr=False)
-    base_url: str
-    timeout: Timeout = attrs.field(factory=Timeout)
-    max_retries: int = attrs.field(default=2, validator=_not_negative)
-    retry: Retry = attrs.field(factory=Retry)
-    limits: Limits = attrs.field(factory=Limits)
-    poll: Poll = attrs.field(factory=Poll)
-    proxy: str | None = attrs.field(default=None, repr=False)
-    ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
-    default_headers: Mapping[str, str] = attrs.field(factory=_no_headers, repr=False)
-
-
-def revise(
-    settings: Settings,
-    variable: str,
-    *,
-    api_key: ApiKey | None = None,
-    timeout: Timeout | float | None = None,
-    max_retries: int | None = None,
-    retry: Retry | None = None,
-    poll: Poll | None = None,
-    default_headers: Mapping[str, str] | None = None,
-) -> Settings:
-    """Return settings with what is given changed.
-
-    Raises:
-        InvalidArgumentError: A value cannot be right.
-    """
-    return attrs.evolve(
-        settings,
-        api_key=settings.api_key if api_key is None else resolve_api_key(api_key, variable, ""),
-        timeout=settings.timeout if timeout is None else resolve_timeout(timeout),
-        max_retries=settings.max_retries if max_retries is None else max_retries,
-        retry=retry or settings.retry,
-        poll=poll or settings.poll,
-        default_headers=settings.default_headers if default_headers is None else dict(default_headers),
-    )

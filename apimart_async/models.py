@@ -1,6 +1,6 @@
-"""What the services answer, as plain frozen data: picklable, comparable, without a client inside.
+"""The answers of the services as plain frozen data: picklable, comparable, without a client inside.
 
-The readers that build these from JSON are in ``transport/parsing.py``.
+``transport/parsing.py`` builds them from JSON.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def _no_raw() -> dict[str, Any]:
 
 @attrs.frozen
 class Upload:
-    """An image on the service's file host, usable in any number of edits until it expires.
+    """An image on the file host of the service; any number of edits can use it until it expires.
 
     Attributes:
-        url: Public address of the file.
-        filename: Name it was stored under.
-        content_type: MIME type the service found, for example ``"image/jpeg"``.
-        bytes: Size.
-        created_at: When it was uploaded.
-        expires_at: When the address stops working, 72 h after ``created_at``.
+        url: Public URL of the file.
+        filename: Name of the stored file.
+        content_type: MIME type that the service detected, for example ``"image/jpeg"``.
+        bytes: Size in bytes.
+        created_at: Time of the upload.
+        expires_at: Time at which the URL expires, 72 h after ``created_at``.
     """
 
     url: str
@@ -56,11 +56,11 @@ class Image:
     """One result image.
 
     Attributes:
-        url: Where it is: an ``https://`` address, or a ``data:`` URL that holds the image itself.
-        expires_at: When the address stops working; ``None`` when it does not or nobody said.
-        revised_prompt: The prompt the model really worked from, where the service tells.
-        task_id: The task it came from, so that errors can name it.
-        index: Its place in the result it came from, counted from 1.
+        url: An ``https://`` URL, or a ``data:`` URL that contains the image.
+        expires_at: Time at which the URL expires; ``None`` if it does not or the service did not say.
+        revised_prompt: The prompt that the model used, if the service reported it.
+        task_id: Id of the task that made the image; errors name it.
+        index: Position in the result, counted from 1.
     """
 
     url: str = attrs.field(repr=_shorten)
@@ -72,7 +72,7 @@ class Image:
 
 @attrs.frozen
 class TaskFailure:
-    """Why a task failed, in the service's words.
+    """The reason of a failed task, as the service reported it.
 
     Attributes:
         message: Readable reason.
@@ -87,24 +87,24 @@ class TaskFailure:
 
 @attrs.frozen
 class Task:
-    """One run of a model, as the service last described it.
+    """One run of a model in its last known state.
 
     Attributes:
-        id: The service's name for it; all that is needed to find it again.
+        id: Id of the task; another process can fetch the task with it.
         status: ``submitted``, ``pending``, ``queued``, ``processing``, ``in_progress``, ``completed``,
-            ``failed``, ``cancelled``, ``expired``, or a word the service has newly invented, as it is.
-        progress: Percent, 0 to 100, as reported; ``None`` when not.
+            ``failed``, ``cancelled``, ``expired``, or any other status that the service sent, unchanged.
+        progress: Percent, 0 to 100; ``None`` if the service did not report it.
         images: Every image, in order; empty until completed.
-        cost: USD.
-        credits_cost: The same in the service's credits.
-        created_at: When the service took it, or, as long as it has not said so, when it was submitted here.
-        completed_at: When it ended.
-        estimated_time: Seconds the service expected it to take.
-        actual_time: Seconds it took.
-        error: Why it failed.
-        idempotency_key: The key it was submitted under, when this process submitted it.
-        model: The model that runs it, when this process submitted it or the service tells.
-        raw: The service's own object, for fields this class does not name; not compared.
+        cost: Cost in USD.
+        credits_cost: Cost in credits of the service.
+        created_at: Time at which the service accepted the task; until it reports that, time of the submit.
+        completed_at: Time at which the task ended.
+        estimated_time: Duration in seconds that the service expected.
+        actual_time: Duration in seconds.
+        error: Reason of a failure.
+        idempotency_key: Idempotency key of the submit, if this process submitted the task.
+        model: Model of the task, if this process submitted it or the service reported it.
+        raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
     id: str
@@ -124,12 +124,12 @@ class Task:
 
     @property
     def is_completed(self) -> bool:
-        """Tell whether the task ended with images."""
+        """Whether the task has ended with images."""
         return self.status == COMPLETED
 
     @property
     def is_finished(self) -> bool:
-        """Tell whether the task has ended, well or not."""
+        """Whether the task has ended, in any terminal status."""
         return self.status in TERMINAL_STATUSES
 
 
@@ -138,9 +138,9 @@ class ImageSet:
     """The answer of a synchronous image service.
 
     Attributes:
-        created: When the images were made.
+        created: Time at which the images were made.
         images: Every image, in order.
-        raw: The service's own object; not compared.
+        raw: The JSON object of the service; not compared.
     """
 
     created: datetime
@@ -150,13 +150,13 @@ class ImageSet:
 
 @attrs.frozen
 class Balance:
-    """What the account has left.
+    """The balance of an API key or an account.
 
     Attributes:
-        remaining: USD left.
-        used: USD used.
+        remaining: Remaining USD.
+        used: Used USD.
         unlimited: Whether the key has no quota.
-        raw: The service's own object; not compared.
+        raw: The JSON object of the service; not compared.
     """
 
     remaining: float | None
@@ -167,11 +167,11 @@ class Balance:
 
 @attrs.frozen
 class Model:
-    """A model in the service's catalogue.
+    """A model of the service.
 
     Attributes:
-        id: The name to pass as ``model``.
-        raw: The service's own object; not compared.
+        id: Name of the model, the argument ``model`` of edits and generations.
+        raw: The JSON object of the service; not compared.
     """
 
     id: str

@@ -1,12 +1,11 @@
 """The blocking twins of the async clients: the same names, arguments and docstrings, without ``await``.
 
-They work in scripts, in threads, several at once on one client, and where an event loop already runs, as in
-a notebook, which they block meanwhile. Ctrl-C cancels the call, lets its cleanup finish and raises
-``KeyboardInterrupt``. After ``os.fork()``, create a new client in the child.
+They work in scripts, in threads (several threads may share a client), and in a thread with a running event
+loop, such as a notebook, which they block. Ctrl-C cancels the call, waits for its cleanup and raises
+``KeyboardInterrupt``. After ``os.fork()``, create a new client in the child process.
 
-What is asynchronous runs on one event loop in a background thread. A function of yours that a client calls,
-such as ``on_update`` or ``on_progress``, runs there too: it has to return soon, and cannot use a blocking
-client itself.
+The async code runs on one event loop in a background thread. Your callbacks, such as ``on_update`` and
+``on_progress``, run there too: they must return quickly and cannot use a blocking client.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ __all__ = [
 ]
 
 
-# Not imported before they are used, so that ``generate`` runs when what it wrote last no longer fits.
-def __getattr__(name: str) -> Any:  # noqa: ANN401 whatever the name stands for
+# Imported at the first use, so that ``generate`` also runs when the generated module is out of date.
+def __getattr__(name: str) -> Any:  # noqa: ANN401 the type depends on the name
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module("apimart_async.sync._generated"), name)

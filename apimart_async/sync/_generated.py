@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
     from ssl import SSLContext
-    from types import TracebackType
 
     import aiohttp
 
@@ -672,35 +671,37 @@ class Uploads:
 class Apimart:
     """A client of the APIMart image services.
 
-    It opens no connection until the first request. Use it as a context manager, or call ``close``.
+    The first request opens the first connection. Use the client as a context manager, or call
+    ``close``.
 
     Args:
-        api_key: The key, or a function that returns it, asynchronous or not, called for each request;
+        api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APIMART_API_KEY`` by default.
-        base_url: ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key goes there and
-            nowhere else.
-        timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
-        max_retries: Tries after the first, where trying again is safe: 0 or more.
-        retry: Delays between tries.
-        limits: What the client may use at most, such as connections.
-        poll: How tasks are waited for.
-        proxy: Proxy URL; the environment's by default.
+        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key is
+            sent to its origin only.
+        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
+            default.
+        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
+        retry: Delays between the attempts; ``Retry()`` by default.
+        limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
+        poll: Schedule of the polls of tasks; ``Poll()`` by default.
+        proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Sent to the API with every request, never to a file host.
-        session: An aiohttp session of yours, for its middlewares or traces; requests then go through it,
-            at half as much again. It is never closed here.
-        allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
+        default_headers: Headers of every request to the API; never sent to a file host.
+        session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
+            it and never closes it.
+        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine.
 
     Raises:
-        InvalidArgumentError: There is no key, or an argument cannot be right.
+        InvalidArgumentError: There is no key, or an argument is invalid.
 
     Attributes:
-        uploads: Put pictures on the service's file host.
-        edits: Change a picture as a prompt says.
-        generations: Make a picture from a prompt, and from other pictures.
+        uploads: Upload images to the file host of the service.
+        edits: Edit images.
+        generations: Generate images from a prompt and reference images.
         tasks: Fetch, wait for and watch tasks.
-        images: Save, read and stream results.
-        account: The balance and the models.
+        images: Save, read and stream result images.
+        account: Fetch the balance and the models.
     """
 
     uploads: Uploads
@@ -763,18 +764,21 @@ class Apimart:
         poll: config.Poll | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a copy with other options that shares the connections; closing either closes both.
+        """Return a copy of the client with other options.
+
+        The copy shares the connections and the rate limit; closing either client closes both. Arguments
+        that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
-            timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
-            max_retries: Tries after the first: 0 or more.
-            retry: Delays between tries.
-            poll: How tasks are waited for.
-            default_headers: Instead of the client's own.
+            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
+            max_retries: Maximum number of retries where sending again is safe, 0 or more.
+            retry: Delays between the attempts.
+            poll: Schedule of the polls of tasks.
+            default_headers: Headers that replace the headers of this client.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right.
+            InvalidArgumentError: An argument is invalid.
         """
         wrapped = self._wrapped.with_options(
             api_key=api_key,
@@ -788,23 +792,18 @@ class Apimart:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL that requests go to."""
+        """Return the base URL of the service."""
         return self._wrapped.base_url
 
     def close(self) -> None:
-        """Close the connections; a second call does nothing. A session of yours stays open."""
+        """Close the connections, but not your ``session``. A second call does nothing."""
         self._portal.close()
 
     def __enter__(self) -> Self:
         self._portal.call(self._wrapped.__aenter__)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._portal.close()
 
     def __repr__(self) -> str:
@@ -817,31 +816,32 @@ class Apimart:
 class AppleRouter:
     """A client of AppleRouter, or of any service with OpenAI's image edits.
 
-    It opens no connection until the first request. Use it as a context manager, or call ``close``.
+    The first request opens the first connection. Use the client as a context manager, or call
+    ``close``.
 
     Args:
-        api_key: The key, or a function that returns it, asynchronous or not, called for each request;
+        api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APPLEROUTER_API_KEY`` by default.
-        base_url: ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The key goes
-            there and nowhere else.
-        timeout: Of one HTTP request: a ``Timeout``, or seconds in all; 300 s without a byte and 600 s in all
-            by default.
-        max_retries: Tries after the first, where trying again is safe: 0 or more.
-        retry: Delays between tries.
-        limits: What the client may use at most, such as connections.
-        proxy: Proxy URL; the environment's by default.
+        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The
+            key is sent to its origin only.
+        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
+            of the answer and 600 s in total by default.
+        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
+        retry: Delays between the attempts; ``Retry()`` by default.
+        limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
+        proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Sent to the API with every request, never to a file host.
-        session: An aiohttp session of yours, for its middlewares or traces; requests then go through it,
-            at half as much again. It is never closed here.
-        allow_http: Let the key travel unencrypted to an ``http://`` base URL that is not on this machine.
+        default_headers: Headers of every request to the API; never sent to a file host.
+        session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
+            it and never closes it.
+        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine.
 
     Raises:
-        InvalidArgumentError: There is no key, or an argument cannot be right.
+        InvalidArgumentError: There is no key, or an argument is invalid.
 
     Attributes:
-        edits: Change a picture as a prompt says.
-        images: Save, read and stream results.
+        edits: Edit images.
+        images: Save, read and stream result images.
     """
 
     edits: AppleRouterEdits
@@ -893,17 +893,20 @@ class AppleRouter:
         retry: config.Retry | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return a copy with other options that shares the connections; closing either closes both.
+        """Return a copy of the client with other options.
+
+        The copy shares the connections and the rate limit; closing either client closes both. Arguments
+        that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
-            timeout: Of one HTTP request: a ``Timeout``, or seconds in all.
-            max_retries: Tries after the first: 0 or more.
-            retry: Delays between tries.
-            default_headers: Instead of the client's own.
+            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
+            max_retries: Maximum number of retries where sending again is safe, 0 or more.
+            retry: Delays between the attempts.
+            default_headers: Headers that replace the headers of this client.
 
         Raises:
-            InvalidArgumentError: An argument cannot be right.
+            InvalidArgumentError: An argument is invalid.
         """
         wrapped = self._wrapped.with_options(
             api_key=api_key,
@@ -916,23 +919,18 @@ class AppleRouter:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL that requests go to."""
+        """Return the base URL of the service."""
         return self._wrapped.base_url
 
     def close(self) -> None:
-        """Close the connections; a second call does nothing. A session of yours stays open."""
+        """Close the connections, but not your ``session``. A second call does nothing."""
         self._portal.close()
 
     def __enter__(self) -> Self:
         self._portal.call(self._wrapped.__aenter__)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._portal.close()
 
     def __repr__(self) -> str:

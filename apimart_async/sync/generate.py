@@ -224,8 +224,9 @@ class Renderer(ast.NodeTransformer):
         client, _, wrapped = first.partition(".")
         if not wrapped:
             raise self.module.error(node, f"the first argument of {node.name} is not a client")
-        callee = f"{self._import_module()}.{node.name}"
-        yield from self._definition(node, callee=callee, portal=f"{client}._portal", indent="")
+        callee = Import(self.module.name, node.name, f"async_{node.name}")
+        self.imports.at_run_time.add(callee)
+        yield from self._definition(node, callee=callee.alias, portal=f"{client}._portal", indent="")
 
     def _initialisation(
         self, node: ast.ClassDef, methods: list[Function], resources: list[tuple[str, str]]
@@ -277,7 +278,7 @@ class Renderer(ast.NodeTransformer):
         if node.decorator_list:
             raise self.module.error(node, f"{node.name} is decorated")
         if node.returns is None:
-            raise self.module.error(node, f"{node.name} does not say what it returns")
+            raise self.module.error(node, f"{node.name} has no return type")
         parameters, arguments = self._signature(node)
         passed = [callee, *arguments]
         end: list[str] = []

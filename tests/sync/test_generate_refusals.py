@@ -18,7 +18,7 @@ REFUSED = {
 }
 METHODS = {
     "async def get(self, name) -> None": "name of get has no type",
-    "async def get(self)": "get does not say what it returns",
+    "async def get(self)": "get has no return type",
     "@cache\n    def get(self) -> int": "get is decorated",
     "@classmethod\n    async def get(cls) -> int": "get is decorated",
     "async def get(self) -> Unknown": "Unknown means nothing to a blocking twin",
