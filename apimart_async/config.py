@@ -54,7 +54,8 @@ class Limits:
     """Maximum use of resources by a client, each more than 0.
 
     Attributes:
-        connections: Open connections to all hosts; further requests wait. Default 64.
+        connections: Connections in use, over all hosts; further requests wait. Idle connections that are
+            kept for the next request do not count. Default 64.
         requests: Concurrent requests to the API, default 64. An adaptive client starts with fewer.
         requests_per_second: Requests to the API per second; ``None``, the default, for no limit but the
             service's.

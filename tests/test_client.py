@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
 
 
-async def test_a_client_opens_nothing_until_it_is_used() -> None:
+async def test_a_new_client_opens_no_connection() -> None:
     client = AsyncApimart("sk-test")
     assert client._session._pool._api is None
     await client.close()
     await client.close()
 
 
-async def test_a_closed_client_says_so(client: AsyncApimart) -> None:
+async def test_a_closed_client_raises(client: AsyncApimart) -> None:
     await client.close()
     with pytest.raises(RuntimeError, match="closed"):
         await client.tasks.get("task_1")
@@ -37,7 +37,7 @@ async def test_a_copy_with_options_shares_the_connections(client: AsyncApimart, 
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_the_key_may_come_from_a_function(emulator: Emulator, is_async: bool) -> None:  # noqa: FBT001
+async def test_a_function_may_return_the_key(emulator: Emulator, is_async: bool) -> None:  # noqa: FBT001
     keys = ["sk-old", emulator.api_key]
 
     async def fetch() -> str:
@@ -51,14 +51,14 @@ async def test_the_key_may_come_from_a_function(emulator: Emulator, is_async: bo
             await client.tasks.get("task_1")
 
 
-async def test_a_key_function_that_returns_nothing_is_told(emulator: Emulator) -> None:
+async def test_a_key_function_that_returns_a_blank_key_raises(emulator: Emulator) -> None:
     async with AsyncApimart(lambda: "", base_url=emulator.base_url) as client:
         with pytest.raises(InvalidArgumentError, match="API key"):
             await client.tasks.get("task_1")
     assert not emulator.requests
 
 
-async def test_a_session_of_the_callers_own_is_used_and_stays_open(emulator: Emulator) -> None:
+async def test_the_session_of_the_caller_is_used_and_stays_open(emulator: Emulator) -> None:
     async with aiohttp.ClientSession() as session:
         async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, session=session) as client:
             with pytest.raises(NotFoundError):
@@ -67,7 +67,7 @@ async def test_a_session_of_the_callers_own_is_used_and_stays_open(emulator: Emu
 
 
 @pytest.mark.may_block
-def test_a_client_used_in_a_second_loop_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_in_a_second_loop_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     client = AsyncApimart("sk-test", base_url="http://127.0.0.1:9", max_retries=0)
 
     async def use() -> None:

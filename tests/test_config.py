@@ -16,7 +16,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "   ", "\n"])
-def test_a_missing_or_blank_key_is_refused_and_both_ways_on_are_named(key: str | None) -> None:
+def test_the_error_for_a_missing_key_names_the_variable_and_the_emulator(key: str | None) -> None:
     with pytest.raises(
         InvalidArgumentError, match=r"pass api_key=… or set APIMART_API_KEY.*apimart emulator"
     ):
@@ -24,7 +24,7 @@ def test_a_missing_or_blank_key_is_refused_and_both_ways_on_are_named(key: str |
 
 
 @pytest.mark.parametrize("key", ["sk-\r\nHost: evil", "sk with space", "schlüssel"])
-def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -> None:
+def test_the_error_for_an_invalid_key_does_not_show_it(key: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         AsyncApimart(key)
     assert key not in str(caught.value)
@@ -41,12 +41,12 @@ def test_key_and_base_url_come_from_the_environment(monkeypatch: pytest.MonkeyPa
     "url",
     ["api.apimart.ai", "ftp://x.example", "https://", "https://me:pw@x.example", "https://x.example/?k=1"],
 )
-def test_a_base_url_that_cannot_be_one_is_refused(url: str) -> None:
+def test_an_invalid_base_url_raises(url: str) -> None:
     with pytest.raises(InvalidArgumentError, match="base_url"):
         AsyncApimart("sk-test", base_url=url)
 
 
-def test_settings_out_of_range_name_the_field() -> None:
+def test_the_error_for_a_setting_out_of_range_names_the_field() -> None:
     with pytest.raises(InvalidArgumentError, match=r"Timeout\.connect must be more than 0, not 0"):
         Timeout(connect=0)
     with pytest.raises(InvalidArgumentError, match=r"Limits\.connections"):
@@ -59,7 +59,7 @@ def test_settings_out_of_range_name_the_field() -> None:
         AsyncApimart("sk-test", max_retries=-1)
 
 
-def test_a_header_that_could_break_out_is_refused() -> None:
+def test_a_header_with_invalid_characters_raises() -> None:
     with pytest.raises(InvalidArgumentError, match="line break"):
         AsyncApimart("sk-test", default_headers={"X-Team": "a\r\nAuthorization: b"})
     with pytest.raises(InvalidArgumentError, match="name of a header"):
@@ -67,12 +67,12 @@ def test_a_header_that_could_break_out_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["Idempotency-Key", "accept-encoding", "Transfer-Encoding"])
-def test_a_header_that_is_the_packages_own_is_refused(name: str) -> None:
+def test_a_header_that_the_package_sets_raises(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"The header {name} cannot be given"):
         AsyncApimart("sk-test", default_headers={name: "a"})
 
 
-def test_a_client_shows_no_key_and_is_not_pickled() -> None:
+def test_a_client_hides_its_key_and_cannot_be_pickled() -> None:
     client = AsyncApimart("sk-secret")
     assert "sk-secret" not in repr(client)
     assert "sk-secret" not in repr(client._settings)
@@ -88,7 +88,7 @@ def test_importing_the_package_does_not_import_aiohttp() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_public_name_can_be_had() -> None:
+def test_every_public_name_can_be_imported() -> None:
     import apimart_async
 
     for name in apimart_async.__all__:

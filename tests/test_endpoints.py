@@ -1,4 +1,4 @@
-"""The page about endpoints is complete, and says what the code does."""
+"""The page about endpoints is complete and agrees with the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def page(repository: Path) -> str:
 
 
 def rows(page: str, head: str) -> list[list[str]]:
-    """Return the cells of the table whose first heading this is."""
+    """Return the cells of the table whose first column has this heading."""
     lines = page.splitlines()
     (start,) = (number for number, line in enumerate(lines) if line.startswith(f"| {head} |"))
     found: list[list[str]] = []
@@ -48,28 +48,28 @@ def test_every_endpoint_has_its_row(page: str) -> None:
         assert f"`{endpoint}`" in page
 
 
-def test_every_verb_exists_in_both_clients_and_every_verb_has_a_row(page: str) -> None:
+def test_every_method_exists_in_both_clients_and_has_a_row(page: str) -> None:
     clients = {"client": (AsyncApimart, Apimart), "router": (AsyncAppleRouter, AppleRouter)}
-    named = {verb for row in rows(page, "endpoint") for verb in CODE.findall(row[1])}
-    for verb in named:
-        owner, resource, name = verb.split(".")
+    named = {method for row in rows(page, "endpoint") for method in CODE.findall(row[1])}
+    for method in named:
+        owner, resource, name = method.split(".")
         for kind in clients[owner]:
             client = kind("sk-test", base_url="http://127.0.0.1:9")
             assert callable(getattr(getattr(client, resource), name))
     client = AsyncApimart("sk-test", base_url="http://127.0.0.1:9")
     resources = [name for name in inspect.get_annotations(AsyncApimart) if not name.startswith("_")]
-    verbs = {
+    methods = {
         f"client.{resource}.{name}"
         for resource in resources
         for name in dir(getattr(client, resource))
         if not name.startswith("_")
     }
-    # These ask nobody.
-    verbs -= {"client.tasks.duration_stats", "client.tasks.load_duration_stats"}
-    assert {verb for verb in named if verb.startswith("client")} == verbs
+    # These send no request.
+    methods -= {"client.tasks.duration_stats", "client.tasks.load_duration_stats"}
+    assert {method for method in named if method.startswith("client")} == methods
 
 
-def test_every_command_exists_and_every_command_has_a_row(page: str) -> None:
+def test_every_command_exists_and_has_a_row(page: str) -> None:
     app = build()
     named = {command for row in rows(page, "endpoint") for command in CODE.findall(row[2])}
     for command in named:
@@ -84,7 +84,7 @@ def test_every_command_exists_and_every_command_has_a_row(page: str) -> None:
     } <= named
 
 
-def test_every_status_is_the_error_it_says(page: str) -> None:
+def test_every_status_raises_its_error_class(page: str) -> None:
     seen: set[str] = set()
     for statuses, error in rows(page, "HTTP status"):
         (name,) = CODE.findall(error)
@@ -95,14 +95,14 @@ def test_every_status_is_the_error_it_says(page: str) -> None:
     assert seen == kinds | {"APIStatusError"}
 
 
-def test_every_accepted_shape_gives_the_task(page: str) -> None:
-    shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "what was accepted")]
+def test_every_accepted_submit_becomes_a_task(page: str) -> None:
+    shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "accepted submit")]
     assert len(shapes) == 4
     for shape in shapes:
         assert parsing.read_submission(shape, idempotency_key=None).id == "task_1"
 
 
-def test_every_spelling_means_what_it_says(page: str) -> None:
+def test_every_spelling_becomes_its_status(page: str) -> None:
     seen = 0
     for status, spellings in rows(page, "status"):
         for word in CODE.findall(spellings):
@@ -113,14 +113,14 @@ def test_every_spelling_means_what_it_says(page: str) -> None:
     assert seen == 18
 
 
-def test_every_shape_of_images_has_both(page: str) -> None:
+def test_every_form_of_images_keeps_both_images(page: str) -> None:
     for row in rows(page, "images of a task"):
         result: Any = json.loads(CODE.findall(row[1])[0])
         task = parsing.read_task({"data": {"id": "task_1", "status": "completed", "result": result}})
         assert len(task.images) == 2
 
 
-def test_every_error_is_read(page: str) -> None:
+def test_every_error_is_parsed(page: str) -> None:
     shapes = rows(page, "error")
     assert len(shapes) == 6
     for row in shapes:

@@ -1,4 +1,4 @@
-"""Every shape the services answer in, each in its turn, through the whole client."""
+"""Every form of the answers of the services, in turn, through the whole client."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def client(emulator: Emulator) -> AsyncIterator[AsyncApimart]:
 
 
 @pytest.mark.parametrize("verb", ["edits", "generations"])
-async def test_every_accepted_submit_gives_the_task_that_was_billed(
+async def test_every_accepted_submit_returns_the_billed_task(
     client: AsyncApimart, emulator: Emulator, verb: str
 ) -> None:
     tasks: list[Task] = []
@@ -70,13 +70,13 @@ async def test_every_accepted_submit_gives_the_task_that_was_billed(
     assert {task.estimated_time for task in tasks} == {None, 1000.0}
 
 
-async def test_every_spelling_of_a_status_means_the_same(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_every_spelling_becomes_the_same_status(client: AsyncApimart, emulator: Emulator) -> None:
     good = await client.edits.create(PICTURE, "stars")
     bad = await client.edits.create(PICTURE, "moderated")
 
     async def statuses(task: Task) -> set[tuple[str, bool]]:
         seen = [await client.tasks.get(task) for _ in range(TURNS)]
-        return {(look.status, look.is_finished) for look in seen}
+        return {(task.status, task.is_finished) for task in seen}
 
     assert await statuses(good) == {("submitted", False), ("pending", False), ("queued", False)}
     emulator.advance(500)
@@ -86,7 +86,7 @@ async def test_every_spelling_of_a_status_means_the_same(client: AsyncApimart, e
     assert await statuses(bad) == {("failed", True)}
 
 
-async def test_every_shape_of_the_images_keeps_all_of_them(
+async def test_every_form_of_the_images_keeps_all_images(
     client: AsyncApimart, emulator: Emulator, tmp_path: Path
 ) -> None:
     submitted = await client.edits.create(PICTURE, "stars", n=3)
@@ -106,7 +106,7 @@ async def test_every_shape_of_the_images_keeps_all_of_them(
     assert len(contents) == 1
 
 
-async def test_every_error_is_the_same_error(client: AsyncApimart, emulator: Emulator) -> None:
+async def test_every_form_of_an_error_raises_the_same_error(client: AsyncApimart, emulator: Emulator) -> None:
     codes: set[str | None] = set()
     for _ in range(TURNS):
         with pytest.raises(BadRequestError, match="size must be") as caught:
@@ -120,9 +120,9 @@ async def test_every_error_is_the_same_error(client: AsyncApimart, emulator: Emu
     assert len(emulator.requests) == 2 * TURNS
 
 
-async def test_a_run_succeeds_whatever_the_turn(emulator: Emulator) -> None:
+async def test_a_run_succeeds_with_every_form(emulator: Emulator) -> None:
     for number in range(TURNS):
-        # A client that has seen a task would wait for the next one as long as that took.
+        # A new client, because a client that has statistics polls the next task later.
         async with connect(emulator) as client:
             task = await client.generations.run(
                 f"take {number}", on_update=lambda task: None if task.is_finished else emulator.advance(600)
@@ -140,7 +140,7 @@ async def test_a_run_succeeds_whatever_the_turn(emulator: Emulator) -> None:
         ("task-expired", TaskExpiredError),
     ],
 )
-async def test_every_spelling_of_an_end_ends_the_wait(
+async def test_every_spelling_of_a_final_status_ends_the_wait(
     client: AsyncApimart, emulator: Emulator, fault: Any, kind: type[Exception]
 ) -> None:
     emulator.faults.add(Fault(kind=fault, route="edits"))
@@ -167,7 +167,7 @@ async def old_answer(emulator: Emulator, task: Task) -> Any:
     return await to_thread.run_sync(fetch)
 
 
-async def test_answers_of_the_oldest_polling_path_are_read_as_todays(
+async def test_answers_of_the_oldest_polling_path_are_parsed_like_current_ones(
     client: AsyncApimart, emulator: Emulator
 ) -> None:
     good = await client.generations.create("stars")
@@ -195,9 +195,7 @@ async def test_answers_of_the_oldest_polling_path_are_read_as_todays(
     assert old.error.message == new.error.message
 
 
-async def test_an_id_that_the_answer_does_not_repeat_is_the_one_asked_for(
-    client: AsyncApimart, emulator: Emulator
-) -> None:
+async def test_a_task_without_an_id_has_the_requested_id(client: AsyncApimart, emulator: Emulator) -> None:
     task = await client.generations.create("stars")
     answer = await old_answer(emulator, task)
     del answer["id"]
