@@ -1,5 +1,7 @@
 # Written by tests/sync/generate_tests.py from tests/resources/test_account.py: change that file instead.
 
+"""Balance and models."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ def emulator() -> Iterator[Emulator]:
         yield running
 
 
-def test_the_balance_goes_down_by_what_was_billed(client: Apimart, emulator: Emulator) -> None:
+def test_balance_falls_by_the_billed_amount(client: Apimart, emulator: Emulator) -> None:
     before = client.account.balance()
     assert (before.remaining, before.used, before.unlimited) == (5.0, 0.0, False)
     task = client.edits.run("https://pictures.example/a.png", "stars", n=2)
@@ -44,7 +46,7 @@ def test_each_scope_has_its_own_path(
     assert [request.path for request in emulator.requests] == [path]
 
 
-def test_another_scope_is_refused_before_anything_is_sent(
+def test_unknown_scope_is_refused_before_anything_is_sent(
     client: Apimart, emulator: Emulator
 ) -> None:
     with pytest.raises(InvalidArgumentError, match="'key' or 'user', not 'team'"):
@@ -52,7 +54,7 @@ def test_another_scope_is_refused_before_anything_is_sent(
     assert not emulator.requests
 
 
-def test_a_failure_inside_a_200_is_an_error(client: Apimart, emulator: Emulator) -> None:
+def test_failure_inside_a_200_is_an_error(client: Apimart, emulator: Emulator) -> None:
     emulator.faults.add(Fault(kind="error-in-200", route="account", message="quota service is away"))
     with pytest.raises(APIStatusError, match="quota service is away") as caught:
         client.account.balance()
@@ -61,7 +63,7 @@ def test_a_failure_inside_a_200_is_an_error(client: Apimart, emulator: Emulator)
     assert len(emulator.requests) == 1
 
 
-def test_a_failure_that_passes_is_outlived(emulator: Emulator) -> None:
+def test_transient_failures_are_retried(emulator: Emulator) -> None:
     emulator.faults.add(
         Fault(kind="status", status=503, route="account", first=1),
         Fault(kind="disconnect", route="account", first=1),
@@ -72,13 +74,13 @@ def test_a_failure_that_passes_is_outlived(emulator: Emulator) -> None:
     assert len(emulator.requests) == 3
 
 
-def test_the_models_have_the_names_that_requests_take(client: Apimart) -> None:
+def test_model_ids_are_valid_arguments(client: Apimart) -> None:
     models = client.account.models()
     assert Model("grok-imagine-1.0-edit-apimart") in models
     assert all(model.raw["object"] == "model" for model in models)
 
 
-def test_a_wrong_key_is_said_to_be_wrong(emulator: Emulator) -> None:
+def test_wrong_key_is_an_authentication_error(emulator: Emulator) -> None:
     with Apimart("sk-wrong", base_url=emulator.base_url) as client:
         for ask in (client.account.balance, client.account.models):
             with pytest.raises(AuthenticationError, match="invalid API key"):

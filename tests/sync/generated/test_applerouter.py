@@ -1,5 +1,7 @@
 # Written by tests/sync/generate_tests.py from tests/resources/test_applerouter.py: change that file instead.
 
+"""Edits of AppleRouter: results, published limits, errors and the client."""
+
 from __future__ import annotations
 
 import base64
@@ -64,11 +66,11 @@ def router(emulator: Emulator) -> Iterator[AppleRouter]:
         yield connected
 
 
-# --- answers ----------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("response_format", [None, "url", "b64_json"])
-def test_the_images_come_at_once_and_are_saved_as_any_others(
+def test_results_can_be_saved_like_those_of_a_task(
     router: AppleRouter, emulator: Emulator, tmp_path: Path, response_format: Any
 ) -> None:
     result = router.edits.create(PNG, "a red hat", n=2, size="256x256", response_format=response_format)
@@ -88,7 +90,7 @@ def test_the_images_come_at_once_and_are_saved_as_any_others(
     assert not emulator.key_leaks
 
 
-def test_a_mask_says_where_to_edit(router: AppleRouter) -> None:
+def test_mask_limits_the_edit(router: AppleRouter) -> None:
     opaque = png(mode="RGB", hole=False)
     result = router.edits.create(opaque, "a red hat", mask=PNG, model="another")
     edited = Pillow.open(io.BytesIO(router.images.read(result.images[0]))).convert("RGB")
@@ -96,7 +98,7 @@ def test_a_mask_says_where_to_edit(router: AppleRouter) -> None:
     assert edited.getpixel((4, 32)) != (200, 80, 40)
 
 
-def test_the_picture_comes_in_every_form(router: AppleRouter, tmp_path: Path) -> None:
+def test_every_form_of_an_image_is_accepted(router: AppleRouter, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(PNG)
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
@@ -106,7 +108,7 @@ def test_the_picture_comes_in_every_form(router: AppleRouter, tmp_path: Path) ->
             assert (router.edits.create(form, "a red hat")).images
 
 
-def test_other_models_take_what_dall_e_2_does_not(
+def test_other_models_have_other_limits(
     router: AppleRouter, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     result = router.edits.create(
@@ -130,11 +132,11 @@ def test_other_models_take_what_dall_e_2_does_not(
         {"size": "1024x1024"},
     ],
 )
-def test_what_just_keeps_the_limits_is_taken(router: AppleRouter, changes: dict[str, Any]) -> None:
+def test_values_at_the_limits_are_accepted(router: AppleRouter, changes: dict[str, Any]) -> None:
     assert (router.edits.create(**{"image": PNG, "prompt": "a red hat"} | changes)).images
 
 
-def test_an_opaque_picture_with_an_alpha_channel_is_for_the_service_to_refuse(
+def test_service_refuses_opaque_image_with_alpha_channel(
     router: AppleRouter, emulator: Emulator
 ) -> None:
     with pytest.raises(BadRequestError, match="must have transparency"):
@@ -145,7 +147,7 @@ def test_an_opaque_picture_with_an_alpha_channel_is_for_the_service_to_refuse(
 # --- errors -----------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_is_raised_as_what_it_is(router: AppleRouter, emulator: Emulator) -> None:
+def test_refusal_is_raised_with_its_details(router: AppleRouter, emulator: Emulator) -> None:
     with pytest.raises(BadRequestError, match="rejected as a result") as caught:
         router.edits.create(PNG, "moderated")
     error = caught.value
@@ -159,14 +161,14 @@ def test_a_refusal_is_raised_as_what_it_is(router: AppleRouter, emulator: Emulat
     assert len(emulator.requests) == 1
 
 
-def test_a_wrong_key_is_said_to_be_wrong(emulator: Emulator) -> None:
+def test_wrong_key_is_an_authentication_error(emulator: Emulator) -> None:
     with AppleRouter("sk-wrong", base_url=emulator.base_url) as router:
         with pytest.raises(AuthenticationError, match="Incorrect API key") as caught:
             router.edits.create(PNG, "a red hat")
     assert caught.value.code == "invalid_api_key"
 
 
-def test_a_used_up_quota_is_not_waited_for(router: AppleRouter, emulator: Emulator) -> None:
+def test_exhausted_quota_is_not_retried(router: AppleRouter, emulator: Emulator) -> None:
     emulator.faults.add(
         Fault(kind="status", route="applerouter", status=429, code="insufficient_quota", retry_after=0)
     )
@@ -176,7 +178,7 @@ def test_a_used_up_quota_is_not_waited_for(router: AppleRouter, emulator: Emulat
     assert len(emulator.requests) == 1
 
 
-def test_the_rate_limit_is_waited_for_as_the_service_says() -> None:
+def test_rate_limit_is_obeyed() -> None:
     with Emulator(task_seconds=0, rate_limit=5) as emulator:
         with AppleRouter(emulator.api_key, base_url=emulator.base_url) as router:
             for _ in range(7):
@@ -202,10 +204,10 @@ def test_the_rate_limit_is_waited_for_as_the_service_says() -> None:
     ids=lambda fault: f"{fault.kind}-{fault.status}-{fault.executed}",
 )
 @pytest.mark.parametrize("indeterminate", ["raise", "same-key"])
-def test_what_is_not_certain_is_never_sent_again(
+def test_request_of_unknown_outcome_is_never_sent_again(
     emulator: Emulator, fault: Fault, indeterminate: Any
 ) -> None:
-    """There are no idempotency keys here, so the option to rely on them changes nothing."""
+    """The service has no idempotency keys, so the option to rely on them changes nothing."""
     emulator.faults.add(fault)
     retry = Retry(initial_delay=0.01, indeterminate=indeterminate)
     with AppleRouter(emulator.api_key, base_url=emulator.base_url, retry=retry) as router:
@@ -217,7 +219,7 @@ def test_what_is_not_certain_is_never_sent_again(
     assert len(emulator.ledger.entries) <= 1
 
 
-def test_a_result_that_has_expired_is_said_to_have(
+def test_expired_result_is_a_download_error(
     router: AppleRouter, emulator: Emulator, tmp_path: Path
 ) -> None:
     result = router.edits.create(PNG, "a red hat", size="256x256")
@@ -230,9 +232,7 @@ def test_a_result_that_has_expired_is_said_to_have(
 # --- the client -------------------------------------------------------------------------------------------
 
 
-def test_the_environment_names_key_and_service(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_configures_the_client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APPLEROUTER_API_KEY", emulator.api_key)
     monkeypatch.setenv("APPLEROUTER_BASE_URL", f"{emulator.base_url}/v1/")
     with AppleRouter() as router:
@@ -243,7 +243,7 @@ def test_the_environment_names_key_and_service(
         AppleRouter()
 
 
-def test_a_copy_shares_the_connections_and_has_options_of_its_own(emulator: Emulator) -> None:
+def test_copy_shares_connections_and_has_its_own_options(emulator: Emulator) -> None:
     with AppleRouter("sk-wrong", base_url=emulator.base_url) as router:
         copy = router.with_options(api_key=emulator.api_key, default_headers={"X-Team": "a"})
         assert (copy.edits.create(PNG, "a red hat")).images
@@ -253,7 +253,7 @@ def test_a_copy_shares_the_connections_and_has_options_of_its_own(emulator: Emul
     assert emulator.api_key not in repr(copy)
 
 
-def test_the_key_may_be_fetched_for_each_request(emulator: Emulator) -> None:
+def test_callable_key_is_called_for_each_request(emulator: Emulator) -> None:
     keys = iter([emulator.api_key, "sk-revoked"])
 
     def fetch() -> str:

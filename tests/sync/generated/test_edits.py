@@ -1,5 +1,7 @@
 # Written by tests/sync/generate_tests.py from tests/resources/test_edits.py: change that file instead.
 
+"""Edits: every form of image, arguments checked before money is spent, and waits."""
+
 from __future__ import annotations
 import base64
 import io
@@ -61,7 +63,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_image_becomes_an_edited_one(
+def test_every_form_of_image_is_edited(
     client: Apimart, emulator: Emulator, photographs: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     task = client.edits.run(KINDS[kind](photographs["chelsea.png"]), "black and white", n=2)
@@ -73,7 +75,7 @@ def test_every_kind_of_image_becomes_an_edited_one(
     assert len(emulator.ledger.entries) == 1
 
 
-def test_an_upload_is_used_as_it_is_any_number_of_times(
+def test_upload_is_reused_without_another_upload(
     client: Apimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     upload = client.uploads.create(photographs["rocket.jpg"])
@@ -85,7 +87,7 @@ def test_an_upload_is_used_as_it_is_any_number_of_times(
     assert sum(request.path == "/v1/uploads/images" for request in emulator.requests) == 1
 
 
-def test_inline_sends_local_images_inside_the_request(
+def test_inline_images_are_sent_inside_the_request(
     client: Apimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     for image in (photographs["chelsea.png"], as_data_url(photographs["chelsea.png"])):
@@ -93,7 +95,7 @@ def test_inline_sends_local_images_inside_the_request(
     assert not [request for request in emulator.requests if "upload" in request.path]
 
 
-def test_a_large_picture_inline_arrives_whole(client: Apimart, emulator: Emulator) -> None:
+def test_large_inline_image_arrives_whole(client: Apimart, emulator: Emulator) -> None:
     noise = Pillow.effect_noise((1600, 1600), 90)
     buffer = io.BytesIO()
     noise.save(buffer, "PNG")
@@ -103,7 +105,7 @@ def test_a_large_picture_inline_arrives_whole(client: Apimart, emulator: Emulato
 
 
 @pytest.mark.parametrize("extra", [{"extra_headers": {"X-A": "a\nb"}}, {"extra_body": {"seed": {1, 2}}}])
-def test_what_is_added_is_checked_before_a_picture_is_uploaded_for_it(
+def test_extra_arguments_are_checked_before_an_upload(
     client: Apimart, emulator: Emulator, extra: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidArgumentError):
@@ -111,7 +113,7 @@ def test_what_is_added_is_checked_before_a_picture_is_uploaded_for_it(
     assert not emulator.requests
 
 
-def test_a_moderated_prompt_is_a_failed_task_and_free(client: Apimart, emulator: Emulator) -> None:
+def test_moderated_prompt_fails_the_task_without_cost(client: Apimart, emulator: Emulator) -> None:
     with pytest.raises(TaskFailedError, match="moderat") as caught:
         client.edits.run("https://pictures.example/a.png", "moderated")
     assert caught.value.task
@@ -120,7 +122,7 @@ def test_a_moderated_prompt_is_a_failed_task_and_free(client: Apimart, emulator:
     assert emulator.ledger.total == 0
 
 
-def test_a_wait_that_was_too_short_can_be_taken_up_again(photographs: dict[str, Path]) -> None:
+def test_timed_out_wait_can_be_continued(photographs: dict[str, Path]) -> None:
     with Emulator(task_seconds=lambda _: 36_000, images="tiny") as emulator:
         with Apimart(emulator.api_key, base_url=emulator.base_url, poll=QUICK) as client:
             with pytest.raises(TaskTimeoutError) as caught:
@@ -132,7 +134,7 @@ def test_a_wait_that_was_too_short_can_be_taken_up_again(photographs: dict[str, 
         assert len(emulator.ledger.entries) == 1
 
 
-def test_a_task_nobody_knows_has_expired(client: Apimart) -> None:
+def test_unknown_task_has_expired(client: Apimart) -> None:
     with pytest.raises(TaskExpiredError, match="task_nobody"):
         client.tasks.wait("task_nobody")
     for bad in ("", " "):
@@ -144,9 +146,7 @@ def test_a_task_nobody_knows_has_expired(client: Apimart) -> None:
         client.tasks.wait("task_1", timeout=0)
 
 
-def test_a_hostile_task_id_stays_one_segment_of_the_path(
-    client: Apimart, emulator: Emulator
-) -> None:
+def test_hostile_task_id_stays_in_one_path_segment(client: Apimart, emulator: Emulator) -> None:
     with pytest.raises(TaskExpiredError):
         client.tasks.wait("../v1/balance?x=1#")
     assert all(request.path.startswith("/v1/tasks/") for request in emulator.requests)

@@ -1,5 +1,7 @@
 # Written by tests/sync/generate_tests.py from tests/resources/test_generations.py: change that file instead.
 
+"""Generations: from a prompt, from reference images, and with a mask."""
+
 from __future__ import annotations
 
 import io
@@ -30,10 +32,10 @@ def uploads(emulator: Emulator) -> int:
     return emulator.counts["uploads"]
 
 
-def test_the_original_workflow_is_one_call(
+def test_whole_workflow_is_one_call(
     client: Apimart, emulator: Emulator, photographs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Upload, generation with the upload as reference, poll, URL."""
+    """Upload, generation with the upload as reference, polls, URL."""
     seen: list[Task] = []
     task = client.generations.run(
         "A starry sky over the same place",
@@ -56,7 +58,7 @@ def test_the_original_workflow_is_one_call(
     assert not emulator.key_leaks
 
 
-def test_a_prompt_alone_is_enough(client: Apimart, emulator: Emulator, tmp_path: Path) -> None:
+def test_prompt_alone_is_enough(client: Apimart, emulator: Emulator, tmp_path: Path) -> None:
     task = client.generations.run("a lighthouse", n=2, resolution="1k", output_format="png")
     paths = client.images.save(task, tmp_path)
     assert [path.suffix for path in paths] == [".png", ".png"]
@@ -65,7 +67,7 @@ def test_a_prompt_alone_is_enough(client: Apimart, emulator: Emulator, tmp_path:
     assert uploads(emulator) == 0
 
 
-def test_references_come_as_edits_take_them(
+def test_every_form_of_reference_image_is_accepted(
     client: Apimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     path = photographs["chelsea.png"]
@@ -79,7 +81,7 @@ def test_references_come_as_edits_take_them(
     assert len(emulator.ledger.entries) == 6
 
 
-def test_inline_uploads_nothing(
+def test_inline_images_are_not_uploaded(
     client: Apimart, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     path = photographs["chelsea.png"]
@@ -87,7 +89,7 @@ def test_inline_uploads_nothing(
     assert uploads(emulator) == 0
 
 
-def test_a_mask_says_where_to_change(client: Apimart, emulator: Emulator) -> None:
+def test_mask_limits_the_change(client: Apimart, emulator: Emulator) -> None:
     reference = Pillow.new("RGB", (80, 60), (200, 80, 40))
     mask = Pillow.new("RGBA", (80, 60), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 40, 60))
@@ -98,9 +100,7 @@ def test_a_mask_says_where_to_change(client: Apimart, emulator: Emulator) -> Non
     assert uploads(emulator) == 2
 
 
-def test_what_only_the_service_knows_is_for_the_service_to_refuse(
-    client: Apimart, emulator: Emulator
-) -> None:
+def test_limits_of_a_model_are_checked_by_the_service(client: Apimart, emulator: Emulator) -> None:
     with pytest.raises(BadRequestError, match="size must be"):
         client.generations.create("stars", size="enormous")
     with pytest.raises(BadRequestError, match="n must be"):
@@ -109,13 +109,13 @@ def test_what_only_the_service_knows_is_for_the_service_to_refuse(
     assert not emulator.ledger.entries
 
 
-def test_moderation_fails_the_task_and_costs_nothing(client: Apimart, emulator: Emulator) -> None:
+def test_moderated_prompt_fails_the_task_without_cost(client: Apimart, emulator: Emulator) -> None:
     with pytest.raises(TaskFailedError, match="moderat"):
         client.generations.run("moderated")
     assert emulator.ledger.total == 0
 
 
-def test_a_lost_answer_is_indeterminate_and_a_replay_under_the_same_key_is_free(
+def test_lost_answer_is_indeterminate_and_its_replay_is_free(
     client: Apimart, emulator: Emulator
 ) -> None:
     emulator.faults.add(Fault(kind="disconnect", route="generations", executed=True, times=1))
