@@ -1,4 +1,4 @@
-"""The ledger: what was executed and billed, whether or not the client ever learnt of it."""
+"""The ledger: every execution and its cost, whether or not the client received the response."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from attrs import define, field, frozen
 Endpoint = Literal["edits", "generations", "applerouter"]
 
 PRICES = {"dall-e-2": 0.02, "gemini-3-pro-image-preview": 0.05}
-"""USD per image of the models that have a price of their own."""
+"""USD per image of the models with a price of their own."""
 
-PRICE = 0.015
+DEFAULT_PRICE = 0.015
 """USD per image of any other model."""
 
 
 def price_of(model: str) -> float:
-    """Return what one image of a model costs, in USD."""
-    return PRICES.get(model, PRICE)
+    """Return the price of one image of a model, in USD."""
+    return PRICES.get(model, DEFAULT_PRICE)
 
 
 @frozen(kw_only=True)
@@ -26,12 +26,12 @@ class Entry:
     """One executed submission.
 
     Attributes:
-        task_id: The task it became; for AppleRouter, an identifier of the call.
-        endpoint: Where it was submitted.
-        idempotency_key: The key it was sent with, if any.
-        payload: Digest of what was asked for. Uploaded and inline pictures count by their content, so the
-            same picture uploaded twice and submitted with the same fields is the same payload.
-        model: The model asked for.
+        task_id: The task; for AppleRouter, an identifier of the call.
+        endpoint: The endpoint that executed it.
+        idempotency_key: Its Idempotency-Key, if any.
+        payload: Digest of the request. Uploaded and inline images count by their content, so the same image
+            uploaded twice and submitted with the same fields is the same payload.
+        model: The requested model.
         images: How many images are delivered.
         cost: USD billed; 0 when the task fails, because failed tasks are free.
         at: When, in unix seconds.
@@ -49,7 +49,7 @@ class Entry:
 
 @define
 class Ledger:
-    """Every submission that was executed, in order: the truth that a client's own account is held against.
+    """Every executed submission, in order: the truth to compare a client's own account with.
 
     It keeps every entry (about 400 bytes each) for as long as the emulator exists.
     """
@@ -60,7 +60,7 @@ class Ledger:
     _billed: Counter[str] = field(factory=Counter[str], init=False)
 
     def record(self, entry: Entry) -> None:
-        """Write one entry."""
+        """Add an entry."""
         self.entries.append(entry)
         self.total += entry.cost
         self._executed[entry.payload] += 1
@@ -69,7 +69,7 @@ class Ledger:
 
     @property
     def billed(self) -> list[Entry]:
-        """The entries that cost something."""
+        """The entries with a cost."""
         return [entry for entry in self.entries if entry.cost > 0]
 
     @property
@@ -79,16 +79,16 @@ class Ledger:
 
     @property
     def billed_more_than_once(self) -> dict[str, int]:
-        """The payloads that were paid for more than once, with how often: empty when all is well."""
+        """The payloads that were billed more than once, with how often: empty for a correct client."""
         return {payload: times for payload, times in self._billed.items() if times > 1}
 
     @property
     def executed_more_than_once(self) -> dict[str, int]:
-        """The payloads that ran more than once, failed runs included."""
+        """The payloads that were executed more than once, failures included."""
         return {payload: times for payload, times in self._executed.items() if times > 1}
 
     def summary(self) -> dict[str, Any]:
-        """Return USD in all, how many entries were billed, and the payloads billed more than once."""
+        """Return the USD in total, the number of billed entries, and the payloads billed more than once."""
         return {
             "total": round(self.total, 6),
             "billed": sum(self._billed.values()),

@@ -1,4 +1,4 @@
-"""What a request is for, by its method and path."""
+"""The route of a request, by its method and path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TASKS = ("/v1/tasks/", "/v1/images/generations/")
 
 
 def route_of(method: str, path: str, content_type: str) -> Route:
-    """Return what a request is for.
+    """Return the route of a request.
 
     Args:
         method: The HTTP method.

@@ -1,4 +1,4 @@
-"""The emulator as an async context manager: it listens when entered and is gone when left."""
+"""The emulator as an async context manager: entering starts the server, leaving stops it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
-from .clock import Clock
-from .darkroom import Darkroom
-from .door import door
 from .faults import Fault, Faults
+from .image_store import ImageStore
 from .ledger import Ledger
-from .pictures import Pictures
+from .middleware import middleware
+from .renderer import Renderer
 from .routes import ROUTES
-from .service import SERVICE, SeenRequest, Service
-from .settings import BODY_LIMIT, HOUR, BatchShape, Duration, Images, Settings
+from .service import SERVICE, Clock, SeenRequest, Service
+from .settings import BODY_LIMIT, HOUR, BatchVariant, Duration, Images, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,33 +34,34 @@ if TYPE_CHECKING:
 _BACKLOG = 1024
 _LOOPBACK = "127.0.0.1"
 _GRACE = 0.05
-"""Seconds that requests being answered get when the emulator closes."""
+"""Seconds that running requests get to finish when the emulator closes."""
 
 
 class Emulator:
-    """Serve APIMart and AppleRouter on loopback, for tests and for trying things out without a key.
+    """Serve APIMart and AppleRouter on loopback, for tests and for a first try without a key.
 
     Use it as an async context manager. Entering it starts to listen; leaving it, also by cancellation, closes
-    every connection and removes its files. What it recorded stays readable. An emulator runs once.
+    every connection and deletes its files. Its records stay readable. An emulator runs once.
 
     Args:
         host: Address to listen on.
         port: Port to listen on, 0 for any free one.
-        api_key: The bearer token that is accepted.
-        seed: Of everything random: durations, drawings, faults.
+        api_key: The accepted bearer token.
+        seed: Of everything random: durations, images, faults.
         task_seconds: Median duration of a task in seconds, drawn log-normally with a spread of 30 %; or a
-            function that draws one from the given random source.
-        upload_ttl: Seconds an upload is valid; 72 hours as the service.
-        result_ttl: Seconds results are kept after completion; 24 hours as the service.
-        balance: USD on the account; a submission it does not cover is answered 402.
+            function that draws a duration with the given generator.
+        upload_ttl: Seconds an upload is valid; 72 hours, like the service.
+        result_ttl: Seconds results are valid after completion; 24 hours, like the service.
+        balance: USD on the account; a submission beyond it gets a 402.
         rate_limit: Requests per second allowed on the API, with a burst of one second's worth; None for no
-            limit. Requests beyond it are answered 429 with `Retry-After`.
-        idempotent_replay: Whether `Idempotency-Key` is honoured; when not, it is ignored, as some models do.
-        variants: Whether answers come in each known shape in turn instead of the documented one.
+            limit. Requests beyond it get a 429 with `Retry-After`.
+        idempotent_replay: Whether `Idempotency-Key` is honoured; otherwise it is ignored, as by some models.
+        variants: Whether responses rotate through all known variants of their body instead of using the
+            documented one.
         compat: Whether the oldest documentation's polling path is served.
-        batch: The shape of the answers to `POST /v1/tasks/batch`; None when it does not exist.
-        faults: What goes wrong from the start; `faults` can be changed while it runs.
-        images: "edited" for real edits; "tiny" for pictures of 8 by 8 pixels, when only speed matters.
+        batch: The variant of the responses to `POST /v1/tasks/batch`; None when the path does not exist.
+        faults: The faults to inject from the start; `faults` can be changed while it runs.
+        images: "edited" for real edits; "tiny" for images of 8 by 8 pixels, for load tests.
 
     Raises:
         ValueError: An option is out of its range.
@@ -82,7 +82,7 @@ class Emulator:
         idempotent_replay: bool = True,
         variants: bool = False,
         compat: bool = False,
-        batch: BatchShape | None = "list",
+        batch: BatchVariant | None = "list",
         images: Images = "edited",
         faults: Iterable[Fault] = (),
     ) -> None:
@@ -104,9 +104,9 @@ class Emulator:
         )
         self._clock = Clock()
         self.ledger: Ledger = Ledger()
-        """What was executed and billed, whether or not the client learnt of it."""
+        """Every execution and its cost, whether or not the client received the response."""
         self.faults: Faults = Faults(seed)
-        """What goes wrong: add to it and clear it at any time."""
+        """The faults to inject: add to them and clear them at any time."""
         self.faults.add(*faults)
         self._service: Service | None = None
         self._runner: web.AppRunner | None = None
@@ -117,17 +117,17 @@ class Emulator:
 
     async def __aenter__(self) -> Self:
         if self._service is not None:
-            raise RuntimeError("an emulator runs once; make another")
+            raise RuntimeError("an emulator runs once; create another")
         self._directory = Path(
             await anyio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="apimart-emulator-"))
         )
-        pictures = Pictures(self._directory)
+        store = ImageStore(self._directory)
         self._service = Service(
             settings=self._settings,
             clock=self._clock,
             ledger=self.ledger,
-            pictures=pictures,
-            darkroom=Darkroom(pictures, tiny=self._settings.images == "tiny"),
+            store=store,
+            renderer=Renderer(store, tiny=self._settings.images == "tiny"),
             faults=self.faults,
             estimate=_estimate(self._settings),
         )
@@ -144,7 +144,7 @@ class Emulator:
         await self._close()
 
     async def serve_forever(self) -> None:
-        """Run until cancelled: `async with` and an endless sleep in one."""
+        """Run until cancelled. Cancellation leaves nothing running, as leaving `async with` does."""
         async with self:
             await anyio.sleep_forever()
 
@@ -155,10 +155,10 @@ class Emulator:
 
     @property
     def base_url(self) -> str:
-        """Where it listens, such as `http://127.0.0.1:54321`.
+        """Its URL, such as `http://127.0.0.1:54321`.
 
         Raises:
-            RuntimeError: It does not run.
+            RuntimeError: The emulator is not running.
         """
         if self._listener is None or not self._listener.is_serving():
             raise RuntimeError("the emulator does not run: use `async with`")
@@ -169,7 +169,7 @@ class Emulator:
 
     @property
     def api_key(self) -> str:
-        """The bearer token that is accepted."""
+        """The accepted bearer token."""
         return self._settings.api_key
 
     @property
@@ -179,14 +179,14 @@ class Emulator:
 
     @property
     def counts(self) -> Counter[Route]:
-        """How many requests each route has seen, since the start."""
+        """How many requests each route has received since the start."""
         return Counter() if self._service is None else Counter(self._service.counts)
 
     @property
     def key_leaks(self) -> tuple[SeenRequest, ...]:
-        """The requests to the file host or elsewhere that carried the key, the last of them: none should.
+        """The last requests that carried the key to the file host or another origin.
 
-        Any Authorization header counts, and the key anywhere in the headers or the address.
+        A correct client sends none. Any Authorization header counts, and the key in a header or the URL.
         """
         return () if self._service is None else tuple(self._service.leaks)
 
@@ -196,10 +196,10 @@ class Emulator:
         return self._most_connections
 
     def advance(self, seconds: float) -> None:
-        """Move the emulator's time forwards: tasks finish, files and keys expire, nobody waits.
+        """Move the emulator's clock forwards, so that tasks finish and files and keys expire.
 
         Args:
-            seconds: By how many seconds, not negative.
+            seconds: Seconds to add, not negative.
 
         Raises:
             ValueError: `seconds` is negative.
@@ -207,13 +207,13 @@ class Emulator:
         self._clock.advance(seconds)
 
     async def _listen(self, service: Service) -> None:
-        app = web.Application(middlewares=[door], client_max_size=BODY_LIMIT)
+        app = web.Application(middlewares=[middleware], client_max_size=BODY_LIMIT)
         app[SERVICE] = service
         app.add_routes(ROUTES)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        # Started apart: a cancelled `create_server` would take along, open, the socket it listens on already.
+        # Not started yet: a cancelled `create_server` would leak the socket that is already listening.
         listen = partial(loop.create_server, self._connected, start_serving=False)
         self._listener = await listen(self._settings.host, self._settings.port, backlog=_BACKLOG)
         self._elsewhere = await listen(_LOOPBACK, 0)
@@ -248,7 +248,7 @@ def _port(listener: asyncio.Server) -> int:
 
 
 def _estimate(settings: Settings) -> int:
-    """Return the median duration as the service tells it: whole seconds, at least one."""
-    source = random.Random(settings.seed)
-    draws = sorted(settings.draw_seconds(source) for _ in range(101))
-    return max(1, math.ceil(draws[50])) if math.isfinite(draws[50]) else 60
+    """Return the median duration as the service reports it: whole seconds, at least one."""
+    generator = random.Random(settings.seed)
+    median = sorted(settings.draw_seconds(generator) for _ in range(101))[50]
+    return max(1, math.ceil(median)) if math.isfinite(median) else 60

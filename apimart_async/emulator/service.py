@@ -1,42 +1,73 @@
-"""Everything a running emulator knows, in one place for the routes."""
+"""The state of a running emulator, shared by its request handlers."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import time
 from collections import Counter, deque
 from weakref import WeakSet
 
 from aiohttp import web
 from attrs import define, field, frozen
 
-from .clock import Clock
-from .darkroom import Darkroom
 from .faults import Faults
 from .idempotency import IdempotencyKeys
+from .image_store import ImageStore
 from .ledger import Ledger
-from .limiting import TokenBucket
-from .pictures import Pictures
+from .rate_limit import TokenBucket
+from .renderer import Renderer
 from .routing import Route
 from .settings import Settings
 from .tasks import Tasks
 
 REQUESTS_KEPT = 10_000
-"""How many of the last requests are remembered."""
+"""How many of the last requests are kept."""
 
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _NO_KEY: frozenset[Route] = frozenset({"files", "elsewhere"})
+
+
+def ulid(now: float) -> str:
+    """Return a new ULID (26 characters of Crockford's base 32) for a time in unix seconds."""
+    number = (int(now * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    return "".join(_BASE32[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+@define
+class Clock:
+    """The emulator's time in unix seconds: monotonic, and ahead of the system's after `advance`."""
+
+    _start: float = field(factory=time.time, init=False)
+    _monotonic_start: float = field(factory=time.monotonic, init=False)
+    _ahead: float = field(default=0.0, init=False)
+
+    def now(self) -> float:
+        """Return the time in unix seconds."""
+        return self._start + (time.monotonic() - self._monotonic_start) + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        """Move the time forwards.
+
+        Raises:
+            ValueError: `seconds` is negative.
+        """
+        if seconds < 0:
+            raise ValueError("the emulator's clock only goes forwards")
+        self._ahead += seconds
 
 
 @frozen(kw_only=True)
 class SeenRequest:
-    """One request as the emulator saw it.
+    """One request that the emulator received.
 
     Attributes:
         at: When, in unix seconds.
-        route: What it was for.
+        route: The route.
         method: The HTTP method.
         path: The path, without the query.
-        status: The status it was answered with; None when the connection was dropped instead.
+        status: The status of the response; None when the connection was dropped instead.
         authorization: Whether it carried an Authorization header, or the key anywhere in its headers or URL.
         idempotency_key: Its Idempotency-Key, if any.
     """
@@ -52,13 +83,13 @@ class SeenRequest:
 
 @define
 class Service:
-    """The state of a running emulator; the routes are functions of it."""
+    """The state of a running emulator."""
 
     settings: Settings
     clock: Clock
     ledger: Ledger
-    pictures: Pictures
-    darkroom: Darkroom
+    store: ImageStore
+    renderer: Renderer
     faults: Faults
     estimate: int
     tasks: Tasks = field(factory=Tasks, init=False)
@@ -71,26 +102,26 @@ class Service:
     leaks: deque[SeenRequest] = field(factory=lambda: deque[SeenRequest](maxlen=REQUESTS_KEPT), init=False)
     counts: Counter[Route] = field(factory=Counter[Route], init=False)
     bucket: TokenBucket | None = field(init=False)
-    _turns: Counter[str] = field(factory=Counter[str], init=False)
+    _variants: Counter[str] = field(factory=Counter[str], init=False)
 
     def __attrs_post_init__(self) -> None:
         self.random = random.Random(self.settings.seed)
         rate = self.settings.rate_limit
         self.bucket = None if rate is None else TokenBucket(rate)
 
-    def see(self, request: SeenRequest) -> None:
-        """Remember a request, and apart from the others when it carried the key where none may go."""
+    def record(self, request: SeenRequest) -> None:
+        """Keep a request, and separately when it carried the key to another host than the API."""
         self.counts[request.route] += 1
         self.requests.append(request)
         if request.authorization and request.route in _NO_KEY:
             self.leaks.append(request)
 
-    def turn(self, what: str) -> int:
-        """Return whose turn it is among the shapes of an answer: always the first, unless they vary."""
+    def next_variant(self, kind: str) -> int:
+        """Return the number of the next variant of a kind of body; always 0 without `variants`."""
         if not self.settings.variants:
             return 0
-        self._turns[what] += 1
-        return self._turns[what] - 1
+        self._variants[kind] += 1
+        return self._variants[kind] - 1
 
     @property
     def balance(self) -> float:
@@ -102,5 +133,5 @@ SERVICE = web.AppKey("service", Service)
 
 
 def origin(request: web.Request) -> str:
-    """Return the scheme and host under which the client reached the emulator."""
+    """Return the scheme and host of the URL that the client requested."""
     return f"{request.scheme}://{request.host}"

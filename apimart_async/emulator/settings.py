@@ -1,4 +1,4 @@
-"""What an emulator is started with."""
+"""The options and the fixed limits of an emulator."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from attrs import field, frozen, validators
 HOUR = 3600.0
 
 UPLOAD_LIMIT = 20_971_520
-"""Bytes an uploaded picture may have (contract: 20 MiB)."""
+"""Bytes an uploaded image may have (contract: 20 MiB)."""
 
 BODY_LIMIT = 32 * 1024 * 1024
-"""Bytes a JSON body may have: one picture of the largest size as base64, and room for the rest."""
+"""Bytes a JSON body may have: one image of the largest size as base64, and room for the rest."""
 
 TASK_TTL = 7 * 24 * HOUR
-"""Seconds a task is remembered; the contract says "some days"."""
+"""Seconds a task is kept; the contract says "some days"."""
 
 IDEMPOTENCY_TTL = 24 * HOUR
-"""Seconds an idempotency key is remembered."""
+"""Seconds an idempotency key is kept."""
 
-BatchShape = Literal["list", "tasks", "results"]
+BatchVariant = Literal["list", "tasks", "results"]
 Images = Literal["edited", "tiny"]
 Duration = float | Callable[[random.Random], float]
 
@@ -46,13 +46,13 @@ class Settings:
     idempotent_replay: bool = True
     variants: bool = False
     compat: bool = False
-    batch: BatchShape | None = "list"
+    batch: BatchVariant | None = "list"
     images: Images = "edited"
 
-    def draw_seconds(self, source: random.Random) -> float:
-        """Draw how long one task takes, in seconds."""
+    def draw_seconds(self, draws: random.Random) -> float:
+        """Draw the duration of a task in seconds."""
         if callable(self.task_seconds):
-            return max(0.0, self.task_seconds(source))
+            return max(0.0, self.task_seconds(draws))
         if self.task_seconds <= 0:
             return 0.0
-        return source.lognormvariate(math.log(self.task_seconds), 0.3)
+        return draws.lognormvariate(math.log(self.task_seconds), 0.3)

@@ -1,4 +1,4 @@
-"""Tasks: their state is computed from the clock, so a waiting one costs a record and nothing else."""
+"""Tasks: their state is computed from the clock, so a running task costs one record."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from .recipes import Recipe
+from .renderer import RenderSpec
 from .settings import TASK_TTL
 
 Status = Literal["submitted", "processing", "completed", "failed", "cancelled", "expired"]
-Ending = Literal["completed", "failed", "cancelled", "expired"]
+FinalStatus = Literal["completed", "failed", "cancelled", "expired"]
+FailureReason = Literal["moderated", "unreadable", "broken"]
 
-_PICKED_UP = 0.1
-"""Share of a task's duration before it is processed."""
+_SUBMITTED_SHARE = 0.1
+"""Share of a task's duration during which its status is `submitted`."""
 
 
 @frozen(kw_only=True)
 class Task:
-    """One task, with everything about its life decided when it is submitted.
+    """One task; everything about it is decided when it is submitted.
 
     Attributes:
-        id: Its identifier.
+        id: The identifier.
         submitted_at: Unix seconds.
-        seconds: How long it takes; infinite for one that is stuck.
+        seconds: The duration; infinite for a stuck task.
         images: How many images it delivers.
-        cost: USD, 0 for one that does not complete.
-        recipe: What the images are drawn from.
-        ending: How it ends.
-        reason: Why it does not complete: a key of `wording.REASONS`.
+        cost: USD, 0 unless it completes.
+        spec: The source and edit of its images.
+        final_status: The status it ends with.
+        reason: Why it fails, or None.
     """
 
     id: str
@@ -36,9 +37,9 @@ class Task:
     seconds: float
     images: int
     cost: float
-    recipe: Recipe
-    ending: Ending = "completed"
-    reason: str | None = None
+    spec: RenderSpec
+    final_status: FinalStatus = "completed"
+    reason: FailureReason | None = None
 
     @property
     def finished_at(self) -> float:
@@ -46,14 +47,14 @@ class Task:
         return self.submitted_at + self.seconds
 
     def status(self, now: float) -> Status:
-        """Return its status at a moment in unix seconds."""
+        """Return its status at a time in unix seconds."""
         elapsed = now - self.submitted_at
         if elapsed >= self.seconds:
-            return self.ending
-        return "processing" if elapsed >= self.seconds * _PICKED_UP else "submitted"
+            return self.final_status
+        return "processing" if elapsed >= self.seconds * _SUBMITTED_SHARE else "submitted"
 
     def progress(self, now: float) -> int:
-        """Return its progress at a moment, in percent: 100 only when it has completed."""
+        """Return its progress at a time, in percent: 100 only when it has completed."""
         if self.status(now) == "completed":
             return 100
         if self.seconds <= 0 or now >= self.finished_at:
@@ -67,11 +68,8 @@ class Tasks:
 
     _tasks: dict[str, Task] = field(factory=dict[str, Task], init=False)
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def add(self, task: Task) -> None:
-        """Keep a task, and forget those that are too old to be asked for."""
+        """Keep a task, and forget those beyond their time to live."""
         self._tasks[task.id] = task
         while True:
             oldest = next(iter(self._tasks.values()))
@@ -80,5 +78,5 @@ class Tasks:
             del self._tasks[oldest.id]
 
     def get(self, task_id: str) -> Task | None:
-        """Return a task, or None when it does not exist or is too old."""
+        """Return a task, or None for an unknown or forgotten identifier."""
         return self._tasks.get(task_id)

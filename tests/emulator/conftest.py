@@ -1,4 +1,4 @@
-"""A client that shares nothing with the SDK: plain aiohttp, so that one misreading cannot hide in both."""
+"""A client that shares no code with the SDK: plain aiohttp, so that one misreading cannot hide in both."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import anyio
 import anyio.lowlevel
 import pytest
 from attrs import define, field, frozen
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     Open = Callable[..., AbstractAsyncContextManager["Raw"]]
-    MakePicture = Callable[..., bytes]
+    MakeImage = Callable[..., bytes]
 
 
 @frozen
 class Answer:
-    """What came back."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,7 +41,7 @@ class Answer:
 
 @define
 class Raw:
-    """Speak to an emulator with bare requests."""
+    """Send bare requests to an emulator."""
 
     emulator: Emulator
     session: aiohttp.ClientSession
@@ -80,36 +81,42 @@ class Raw:
         return str(answer.json["data"][0]["task_id"])
 
     async def finished(self, task_id: str) -> Any:
-        """Let time pass until the task has ended, and return it."""
+        """Move the clock until the task has ended, and return the task."""
         self.emulator.advance(3600)
         answer = await self.send("GET", f"/v1/tasks/{task_id}")
         assert answer.status == 200, answer.content
         return answer.json["data"]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a state of the emulator that no event reports."""
+    while not condition():  # noqa: ASYNC110 - as the docstring says
+        await anyio.sleep(0.001)
+
+
 @asynccontextmanager
 async def _open(**options: Any) -> AsyncGenerator[Raw]:
     async with Emulator(**options) as emulator, aiohttp.ClientSession() as session:
         yield Raw(emulator, session, {"Authorization": f"Bearer {emulator.api_key}"})
-    await anyio.lowlevel.checkpoint()  # lets closed transports say goodbye before their loop does
+    await anyio.lowlevel.checkpoint()  # lets closed transports finish before their loop closes
 
 
 @pytest.fixture
 def open_emulator() -> Open:
-    """Start an emulator with options of its own."""
+    """Start an emulator with the given options."""
     return _open
 
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Raw]:
-    """An emulator with its defaults."""
+    """Start an emulator with its defaults."""
     async with _open() as opened:
         yield opened
 
 
 @pytest.fixture
-def picture() -> MakePicture:
-    """Draw a small picture with some shapes in it."""
+def make_image() -> MakeImage:
+    """Draw a small image with six rectangles."""
 
     def make(kind: str = "JPEG", size: tuple[int, int] = (64, 48), mode: str = "RGB", seed: int = 1) -> bytes:
         source = random.Random(seed)

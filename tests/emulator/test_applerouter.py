@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from .conftest import Answer, MakePicture, Open, Raw
+    from .conftest import Answer, MakeImage, Open, Raw
 
 
 def png(size: tuple[int, int] = (64, 64), *, hole: bool = True, mode: str = "RGBA") -> bytes:
@@ -38,7 +38,7 @@ async def raw(open_emulator: Open) -> Any:
         yield opened
 
 
-async def test_an_edit_is_answered_with_addresses(raw: Raw) -> None:
+async def test_results_are_urls_by_default(raw: Raw) -> None:
     answer = await edit(raw, n="2", size="256x256", user="someone")
     assert answer.status == 200
     assert set(answer.json) == {"created", "data"}
@@ -51,7 +51,7 @@ async def test_an_edit_is_answered_with_addresses(raw: Raw) -> None:
     assert answer.headers["x-request-id"]
 
 
-async def test_an_edit_is_answered_with_base64(raw: Raw) -> None:
+async def test_results_can_be_base64(raw: Raw) -> None:
     answer = await edit(raw, response_format="b64_json")
     (image,) = answer.json["data"]
     decoded = Image.open(io.BytesIO(base64.b64decode(image["b64_json"])))
@@ -65,7 +65,7 @@ async def test_both_forms_of_the_path_are_served(raw: Raw) -> None:
     assert list(answer.json) == ["created", "data"]
 
 
-async def test_only_what_is_transparent_is_edited(raw: Raw) -> None:
+async def test_only_transparent_areas_are_edited(raw: Raw) -> None:
     answer = await edit(raw, model="another", response_format="b64_json")
     content = base64.b64decode(answer.json["data"][0]["b64_json"])
     edited = Image.open(io.BytesIO(content)).convert("RGB")
@@ -113,21 +113,21 @@ async def test_the_published_limits_hold(
     assert raw.emulator.ledger.entries == []
 
 
-async def test_a_jpeg_is_not_for_dall_e_2(raw: Raw, picture: MakePicture) -> None:
-    answer = await edit(raw, {"image": picture("JPEG", size=(64, 64))})
+async def test_dall_e_2_refuses_jpeg(raw: Raw, make_image: MakeImage) -> None:
+    answer = await edit(raw, {"image": make_image("JPEG", size=(64, 64))})
     assert (answer.status, answer.json["error"]["param"]) == (400, "image")
 
 
-async def test_other_models_take_more(raw: Raw, picture: MakePicture) -> None:
-    files: dict[str, bytes | list[bytes]] = {"image[]": [picture("JPEG"), picture("WEBP")]}
+async def test_other_models_accept_more(raw: Raw, make_image: MakeImage) -> None:
+    files: dict[str, bytes | list[bytes]] = {"image[]": [make_image("JPEG"), make_image("WEBP")]}
     answer = await edit(raw, files, model="gpt-image-1", size="auto", prompt="a" * 1001, quality="high")
     assert answer.status == 200
-    large = await edit(raw, {"image": picture("JPEG")}, model="gpt-image-1", size="1536x1024")
+    large = await edit(raw, {"image": make_image("JPEG")}, model="gpt-image-1", size="384x256")
     async with raw.session.get(large.json["data"][0]["url"]) as response:
-        assert Image.open(io.BytesIO(await response.read())).size == (1536, 1024)
+        assert Image.open(io.BytesIO(await response.read())).size == (384, 256)
 
 
-async def test_moderation_refuses_at_once_and_for_nothing(raw: Raw) -> None:
+async def test_moderation_refuses_immediately_and_is_free(raw: Raw) -> None:
     answer = await edit(raw, prompt="moderated")
     assert answer.status == 400
     assert answer.json["error"]["code"] == "content_policy_violation"
@@ -150,18 +150,18 @@ async def test_a_wrong_key_is_refused_as_openai_does(raw: Raw) -> None:
     assert answer.json["error"]["code"] == "invalid_api_key"
 
 
-async def test_the_call_is_no_task(raw: Raw) -> None:
+async def test_an_edit_cannot_be_polled(raw: Raw) -> None:
     await edit(raw)
     (entry,) = raw.emulator.ledger.entries
     assert (await raw.send("GET", f"/v1/tasks/{entry.task_id}")).status == 404
 
 
-async def test_the_limit_is_told(open_emulator: Open) -> None:
-    async with open_emulator(task_seconds=0, rate_limit=1) as raw:
+async def test_the_rate_limit_is_reported(open_emulator: Open) -> None:
+    async with open_emulator(task_seconds=0, rate_limit=0.01) as raw:
         first, second = await edit(raw), await edit(raw)
         assert first.headers["x-ratelimit-limit-requests"] == "1"
         assert first.headers["x-ratelimit-remaining-requests"] == "0"
         assert second.status == 429
-        assert int(second.headers["retry-after-ms"]) <= 1000
-        assert second.headers["retry-after"] == "1"
+        assert int(second.headers["retry-after-ms"]) <= 100_000
+        assert 0 < int(second.headers["retry-after"]) <= 100
         assert set(second.json["error"]) == {"message", "type", "param", "code"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .conftest import MakePicture, Open, Raw
+    from .conftest import MakeImage, Open, Raw
 
 
 async def test_an_edit_is_accepted_as_documented(raw: Raw) -> None:
@@ -46,7 +46,7 @@ async def test_an_edit_is_accepted_as_documented(raw: Raw) -> None:
         ({"n": 11}, "n must be between 1 and 10, not 11"),
     ],
 )
-async def test_what_is_wrong_is_refused_and_free(raw: Raw, fields: dict[str, Any], complaint: str) -> None:
+async def test_invalid_fields_are_refused_and_free(raw: Raw, fields: dict[str, Any], complaint: str) -> None:
     answer = await raw.edit(**fields)
     assert answer.status == 400
     assert answer.json["error"]["type"] == "invalid_request_error"
@@ -66,13 +66,13 @@ async def test_what_is_wrong_is_refused_and_free(raw: Raw, fields: dict[str, Any
         (b"model=a&prompt=b", "application/x-www-form-urlencoded"),
     ],
 )
-async def test_what_is_no_json_object_is_refused(raw: Raw, body: bytes, content_type: str) -> None:
+async def test_bodies_other_than_a_json_object_are_refused(raw: Raw, body: bytes, content_type: str) -> None:
     answer = await raw.send("POST", "/v1/images/edits", data=body, headers={"Content-Type": content_type})
     assert answer.status == 400
     assert answer.json["error"]["type"] == "invalid_request_error"
 
 
-async def test_unknown_fields_and_models_are_taken(raw: Raw) -> None:
+async def test_unknown_fields_and_models_are_accepted(raw: Raw) -> None:
     assert (await raw.edit(model="grok-imagine-9", colour="blue")).status == 200
 
 
@@ -82,8 +82,8 @@ async def test_both_forms_of_the_path_are_served(raw: Raw) -> None:
     assert answer.json["data"][0]["status"] == "submitted"
 
 
-async def test_an_inline_picture_is_taken_and_one_too_large_is_not(raw: Raw, picture: MakePicture) -> None:
-    content = picture("PNG")
+async def test_inline_images_are_accepted_up_to_the_limit(raw: Raw, make_image: MakeImage) -> None:
+    content = make_image("PNG")
     inline = "data:image/png;base64," + base64.b64encode(content).decode()
     assert (await raw.edit(image_urls=[inline])).status == 200
     large = "data:image/png;base64," + base64.b64encode(content + bytes(20_971_520)).decode()
@@ -92,7 +92,7 @@ async def test_an_inline_picture_is_taken_and_one_too_large_is_not(raw: Raw, pic
     assert "exceeds maximum 20971520 bytes" in answer.json["error"]["message"]
 
 
-async def test_a_body_beyond_every_measure_is_refused(raw: Raw) -> None:
+async def test_a_body_above_the_limit_is_refused(raw: Raw) -> None:
     answer = await raw.edit(prompt="a" * (33 * 1024 * 1024))
     assert answer.status == 413
     assert answer.json["error"]["type"] == "invalid_request_error"
@@ -117,7 +117,7 @@ async def test_the_key_is_checked(raw: Raw, header: str | None) -> None:
     assert raw.emulator.ledger.entries == []
 
 
-async def test_a_balance_that_does_not_suffice_executes_nothing(open_emulator: Open) -> None:
+async def test_an_insufficient_balance_executes_nothing(open_emulator: Open) -> None:
     async with open_emulator(balance=0.045) as raw:
         assert (await raw.edit(n=2)).status == 200
         refused = await raw.edit(n=2)
@@ -128,7 +128,7 @@ async def test_a_balance_that_does_not_suffice_executes_nothing(open_emulator: O
         assert raw.emulator.ledger.total == pytest.approx(0.045)
 
 
-async def test_paths_that_do_not_exist_are_answered_in_json(raw: Raw) -> None:
+async def test_unknown_paths_get_json_errors(raw: Raw) -> None:
     missing = await raw.send("GET", "/v1/images/variations")
     assert (missing.status, missing.json["error"]["type"]) == (404, "invalid_request_error")
     wrong_method = await raw.send("DELETE", "/v1/images/edits")

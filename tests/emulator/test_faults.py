@@ -1,4 +1,4 @@
-"""Deciding on faults and reading them: no emulator needed."""
+"""Faults are scheduled and parsed without an emulator."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def happenings(fault: Fault, count: int = 10) -> list[int]:
-    """The numbers, from 1, of those of `count` requests to which a fault happens."""
+def injected(fault: Fault, count: int = 10) -> list[int]:
+    """Return the numbers, from 1, of those among `count` requests that get the fault."""
     faults = Faults(7)
     faults.add(fault)
     return [number for number in range(1, count + 1) if faults.decide("edits", reused=False)]
@@ -36,20 +36,22 @@ def happenings(fault: Fault, count: int = 10) -> list[int]:
         ({"reused": True}, []),
     ],
 )
-def test_how_often_a_fault_happens(options: dict[str, Any], expected: list[int]) -> None:
-    assert happenings(Fault(kind="disconnect", **options)) == expected
+def test_a_fault_is_injected_as_often_as_its_options_say(
+    options: dict[str, Any], expected: list[int]
+) -> None:
+    assert injected(Fault(kind="disconnect", **options)) == expected
 
 
-def test_chance_follows_the_seed_and_the_probability() -> None:
+def test_probability_follows_the_seed() -> None:
     fault = Fault(kind="status", probability=0.1)
-    numbers = happenings(fault, 5000)
-    assert numbers == happenings(fault, 5000)
+    numbers = injected(fault, 5000)
+    assert numbers == injected(fault, 5000)
     assert len(numbers) == pytest.approx(500, abs=90)
     assert is_due(fault, matched=1, happened=0, chance=0.099)
     assert not is_due(fault, matched=1, happened=0, chance=0.1)
 
 
-def test_the_first_fault_that_is_due_happens_alone() -> None:
+def test_only_the_first_due_fault_is_injected() -> None:
     faults = Faults()
     first, second = Fault(kind="status", every=2), Fault(kind="hang")
     faults.add(first, second)
@@ -60,14 +62,14 @@ def test_the_first_fault_that_is_due_happens_alone() -> None:
     assert faults.decide("tasks", reused=False) is None
 
 
-def test_a_connection_must_have_been_used_where_that_is_asked() -> None:
+def test_reused_faults_need_a_used_connection() -> None:
     faults = Faults()
     faults.add(Fault(kind="disconnect", reused=True))
     assert faults.decide("edits", reused=False) is None
     assert faults.decide("edits", reused=True) is not None
 
 
-def test_the_emulators_own_paths_are_spared() -> None:
+def test_control_paths_get_no_faults() -> None:
     faults = Faults()
     faults.add(Fault(kind="status"))
     assert faults.decide("controls", reused=False) is None
@@ -92,7 +94,7 @@ def test_the_emulators_own_paths_are_spared() -> None:
         ({"kind": "gigantic", "size": None}, "size must be a whole number"),
     ],
 )
-def test_what_makes_no_sense_is_refused(options: dict[str, Any], complaint: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Fault(**options)
     with pytest.raises(ValueError, match="fault 1: .*" + complaint):
@@ -107,17 +109,17 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], complaint: str)
         ([{"kind": "status"}, {"route": "edits"}], "fault 2: kind is required"),
         (
             [{"kind": "status", "propability": 1}],
-            "fault 1: unknown field propability; there are .*probability",
+            "fault 1: unknown field propability; known: .*probability",
         ),
         ({"faults": 3}, "must be a list"),
     ],
 )
-def test_malformed_faults_are_named(value: object, complaint: str) -> None:
+def test_errors_name_the_malformed_fault(value: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse_faults(value)
 
 
-def test_faults_survive_json() -> None:
+def test_faults_round_trip_through_json() -> None:
     faults = [Fault(kind=kind) for kind in KINDS]
     faults.append(Fault(kind="status", route="edits", status=429, retry_after=3, every=2, executed=True))
     shown = json.loads(json.dumps([fault_as_json(fault) for fault in faults]))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
-    from .conftest import MakePicture, Raw
+    from .conftest import MakeImage, Raw
 
 
 async def generated(raw: Raw, **fields: Any) -> list[Image.Image]:
@@ -37,25 +37,27 @@ async def test_only_a_model_is_required(raw: Raw) -> None:
         ({"size": "1:1", "resolution": "4K"}, (1600, 1600)),
     ],
 )
-async def test_sizes(raw: Raw, fields: dict[str, str], size: tuple[int, int]) -> None:
+async def test_results_have_the_requested_size(
+    raw: Raw, fields: dict[str, str], size: tuple[int, int]
+) -> None:
     (image,) = await generated(raw, **fields)
     assert image.size == size
 
 
-async def test_a_reference_is_edited_and_fitted(raw: Raw, picture: MakePicture) -> None:
-    upload = (await raw.upload(picture(size=(80, 60)))).json["url"]
+async def test_a_reference_is_edited_and_fitted(raw: Raw, make_image: MakeImage) -> None:
+    upload = (await raw.upload(make_image(size=(80, 60)))).json["url"]
     (as_it_is,) = await generated(raw, image_urls=[upload])
     (fitted,) = await generated(raw, image_urls=[{"url": upload}], size="300x300")
     assert as_it_is.size == (80, 60)
     assert fitted.size == (300, 300)
 
 
-async def test_a_mask_keeps_what_is_opaque(raw: Raw, picture: MakePicture) -> None:
+async def test_opaque_areas_of_a_mask_are_kept(raw: Raw, make_image: MakeImage) -> None:
     mask = Image.new("RGBA", (80, 60), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 40, 60))
     file = io.BytesIO()
     mask.save(file, "PNG")
-    original = picture("PNG", size=(80, 60))
+    original = make_image("PNG", size=(80, 60))
     image_url = (await raw.upload(original)).json["url"]
     mask_url = (await raw.upload(file.getvalue())).json["url"]
     (edited,) = await generated(raw, image_urls=[image_url], mask_url=mask_url, output_format="png")
@@ -86,7 +88,7 @@ async def test_the_format_can_be_chosen(raw: Raw) -> None:
         ({"webhook": True}, "webhook must be a string, not a boolean"),
     ],
 )
-async def test_what_is_wrong_is_refused(raw: Raw, fields: dict[str, Any], complaint: str) -> None:
+async def test_invalid_fields_are_refused(raw: Raw, fields: dict[str, Any], complaint: str) -> None:
     answer = await raw.post("/v1/images/generations", {"model": "m", "prompt": "p"} | fields)
     assert answer.status == 400
     assert complaint in answer.json["error"]["message"]

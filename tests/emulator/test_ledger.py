@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .conftest import MakePicture, Raw
+    from .conftest import MakeImage, Raw
 
 
-async def test_what_was_executed_is_written_down(raw: Raw) -> None:
+async def test_every_execution_is_recorded(raw: Raw) -> None:
     task_id = await raw.submitted(n=2, headers={"Idempotency-Key": "k"})
     (entry,) = raw.emulator.ledger.entries
     assert entry.task_id == task_id
@@ -33,8 +33,8 @@ async def test_the_same_request_twice_is_the_same_payload(raw: Raw) -> None:
     assert ledger.billed_more_than_once == ledger.executed_more_than_once == {first: 3}
 
 
-async def test_a_picture_counts_by_its_content(raw: Raw, picture: MakePicture) -> None:
-    content = picture("PNG")
+async def test_a_picture_counts_by_its_content(raw: Raw, make_image: MakeImage) -> None:
+    content = make_image("PNG")
     first, second = (await raw.upload(content)).json["url"], (await raw.upload(content)).json["url"]
     inline = "data:image/png;base64," + base64.b64encode(content).decode()
     for url in (first, second, inline):
@@ -72,7 +72,7 @@ async def test_the_balance_goes_down_by_what_was_billed(raw: Raw) -> None:
         assert answer.json["unlimited_quota"] is False
 
 
-async def test_there_are_models(raw: Raw) -> None:
+async def test_models_are_listed(raw: Raw) -> None:
     answer = await raw.send("GET", "/v1/models")
     assert "grok-imagine-1.0-edit-apimart" in {model["id"] for model in answer.json["data"]}
 

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import MakePicture, Open, Raw
+    from .conftest import MakeImage, Open, Raw
 
 LIMIT = 20_971_520
 
@@ -19,9 +19,9 @@ LIMIT = 20_971_520
     [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp"), ("GIF", "image/gif")],
 )
 async def test_an_upload_is_answered_as_documented(
-    raw: Raw, picture: MakePicture, kind: str, content_type: str
+    raw: Raw, make_image: MakeImage, kind: str, content_type: str
 ) -> None:
-    content = picture(kind)
+    content = make_image(kind)
     answer = await raw.upload(content, "photo.bin")
     assert answer.status == 200
     assert set(answer.json) == {"url", "filename", "content_type", "bytes", "created_at"}
@@ -36,17 +36,17 @@ async def test_an_upload_is_answered_as_documented(
         assert response.headers["Content-Length"] == str(len(content))
 
 
-async def test_a_filename_is_returned_untouched(raw: Raw, picture: MakePicture) -> None:
-    answer = await raw.upload(picture(), "été ☃ 写真.jpg")
+async def test_a_filename_is_returned_untouched(raw: Raw, make_image: MakeImage) -> None:
+    answer = await raw.upload(make_image(), "été ☃ 写真.jpg")
     assert answer.json["filename"] == "été ☃ 写真.jpg"
 
 
-async def test_the_same_picture_gets_a_new_address_each_time(raw: Raw, picture: MakePicture) -> None:
-    first, second = await raw.upload(picture()), await raw.upload(picture())
+async def test_the_same_image_gets_a_new_url_each_time(raw: Raw, make_image: MakeImage) -> None:
+    first, second = await raw.upload(make_image()), await raw.upload(make_image())
     assert first.json["url"] != second.json["url"]
 
 
-async def test_photographs_from_cameras_are_taken(raw: Raw, photographs: dict[str, Path]) -> None:
+async def test_camera_photographs_are_accepted(raw: Raw, photographs: dict[str, Path]) -> None:
     for name, path in photographs.items():
         answer = await raw.upload(path.read_bytes(), name)
         assert (answer.status, answer.json["bytes"]) == (200, path.stat().st_size)
@@ -63,7 +63,7 @@ async def test_photographs_from_cameras_are_taken(raw: Raw, photographs: dict[st
         (b"\x00\x00\x00\x20ftypavif", "image/avif"),
     ],
 )
-async def test_what_is_no_picture_is_named_and_refused(raw: Raw, content: bytes, named: str) -> None:
+async def test_other_file_types_are_named_and_refused(raw: Raw, content: bytes, named: str) -> None:
     answer = await raw.upload(content, "photo.jpg")
     assert answer.status == 400
     assert answer.json["error"] == {
@@ -73,27 +73,27 @@ async def test_what_is_no_picture_is_named_and_refused(raw: Raw, content: bytes,
     }
 
 
-async def test_the_largest_size_is_taken_and_one_byte_more_is_not(raw: Raw, picture: MakePicture) -> None:
-    content = picture("PNG")
+async def test_the_size_limit_is_exact(raw: Raw, make_image: MakeImage) -> None:
+    content = make_image("PNG")
     assert (await raw.upload(content + bytes(LIMIT - len(content)))).status == 200
     answer = await raw.upload(content + bytes(LIMIT - len(content) + 1))
     assert answer.status == 413
     assert answer.json["error"]["message"] == "file size 20971521 exceeds maximum 20971520 bytes"
 
 
-async def test_large_pictures_arrive_whole(raw: Raw, picture: MakePicture) -> None:
-    content = picture("PNG") + os.urandom(5_000_000)
+async def test_large_images_arrive_whole(raw: Raw, make_image: MakeImage) -> None:
+    content = make_image("PNG") + os.urandom(5_000_000)
     answer = await raw.upload(content)
     async with raw.session.get(answer.json["url"]) as response:
         assert await response.read() == content
 
 
-async def test_a_file_field_is_required(raw: Raw, picture: MakePicture) -> None:
+async def test_a_file_field_is_required(raw: Raw, make_image: MakeImage) -> None:
     form = aiohttp.FormData()
-    form.add_field("image", picture(), filename="photo.jpg")
+    form.add_field("image", make_image(), filename="photo.jpg")
     wrong_name = await raw.send("POST", "/v1/uploads/images", data=form)
     no_file = await raw.send("POST", "/v1/uploads/images", data={"file": "photo.jpg"})
-    no_multipart = await raw.send("POST", "/v1/uploads/images", data=picture())
+    no_multipart = await raw.send("POST", "/v1/uploads/images", data=make_image())
     broken = await raw.send(
         "POST",
         "/v1/uploads/images",
@@ -108,18 +108,18 @@ async def test_a_file_field_is_required(raw: Raw, picture: MakePicture) -> None:
         assert answer.json["error"]["message"].startswith("missing or invalid file field")
 
 
-async def test_an_upload_expires(open_emulator: Open, picture: MakePicture) -> None:
-    async with open_emulator(upload_ttl=60) as raw:
-        url = (await raw.upload(picture())).json["url"]
-        raw.emulator.advance(59)
+async def test_an_upload_expires(open_emulator: Open, make_image: MakeImage) -> None:
+    async with open_emulator(upload_ttl=6000) as raw:
+        url = (await raw.upload(make_image())).json["url"]
+        raw.emulator.advance(4000)
         assert (await raw.send("GET", url)).status == 200
-        raw.emulator.advance(2)
+        raw.emulator.advance(2000)
         assert (await raw.send("GET", url)).status == 410
         answer = await raw.edit(image_urls=[url])
         assert answer.status == 400
         assert "expired" in answer.json["error"]["message"]
 
 
-async def test_what_was_never_uploaded_is_not_found(raw: Raw) -> None:
+async def test_an_unknown_upload_is_not_found(raw: Raw) -> None:
     assert (await raw.send("GET", "/files/uploads/01ARZ3NDEKTSV4RRFFQ69G5FAV.jpg")).status == 404
     assert (await raw.send("GET", "/files/uploads/..%2f..%2fetc%2fpasswd")).status == 404

@@ -1,4 +1,4 @@
-"""With variants on, every shape the contract knows is seen, and each says the same."""
+"""With `variants`, every variant in the contract occurs, and all mean the same."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from .conftest import Answer, Open
 
 
-def hundred_seconds(_: random.Random) -> float:
-    return 100.0
+def three_hours(_: random.Random) -> float:
+    return 10_000.0
 
 
 def identifier(answer: Answer) -> str:
-    """Look for the id where the contract says, in its order."""
+    """Return the task id from the places and in the order of the contract."""
     body = answer.json
     data: Any = body.get("data")
     first = cast("dict[str, Any]", data[0] if isinstance(data, list) else data or {})
@@ -28,7 +28,7 @@ def identifier(answer: Answer) -> str:
     return str(found)
 
 
-async def test_submits_are_accepted_in_every_shape(open_emulator: Open) -> None:
+async def test_submit_responses_rotate_through_every_variant(open_emulator: Open) -> None:
     async with open_emulator(variants=True) as raw:
         answers = [await raw.edit() for _ in range(8)]
         shapes = {(answer.status, *answer.json, type(answer.json.get("data")).__name__) for answer in answers}
@@ -44,17 +44,17 @@ async def test_submits_are_accepted_in_every_shape(open_emulator: Open) -> None:
         assert [identifier(answer) for answer in answers] == executed
 
 
-async def test_every_spelling_and_every_shape_of_images(open_emulator: Open) -> None:
-    async with open_emulator(variants=True, task_seconds=hundred_seconds) as raw:
+async def test_task_bodies_rotate_through_every_spelling_and_image_variant(open_emulator: Open) -> None:
+    async with open_emulator(variants=True, task_seconds=three_hours) as raw:
         good, bad = identifier(await raw.edit(n=2)), identifier(await raw.edit(prompt="moderated"))
 
         async def polled(task_id: str) -> list[Any]:
             return [(await raw.send("GET", f"/v1/tasks/{task_id}")).json["data"] for _ in range(12)]
 
         assert {task["status"] for task in await polled(good)} == {"submitted", "pending", "queued"}
-        raw.emulator.advance(50)
+        raw.emulator.advance(5000)
         assert {task["status"] for task in await polled(good)} == {"processing", "in_progress"}
-        raw.emulator.advance(60)
+        raw.emulator.advance(6000)
         assert {task["status"] for task in await polled(bad)} == {"failed", "failure", "error"}
         done = await polled(good)
         assert {task["status"] for task in done} == {"completed", "success", "succeeded", "done"}
@@ -74,7 +74,7 @@ async def test_every_spelling_and_every_shape_of_images(open_emulator: Open) -> 
         }
 
 
-async def test_errors_come_in_every_shape(open_emulator: Open) -> None:
+async def test_errors_rotate_through_every_variant(open_emulator: Open) -> None:
     async with open_emulator(variants=True) as raw:
         answers = [await raw.edit(n="1") for _ in range(4)]
         assert [answer.status for answer in answers] == [400, 400, 400, 200]

@@ -1,4 +1,4 @@
-"""The routes of the emulator, one module per room."""
+"""The routes of the emulator and their request handlers."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from aiohttp import web
 
 from .account import list_models, read_balance
 from .controls import add_faults, clear_faults, show_faults, show_ledger
-from .edits import create_edit
-from .files import read_result, read_upload
-from .generations import create_generation
-from .tasks import read_task, read_task_the_old_way, read_tasks
-from .uploads import create_upload
+from .files import create_upload, read_result, read_upload
+from .images import create_edit, create_generation
+from .tasks import read_task, read_task_legacy, read_tasks
 
 ROUTES = (
     web.post("/v1/uploads/images", create_upload),
     web.post("/v1/images/edits", create_edit),
     web.post("/v1/images/edits/", create_edit),
     web.post("/v1/images/generations", create_generation),
-    web.get("/v1/images/generations/{task_id}", read_task_the_old_way),
+    web.get("/v1/images/generations/{task_id}", read_task_legacy),
     web.get("/v1/tasks/{task_id}", read_task),
     web.post("/v1/tasks/batch", read_tasks),
     web.get("/v1/balance", read_balance),
@@ -30,4 +28,4 @@ ROUTES = (
     web.post("/emulator/faults", add_faults),
     web.delete("/emulator/faults", clear_faults),
 )
-"""Every path the emulator answers on."""
+"""Every path the emulator serves."""

@@ -1,10 +1,10 @@
-"""What is left on the account, and which models there are."""
+"""The balance and the models of the account."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from apimart_async.emulator.replies import json_response
+from apimart_async.emulator.responses import json_response
 from apimart_async.emulator.service import SERVICE
 
 _MODELS = (
@@ -16,7 +16,7 @@ _MODELS = (
 
 
 async def read_balance(request: web.Request) -> web.Response:
-    """Answer with the balance in USD."""
+    """Return the balance in USD."""
     service = request.app[SERVICE]
     return json_response(
         {
@@ -30,6 +30,6 @@ async def read_balance(request: web.Request) -> web.Response:
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Answer with some models; requests may name others."""
+    """Return some models; requests may name others."""
     del request
     return json_response({"object": "list", "data": [{"id": model, "object": "model"} for model in _MODELS]})

@@ -1,4 +1,4 @@
-"""What only the emulator has: its ledger and its faults, for clients in other processes and languages."""
+"""The emulator's own endpoints: its ledger and its faults, for clients in other processes and languages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from attrs import asdict
 
 from apimart_async.emulator.faults import fault_as_json, parse_faults
-from apimart_async.emulator.replies import bad_request, json_response
+from apimart_async.emulator.responses import bad_request, json_bytes, json_response
 from apimart_async.emulator.service import SERVICE, Service
 
 if TYPE_CHECKING:
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 async def show_ledger(request: web.Request) -> web.Response:
-    """Answer with everything that was executed and billed."""
+    """Return the summary and the entries of the ledger."""
     ledger = request.app[SERVICE].ledger
-    body = await anyio.to_thread.run_sync(_encode, ledger.summary(), tuple(ledger.entries))
-    return web.Response(body=body, content_type="application/json", charset="utf-8")
+    body = await anyio.to_thread.run_sync(_encode_ledger, ledger.summary(), tuple(ledger.entries))
+    return json_bytes(body)
 
 
 async def show_faults(request: web.Request) -> web.Response:
-    """Answer with the faults that are made, and how often each has happened."""
-    return _shown(request.app[SERVICE])
+    """Return the faults, and how often each has been injected."""
+    return _faults_response(request.app[SERVICE])
 
 
 async def add_faults(request: web.Request) -> web.Response:
-    """Make more faults: the body is one, a list of them, or `{"faults": [...]}`.
+    """Add faults: the body is one, a list of them, or `{"faults": [...]}`.
 
     Raises:
-        Refusal: 400, naming the entry and the field that is wrong; none is added then.
+        ServiceError: 400, naming the wrong entry and field; no fault is added then.
     """
     service = request.app[SERVICE]
     try:
@@ -41,20 +41,20 @@ async def add_faults(request: web.Request) -> web.Response:
     except (ValueError, RecursionError) as error:
         raise bad_request(str(error)) from error
     service.faults.add(*faults)
-    return _shown(service)
+    return _faults_response(service)
 
 
 async def clear_faults(request: web.Request) -> web.Response:
-    """Make no more faults."""
+    """Remove all faults."""
     service = request.app[SERVICE]
     service.faults.clear()
-    return _shown(service)
+    return _faults_response(service)
 
 
-def _encode(summary: dict[str, Any], entries: tuple[Entry, ...]) -> bytes:
+def _encode_ledger(summary: dict[str, Any], entries: tuple[Entry, ...]) -> bytes:
     return json.dumps(summary | {"entries": [asdict(entry) for entry in entries]}).encode()
 
 
-def _shown(service: Service) -> web.Response:
-    shown = [fault_as_json(fault) | {"happened": count} for fault, count in service.faults.happened]
-    return json_response({"faults": shown})
+def _faults_response(service: Service) -> web.Response:
+    faults = [fault_as_json(fault) | {"happened": count} for fault, count in service.faults.happened]
+    return json_response({"faults": faults})

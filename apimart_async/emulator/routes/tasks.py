@@ -1,4 +1,4 @@
-"""How tasks are doing: one, many, and one the old way."""
+"""Polling: one task, a batch of tasks, and one task on the path of the oldest documentation."""
 
 from __future__ import annotations
 
@@ -7,69 +7,69 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
-from apimart_async.emulator import shapes
-from apimart_async.emulator.hosting import result_urls
-from apimart_async.emulator.mischief import FAULT
-from apimart_async.emulator.reading import read_payload
-from apimart_async.emulator.replies import bad_request, json_response, not_found
+from apimart_async.emulator.fault_injection import CURRENT_FAULT
+from apimart_async.emulator.file_host import result_urls
+from apimart_async.emulator.request_parsing import read_payload
+from apimart_async.emulator.responses import bad_request, json_response, not_found
 from apimart_async.emulator.service import SERVICE, Service, origin
+from apimart_async.emulator.task_responses import IMAGE_VARIANTS, batch_body, legacy_task_body, task_body
 
 if TYPE_CHECKING:
+    from apimart_async.emulator.task_responses import Json
     from apimart_async.emulator.tasks import Task
 
-MOST_TASKS = 100
+MAX_TASKS = 100
 """How many tasks one `POST /v1/tasks/batch` may name."""
 
 _ENGLISH = "en"
 
 
 async def read_task(request: web.Request) -> web.Response:
-    """Answer with a task's state.
+    """Return the state of a task.
 
     Raises:
-        Refusal: 404, when it does not exist or is too old.
+        ServiceError: 404 for an unknown or forgotten task.
     """
     service = request.app[SERVICE]
     task = _find(service, request.match_info["task_id"])
     language = request.query.get("language", _ENGLISH)
-    return json_response({"code": 200, "data": await _shown(request, service, task, language)})
+    return json_response({"code": 200, "data": await _body(request, service, task, language)})
 
 
 async def read_tasks(request: web.Request) -> web.Response:
-    """Answer with the states of up to 100 tasks; those that do not exist are left out.
+    """Return the states of up to 100 tasks, without those that are unknown.
 
     Raises:
-        Refusal: 400 for a malformed body, 404 when this emulator has no such path.
+        ServiceError: 400 for a malformed body.
+        web.HTTPNotFound: This emulator has no such path.
     """
     service = request.app[SERVICE]
-    shape = service.settings.batch
-    if shape is None:
+    variant = service.settings.batch
+    if variant is None:
         raise web.HTTPNotFound
     fields = (await read_payload(request)).fields
-    wanted = _identifiers(fields.get("task_ids"))
+    requested = _task_ids(fields.get("task_ids"))
     language = fields.get("language")
     language = language if isinstance(language, str) else request.query.get("language", _ENGLISH)
-    found = [task for task in map(service.tasks.get, wanted) if task is not None]
-    return json_response(
-        shapes.batch([await _shown(request, service, task, language) for task in found], shape)
-    )
+    found = [task for task in map(service.tasks.get, requested) if task is not None]
+    bodies = [await _body(request, service, task, language) for task in found]
+    return json_response(batch_body(bodies, variant))
 
 
-async def read_task_the_old_way(request: web.Request) -> web.Response:
-    """Answer with a task's state as the oldest documentation says.
+async def read_task_legacy(request: web.Request) -> web.Response:
+    """Return the state of a task in the form of the oldest documentation.
 
     Raises:
-        Refusal: 404, when the task does not exist or this emulator has no such path.
+        ServiceError: 404 for an unknown or forgotten task.
+        web.HTTPNotFound: This emulator has no such path.
     """
     service = request.app[SERVICE]
     if not service.settings.compat:
         raise web.HTTPNotFound
     task = _find(service, request.match_info["task_id"])
     language = request.query.get("language", _ENGLISH)
-    now = service.clock.now()
-    return json_response(
-        shapes.old_task_object(task, now, urls=result_urls(origin(request), task), language=language)
-    )
+    urls = result_urls(origin(request), task)
+    return json_response(legacy_task_body(task, service.clock.now(), urls=urls, language=language))
 
 
 def _find(service: Service, task_id: str) -> Task:
@@ -79,40 +79,40 @@ def _find(service: Service, task_id: str) -> Task:
     return task
 
 
-def _identifiers(value: object) -> list[str]:
+def _task_ids(value: object) -> list[str]:
     if not isinstance(value, list) or not value:
         raise bad_request("task_ids must be a list of strings with at least one entry")
     entries = cast("list[object]", value)
-    if len(entries) > MOST_TASKS:
-        raise bad_request(f"task_ids may have at most {MOST_TASKS} entries, not {len(entries)}")
-    identifiers = [entry for entry in entries if isinstance(entry, str)]
-    if len(identifiers) < len(entries):
+    if len(entries) > MAX_TASKS:
+        raise bad_request(f"task_ids may have at most {MAX_TASKS} entries, not {len(entries)}")
+    task_ids = [entry for entry in entries if isinstance(entry, str)]
+    if len(task_ids) < len(entries):
         raise bad_request("task_ids must be a list of strings")
-    return identifiers
+    return task_ids
 
 
-async def _shown(request: web.Request, service: Service, task: Task, language: str) -> shapes.Json:
-    turn = service.turn("task")
+async def _body(request: web.Request, service: Service, task: Task, language: str) -> Json:
+    number = service.next_variant("task")
     now = service.clock.now()
-    images = shapes.IMAGE_SHAPES[turn % len(shapes.IMAGE_SHAPES)]
+    images = IMAGE_VARIANTS[number % len(IMAGE_VARIANTS)]
     urls: list[str] = []
     if task.status(now) == "completed":
-        urls = await _inline(service, task) if images == "inline" else result_urls(origin(request), task)
-    shown = shapes.task_object(
+        urls = await _data_urls(service, task) if images == "inline" else result_urls(origin(request), task)
+    body = task_body(
         task,
         now,
         estimate=service.estimate,
         expires_at=task.finished_at + service.settings.result_ttl,
         urls=urls,
         language=language,
-        spelling=turn,
+        spelling=number,
         images=images,
     )
-    if FAULT.get() == "unknown-status":
-        shown["status"] = "reticulating"
-    return shown
+    if CURRENT_FAULT.get() == "unknown-status":
+        body["status"] = "reticulating"
+    return body
 
 
-async def _inline(service: Service, task: Task) -> list[str]:
-    images = [await service.darkroom.develop(task.recipe, index) for index in range(task.images)]
-    return [f"data:{task.recipe.content_type};base64,{base64.b64encode(image).decode()}" for image in images]
+async def _data_urls(service: Service, task: Task) -> list[str]:
+    images = [await service.renderer.render(task.spec, index) for index in range(task.images)]
+    return [f"data:{task.spec.content_type};base64,{base64.b64encode(image).decode()}" for image in images]

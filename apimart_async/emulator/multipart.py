@@ -1,43 +1,43 @@
-"""The parts of a multipart body: pictures counted, sniffed and written to disk in pieces; text kept short."""
+"""Multipart bodies: images are counted, sniffed and written to disk in pieces; text fields are short."""
 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from typing import TYPE_CHECKING, BinaryIO
 
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from attrs import frozen
 
-from .identifiers import ulid
-from .replies import bad_request, too_large, unsupported_image
+from .image_store import EXTENSIONS, SNIFF_BYTES, sniff
+from .responses import bad_request, too_large, unsupported_image
 from .settings import UPLOAD_LIMIT
-from .sniffing import EXTENSIONS, SNIFF_BYTES, content_type
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .pictures import Pictures
+    from .image_store import ImageStore
 
 MISSING_FILE = "missing or invalid file field: send the image as one multipart part named file"
 
 _PIECE = 256 * 1024
 _BUFFER = 1024 * 1024
-_PATIENCE = 4
-"""How many times the limit of a file that is too large is read, to tell its size when refusing it."""
+_MAX_EXCESS = 4
+"""How many times its limit is read of a file that is too large, so that the error can tell its size."""
 
 _MALFORMED = (AssertionError, ValueError, RuntimeError, HttpProcessingError)
 
 
 @frozen
-class Received:
-    """A picture that was kept.
+class StoredPart:
+    """An image part that was stored.
 
     Attributes:
-        digest: Its name among the pictures.
-        content_type: What it is, judged by its content.
-        size: Its bytes.
-        filename: The name the client gave it, untouched.
+        digest: Digest of the content.
+        content_type: The sniffed MIME type.
+        size: Bytes.
+        filename: The client's name for the file, unchanged.
     """
 
     digest: str
@@ -46,11 +46,11 @@ class Received:
     filename: str
 
 
-async def open_parts(request: web.Request) -> MultipartReader:
-    """Begin to read a multipart body.
+async def open_multipart(request: web.Request) -> MultipartReader:
+    """Start to read a multipart body.
 
     Raises:
-        Refusal: 400, when it is none.
+        ServiceError: 400, for another content type.
     """
     try:
         return await request.multipart()
@@ -62,7 +62,7 @@ async def next_part(reader: MultipartReader) -> BodyPartReader | None:
     """Return the next part, or None after the last.
 
     Raises:
-        Refusal: 400, when the body is malformed.
+        ServiceError: 400, for a malformed body.
     """
     try:
         part = await reader.next()
@@ -73,49 +73,50 @@ async def next_part(reader: MultipartReader) -> BodyPartReader | None:
     return part
 
 
-async def receive_picture(part: BodyPartReader, pictures: Pictures, limit: int = UPLOAD_LIMIT) -> Received:
-    """Keep the picture in a part.
+async def store_image(part: BodyPartReader, store: ImageStore, limit: int = UPLOAD_LIMIT) -> StoredPart:
+    """Store the image in a part.
 
     Args:
         part: The part.
-        pictures: Where it is kept.
-        limit: The most bytes it may have.
+        store: The store.
+        limit: The most bytes the image may have.
 
     Raises:
-        Refusal: 400, when it is no accepted picture; 413, when it is too large.
+        ServiceError: 400, for a type that is not accepted; 413, when the image is too large.
     """
-    arriving = _Arriving(pictures.directory / f"arriving-{ulid(0)}", limit)
+    receiving = _Receiving(store.directory / f"receiving-{uuid.uuid4().hex}", limit)
     try:
-        while piece := await _piece(part):
-            arriving.take(piece)
-            if arriving.size > _PATIENCE * limit:
+        while piece := await _read_piece(part):
+            receiving.add(piece)
+            if receiving.size > _MAX_EXCESS * limit:
                 break
-            if len(arriving.buffer) >= _BUFFER:
-                await pictures.in_thread(arriving.flush)
-        if arriving.size > limit:
-            raise too_large(arriving.size, limit)
-        kind = content_type(arriving.head)
+            if len(receiving.buffer) >= _BUFFER:
+                await store.in_thread(receiving.flush)
+        if receiving.size > limit:
+            raise too_large(receiving.size, limit)
+        kind = sniff(receiving.head)
         if kind not in EXTENSIONS:
             raise unsupported_image(kind)
-        if arriving.file is None:
-            digest = await pictures.keep(bytes(arriving.buffer))
+        if receiving.file is None:
+            digest = await store.add(bytes(receiving.buffer))
         else:
-            await pictures.in_thread(arriving.flush)
-            digest = arriving.digest.hexdigest()
-            await pictures.adopt(arriving.path, digest, arriving.size)
-        return Received(digest, kind, arriving.size, part.filename or "")
+            await store.in_thread(receiving.flush)
+            digest = receiving.digest.hexdigest()
+            await store.add_file(receiving.path, digest, receiving.size)
+        return StoredPart(digest, kind, receiving.size, part.filename or "")
     finally:
-        arriving.close()
+        if receiving.file is not None:
+            receiving.file.close()
 
 
-async def receive_text(part: BodyPartReader, limit: int) -> str:
+async def read_text(part: BodyPartReader, limit: int) -> str:
     """Read a text part of at most `limit` bytes.
 
     Raises:
-        Refusal: 400, when it is longer or not UTF-8.
+        ServiceError: 400, when it is longer or not UTF-8.
     """
     content = bytearray()
-    while piece := await _piece(part):
+    while piece := await _read_piece(part):
         content += piece
         if len(content) > limit:
             raise bad_request(f"{part.name} is longer than {limit} bytes")
@@ -125,15 +126,15 @@ async def receive_text(part: BodyPartReader, limit: int) -> str:
         raise bad_request(f"{part.name} is not UTF-8") from error
 
 
-async def _piece(part: BodyPartReader) -> bytes:
+async def _read_piece(part: BodyPartReader) -> bytes:
     try:
         return bytes(await part.read_chunk(_PIECE))
     except _MALFORMED as error:
         raise bad_request(MISSING_FILE) from error
 
 
-class _Arriving:
-    """What has arrived of a file: the last pieces in memory, those before on disk."""
+class _Receiving:
+    """A partly received file: the last pieces in memory, the earlier ones on disk."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
@@ -144,7 +145,7 @@ class _Arriving:
         self.size = 0
         self.digest = hashlib.sha256()
 
-    def take(self, piece: bytes) -> None:
+    def add(self, piece: bytes) -> None:
         self.size += len(piece)
         if len(self.head) < SNIFF_BYTES:
             self.head = (self.head + piece)[:SNIFF_BYTES]
@@ -157,7 +158,3 @@ class _Arriving:
         self.digest.update(self.buffer)
         self.file.write(self.buffer)
         self.buffer.clear()
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()

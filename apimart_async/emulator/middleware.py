@@ -1,54 +1,56 @@
-"""The way in and out of every request: what it is for, whether it may, and what was answered."""
+"""The middleware: authorization, rate limit, faults, error bodies, and the record of every request."""
 
 from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from .guard import OPEN, carries_key, check_key, check_rate, rate_headers
-from .hosting import FILES_PATH
-from .identifiers import ulid
-from .mischief import CLIENT_SEES_NOTHING, Case, misbehave
-from .replies import ERROR_SHAPES, Refusal, json_response, not_found
+from .auth import carries_key, check_token
+from .fault_injection import CLIENT_GONE, inject
+from .file_host import FILES_PATH
+from .responses import ERROR_VARIANTS, ServiceError, json_response, not_found
 from .routing import Route, route_of
-from .service import SERVICE, SeenRequest, Service
+from .service import SERVICE, SeenRequest, Service, ulid
 from .settings import BODY_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .replies import ErrorShape
+    from .responses import ErrorVariant
 
 _log = logging.getLogger("apimart_async.emulator")
 
+_PUBLIC: Final[frozenset[Route]] = frozenset({"files", "controls"})
+"""The routes without a key and without a rate limit."""
+
 
 @web.middleware
-async def door(
+async def middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Let a request in when it may, answer every error as the service words it, and remember both."""
+    """Handle a request, turn every error into the service's own body, and record both."""
     service = request.app[SERVICE]
     now = service.clock.now()
     route = _route(request, service)
     request_id = ulid(now)
     status: int | None = None
     try:
-        response = await _answer(request, service, route, request_id, partial(handler, request))
-        status = None if response.status == CLIENT_SEES_NOTHING else response.status
-    except (Refusal, web.HTTPException) as error:
-        refusal = error if isinstance(error, Refusal) else _worded(request, error)
-        response = refusal.response(_error_shape(service, route))
+        response = await _respond(request, service, route, request_id, partial(handler, request))
+        status = None if response.status == CLIENT_GONE else response.status
+    except (ServiceError, web.HTTPException) as error:
+        service_error = error if isinstance(error, ServiceError) else _converted(request, error)
+        response = service_error.response(_error_variant(service, route))
         status = response.status
-    except ConnectionError:  # the client went away; raising that would be logged as a fault of the emulator
-        response = web.Response(status=CLIENT_SEES_NOTHING)
+    except ConnectionError:  # the client closed the connection; re-raised, aiohttp would log an error
+        response = web.Response(status=CLIENT_GONE)
     except Exception:
         _log.exception("The emulator failed to answer %s %s", request.method, request.path)
         raise
     finally:
-        service.see(
+        service.record(
             SeenRequest(
                 at=now,
                 route=route,
@@ -60,7 +62,10 @@ async def door(
             )
         )
     if not response.prepared:
-        response.headers.update(_headers(service, route, request_id))
+        response.headers["X-Oneapi-Request-Id"] = request_id
+        if route == "applerouter":
+            response.headers["x-request-id"] = request_id
+            response.headers.update(service.bucket.headers() if service.bucket else {})
     return response
 
 
@@ -70,43 +75,34 @@ def _route(request: web.Request, service: Service) -> Route:
     return route_of(request.method, request.path, request.content_type)
 
 
-async def _answer(
+async def _respond(
     request: web.Request,
     service: Service,
     route: Route,
     request_id: str,
-    answer: Callable[[], Awaitable[web.StreamResponse]],
+    handle: Callable[[], Awaitable[web.StreamResponse]],
 ) -> web.StreamResponse:
     if route == "elsewhere":
         return json_response({"code": 200, "data": [{"status": "submitted", "task_id": "task_elsewhere"}]})
-    if route not in OPEN:
-        check_key(request, service.settings.api_key, route, request_id)
+    if route not in _PUBLIC:
+        check_token(request, service.settings.api_key, route, request_id)
         if service.bucket is not None:
-            check_rate(service.bucket, service.clock.now(), route)
+            service.bucket.check(service.clock.now(), route)
     reused = request.transport in service.transports
     if request.transport is not None:
         service.transports.add(request.transport)
     fault = service.faults.decide(route, reused=reused)
-    return await (answer() if fault is None else misbehave(Case(request, fault, route, service, answer)))
+    return await (handle() if fault is None else inject(request, fault, route, service, handle))
 
 
-def _headers(service: Service, route: Route, request_id: str) -> dict[str, str]:
-    headers = {"X-Oneapi-Request-Id": request_id}
-    if route == "applerouter":
-        headers["x-request-id"] = request_id
-        if service.bucket is not None:
-            headers |= rate_headers(service.bucket)
-    return headers
-
-
-def _error_shape(service: Service, route: Route) -> ErrorShape:
+def _error_variant(service: Service, route: Route) -> ErrorVariant:
     if route == "applerouter":
         return "openai"
-    return ERROR_SHAPES[service.turn("error") % len(ERROR_SHAPES)]
+    return ERROR_VARIANTS[service.next_variant("error") % len(ERROR_VARIANTS)]
 
 
-def _worded(request: web.Request, error: web.HTTPException) -> Refusal:
-    """Return one of aiohttp's own errors as the service would put it."""
+def _converted(request: web.Request, error: web.HTTPException) -> ServiceError:
+    """Return an error that aiohttp raised as an error of the service."""
     if isinstance(error, web.HTTPNotFound):
         return not_found(f"Invalid URL ({request.method} {request.path})")
     message = error.reason
@@ -116,4 +112,4 @@ def _worded(request: web.Request, error: web.HTTPException) -> Refusal:
         message = f"method {request.method} is not allowed on {request.path}"
     allow = error.headers.get("Allow")
     headers = {"Allow": allow} if allow else None
-    return Refusal(status=error.status, type="invalid_request_error", message=message, headers=headers)
+    return ServiceError(status=error.status, type="invalid_request_error", message=message, headers=headers)

@@ -1,0 +1,142 @@
+"""`POST /v1/images/edits` and `/generations`: executed once per idempotency key, answered with a task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from attrs import evolve
+
+from apimart_async.emulator.execution import Submission, execute
+from apimart_async.emulator.file_host import load_image
+from apimart_async.emulator.idempotency import check_key
+from apimart_async.emulator.renderer import StoredImage
+from apimart_async.emulator.request_parsing import (
+    image_count,
+    image_urls,
+    optional_string,
+    parse_size,
+    read_payload,
+    required_string,
+)
+from apimart_async.emulator.responses import bad_request, json_bytes
+from apimart_async.emulator.service import SERVICE, origin
+from apimart_async.emulator.task_responses import SUBMIT_VARIANTS, submitted_body
+
+from .applerouter import edit_multipart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apimart_async.emulator.renderer import Source
+    from apimart_async.emulator.request_parsing import Payload
+
+_OPTIONAL_STRINGS = ("quality", "output_format", "background", "moderation", "webhook", "language")
+_PNG = {"png": True, "jpeg": False, "jpg": False}
+
+
+async def create_edit(request: web.Request) -> web.StreamResponse:
+    """Accept an edit: JSON is APIMart's and becomes a task, multipart is AppleRouter's.
+
+    Raises:
+        ServiceError: 400 for a missing field or a wrong type, and the errors of `_submit`.
+    """
+    if request.content_type.startswith("multipart/"):
+        return await edit_multipart(request)
+    payload = await read_payload(request)
+    fields = payload.fields
+    model, prompt = required_string(fields, "model"), required_string(fields, "prompt")
+    urls = image_urls(fields, required=True)
+    submission = Submission(endpoint="edits", model=model, prompt=prompt, images=image_count(fields))
+    return await _submit(request, payload, submission, urls)
+
+
+async def create_generation(request: web.Request) -> web.Response:
+    """Accept a generation, with or without images to start from.
+
+    Raises:
+        ServiceError: 400 for a missing field or a wrong type, and the errors of `_submit`.
+    """
+    payload = await read_payload(request)
+    fields = payload.fields
+    for name in _OPTIONAL_STRINGS:
+        optional_string(fields, name)
+    try:
+        size = parse_size(optional_string(fields, "size"), optional_string(fields, "resolution"))
+    except ValueError as error:
+        raise bad_request(str(error)) from error
+    submission = Submission(
+        endpoint="generations",
+        model=required_string(fields, "model"),
+        prompt=optional_string(fields, "prompt") or "",
+        images=image_count(fields),
+        size=size,
+        png=_PNG.get(fields.get("output_format") or ""),
+    )
+    urls = image_urls(fields, required=False, objects=True)
+    return await _submit(request, payload, submission, urls, optional_string(fields, "mask_url"))
+
+
+async def _submit(
+    request: web.Request,
+    payload: Payload,
+    submission: Submission,
+    urls: Sequence[str],
+    mask_url: str | None = None,
+) -> web.Response:
+    """Execute a submission, or replay the response to its idempotency key.
+
+    Raises:
+        ServiceError: 400 for the key or an image, 402 for the balance, 409 for the use of the key.
+    """
+    service = request.app[SERVICE]
+    key = request.headers.get("Idempotency-Key")
+    submission = evolve(submission, idempotency_key=key)
+    if key is not None:
+        check_key(key)
+    if key is None or not service.settings.idempotent_replay:
+        status, body = await _execute(request, payload, submission, urls, mask_url)
+        return json_bytes(body, status=status)
+    scope = (submission.endpoint, key)
+    known = service.keys.begin(scope, payload.digest, service.clock.now())
+    if known is not None:
+        return json_bytes(known[1], status=known[0], headers={"Idempotency-Replayed": "true"})
+    try:
+        status, body = await _execute(request, payload, submission, urls, mask_url)
+    except BaseException:
+        service.keys.abandon(scope)
+        raise
+    service.keys.finish(scope, status, body)
+    return json_bytes(body, status=status)
+
+
+async def _execute(
+    request: web.Request, payload: Payload, submission: Submission, urls: Sequence[str], mask_url: str | None
+) -> tuple[int, bytes]:
+    service = request.app[SERVICE]
+    sources = [
+        await load_image(url, field=f"image_urls[{index}]", request=request) for index, url in enumerate(urls)
+    ]
+    mask = mask_url and await load_image(mask_url, field="mask_url", request=request)
+    submission = evolve(
+        submission,
+        source=sources[0] if sources else None,
+        mask=mask.digest if isinstance(mask, StoredImage) else None,
+        payload=_digest(payload, sources, urls),
+    )
+    task = await execute(service, submission)
+    variant = SUBMIT_VARIANTS[service.next_variant("submit") % len(SUBMIT_VARIANTS)]
+    status, body = submitted_body(task.id, estimate=service.estimate, origin=origin(request), variant=variant)
+    return status, json.dumps(body).encode()
+
+
+def _digest(payload: Payload, sources: Sequence[Source], urls: Sequence[str]) -> str:
+    """Return the digest of a request, in which stored images count by their content."""
+    images = [
+        source.digest if isinstance(source, StoredImage) else url
+        for source, url in zip(sources, urls, strict=True)
+    ]
+    canonical = json.dumps(payload.fields | {"image_urls": images}, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
