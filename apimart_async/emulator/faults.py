@@ -127,8 +127,8 @@ class Fault:
       `no-id`: accepted, but without an identifier. Executed.
     - `redirect`: 307 (or `status`) to the same origin; for edits, to the path with or without its trailing
       slash. `redirect-elsewhere`: to another origin, which accepts every request. Either.
-    - `task-stuck`, `task-failed`, `task-cancelled`, `task-expired`, `task-partial`: the fate of the submitted
-      task. Only stuck and partial tasks are billed, partial ones by the images delivered.
+    - `task-stuck`, `task-failed`, `task-cancelled`, `task-expired`, `task-partial`: decides the end of the
+      submitted task. Only stuck and partial tasks are billed, partial ones by the images delivered.
     - `unknown-status`: a task status that the contract does not list.
     - `wrong-bytes`: an HTML page with the content type of the image. `cut-image`: the first half of an image
       as the whole body.

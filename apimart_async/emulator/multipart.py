@@ -24,7 +24,7 @@ MISSING_FILE = "missing or invalid file field: send the image as one multipart p
 _PIECE = 256 * 1024
 _BUFFER = 1024 * 1024
 _MAX_EXCESS = 4
-"""How many times its limit is read of a file that is too large, so that the error can tell its size."""
+"""How many times its limit is read of a file that is too large, so that the error can state its size."""
 
 _MALFORMED = (AssertionError, ValueError, RuntimeError, HttpProcessingError)
 

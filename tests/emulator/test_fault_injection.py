@@ -46,9 +46,9 @@ async def test_errors_carry_the_given_code_message_and_retry_after(raw: Raw) -> 
         Fault(kind="status", status=429, retry_after="soon", times=1),
         Fault(kind="status", status=429, times=1),
     )
-    worded, dated, odd, without = [await raw.edit() for _ in range(4)]
-    assert worded.json["error"]["code"] == "get_channel_failed"
-    assert worded.json["error"]["message"] == "no channel"
+    custom, dated, odd, without = [await raw.edit() for _ in range(4)]
+    assert custom.json["error"]["code"] == "get_channel_failed"
+    assert custom.json["error"]["message"] == "no channel"
     wait = parsedate_to_datetime(dated.headers["Retry-After"]) - parsedate_to_datetime(dated.headers["Date"])
     assert 5000 <= wait.total_seconds() <= 6002
     assert odd.headers["Retry-After"] == "soon"

@@ -110,15 +110,15 @@ async def test_a_task_may_take_no_time(open_emulator: Open) -> None:
         assert (await raw.send("GET", f"/v1/tasks/{task_id}")).json["data"]["status"] == "completed"
 
 
-@pytest.mark.parametrize("shape", ["list", "tasks", "results"])
-async def test_a_batch_request_returns_the_known_tasks(open_emulator: Open, shape: str) -> None:
-    async with open_emulator(batch=shape) as raw:
+@pytest.mark.parametrize("variant", ["list", "tasks", "results"])
+async def test_a_batch_request_returns_the_known_tasks(open_emulator: Open, variant: str) -> None:
+    async with open_emulator(batch=variant) as raw:
         tasks = [await raw.submitted() for _ in range(3)]
         raw.emulator.advance(60)
         answer = await raw.send("POST", "/v1/tasks/batch", json={"task_ids": [*tasks, "task_unknown"]})
         assert answer.status == 200
         data = answer.json["data"]
-        found = data if shape == "list" else data[shape]
+        found = data if variant == "list" else data[variant]
         assert [task["id"] for task in found] == tasks
         assert all(task["status"] == "completed" for task in found)
 
