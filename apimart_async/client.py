@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from apimart_async import config, errors
-from apimart_async.polling.sharing import Sharing
+from apimart_async.polling.poller import SharedPolling
 from apimart_async.resources.account import AsyncAccount
 from apimart_async.resources.edits import AsyncEdits
 from apimart_async.resources.generations import AsyncGenerations
@@ -99,20 +99,24 @@ class AsyncApimart:
             ssl=ssl,
             default_headers=default_headers,
         )
-        self._assemble(settings, Session(settings, session), Throttle(settings.limits), Sharing())
+        self._assemble(settings, Session(settings, session), Throttle(settings.limits), SharedPolling())
 
     def _assemble(
-        self, settings: config.Settings, session: Session, throttle: Throttle, sharing: Sharing
+        self,
+        settings: config.Settings,
+        session: Session,
+        throttle: Throttle,
+        shared_polling: SharedPolling,
     ) -> None:
         from apimart_async.transport.api import Service
 
         self._settings = settings
         self._session = session
         self._throttle = throttle
-        self._sharing = sharing
+        self._shared_polling = shared_polling
         service = Service(settings, session, throttle)
         self.uploads = AsyncUploads(service)
-        self.tasks = AsyncTasks(service, sharing)
+        self.tasks = AsyncTasks(service, shared_polling)
         self.edits = AsyncEdits(service, self.tasks)
         self.generations = AsyncGenerations(service, self.tasks)
         self.images = AsyncImages(service)
@@ -154,7 +158,7 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._throttle, self._sharing)
+        copy._assemble(settings, self._session, self._throttle, self._shared_polling)
         return copy
 
     @property

@@ -26,7 +26,7 @@ from apimart_async.batch.progress import JobProgress, Progress, Stage
 from apimart_async.batch.shutdown import Shutdown, ShutdownState
 from apimart_async.batch.upload_cache import UploadCache
 from apimart_async.models import Task
-from apimart_async.polling.ending import ending_error
+from apimart_async.polling.task_errors import task_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -405,7 +405,7 @@ class JobFlow:
                 task=task,
                 task_id=task.id,
             ) from error
-        ended = ending_error(found)
+        ended = task_error(found)
         if ended is not None:
             raise ended
         return found

@@ -1,1 +1,1 @@
-"""Waiting for tasks: when to look next, and how many waits share few requests."""
+"""Waiting for tasks: when to poll next, and one request for the polls of many waits."""

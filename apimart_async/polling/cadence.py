@@ -1,121 +1,211 @@
-"""Pure, given a source of random numbers: when to look at a task next."""
+"""Pure, given a source of random numbers: when to poll a task next.
+
+The schedule has the least cost for the known distribution of durations, where a poll costs as much as some
+seconds of delay. The polls of many waits are aligned to a shared grid, so that they can share requests.
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from functools import lru_cache
+from itertools import accumulate
 from random import Random
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import attrs
 
 from apimart_async.config import Poll
-from apimart_async.polling.experience import Experience
+from apimart_async.polling.estimator import TAIL_SHAPE, Distribution, DurationStats
 
-if TYPE_CHECKING:
-    from apimart_async.polling.experience import ModelExperience
-
-_TYPICAL: Final = 4.0
-_LEAST_TYPICAL: Final = 0.01
 _JITTER: Final = 0.1
-_LAST_LOOK: Final = 1.0
-_WHOLE: Final = 100.0
+_BEFORE_DEADLINE: Final = 1.0
+_GRID_STEPS: Final = 4.0
 
 
-class Look(NamedTuple):
-    """The next look.
+class NextPoll(NamedTuple):
+    """The next poll.
 
     Attributes:
         delay: Seconds until it.
-        leeway: Seconds between looks about that time: a small part of it sooner or later costs nothing.
+        spacing: Seconds between polls about that time: moving the poll by a small part of it costs nothing.
     """
 
     delay: float
-    leeway: float
+    spacing: float
+
+
+@attrs.frozen
+class Schedule:
+    """The best next poll from any age.
+
+    Attributes:
+        ages: Seconds, ascending from 0.
+        next_ages: Best age for the next poll of a task that has just been seen unfinished, at each age.
+        cost: Seconds of delay that one poll is worth.
+        tail_from: Age from which on the hazard rate of the tail spaces the polls.
+    """
+
+    ages: list[float]
+    next_ages: list[float]
+    cost: float
+    tail_from: float
+
+    def next_age(self, age: float) -> float:
+        """Return the best age for the next poll, both in seconds."""
+        ages = self.ages
+        index = bisect_right(ages, age)
+        if age >= self.tail_from or index >= len(ages):
+            # sqrt(2 c / h), with the hazard rate h of the tail.
+            return age + math.sqrt(2 * self.cost * age / TAIL_SHAPE)
+        left, right = ages[index - 1], ages[index]
+        first, second = self.next_ages[index - 1], self.next_ages[index]
+        target = first + (second - first) * (age - left) / (right - left)
+        if target > self.tail_from:
+            in_tail = self.tail_from + math.sqrt(2 * self.cost * self.tail_from / TAIL_SHAPE)
+            target = min(target, in_tail)
+        return target
+
+
+def best_schedule(durations: Distribution, cost: float, shortest: float) -> Schedule:
+    """Find the schedule of least cost by dynamic programming.
+
+    From a poll at age a to the next at b, with the survival function S and its integral A, a task costs
+    S(a)·(cost + b - a) - (A(b) - A(a)): the poll if it is still needed, and the delay of an end in between.
+    For a given a, that is linear in b with the slope S(a), so the best b is where a line of that slope
+    touches the convex hull of the costs of later ages. Both move in one direction only: the whole takes
+    linear time.
+
+    Args:
+        durations: Distribution of the durations of the tasks.
+        cost: Seconds of delay that one poll is worth.
+        shortest: Least seconds between two polls.
+    """
+    ages, survival = durations.edges, durations.survival
+    count = len(ages)
+    areas = [0.0]
+    areas += accumulate(
+        (ages[i + 1] - ages[i]) * (survival[i] + survival[i + 1]) / 2 for i in range(count - 1)
+    )
+    # Expected cost after a poll at each age, times its probability, less the area so far.
+    rest = [survived * (cost + ages[-1]) - area for survived, area in zip(survival, areas, strict=True)]
+    next_ages = [age + shortest for age in ages]
+    # Lines of slope `ages[i]` and height `rest[i]`; from `touch` on, each is the lowest for some slope.
+    hull: list[int] = []
+    touch = 0
+    candidate = count - 1
+    for here in range(count - 2, -1, -1):
+        age, survived = ages[here], survival[here]
+        while candidate > here and ages[candidate] >= age + shortest:
+            # Add a line, less steep than all before, and drop those that are nowhere lowest any more.
+            flat, height = ages[candidate], rest[candidate]
+            while len(hull) - touch > 1:
+                first, second = hull[-2], hull[-1]
+                steep = ages[first]
+                gain = (rest[second] - rest[first]) * (steep - flat)
+                if (height - rest[first]) * (steep - ages[second]) > gain:
+                    break
+                hull.pop()
+            hull.append(candidate)
+            candidate -= 1
+        if not hull:
+            continue
+        best = hull[touch]
+        least = survived * ages[best] + rest[best]
+        while touch + 1 < len(hull):
+            other = hull[touch + 1]
+            value = survived * ages[other] + rest[other]
+            if value > least:
+                break
+            touch, best, least = touch + 1, other, value
+        rest[here] = survived * (cost - age) + least
+        next_ages[here] = ages[best]
+    return Schedule(ages, next_ages, cost, durations.tail_from)
+
+
+# A distribution hashes by identity: a new estimate never meets the schedule of an older one.
+_cached_schedule = lru_cache(maxsize=64)(best_schedule)
+
+
+def align(due: float, *, spacing: float, earliest: float, latest: float) -> float:
+    """Move a poll to the nearest moment of a grid that all waits share.
+
+    The step of the grid is the largest power of two of seconds that is at most a quarter of the spacing:
+    polls far apart meet on a coarse grid, polls close together on a fine one, and each coarse grid is part of
+    the finer ones. The move is at most an eighth of the spacing, and none on average.
+
+    Args:
+        due: Best moment for the poll, in seconds of a clock that all waits share.
+        spacing: Seconds between polls about that time.
+        earliest: Not before this moment.
+        latest: Before this moment; if no moment of the grid is left, the poll stays at ``due``.
+    """
+    if not spacing > 0 or math.isinf(due):
+        return due
+    step = 2.0 ** math.floor(math.log2(spacing / _GRID_STEPS))
+    moment = round(due / step) * step
+    if moment < earliest:
+        moment = math.ceil(earliest / step) * step
+    return moment if moment < latest else due
 
 
 @attrs.frozen
 class Cadence:
-    """The best next moment, given what is known of how long tasks take.
+    """The best next poll, given the duration statistics.
 
     Args:
-        poll: Bounds, and how many seconds of delay one look is worth.
-        experience: What is known; others may share it.
-        random: Source of the jitter, which keeps many waits from looking at the same moments.
+        settings: Bounds, and how many seconds of delay one poll is worth.
+        stats: Duration statistics; several cadences may share them.
+        random: Source of the jitter, which keeps many waits from polling at the same moments.
     """
 
-    poll: Poll
-    experience: Experience = attrs.field(factory=Experience)
+    settings: Poll
+    stats: DurationStats = attrs.field(factory=DurationStats)
     random: Random = attrs.field(factory=Random)
 
-    def next_look(
+    def next_poll(
         self,
         model: str | None,
         age: float,
         *,
         remaining: float,
-        looks: int = 0,
-        looked_at: float | None = None,
+        polls: int = 0,
+        polled_at: float | None = None,
         is_age_known: bool = True,
         estimated_time: float | None = None,
-    ) -> Look:
-        """Decide on the next look at a task that has not ended.
+    ) -> NextPoll:
+        """Decide when to poll a task that has not ended.
 
         Args:
-            model: What runs it, where that is known.
-            age: Seconds since it was submitted.
-            remaining: Seconds until the wait gives up; the last look falls shortly before that.
-            looks: How many there have been.
-            looked_at: Age at the look before, 0 when there was none; ``age`` by default.
-            is_age_known: Whether the age is more than a guess.
-            estimated_time: Seconds the service expects the task to take in all, where it said so.
+            model: Model that runs the task, where that is known.
+            age: Seconds since the submit.
+            remaining: Seconds until the deadline; the last poll falls shortly before that.
+            polls: Number of polls so far.
+            polled_at: Age at the last poll, 0 if there was none; ``age`` by default.
+            is_age_known: Whether ``age`` is more than a guess.
+            estimated_time: Duration in seconds that the service expects, where it gives one.
         """
-        poll = self.poll
-        known = self._of(model)
+        settings = self.settings
+        known = self.stats.of(model, settings.first)
         if estimated_time is not None:
             known.expect(estimated_time, by_service=True)
-        if looked_at is None:
-            looked_at = age
-        # A task that nobody has looked at may be looked at at once: it may have ended long ago.
-        least = poll.shortest if looked_at else 0.0
-        if looks == 0 and not is_age_known:
-            delay, leeway = least, min(poll.first, poll.shortest)
-        elif looks == 0 and not known.spans and not known.has_estimate:
-            delay = leeway = max(poll.first - age, least)
+        if polled_at is None:
+            polled_at = age
+        # A task that was never polled may have ended long ago: its first poll may come at once.
+        least = settings.shortest if polled_at else 0.0
+        if polls == 0 and not is_age_known:
+            delay, spacing = least, min(settings.first, settings.shortest)
+        elif polls == 0 and not known.observations and not known.is_estimated:
+            delay = spacing = max(settings.first - age, least)
         else:
-            schedule = known.schedule(poll.delay_per_poll, poll.shortest)
-            target = max(schedule.next_age(looked_at), age)
+            schedule = _cached_schedule(known.distribution(), settings.delay_per_poll, settings.shortest)
+            target = max(schedule.next_age(polled_at), age)
             delay = max(target - age, least)
-            leeway = min(delay, max(schedule.next_age(target) - target, poll.shortest), poll.longest)
-        if looks or not known.spans:
-            delay = min(delay, poll.longest)
+            next_spacing = max(schedule.next_age(target) - target, settings.shortest)
+            spacing = min(delay, next_spacing, settings.longest)
+        if polls or not known.observations:
+            delay = min(delay, settings.longest)
         if delay:
-            delay = max(delay + leeway * _JITTER * (2 * self.random.random() - 1), least)
-        last = remaining - min(_LAST_LOOK, remaining * _JITTER)
-        return Look(last if last < delay + poll.shortest / 2 else delay, leeway)
-
-    def runs(self, who: int, model: str | None, age: float, progress: float | None = None) -> None:
-        """Note that a task had not ended at an age.
-
-        Args:
-            who: Stands for the wait.
-            model: What runs the task, where that is known.
-            age: Seconds since it was submitted.
-            progress: Percent, where the service reports one that moves. What it promises counts as long as
-                nothing better is known: neither durations nor the service's estimate.
-        """
-        known = self._of(model)
-        known.goes_on(who, age)
-        if progress is not None and not known.spans:
-            known.expect(age * _WHOLE / progress, by_service=False)
-
-    def ended(
-        self, who: int, model: str | None, after: float, by: float, actual_time: float | None = None
-    ) -> None:
-        """Note that a task ended between two ages, and how many seconds it took by its own account."""
-        self._of(model).ends(who, after, by, actual_time)
-
-    def left(self, who: int, model: str | None) -> None:
-        """Note that a task is not waited for any more."""
-        self._of(model).leaves(who)
-
-    def _of(self, model: str | None) -> ModelExperience:
-        return self.experience.of(model, max(_TYPICAL * self.poll.first, _LEAST_TYPICAL))
+            delay = max(delay + spacing * _JITTER * (2 * self.random.random() - 1), least)
+        last = remaining - min(_BEFORE_DEADLINE, remaining * _JITTER)
+        return NextPoll(last if last < delay + settings.shortest / 2 else delay, spacing)

@@ -1,147 +1,366 @@
-"""Wait for tasks: looks that outlive every passing trouble, one task at a time or many as they finish."""
+"""The poll queue: one queue for the polls of all waits of an account, and the requests that they share.
+
+The queue has no asyncio task of its own. A timer takes the waits that are due and puts those that can share
+a request into a batch; the request runs in a task of the watch whose wait was due first. If that watch is
+left before the answer, the other waits return to the queue, and another watch sends the next request.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
-import math
-from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from heapq import heappop, heappush
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakValueDictionary
 
-import anyio
 import attrs
 
-from apimart_async.polling.cadence import Cadence
-from apimart_async.polling.lookout import Lookout
-from apimart_async.polling.vigil import Vigil
-from apimart_async.polling.watch import Watch
+from apimart_async import errors
+from apimart_async.models import EXPIRED, Task, TaskFailure
+from apimart_async.polling.cadence import Cadence, align
+from apimart_async.polling.estimator import DurationStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from apimart_async.models import Task
-    from apimart_async.polling.lookout import Party
-    from apimart_async.polling.vigil import Owner
+    from apimart_async.config import Settings
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
+MAX_BATCH: Final = 100
+"""The largest number of tasks in one request."""
 
-@attrs.frozen
-class Poller:
-    """Wait for tasks with one cadence.
+# A 404 may come from a machine of the service that does not know a new task yet; the second in a row counts.
+_MAX_NOT_FOUND: Final = 2
+# Empty answers in a row, to tasks that single polls find, after which batches are not used any more.
+_MAX_EMPTY_ANSWERS: Final = 3
+
+_TRANSIENT: Final = (
+    errors.APIConnectionError,
+    errors.RateLimitError,
+    errors.InternalServerError,
+    errors.ConflictError,
+    errors.APIResponseValidationError,
+)
+_TRANSIENT_STATUSES: Final = frozenset({408, 425})
+# Statuses of a batch request that say nothing about the endpoint; so do those from 500 on.
+_BATCH_STATUSES: Final = frozenset({401, 402, 408, 409, 425, 429})
+_SERVER_ERROR: Final = 500
+
+PollBatch = dict[str, "list[Wait]"]
+"""The waits that share one request, by task id, in the order in which they were due."""
+
+
+class Watcher(Protocol):
+    """The owner of waits. Its methods return at once and never raise."""
+
+    def start(self, request: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a request in a task that is cancelled when the owner is done."""
+        ...
+
+    def changed(self, wait: Wait) -> None:
+        """Take note of an answer for a wait, or of its end."""
+        ...
+
+
+@attrs.define(eq=False)
+class Wait:
+    """One wait for one task; moments are seconds of the event loop's clock, ages seconds since the submit.
+
+    Attributes:
+        task: Last known state.
+        watcher: Owner of the wait.
+        cadence: Decides when to poll.
+        submitted_at: Moment of the submit, as far as it is known.
+        is_age_known: Whether ``submitted_at`` is more than a guess.
+        deadline: Moment at which the wait ends.
+        unfinished_age: Age at which the task had certainly not ended.
+        polls: Number of answers.
+        not_found: Number of 404 answers in a row.
+        omissions: Number of batch answers without this task.
+        is_single: Whether the next poll is a request for this task alone.
+        not_before: Earliest moment of the next poll.
+        due: Moment of the next poll.
+        entry: Number of its valid queue entry; 0 without one.
+        error: Error that ended the wait, if one did.
+        is_over: Whether the wait has ended.
+    """
+
+    task: Task
+    watcher: Watcher
+    cadence: Cadence
+    submitted_at: float
+    is_age_known: bool
+    deadline: float
+    unfinished_age: float = 0.0
+    polls: int = 0
+    not_found: int = 0
+    omissions: int = 0
+    is_single: bool = False
+    not_before: float = 0.0
+    due: float = 0.0
+    entry: int = 0
+    error: Exception | None = None
+    is_over: bool = False
+
+    def answered(self, found: Task, asked_at: float, now: float) -> None:
+        """Record the answer of a poll that was sent at one moment and answered at another."""
+        before = self.task
+        model = before.model or found.model
+        task = self.task = attrs.evolve(found, idempotency_key=before.idempotency_key, model=model)
+        self.polls += 1
+        self.not_found = 0
+        if not self.is_age_known and task.created_at is not None:
+            age = (datetime.now(UTC) - task.created_at).total_seconds()
+            self.submitted_at = min(self.submitted_at, now - age)
+            self.is_age_known = True
+        stats = self.cadence.stats.of(model, self.cadence.settings.first)
+        if task.is_finished:
+            self.is_over = True
+            actual_time = task.actual_time
+            if actual_time is None and task.created_at is not None and task.completed_at is not None:
+                actual_time = (task.completed_at - task.created_at).total_seconds()
+            if self.is_age_known:
+                stats.record_end(id(self), self.unfinished_age, now - self.submitted_at, actual_time)
+        else:
+            self.unfinished_age = max(self.unfinished_age, asked_at - self.submitted_at)
+            # Some services report a progress that never changes.
+            first, second = before.progress, task.progress
+            is_moving = first is not None and second is not None and 0.0 <= first < second < 100.0  # noqa: PLR2004 percent
+            if self.is_age_known:
+                stats.record_running(id(self), self.unfinished_age, second if is_moving else None)
+        self.watcher.changed(self)
+
+    def failed(self, error: Exception, now: float) -> None:
+        """Record the error of a poll: a transient one delays the next poll, any other ends the wait."""
+        if isinstance(error, errors.NotFoundError):
+            self.not_found += 1
+            if self.not_found >= _MAX_NOT_FOUND:
+                failure = TaskFailure(error.message, error.code, error.type)
+                self.task = attrs.evolve(self.task, status=EXPIRED, error=failure)
+                self.end()
+            return
+        if isinstance(error, errors.APIError):
+            error.task_id = self.task.id
+        if is_transient(error):
+            self.not_before = now + (getattr(error, "retry_after", None) or 0.0)
+        else:
+            self.end(error)
+
+    def end(self, error: Exception | None = None) -> None:
+        """End the wait with the task as last seen, or with an error; a second call does nothing."""
+        if not self.is_over:
+            self.is_over = True
+            self.entry = 0
+            self.error = error
+            self.cadence.stats.of(self.task.model, self.cadence.settings.first).record_abandoned(id(self))
+            self.watcher.changed(self)
+
+
+class PollQueue:
+    """Polls tasks when they are due.
 
     Args:
-        lookout: Does the looking; others may share it.
-        cadence: Says when.
+        poll_one: Fetches a task by id.
+        poll_many: Fetches up to 100 tasks by id, and omits unknown ones; ``None`` where the service cannot.
+            Once it is refused, it is not called again.
+        requests_per_second: Budget; beyond it, the waits that have been due longest are polled first.
+
+    Attributes:
+        is_batching: Whether polls may share a request.
     """
 
-    lookout: Lookout
-    cadence: Cadence
-
-    async def wait(
+    def __init__(
         self,
-        task: Task,
-        timeout: float | None = None,
-        on_update: Callable[[Task], object] | None = None,
-    ) -> Task:
-        """Return the task once it has ended, or as last seen at the deadline.
+        poll_one: Callable[[str], Awaitable[Task]],
+        poll_many: Callable[[list[str]], Awaitable[dict[str, Task]]] | None = None,
+        requests_per_second: float | None = None,
+    ) -> None:
+        self.is_batching: bool = poll_many is not None
+        self._poll_one = poll_one
+        self._poll_many = poll_many
+        self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
+        self._next_request = 0.0
+        self._queue: list[tuple[float, int, Wait]] = []
+        self._entries = 0
+        self._empty_answers = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
 
-        Passing troubles — 429, 5xx, a dropped connection, an answer that is not understood — and statuses
-        never heard of are waited through.
+    def schedule(self, wait: Wait, now: float) -> None:
+        """Queue the next poll of a wait, unless it is over."""
+        if wait.is_over:
+            return
+        age = now - wait.submitted_at
+        delay, spacing = wait.cadence.next_poll(
+            wait.task.model,
+            age,
+            remaining=wait.deadline - now,
+            polls=wait.polls,
+            polled_at=age if wait.due else 0.0,
+            is_age_known=wait.is_age_known,
+            estimated_time=wait.task.estimated_time,
+        )
+        due = max(now + delay, wait.not_before)
+        if self.is_batching and not wait.is_single:
+            earliest = max(now + min(delay, wait.cadence.settings.shortest), wait.not_before)
+            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline)
+        self._push(wait, due)
+        self.set_timer()
 
-        Args:
-            task: As far as it is known.
-            timeout: Seconds; ``Poll.timeout`` by default.
-            on_update: Called with the task after every look.
+    def set_timer(self) -> None:
+        """Wake up for the first wait that is due; without waits, not at all. Drop entries of ended waits."""
+        queue, timer = self._queue, self._timer
+        while queue and queue[0][2].entry != queue[0][1]:
+            heappop(queue)
+        due = max(queue[0][0], self._next_request) if queue else None
+        if timer is not None:
+            if timer.when() == due:
+                return
+            timer.cancel()
+        self._timer = None
+        if due is not None:
+            self._timer_due = due
+            self._timer = asyncio.get_running_loop().call_at(due, self._dispatch)
 
-        Raises:
-            APIError: One that time does not heal, such as ``AuthenticationError``; it names the task.
+    def _push(self, wait: Wait, due: float) -> None:
+        if wait.is_over or due >= wait.deadline:
+            wait.entry = 0
+            return
+        self._entries += 1
+        wait.due, wait.entry = due, self._entries
+        heappush(self._queue, (due, self._entries, wait))
 
-        Cancelling it leaves the task as it is; its id is in the exception's notes and in the log.
-        """
-        if task.is_finished:
-            return task
-        now = asyncio.get_running_loop().time()
-        waiting = _Waiting(self.lookout, on_update)
-        vigil = self.vigil(task, waiting, now, now + self.limit(timeout))
+    def _dispatch(self) -> None:
+        """Start the requests for the waits that are due, within the budget."""
+        self._timer = None
+        # A timer may run early by the resolution of the clock.
+        now = max(asyncio.get_running_loop().time(), self._timer_due)
+        queue = self._queue
+        batches: list[PollBatch] = []
+        single: dict[str, PollBatch] = {}
+        shared = PollBatch()
+        while queue and queue[0][0] <= now:
+            _, entry, wait = queue[0]
+            if wait.entry == entry:
+                task_id = wait.task.id
+                is_single = wait.is_single or not self.is_batching
+                batch = single.get(task_id, PollBatch()) if is_single else shared
+                if not batch or len(batch) >= MAX_BATCH:
+                    if self._interval and self._next_request > now:
+                        break
+                    self._next_request = max(self._next_request, now) + self._interval
+                    batch = PollBatch()
+                    batches.append(batch)
+                    if is_single:
+                        single[task_id] = batch
+                    else:
+                        shared = batch
+                wait.entry = 0
+                batch.setdefault(task_id, []).append(wait)
+            heappop(queue)
+        for batch in batches:
+            first = next(iter(batch.values()))[0]
+            request = first.watcher.start(self._poll(batch))
+            request.add_done_callback(partial(self._requeue, batch))
+        self.set_timer()
+
+    def _requeue(self, batch: PollBatch, request: asyncio.Task[None]) -> None:
+        """Poll again for a batch whose request was cancelled before the answer."""
+        if request.cancelled():
+            now = asyncio.get_running_loop().time()
+            for wait in chain(*batch.values()):
+                self._push(wait, now)
+            self.set_timer()
+
+    async def _poll(self, batch: PollBatch) -> None:
+        """Send the request of a batch and pass the answer, or the error, to its waits; raise no error."""
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
+        is_shared = len(batch) > 1
         try:
-            return await waiting.run(vigil)
-        except anyio.get_cancelled_exc_class() as cancelled:
-            note = f"The wait was cut off; task {task.id} goes on and can be waited for again."
-            cancelled.add_note(note)
-            log.info(note)
-            raise
+            if is_shared and self._poll_many is not None:
+                found = await self._poll_many(list(batch))
+            else:
+                found = {task_id: await self._poll_one(task_id) for task_id in batch}
+        except Exception as error:  # noqa: BLE001 the waits raise it
+            self._pass_error(batch, error, clock())
+        else:
+            self._pass_answer(batch, found, asked_at, clock())
+        self.set_timer()
 
-    def watch(self, tasks: Iterable[Task], timeout: float | None = None) -> Watch:
-        """Return the tasks as a stream, each once, as they end or as last seen at the deadline."""
-        return Watch(self, list(tasks), timeout)
+    def _pass_answer(self, batch: PollBatch, found: dict[str, Task], asked_at: float, now: float) -> None:
+        if len(batch) > 1:
+            self._empty_answers = 0 if found else self._empty_answers + 1
+        elif self._empty_answers >= _MAX_EMPTY_ANSWERS and next(chain(*batch.values())).omissions:
+            self.is_batching = False
+        for wait in chain(*batch.values()):
+            if wait.is_over:
+                continue
+            task = found.get(wait.task.id)
+            if task is None:
+                wait.omissions += 1
+                wait.is_single = True
+                self._push(wait, now)
+            else:
+                # A task omitted twice is polled singly from now on.
+                wait.is_single = wait.omissions > 1
+                wait.answered(task, asked_at, now)
+                self.schedule(wait, now)
 
-    def limit(self, timeout: float | None) -> float:
-        """Return the seconds a wait may take."""
-        return self.cadence.poll.timeout if timeout is None else timeout
+    def _pass_error(self, batch: PollBatch, error: Exception, now: float) -> None:
+        waits = list(chain(*batch.values()))
+        if len(batch) > 1 and _refuses_batches(error):
+            log.info("The service refuses batches of polls; tasks are polled singly from now on: %s", error)
+            self.is_batching = False
+            for wait in waits:
+                self._push(wait, now)
+            return
+        if is_transient(error):
+            first = next(iter(batch))
+            tasks = f"task {first}" if len(batch) == 1 else f"{len(batch)} tasks, such as {first},"
+            reason = f"{type(error).__name__} {getattr(error, 'status', None) or ''}".strip()
+            log.info("Polling %s failed and is tried again: %s", tasks, reason)
+        for wait in waits:
+            if not wait.is_over:
+                wait.failed(error if len(waits) == 1 else copy.copy(error), now)
+                self.schedule(wait, now)
 
-    def vigil(self, task: Task, owner: Owner, now: float, deadline: float) -> Vigil:
-        """Make the state of one wait; a task that does not say when it was submitted may be of any age."""
-        created = task.created_at
-        age = 0.0 if created is None else max(0.0, (datetime.now(UTC) - created).total_seconds())
-        return Vigil(task, owner, self.cadence, now - age, created is not None, deadline)
+
+class SharedPolling:
+    """State that a client shares with its copies: duration statistics, and a poll queue for each account."""
+
+    def __init__(self) -> None:
+        self.stats: DurationStats = DurationStats()
+        self._queues: WeakValueDictionary[tuple[object, ...], PollQueue] = WeakValueDictionary()
+
+    def queue(self, settings: Settings, make: Callable[[], PollQueue]) -> PollQueue:
+        """Return the queue of the copies with the same key, headers and budget; ``make`` the first."""
+        headers = tuple(sorted(settings.default_headers.items()))
+        account = (settings.api_key, headers, settings.poll.requests_per_second)
+        queue = self._queues.get(account)
+        if queue is None:
+            queue = self._queues[account] = make()
+        return queue
 
 
-class _Waiting:
-    """A wait for one task, in the caller's own task.
+def is_transient(error: Exception) -> bool:
+    """Tell whether a wait survives an error of a poll."""
+    if isinstance(error, errors.RateLimitError):
+        return error.code != "insufficient_quota"
+    if isinstance(error, errors.APIError):
+        return isinstance(error, _TRANSIENT) or error.status in _TRANSIENT_STATUSES
+    return False
 
-    It sleeps from beginning to end, unless it has to tell of a look or to fetch for a party.
-    """
 
-    def __init__(self, lookout: Lookout, on_update: Callable[[Task], object] | None) -> None:
-        self._lookout = lookout
-        self._on_update = on_update
-        self._updates: deque[Task] = deque()
-        self._party: Party | None = None
-        self._bell: asyncio.Future[None] | None = None
-
-    async def run(self, vigil: Vigil) -> Task:
-        loop = asyncio.get_running_loop()
-        timer = None if math.isinf(vigil.deadline) else loop.call_at(vigil.deadline, vigil.end)
-        self._lookout.add(vigil)
-        try:
-            while True:
-                while self._updates and self._on_update is not None:
-                    self._on_update(self._updates.popleft())
-                if vigil.is_over:
-                    break
-                if self._party is not None:
-                    with anyio.move_on_after(vigil.deadline - loop.time()):
-                        await self._lookout.fetch(self._party)
-                    self._party = None
-                else:
-                    self._bell = loop.create_future()
-                    await self._bell
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._lookout.leave(vigil)
-            if self._party is not None:
-                self._lookout.put_back(self._party)
-        if vigil.error is not None:
-            raise vigil.error
-        return vigil.task
-
-    def lead(self, party: Party) -> None:
-        self._party = party
-        self._ring()
-
-    def seen(self, vigil: Vigil) -> None:
-        if self._on_update is not None:
-            self._updates.append(vigil.task)
-            self._ring()
-
-    def ended(self, vigil: Vigil) -> None:
-        if self._on_update is not None and vigil.task.is_finished and not vigil.missing:
-            self._updates.append(vigil.task)
-        self._ring()
-
-    def _ring(self) -> None:
-        if self._bell is not None and not self._bell.done():
-            self._bell.set_result(None)
+def _refuses_batches(error: Exception) -> bool:
+    """Tell whether the error of a batch request concerns the endpoint, not the tasks or the moment."""
+    if isinstance(error, errors.APIResponseValidationError):
+        return True
+    if isinstance(error, errors.APIStatusError) and error.status is not None:
+        return error.status not in _BATCH_STATUSES and error.status < _SERVER_ERROR
+    return False

@@ -1,156 +1,166 @@
-"""Many tasks as a stream, each as it ends."""
+"""Waits for tasks: for one, or for many as they end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
 import math
-from typing import TYPE_CHECKING
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
 
-import anyio
-
-from apimart_async.models import Task
+from apimart_async.polling.poller import PollQueue, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from anyio.abc import TaskGroup
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+    from apimart_async.models import Task
+    from apimart_async.polling.cadence import Cadence
 
-    from apimart_async.polling.lookout import Party
-    from apimart_async.polling.poller import Poller
-    from apimart_async.polling.vigil import Vigil
+log: logging.Logger = logging.getLogger("apimart_async")
 
 
 class Watch:
-    """Many waits in one task group; entered, it is a stream of tasks in the order they end.
+    """Wait for tasks; entered, it is an asynchronous iterator of them in the order in which they end.
 
-    Besides one task that starts the fetches, it runs a task for each request under way, not for each wait.
+    Each task comes once: ended, or, at the deadline, as last seen. Errors that end a wait are raised by the
+    iterator. Leaving the watch ends the waits and leaves the tasks as they are.
 
     Args:
-        poller: Does the waiting.
-        tasks: To wait for.
-        timeout: Seconds for all of them together.
+        queue: Polls the tasks.
+        cadence: Decides when.
+        tasks: Tasks, as far as they are known.
+        timeout: Seconds for all of them; ``Poll.timeout`` by default.
+        every_poll: Whether tasks come after each of their polls, not only when they end.
     """
 
-    def __init__(self, poller: Poller, tasks: list[Task], timeout: float | None) -> None:
-        self._poller = poller
+    def __init__(
+        self,
+        queue: PollQueue,
+        cadence: Cadence,
+        tasks: Iterable[Task],
+        timeout: float | None = None,
+        *,
+        every_poll: bool = False,
+    ) -> None:
+        self._queue = queue
+        self._cadence = cadence
         self._tasks = tasks
-        self._timeout = timeout
-        self._group: TaskGroup = anyio.create_task_group()
-        self._vigils: list[Vigil] = []
+        self._timeout = cadence.settings.timeout if timeout is None else timeout
+        self._every_poll = every_poll
+        self._waits: list[Wait] = []
         self._unfinished = 0
-        self._parties: list[Party] = []
-        self._under_way: set[Party] = set()
-        self._bell: asyncio.Future[None] | None = None
+        self._results: deque[Task | Exception] = deque()
+        self._has_results = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._send: MemoryObjectSendStream[Task | Exception]
-        self._receive: MemoryObjectReceiveStream[Task | Exception]
+        # It runs a task for each request, not for each wait.
+        self._group = asyncio.TaskGroup()
+        self._requests: set[asyncio.Task[None]] = set()
+        self._context: contextvars.Context
 
-    async def __aenter__(self) -> AsyncIterator[Task]:
-        # The streams hold what has ended and was not taken yet, at most every task once.
-        self._send, self._receive = anyio.create_memory_object_stream[Task | Exception](len(self._tasks))
+    async def __aenter__(self) -> Self:
+        self._context = contextvars.copy_context()
         await self._group.__aenter__()
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        deadline = now + self._poller.limit(self._timeout)
+        now, today = loop.time(), datetime.now(UTC)
+        deadline = now + self._timeout
         for task in self._tasks:
             if task.is_finished:
-                self._send.send_nowait(task)
+                self._results.append(task)
             else:
-                self._vigils.append(self._poller.vigil(task, self, now, deadline))
-        self._unfinished = len(self._vigils)
-        for vigil in self._vigils:
-            self._poller.lookout.add(vigil)
-        if self._vigils:
-            if not math.isinf(deadline):
-                self._timer = loop.call_at(deadline, self._give_up)
-            self._group.start_soon(self._lead_parties, name="watch tasks")
-        else:
-            self._send.close()
-        return _Finished(self._receive)
+                # A task without a time of submit may be of any age.
+                created = task.created_at
+                age = 0.0 if created is None else max(0.0, (today - created).total_seconds())
+                self._waits.append(Wait(task, self, self._cadence, now - age, created is not None, deadline))
+        self._unfinished = len(self._waits)
+        if self._waits and not math.isinf(deadline):
+            self._timer = loop.call_at(deadline, self._end_waits)
+        for wait in self._waits:
+            self._queue.schedule(wait, now)
+        return self
 
-    def lead(self, party: Party) -> None:
-        """Fetch for a party soon."""
-        self._parties.append(party)
-        self._ring()
-
-    def seen(self, vigil: Vigil) -> None:
-        """Do nothing: a watch tells only of ends."""
-
-    def ended(self, vigil: Vigil) -> None:
-        """Hand a task out."""
-        self._send.send_nowait(vigil.error or vigil.task)
-        self._unfinished -= 1
-        if not self._unfinished:
-            self._send.close()
-            self._ring()
-
-    def _give_up(self) -> None:
-        for vigil in self._vigils:
-            vigil.end()
-
-    def _ring(self) -> None:
-        if self._bell is not None and not self._bell.done():
-            self._bell.set_result(None)
-
-    async def _lead_parties(self) -> None:
-        while self._unfinished:
-            for party in self._parties:
-                self._under_way.add(party)
-                self._group.start_soon(self._fetch, party, name="look at tasks")
-            self._parties.clear()
-            self._bell = asyncio.get_running_loop().create_future()
-            await self._bell
-
-    async def _fetch(self, party: Party) -> None:
-        try:
-            await self._poller.lookout.fetch(party)
-        finally:
-            self._under_way.discard(party)
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        self._leave()
-        self._receive.close()
-        if error is None:
-            self._group.cancel_scope.cancel()
-        try:
-            return await self._group.__aexit__(kind, error, trace)
-        except BaseExceptionGroup as group:
-            if error is not None and list(group.exceptions) == [error]:
-                return False
-            raise
-
-    def _leave(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for vigil in self._vigils:
-            self._poller.lookout.leave(vigil)
-        # Their requests end with this watch; what others have in them is looked at by one of those.
-        for party in (*self._parties, *self._under_way):
-            self._poller.lookout.put_back(party)
-        self._parties.clear()
-
-
-class _Finished:
-    """The consuming end of a watch, an iterator of its own: leaving it early holds nothing open."""
-
-    def __init__(self, receive: MemoryObjectReceiveStream[Task | Exception]) -> None:
-        self._receive = receive
-
-    def __aiter__(self) -> _Finished:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Task:
-        try:
-            ended = await self._receive.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-        if isinstance(ended, Exception):
-            raise ended
-        return ended
+        while not self._results:
+            if not self._unfinished:
+                raise StopAsyncIteration
+            self._has_results.clear()
+            await self._has_results.wait()
+        result = self._results.popleft()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._unfinished:
+            self._end_waits()
+        self._queue.set_timer()
+        for request in self._requests:
+            request.cancel()
+        # Without the error of the body: a task group would wrap it.
+        await self._group.__aexit__(None, None, None)
+
+    def start(self, request: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a request in the task group, in the context of whoever watches."""
+        task = self._group.create_task(request, context=self._context)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        return task
+
+    def changed(self, wait: Wait) -> None:
+        """Hand out a task, or the error that ended its wait."""
+        if wait.is_over:
+            self._unfinished -= 1
+        if wait.is_over or self._every_poll:
+            self._results.append(wait.error or wait.task)
+            self._has_results.set()
+
+    def _end_waits(self) -> None:
+        for wait in self._waits:
+            wait.end()
+
+
+async def wait_for(
+    queue: PollQueue,
+    cadence: Cadence,
+    task: Task,
+    timeout: float | None = None,
+    on_update: Callable[[Task], object] | None = None,
+) -> Task:
+    """Return a task once it has ended, or as last seen at the deadline.
+
+    Args:
+        queue: Polls the task.
+        cadence: Decides when.
+        task: As far as it is known.
+        timeout: Seconds; ``Poll.timeout`` by default.
+        on_update: Called with the task after every poll.
+
+    Raises:
+        APIError: It is not transient, such as ``AuthenticationError``; it names the task.
+
+    Cancellation leaves the task as it is; the exception's notes and the log name it.
+    """
+    if task.is_finished:
+        return task
+    try:
+        async with Watch(queue, cadence, [task], timeout, every_poll=on_update is not None) as watch:
+            async for seen in watch:
+                # At the deadline the task comes once more, unchanged.
+                if on_update is not None and seen is not task:
+                    on_update(seen)
+                task = seen
+    except asyncio.CancelledError as cancelled:
+        note = f"The wait was cut off; task {task.id} goes on and can be waited for again."
+        cancelled.add_note(note)
+        log.info(note)
+        raise
+    return task

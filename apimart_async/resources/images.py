@@ -13,7 +13,7 @@ import anyio
 
 from apimart_async import errors
 from apimart_async.models import Image, ImageSet, Task
-from apimart_async.polling.ending import ending_error
+from apimart_async.polling.task_errors import task_error
 from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.files.atomic import find_images, write_image
 from apimart_async.transport.files.downloads import open_download
@@ -216,7 +216,7 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
 
 
 def _check_completed(task: Task) -> None:
-    ended = ending_error(task)
+    ended = task_error(task)
     if ended is not None:
         raise ended
     if not task.is_completed:

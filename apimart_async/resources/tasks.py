@@ -11,9 +11,9 @@ import attrs
 from apimart_async import errors
 from apimart_async.models import Task
 from apimart_async.polling.cadence import Cadence
-from apimart_async.polling.ending import about, ending_error
-from apimart_async.polling.lookout import Lookout
-from apimart_async.polling.poller import Poller
+from apimart_async.polling.poller import PollQueue, SharedPolling
+from apimart_async.polling.task_errors import task_error, timeout_error
+from apimart_async.polling.watch import Watch, wait_for
 from apimart_async.transport import json, parsing
 from apimart_async.transport.retry import Kind
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from apimart_async.polling.sharing import Sharing
     from apimart_async.transport.api import Service
 
 _IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
@@ -30,36 +29,33 @@ LANGUAGES: Final = frozenset({"en", "zh", "ja", "ko", "ru", "fr", "de", "id", "p
 
 
 class AsyncTasks:
-    """The service's runs of its models. They go on whether anybody looks or not, and cannot be cancelled."""
+    """Tasks: the service's runs of its models. They go on without a client, and cannot be cancelled."""
 
-    def __init__(self, service: Service, sharing: Sharing) -> None:
+    def __init__(self, service: Service, shared: SharedPolling) -> None:
         self._service = service
         settings = service.settings
-        self._poller = Poller(
-            sharing.lookout(
-                settings,
-                lambda: Lookout(self._look, self._look_at_many, settings.poll.requests_per_second),
-            ),
-            Cadence(settings.poll, sharing.experience),
+        self._queue = shared.queue(
+            settings, lambda: PollQueue(self._fetch, self._fetch_many, settings.poll.requests_per_second)
         )
+        self._cadence = Cadence(settings.poll, shared.stats)
 
     async def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
-        """Fetch a task as it is now.
+        """Fetch a task.
 
         Args:
             task: The task, or its id.
-            language: Of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
-            timeout: Seconds for one try; the client's by default.
+            language: Language of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
+            timeout: Seconds for one attempt; the client's by default.
 
         Returns:
-            The task, whatever its status; a failed one is no error here.
+            The task in its current status; a failed one raises no error here.
 
         Raises:
             InvalidArgumentError: The id is empty, or the language is not one of those.
-            NotFoundError: The service does not know it, or no longer; tasks are kept for some days.
-            APIError: The request failed after all retries; it names the task.
+            NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
+            APIError: The request failed after all retries; the error names the task.
 
-        Cancelling it leaves the task as it is.
+        Cancellation leaves the task as it is.
         """
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
@@ -77,81 +73,78 @@ class AsyncTasks:
     ) -> Task:
         """Wait until a task has its images.
 
-        It outlives rate limits, server errors, dropped connections and statuses it has never heard of until
-        the deadline.
+        Until the deadline, the wait survives rate limits, server errors, dropped connections and unknown
+        statuses.
 
         Args:
             task: The task, or its id.
-            timeout: Seconds; ``Poll.timeout`` of the client (600) by default.
-            on_update: Called with the task after every look, for progress displays.
+            timeout: Seconds, more than 0; ``Poll.timeout`` of the client (600) by default.
+            on_update: Called with the task after every poll, for progress displays.
 
         Returns:
             The completed task.
 
         Raises:
-            TaskFailedError: The service could not do it; failed tasks are free.
-            TaskCancelledError: The service cancelled it.
-            TaskExpiredError: The service does not know it, or no longer.
-            TaskTimeoutError: The deadline came first. The task goes on: wait for ``error.task_id`` again.
-            APIError: A trouble that time does not heal, such as ``AuthenticationError``; it names the task.
+            TaskFailedError: The task failed; failed tasks are free.
+            TaskCancelledError: The service cancelled the task.
+            TaskExpiredError: The service does not know the task, or no longer.
+            TaskTimeoutError: The deadline passed. The task goes on: wait for ``error.task_id`` again.
+            APIError: An error that a later poll would meet again, such as ``AuthenticationError``; it names
+                the task.
             InvalidArgumentError: The id is empty, or the timeout is not more than 0.
 
-        Cancelling it leaves the task as it is; its id is in the exception's notes and in the log.
+        Cancellation leaves the task as it is; the exception's notes and the log name its id.
         """
-        seen = await self._poller.wait(_as_task(task), _checked(timeout), on_update)
+        seen = await wait_for(self._queue, self._cadence, _as_task(task), _checked(timeout), on_update)
         if seen.is_completed:
             return seen
-        going_on = f"is still {seen.status}; it goes on and can be waited for again."
-        raise ending_error(seen) or about(seen, errors.TaskTimeoutError, going_on)
+        raise task_error(seen) or timeout_error(seen)
 
     def watch(
         self, tasks: Iterable[Task | str], *, timeout: float | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Task]]:
-        """Wait for many tasks at once and take them as they end.
+        """Wait for many tasks at once, and take each as soon as it ends.
 
-        Every task comes out exactly once: completed, failed, cancelled or expired, or, at the deadline, as it
-        was last seen (``task.is_finished`` is then false).
+        Every task comes exactly once: completed, failed, cancelled or expired, or, at the deadline, as last
+        seen (``task.is_finished`` is then false).
 
         Args:
             tasks: Tasks, or their ids.
-            timeout: Seconds for all together; ``Poll.timeout`` of the client (600) by default.
+            timeout: Seconds for all together, more than 0; ``Poll.timeout`` of the client (600) by default.
 
         Returns:
             A context manager whose value is an asynchronous iterator of tasks.
 
         Raises:
-            APIError: A trouble that time does not heal, from the iterator; it names the task.
+            APIError: From the iterator: an error that a later poll would meet again; it names the task.
             InvalidArgumentError: An id is empty, or the timeout is not more than 0.
 
-        Leaving it early, or cancelling it, stops looking and leaves the tasks as they are.
+        Leaving the block early, and cancellation, leave the tasks as they are.
         """
-        return self._poller.watch([_as_task(task) for task in tasks], _checked(timeout))
+        return Watch(self._queue, self._cadence, [_as_task(task) for task in tasks], _checked(timeout))
 
     def duration_stats(self) -> dict[str, Any]:
-        """Return what was learnt of how long tasks take: plain data that JSON can hold, some KB a model.
+        """Return the duration statistics of each model: plain data that JSON can hold, some KB a model.
 
-        Batches keep it in their journal; other programs may keep it where they like, and begin the next run
-        with ``load_duration_stats``.
+        Batches keep them in their journal; other programs may keep them anywhere, and start the next run with
+        ``load_duration_stats``.
         """
-        return self._poller.cadence.experience.to_dict()
+        return self._cadence.stats.to_dict()
 
     def load_duration_stats(self, data: Mapping[str, Any]) -> None:
-        """Take up the value of ``duration_stats``, in this run or another.
+        """Load the value of ``duration_stats``, from this run or another.
 
         Args:
-            data: What is not understood in it, or known better by now, is left out.
+            data: The value. Malformed entries, other versions, and models with statistics are skipped.
         """
-        self._poller.cadence.experience.restore(data)
+        self._cadence.stats.load(data)
 
-    async def _look(self, task_id: str) -> Task:
-        return await self._fetch(task_id, "en", None)
-
-    async def _look_at_many(self, task_ids: list[str]) -> dict[str, Task]:
+    async def _fetch_many(self, task_ids: list[str]) -> dict[str, Task]:
         body = json.dumps({"task_ids": task_ids})
         answer = await self._service.request("POST", "/v1/tasks/batch", kind=Kind.READ, body=body)
         return parsing.read_tasks(answer.payload)
 
-    async def _fetch(self, task_id: str, language: str, timeout: float | None) -> Task:
+    async def _fetch(self, task_id: str, language: str = "en", timeout: float | None = None) -> Task:
         quoted = task_id if _IS_PLAIN(task_id) else quote(task_id, safe="")
         path = f"/v1/tasks/{quoted}?language={language}"
         try:

@@ -533,29 +533,29 @@ class Images:
 
 
 class Tasks:
-    """The service's runs of its models. They go on whether anybody looks or not, and cannot be cancelled."""
+    """Tasks: the service's runs of its models. They go on without a client, and cannot be cancelled."""
 
     def __init__(self, wrapped: AsyncTasks, portal: Portal) -> None:
         self._wrapped = wrapped
         self._portal = portal
 
     def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
-        """Fetch a task as it is now.
+        """Fetch a task.
 
         Args:
             task: The task, or its id.
-            language: Of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
-            timeout: Seconds for one try; the client's by default.
+            language: Language of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
+            timeout: Seconds for one attempt; the client's by default.
 
         Returns:
-            The task, whatever its status; a failed one is no error here.
+            The task in its current status; a failed one raises no error here.
 
         Raises:
             InvalidArgumentError: The id is empty, or the language is not one of those.
-            NotFoundError: The service does not know it, or no longer; tasks are kept for some days.
-            APIError: The request failed after all retries; it names the task.
+            NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
+            APIError: The request failed after all retries; the error names the task.
 
-        Cancelling it leaves the task as it is.
+        Cancellation leaves the task as it is.
         """
         return self._portal.call(self._wrapped.get, task, language=language, timeout=timeout)
 
@@ -568,26 +568,27 @@ class Tasks:
     ) -> Task:
         """Wait until a task has its images.
 
-        It outlives rate limits, server errors, dropped connections and statuses it has never heard of until
-        the deadline.
+        Until the deadline, the wait survives rate limits, server errors, dropped connections and unknown
+        statuses.
 
         Args:
             task: The task, or its id.
-            timeout: Seconds; ``Poll.timeout`` of the client (600) by default.
-            on_update: Called with the task after every look, for progress displays.
+            timeout: Seconds, more than 0; ``Poll.timeout`` of the client (600) by default.
+            on_update: Called with the task after every poll, for progress displays.
 
         Returns:
             The completed task.
 
         Raises:
-            TaskFailedError: The service could not do it; failed tasks are free.
-            TaskCancelledError: The service cancelled it.
-            TaskExpiredError: The service does not know it, or no longer.
-            TaskTimeoutError: The deadline came first. The task goes on: wait for ``error.task_id`` again.
-            APIError: A trouble that time does not heal, such as ``AuthenticationError``; it names the task.
+            TaskFailedError: The task failed; failed tasks are free.
+            TaskCancelledError: The service cancelled the task.
+            TaskExpiredError: The service does not know the task, or no longer.
+            TaskTimeoutError: The deadline passed. The task goes on: wait for ``error.task_id`` again.
+            APIError: An error that a later poll would meet again, such as ``AuthenticationError``; it names
+                the task.
             InvalidArgumentError: The id is empty, or the timeout is not more than 0.
 
-        Cancelling it leaves the task as it is; its id is in the exception's notes and in the log.
+        Cancellation leaves the task as it is; the exception's notes and the log name its id.
         """
         return self._portal.call(self._wrapped.wait, task, timeout=timeout, on_update=on_update)
 
@@ -597,39 +598,39 @@ class Tasks:
         *,
         timeout: float | None = None,
     ) -> AbstractContextManager[Iterator[Task]]:
-        """Wait for many tasks at once and take them as they end.
+        """Wait for many tasks at once, and take each as soon as it ends.
 
-        Every task comes out exactly once: completed, failed, cancelled or expired, or, at the deadline, as it
-        was last seen (``task.is_finished`` is then false).
+        Every task comes exactly once: completed, failed, cancelled or expired, or, at the deadline, as last
+        seen (``task.is_finished`` is then false).
 
         Args:
             tasks: Tasks, or their ids.
-            timeout: Seconds for all together; ``Poll.timeout`` of the client (600) by default.
+            timeout: Seconds for all together, more than 0; ``Poll.timeout`` of the client (600) by default.
 
         Returns:
             A context manager whose value is an iterator of tasks.
 
         Raises:
-            APIError: A trouble that time does not heal, from the iterator; it names the task.
+            APIError: From the iterator: an error that a later poll would meet again; it names the task.
             InvalidArgumentError: An id is empty, or the timeout is not more than 0.
 
-        Leaving it early, or cancelling it, stops looking and leaves the tasks as they are.
+        Leaving the block early, and cancellation, leave the tasks as they are.
         """
         return self._portal.open(self._wrapped.watch, tasks, timeout=timeout)
 
     def duration_stats(self) -> dict[str, Any]:
-        """Return what was learnt of how long tasks take: plain data that JSON can hold, some KB a model.
+        """Return the duration statistics of each model: plain data that JSON can hold, some KB a model.
 
-        Batches keep it in their journal; other programs may keep it where they like, and begin the next run
-        with ``load_duration_stats``.
+        Batches keep them in their journal; other programs may keep them anywhere, and start the next run with
+        ``load_duration_stats``.
         """
         return self._wrapped.duration_stats()
 
     def load_duration_stats(self, data: Mapping[str, Any]) -> None:
-        """Take up the value of ``duration_stats``, in this run or another.
+        """Load the value of ``duration_stats``, from this run or another.
 
         Args:
-            data: What is not understood in it, or known better by now, is left out.
+            data: The value. Malformed entries, other versions, and models with statistics are skipped.
         """
         return self._wrapped.load_duration_stats(data)
 
