@@ -4,7 +4,7 @@ Run it with ``python benchmarks/polling.py``; ``--help`` names the options. The 
 minutes and no network; the emulated part about one more, on loopback.
 """
 
-# ruff: noqa: T201 (what it measures is what it prints)
+# ruff: noqa: T201 (a benchmark prints its results)
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ FIGURE = Path(__file__).parent.parent / "docs" / "polling.svg"
 
 
 def ours(cost: float) -> Poll:
-    """Return the client's settings, with a least spacing that does not hide what the knob does."""
+    """Return settings of the client whose least spacing does not hide the effect of ``delay_per_poll``."""
     return Poll(delay_per_poll=cost, shortest=0.25)
 
 
 def simulate(tasks: int, seeds: range) -> None:
     """Print how the client compares at the mean delay of a fixed interval of 2 s."""
     print(
-        f"{'at the mean delay of every 2 s':38}  delay  every 2 s  best possible  ½(∫√(fS))²/D  "
-        "this client   / best  / 2 s   if durations are not told"
+        f"{'at the mean delay of every 2 s':38}  delay  every 2 s        optimum  ½(∫√(fS))²/D  "
+        "this client   / best  / 2 s   without reported durations"
     )
     ratios: list[float] = []
     for name, family in sim.FAMILIES.items():
@@ -43,31 +43,31 @@ def simulate(tasks: int, seeds: range) -> None:
             lasting = sim.durations(family, WARM + tasks, seed)
             fixed = sim.follow(sim.PEERS["every 2 s"], lasting[WARM:], seed)
             best = sim.optimum(family, lasting[WARM:], fixed.delay, WARM)
-            told, _ = sim.at_delay(lasting, WARM, fixed.delay, seed, tells=True)
-            mute, _ = sim.at_delay(lasting, WARM, fixed.delay, seed)
-            rows.append([fixed.delay, fixed.polls, best, told.polls, mute.polls])
-        delay, fixed_polls, best, told_polls, mute_polls = (
+            reported = sim.at_delay(lasting, WARM, fixed.delay, seed, reports_time=True)
+            unreported = sim.at_delay(lasting, WARM, fixed.delay, seed)
+            rows.append([fixed.delay, fixed.polls, best, reported.polls, unreported.polls])
+        delay, fixed_polls, best, reported_polls, unreported_polls = (
             fmean(column) for column in zip(*rows, strict=True)
         )
-        ratios.append(told_polls / fixed_polls)
+        ratios.append(reported_polls / fixed_polls)
         print(
             f"{name:38} {delay:6.2f} {fixed_polls:10.2f} {best:14.2f} {sim.bound(family) / delay:14.2f} "
-            f"{told_polls:12.2f} {told_polls / best:8.2f} {told_polls / fixed_polls:6.2f} "
-            f"{mute_polls:12.2f} {mute_polls / best:6.2f} {mute_polls / fixed_polls:6.2f}",
+            f"{reported_polls:12.2f} {reported_polls / best:8.2f} {reported_polls / fixed_polls:6.2f} "
+            f"{unreported_polls:12.2f} {unreported_polls / best:6.2f} {unreported_polls / fixed_polls:6.2f}",
             flush=True,
         )
     print(f"mean of the last but three column: {fmean(ratios):.2f}\n")
 
 
 def compare(tasks: int, seed: int) -> None:
-    """Print every schedule in every family, and draw some of it."""
+    """Print every schedule in every family, and draw four families."""
     panels: dict[str, tuple[list[sim.Result], dict[str, sim.Result]]] = {}
     for name, family in sim.FAMILIES.items():
         lasting = sim.durations(family, WARM + tasks, seed)
         peers = {label: sim.follow(peer, lasting[WARM:], seed) for label, peer in sim.PEERS.items()}
-        curve = [sim.learn(ours(cost), lasting, WARM, seed, tells=True) for cost in KNOB]
+        curve = [sim.learn(ours(cost), lasting, WARM, seed, reports_time=True) for cost in KNOB]
         print(f"{name:38}  polls   delay   95 %")
-        default = sim.learn(Poll(), lasting, WARM, seed, tells=True)
+        default = sim.learn(Poll(), lasting, WARM, seed, reports_time=True)
         for label, result in {"this client, as it comes": default, **peers}.items():
             better = result.delay <= default.delay and result.polls <= default.polls and result is not default
             remark = "  better on both axes" if better else ""
@@ -85,19 +85,19 @@ def _seconds_a_poll(learner: sim.Learner, lasting: list[float]) -> float:
 
 
 def cost(tasks: int, seed: int) -> None:
-    """Print what learning costs for each poll: the same polls with and without it, the best of three runs."""
+    """Print the CPU time of learning for each poll: the same polls with and without it, best of three."""
     print("CPU of learning, µs for each poll:")
     for name, family in sim.FAMILIES.items():
         lasting = sim.durations(family, tasks, seed)
-        learners = [sim.Learner(Poll(), seed, tells=True) for _ in range(3)]
+        learners = [sim.Learner(Poll(), seed, reports_time=True) for _ in range(3)]
         learning = min(_seconds_a_poll(learner, lasting) for learner in learners)
-        taught = sim.Learner(Poll(), seed, experience=learners[0].experience, learns=False)
+        taught = sim.Learner(Poll(), seed, stats=learners[0].stats, learns=False)
         deciding = min(_seconds_a_poll(taught, lasting) for _ in range(3))
         print(f"  {name:38} {1e6 * (learning - deciding):5.1f}   and {1e6 * deciding:.1f} to decide")
 
 
 def emulate(waits: int) -> None:
-    """Print what a thousand waits cost in requests."""
+    """Print the requests and delays of many waits on the emulator."""
     print(f"\n{waits} tasks of 20 s ± 30 % on the emulator:")
     for way, counted in asyncio.run(emulated.count_all(waits, 20.0)).items():
         print(
@@ -107,7 +107,7 @@ def emulate(waits: int) -> None:
 
 
 def main() -> None:
-    """Run what the options ask for."""
+    """Run the parts that the options name."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,10 +1,10 @@
 """Ten thousand edits in flight in one process: `python benchmarks/waiting.py --edits 10000`.
 
-Each is an `edits.run` of its own whose task does not end. Prints the memory of each, what waiting costs while
-nothing ends, and how long it takes to cancel all. The service is the emulator, in a process of its own.
+Each is an `edits.run` of its own whose task does not end. Prints the memory of each, the CPU time while
+nothing ends, and the seconds until all are cancelled. The service is the emulator, in a process of its own.
 """
 
-# ruff: noqa: T201 (what it measures is what it prints)
+# ruff: noqa: T201 (a benchmark prints its results)
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WARM: Final = 50
 
 
 def resident() -> float:
-    """Return what this process has in memory, in KB."""
+    """Return the resident memory of this process in KB."""
     (line,) = (
         line for line in Path("/proc/self/status").read_text("ascii").splitlines() if line.startswith("VmRSS")
     )
@@ -43,31 +43,33 @@ def resident() -> float:
 
 
 async def measure(base_url: str, api_key: str, edits: int, seconds: float) -> None:
-    """Start the edits, watch them wait, and cancel them."""
+    """Start the edits, measure while they wait, and cancel them."""
     async with AsyncApimart(api_key, base_url=base_url, limits=Limits(adaptive=False)) as client:
         submitted = 0
 
-        def seen(_: object) -> None:
+        def on_update(_: object) -> None:
             nonlocal submitted
             submitted += 1
 
         def start(count: int) -> list[asyncio.Task[object]]:
             return [
-                asyncio.create_task(client.edits.run("https://photos.example/a.jpg", "snow", on_update=seen))
+                asyncio.create_task(
+                    client.edits.run("https://photos.example/a.jpg", "snow", on_update=on_update)
+                )
                 for _ in range(count)
             ]
 
-        async def looked_at(count: int) -> None:
+        async def polled(count: int) -> None:
             async with asyncio.timeout(_LONGEST):
-                while submitted < count:  # noqa: ASYNC110 nobody tells of it
+                while submitted < count:  # noqa: ASYNC110 a count is no event
                     await asyncio.sleep(0.05)
 
         running = start(_WARM)
-        await looked_at(_WARM)
+        await polled(_WARM)
         gc.collect()
         before, began = resident(), time.process_time()
         running += start(edits)
-        await looked_at(_WARM + edits)
+        await polled(_WARM + edits)
         print(
             f"{edits} edits: {1e3 * (time.process_time() - began) / edits:.2f} ms of CPU each until waiting"
         )
@@ -89,7 +91,7 @@ def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--edits", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long they are watched")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of measuring while they wait")
     options = parser.parse_args()
     with subprocess.Popen(  # noqa: S603 our own interpreter
         [sys.executable, "-c", _SERVICE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -2,8 +2,8 @@
 
 For most tasks only the two polls between which they ended are known, and for running tasks only that they
 have not ended yet. The estimate uses both as interval-censored and right-censored observations, by
-expectation maximisation: it spreads each task over its interval in proportion to the current distribution, and
-the sum over all tasks is the next distribution. That is smoothed over neighbouring bins, and mixed with a
+expectation maximisation: it spreads each task over its interval in proportion to the current distribution,
+and the sum over all tasks is the next distribution. That is smoothed over neighbouring bins, and mixed with a
 broad prior of the weight of half a task, which covers durations not seen yet.
 """
 
@@ -228,8 +228,8 @@ def _fit(
         for first, beyond, left, right in zip(firsts, beyonds, edges[:-1], edges[1:], strict=True)
     ]
     scale = below[last] / (sum(even) or 1.0)
-    gone = accumulate([*(part * scale for part in even), mass[-1]])
-    return [1.0, *(max(0.0, 1.0 - part) for part in gone)][:-1]
+    ended = accumulate([*(part * scale for part in even), mass[-1]])
+    return [1.0, *(max(0.0, 1.0 - part) for part in ended)][:-1]
 
 
 @attrs.define(eq=False)

@@ -109,7 +109,7 @@ class Watch:
         await self._group.__aexit__(None, None, None)
 
     def start(self, request: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a request in the task group, in the context of whoever watches."""
+        """Run a request in the task group, with the context variables of the caller of the watch."""
         task = self._group.create_task(request, context=self._context)
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)

@@ -1,3 +1,3 @@
-"""What `polling.py` is made of."""
+"""The parts of `polling.py`."""
 
 from __future__ import annotations

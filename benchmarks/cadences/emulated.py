@@ -22,12 +22,12 @@ _SOURCE = "https://pictures.example/photo.jpg"
 
 @attrs.frozen
 class Counted:
-    """What one way of waiting came to.
+    """Requests and delays of one way of waiting.
 
     Attributes:
-        requests: For all tasks.
+        requests: Number for all tasks.
         delay: Mean seconds from the end of a task until its caller has it.
-        late: The same for the 95th percentile.
+        late: 95th percentile of the same.
     """
 
     requests: int
@@ -44,7 +44,7 @@ async def count(way: Way, waits: int, seconds: float, seed: int) -> Counted:
         ) as emulator,
         AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client,
     ):
-        service = emulator._service  # noqa: SLF001 it alone knows the very moment a task ended
+        service = emulator._service  # noqa: SLF001 only the service knows the moment a task ended
         assert service is not None  # noqa: S101 for the type checker: it is running
 
         def seen(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""Polling on virtual time: families of durations, the schedules to compare, and what cannot be beaten."""
+"""Polling on virtual time: families of durations, the schedules to compare, and lower bounds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from statistics import NormalDist, fmean
 import attrs
 
 from apimart_async.config import Poll
-from apimart_async.polling.cadence import Cadence
-from apimart_async.polling.durations import Durations
-from apimart_async.polling.experience import Experience
-from apimart_async.polling.schedule import Schedule, best_schedule
+from apimart_async.polling.cadence import Cadence, Schedule, best_schedule
+from apimart_async.polling.estimator import Distribution, DurationStats
 
 _NORMAL = NormalDist()
 _LONGEST = 15.0
@@ -31,19 +29,20 @@ def _log_normal(median: float, sigma: float) -> Callable[[float], float]:
 
 
 def _slowness(number: int) -> float:
-    """Return by what the drifting family is slower at its ``number``-th task: 1 to 2, and back in 1,000."""
+    """Return the slowdown of the drifting family at its ``number``-th task: 1 to 2, and back in 1,000."""
     return 1.5 - 0.5 * math.cos(2 * math.pi * number / 1000)
 
 
 @attrs.frozen
 class Family:
-    """A way in which durations may be distributed.
+    """A distribution of durations.
 
     Attributes:
-        draw: One duration in seconds, given the number of the task.
-        survives: Probability that a task lasts longer than so many seconds; of a drifting one, at first.
+        draw: Returns a duration in seconds, given the number of the task.
+        survives: Returns the probability that a task lasts longer than so many seconds; of a drifting family,
+            that of its first task.
         end: Seconds within which practically all tasks end.
-        pace: By what the tasks of a given number are slower than ``survives`` says.
+        pace: Returns the slowdown of a task, by its number, relative to ``survives``.
     """
 
     draw: Callable[[Random, int], float]
@@ -119,12 +118,12 @@ PEERS: dict[str, Schedules] = {
 
 @attrs.frozen
 class Result:
-    """What a schedule came to.
+    """Polls and delays of a schedule.
 
     Attributes:
-        polls: For each task.
-        delay: Mean seconds from the end of a task until it is seen.
-        late: The same for the 95th percentile.
+        polls: Mean number for each task.
+        delay: Mean seconds from the end of a task until a poll finds it.
+        late: 95th percentile of the same.
     """
 
     polls: float
@@ -133,7 +132,7 @@ class Result:
 
     @classmethod
     def of(cls, polls: Sequence[int], delays: Sequence[float]) -> Result:
-        """Sum up."""
+        """Summarise the polls and delays of all tasks."""
         return cls(fmean(polls), fmean(delays), sorted(delays)[int(0.95 * len(delays))])
 
 
@@ -144,7 +143,7 @@ def durations(family: Family, count: int, seed: int) -> list[float]:
 
 
 def follow(schedules: Schedules, lasting: Sequence[float], seed: int) -> Result:
-    """Poll by a schedule that learns nothing."""
+    """Poll by a fixed schedule."""
     random = Random(seed)
     polls, delays = list[int](), list[float]()
     for duration in lasting:
@@ -161,81 +160,86 @@ def follow(schedules: Schedules, lasting: Sequence[float], seed: int) -> Result:
 
 @attrs.define
 class Learner:
-    """Polls as the client does, one task after the other, with what it has learnt so far.
+    """Polls as the client does, one task after the other, with the statistics so far.
 
     Args:
-        poll: The settings.
-        seed: Of the jitter.
-        tells: Whether the service tells ``actual_time``, in whole seconds.
-        experience: What is known at first.
-        learns: Whether it learns anything from its looks.
+        poll: Settings.
+        seed: Seed of the jitter.
+        reports_time: Whether the service reports ``actual_time``, in whole seconds.
+        stats: Duration statistics at first.
+        learns: Whether polls add to the statistics.
     """
 
     poll: Poll
     seed: int = 0
-    tells: bool = False
+    reports_time: bool = False
     learns: bool = True
-    experience: Experience = attrs.field(factory=Experience)
+    stats: DurationStats = attrs.field(factory=DurationStats)
 
     def follow(self, lasting: Sequence[float]) -> tuple[list[int], list[float]]:
         """Return the polls and the delay of each task."""
-        cadence = Cadence(self.poll, self.experience, Random(self.seed))
+        cadence = Cadence(self.poll, self.stats, Random(self.seed))
         polls, delays = list[int](), list[float]()
         for duration in lasting:
             age = before = 0.0
             count = 0
             while True:
-                age += cadence.next_look("model", age, remaining=1e9, looks=count).delay
+                age += cadence.next_poll("model", age, remaining=1e9, polls=count).delay
                 count += 1
                 if age >= duration:
                     break
                 before = age
                 if self.learns:
-                    cadence.runs(0, "model", age)
+                    self.stats.of("model", self.poll.first).record_running(0, age)
             if self.learns:
-                cadence.ended(0, "model", before, age, float(round(duration)) if self.tells else None)
+                actual_time = float(round(duration)) if self.reports_time else None
+                self.stats.of("model", self.poll.first).record_end(0, before, age, actual_time)
             polls.append(count)
             delays.append(age - duration)
         return polls, delays
 
 
-def learn(poll: Poll, lasting: Sequence[float], warm: int, seed: int, *, tells: bool = False) -> Result:
-    """Poll as the client does, and leave the first ``warm`` tasks out of the account."""
-    polls, delays = Learner(poll, seed, tells).follow(lasting)
+def learn(
+    poll: Poll, lasting: Sequence[float], warm: int, seed: int, *, reports_time: bool = False
+) -> Result:
+    """Poll as the client does, and leave the first ``warm`` tasks out of the result."""
+    polls, delays = Learner(poll, seed, reports_time).follow(lasting)
     return Result.of(polls[warm:], delays[warm:])
 
 
 def at_delay(
-    lasting: Sequence[float], warm: int, delay: float, seed: int, *, tells: bool = False
-) -> tuple[Result, float]:
-    """Find the knob at which the client's mean delay is this, or less, and what it then comes to."""
+    lasting: Sequence[float], warm: int, delay: float, seed: int, *, reports_time: bool = False
+) -> Result:
+    """Return the result at the largest ``delay_per_poll`` whose mean delay is at most ``delay`` seconds."""
     tried: dict[float, Result] = {}
     costs = [0.005 * 2**step for step in range(13)]
     while True:
         for cost in costs:
             poll = Poll(delay_per_poll=cost, shortest=0.25, longest=_LONGEST)
-            tried[cost] = learn(poll, lasting, warm, seed, tells=tells)
+            tried[cost] = learn(poll, lasting, warm, seed, reports_time=reports_time)
         good = [cost for cost, result in tried.items() if result.delay <= delay]
         assert good, "no knob is small enough"  # noqa: S101 a wrong benchmark must not print numbers
         if len(tried) > 13:  # noqa: PLR2004 the first row and one refinement of it
             cost = min(good, key=lambda cost: tried[cost].polls)
-            return tried[cost], cost
+            return tried[cost]
         costs = [max(good) * 2 ** (step / 6) for step in range(1, 6)]
 
 
-def truth(family: Family, bins: int = 4000) -> Durations:
-    """Return the distribution of a family as the scheduler takes it."""
+def truth(family: Family, bins: int = 4000) -> Distribution:
+    """Return the true distribution of a family."""
     edges = [family.end * number / bins for number in range(bins + 1)]
-    return Durations(edges, [family.survives(edge) for edge in edges])
+    return Distribution(edges, [family.survives(edge) for edge in edges])
 
 
-def optimum(family: Family, lasting: Sequence[float], delay: float, first: int = 0) -> float:
-    """Return the polls for each task of the best schedule there can be, at a mean delay.
+def optimum(
+    family: Family, lasting: Sequence[float], delay: float, first: int = 0, bins: int = 4000
+) -> float:
+    """Return the polls for each task of the optimal schedule at a mean delay in seconds.
 
-    It knows the distribution, at every moment of its drift. Mixing two schedules lies on the line between
-    them, so that what is in between is interpolated.
+    The schedule knows the distribution, at every moment of its drift. A mixture of two schedules lies on the
+    line between them, so values in between are interpolated.
     """
-    known = truth(family)
+    known = truth(family, bins)
     points: list[tuple[float, float]] = []
     for step in range(40):
         cost = 0.005 * 1.35**step
@@ -264,7 +268,7 @@ def optimum(family: Family, lasting: Sequence[float], delay: float, first: int =
 
 
 def bound(family: Family, bins: int = 20000) -> float:
-    """Return what polls times mean delay cannot fall below when a task takes many polls: ½(∫√(f·S))²."""
+    """Return the lower bound of polls times mean delay where a task takes many polls: ½(∫√(f·S))²."""
     step = family.end / bins
     survival = [family.survives(step * number) for number in range(bins + 1)]
     total = sum(math.sqrt(max(0.0, a - b) / step * (a + b) / 2) * step for a, b in pairwise(survival))

@@ -1,0 +1,271 @@
+"""Waits that share requests, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+
+from apimart_async import (
+    APIConnectionError,
+    APIError,
+    APIResponseValidationError,
+    APIStatusError,
+    AsyncApimart,
+    AuthenticationError,
+    BadRequestError,
+    InternalServerError,
+    NotFoundError,
+    Poll,
+    RateLimitError,
+    Task,
+)
+from apimart_async.polling.cadence import align
+from apimart_async.polling.watch import Watch, wait_for
+
+from .virtual import BACKEND, Service, cadence, now, queued, until
+
+# The grid has steps of a quarter of a second.
+EVERY_SECOND = Poll(first=1, shortest=1, longest=1)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return BACKEND
+
+
+def names(count: int) -> list[str]:
+    return [f"task_{number}" for number in range(count)]
+
+
+async def consume(watch: Watch) -> list[Task]:
+    async with watch as finished:
+        return [task async for task in finished]
+
+
+async def test_waits_watches_and_cadences_share_requests() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(30), 60.0)
+    queue = service.queue()
+    tasks = [queued(name) for name in service.ends]
+    watch = Watch(queue, cadence(EVERY_SECOND, 2), tasks[10:])
+    waits = [wait_for(queue, cadence(EVERY_SECOND, seed), task) for seed, task in enumerate(tasks[:10])]
+    watching = asyncio.create_task(consume(watch))
+    ended = await asyncio.gather(*waits)
+    assert all(task.is_completed for task in (*ended, *await watching))
+    # Each second at most four moments of the grid, where 30 tasks need 30 polls.
+    assert service.requests <= 5 * now()
+    assert max(map(len, service.batches)) >= 8
+
+
+async def test_clients_share_requests_by_account_and_statistics_always() -> None:
+    async with AsyncApimart("sk-1", base_url="http://127.0.0.1:1") as client:
+        mine = client.tasks
+        assert client.with_options(max_retries=0).tasks._queue is mine._queue
+        for other in (
+            client.with_options(api_key="sk-2"),
+            client.with_options(default_headers={"X-Team": "2"}),
+            client.with_options(poll=Poll(requests_per_second=5)),
+        ):
+            assert other.tasks._queue is not mine._queue
+            assert other.tasks._cadence.stats is mine._cadence.stats
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFoundError("no such path", status=404),
+        BadRequestError("unknown field", status=400),
+        APIStatusError("not allowed", status=405),
+        APIResponseValidationError("html", status=200),
+    ],
+    ids=["404", "400", "405", "unreadable"],
+)
+async def test_after_one_refusal_of_a_batch_tasks_are_polled_singly(error: Exception) -> None:
+    service = Service()
+    service.batch_error = error
+    service.ends = dict.fromkeys(names(10), 5.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    for _ in range(2):
+        assert len(await consume(Watch(queue, pace, map(queued, service.ends)))) == 10
+    assert len(service.batches) == 1
+    assert not queue.is_batching
+    assert set(service.singles) == set(service.ends)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimitError("slow", status=429),
+        InternalServerError("oops", status=503),
+        APIConnectionError("dropped"),
+        APIError("too early", status=425),
+    ],
+    ids=["429", "503", "disconnect", "425"],
+)
+async def test_a_transient_error_of_a_batch_keeps_batches(error: Exception) -> None:
+    service = Service()
+    service.error = error
+    service.ends = dict.fromkeys(names(20), 0.0)
+    queue = service.queue()
+    watching = asyncio.create_task(consume(Watch(queue, cadence(EVERY_SECOND), map(queued, service.ends))))
+    await until(lambda: service.requests > 8)
+    service.error = None
+    assert len(await watching) == 20
+    assert queue.is_batching
+    assert len(service.batches) > 4
+
+
+async def test_a_permanent_error_reaches_every_wait_and_names_its_task() -> None:
+    service = Service()
+    service.error = AuthenticationError("no", status=401)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    waits = [wait_for(queue, pace, queued(name)) for name in names(5)]
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert all(isinstance(error, AuthenticationError) for error in errors)
+    assert {getattr(error, "task_id", None) for error in errors} == set(names(5))
+
+
+async def test_an_error_outside_the_api_reaches_every_wait() -> None:
+    service = Service()
+    service.error = RuntimeError("This client is closed; make a new one.")
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    waits = [wait_for(queue, pace, queued(name)) for name in names(3)]
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert [str(error) for error in errors] == [str(service.error)] * 3
+
+
+async def test_a_task_that_a_batch_omits_is_polled_singly() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(5), 20.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    waits = [wait_for(queue, pace, queued(name)) for name in (*service.ends, "unknown")]
+    *ended, unknown = await asyncio.gather(*waits)
+    assert all(task.is_completed for task in ended)
+    assert unknown.status == "expired"
+    assert service.singles["unknown"] == 2
+    assert queue.is_batching
+
+
+async def test_batches_end_after_three_empty_answers_in_a_row() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(6), math.inf)
+    service.batches_are_empty = True
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    for _ in range(4):
+        tasks = await consume(Watch(queue, pace, map(queued, service.ends), 10))
+        assert [task.status for task in tasks] == ["processing"] * 6
+    assert not queue.is_batching
+    assert len(service.batches) < 8
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_cancelling_waits_at_random_moments_disturbs_no_other(seed: int) -> None:
+    random = Random(seed)
+    service = Service()
+    service.seconds = 0.4
+    service.ends = {name: random.uniform(5, 30) for name in names(40)}
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    waits = [asyncio.create_task(wait_for(queue, pace, queued(name))) for name in service.ends]
+    watching = asyncio.create_task(consume(Watch(queue, pace, map(queued, names(20)))))
+    cancelled = random.sample(waits, 25)
+    for wait in cancelled:
+        await asyncio.sleep(random.uniform(0, 0.5))
+        wait.cancel()
+    for wait in waits:
+        if wait not in cancelled:
+            assert (await wait).is_completed
+    assert len(await watching) == 20
+    await asyncio.gather(*cancelled, return_exceptions=True)
+    assert queue._timer is None
+    assert queue._queue == []
+
+
+@pytest.mark.parametrize("leaves", ["cancelled", "deadline"])
+async def test_when_the_wait_that_runs_a_request_leaves_another_sends_it(leaves: str) -> None:
+    service = Service()
+    service.gate.clear()
+    service.ends = dict.fromkeys(names(10), 0.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    timeout = 5.0 if leaves == "deadline" else None
+    first = asyncio.create_task(wait_for(queue, pace, queued("task_0"), timeout))
+    others = [asyncio.create_task(wait_for(queue, pace, queued(name))) for name in names(10)[1:]]
+    await until(lambda: service.requests)
+    if leaves == "cancelled":
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    else:
+        assert not (await first).is_finished
+    await until(lambda: service.requests > 1)
+    assert service.batches == [names(10), names(10)[1:]]
+    service.gate.set()
+    assert all(task.is_completed for task in await asyncio.gather(*others))
+    assert service.requests == 2
+
+
+async def test_leaving_a_watch_that_runs_a_request_hands_it_over() -> None:
+    service = Service()
+    service.gate.clear()
+    service.ends = dict.fromkeys(names(2), 0.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    async with Watch(queue, pace, [queued("task_0")]):
+        other = asyncio.create_task(wait_for(queue, pace, queued("task_1")))
+        await until(lambda: service.requests)
+    service.gate.set()
+    assert (await other).is_completed
+    assert queue._timer is None
+
+
+async def test_a_wait_cancelled_before_its_request_starts_hands_it_over() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(2), 0.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    first = asyncio.create_task(wait_for(queue, pace, queued("task_0")))
+    second = asyncio.create_task(wait_for(queue, pace, queued("task_1")))
+    await asyncio.sleep(0)
+    assert queue._timer
+    # The first wait wakes up after it was given the request, and before that starts.
+    moment = math.nextafter(queue._timer.when(), 0)
+    asyncio.get_running_loop().call_at(moment, first.cancel)
+    assert (await second).is_completed
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert service.batches == []
+    assert service.singles == {"task_1": 1}
+
+
+async def test_a_request_names_at_most_a_hundred_tasks_and_none_twice() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(250), 0.0)
+    tasks = [queued(name) for name in (*service.ends, *service.ends)]
+    ended = await consume(Watch(service.queue(), cadence(EVERY_SECOND), tasks))
+    assert Counter(task.id for task in ended) == dict.fromkeys(names(250), 2)
+    assert max(map(len, service.batches)) == 100
+    assert all(len(set(ids)) == len(ids) for ids in service.batches)
+
+
+async def test_a_budget_of_requests_is_kept_and_shared_fairly() -> None:
+    service = Service()
+    service.batch_error = NotFoundError("no such path", status=404)
+    service.ends = dict.fromkeys(names(21), math.inf)
+    queue, pace = service.queue(requests_per_second=5), cadence(EVERY_SECOND)
+    *watched, alone = map(queued, service.ends)
+    began = now()
+    await asyncio.gather(consume(Watch(queue, pace, watched, 60)), wait_for(queue, pace, alone, 60))
+    assert len(service.batches) == 1
+    assert 250 <= service.requests <= 5 * (now() - began) + 1
+    assert set(service.singles) == set(service.ends)
+    assert max(service.singles.values()) - min(service.singles.values()) <= 2
+
+
+def test_aligned_moments_are_near_and_within_bounds() -> None:
+    assert align(103.3, spacing=4.0, earliest=100.0, latest=200.0) == 103.0
+    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0) == 103.5
+    assert align(103.3, spacing=16.0, earliest=100.0, latest=200.0) == 104.0
+    assert align(103.1, spacing=4.0, earliest=103.05, latest=200.0) == 104.0
+    assert align(103.1, spacing=16.0, earliest=100.0, latest=103.5) == 103.1

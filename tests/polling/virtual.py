@@ -1,0 +1,112 @@
+"""An event loop on virtual time, and a service of tasks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from apimart_async import NotFoundError, Poll, Task
+from apimart_async.polling.cadence import Cadence
+from apimart_async.polling.estimator import DurationStats
+from apimart_async.polling.poller import PollQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+_START = 1000.0
+
+
+class _Selector(selectors.DefaultSelector):
+    now = _START
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(timeout if timeout is None else 0)
+        if timeout is not None and not ready:
+            self.now += max(timeout, 0.0)
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer as soon as nothing else is ready."""
+
+    def __init__(self) -> None:
+        self._clock = _Selector()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+BACKEND = "asyncio", {"loop_factory": VirtualTimeLoop}
+"""Value of the fixture `anyio_backend` for virtual time."""
+
+
+def now() -> float:
+    """Return the seconds since the loop began."""
+    return asyncio.get_running_loop().time() - _START
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 the condition is no event
+        await asyncio.sleep(0.001)
+
+
+class Service:
+    """Answers polls when `gate` is open, and records them; a task ends at its moment in `ends`."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.ends: dict[str, float] = {}
+        self.seconds = 0.01
+        self.requesters: list[asyncio.Task[Any] | None] = []
+        self.batches: list[list[str]] = []
+        self.singles: Counter[str] = Counter()
+        self.error: Exception | None = None
+        self.batch_error: Exception | None = None
+        self.batches_are_empty = False
+
+    @property
+    def requests(self) -> int:
+        return len(self.batches) + self.singles.total()
+
+    async def poll_one(self, task_id: str) -> Task:
+        self.singles[task_id] += 1
+        found = await self._answer([task_id])
+        if not found:
+            raise NotFoundError("no such task", status=404)
+        return found[task_id]
+
+    async def poll_many(self, task_ids: list[str]) -> dict[str, Task]:
+        self.batches.append(task_ids)
+        found = await self._answer(task_ids)
+        if self.batch_error is not None:
+            raise self.batch_error
+        return {} if self.batches_are_empty else found
+
+    async def _answer(self, task_ids: list[str]) -> dict[str, Task]:
+        self.requesters.append(asyncio.current_task())
+        await asyncio.sleep(self.seconds)
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        known = [task_id for task_id in task_ids if task_id in self.ends]
+        return {
+            task_id: Task(task_id, "completed" if self.ends[task_id] <= now() else "processing")
+            for task_id in known
+        }
+
+    def queue(self, requests_per_second: float | None = None) -> PollQueue:
+        return PollQueue(self.poll_one, self.poll_many, requests_per_second)
+
+
+def cadence(poll: Poll, seed: int = 1) -> Cadence:
+    return Cadence(poll, DurationStats(), Random(seed))
+
+
+def queued(task_id: str) -> Task:
+    return Task(task_id, "queued")
