@@ -53,7 +53,8 @@ class Watch:
         self._waits: list[Wait] = []
         self._unfinished = 0
         self._results: deque[Task | Exception] = deque()
-        self._has_results = asyncio.Event()
+        # An event would hold a deque, a tenth of the memory of a waiting edit.
+        self._consumers: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         # It runs a task for each request, not for each wait.
         self._group = asyncio.TaskGroup()
@@ -88,8 +89,9 @@ class Watch:
         while not self._results:
             if not self._unfinished:
                 raise StopAsyncIteration
-            self._has_results.clear()
-            await self._has_results.wait()
+            consumer = asyncio.get_running_loop().create_future()
+            self._consumers.append(consumer)
+            await consumer
         result = self._results.popleft()
         if isinstance(result, Exception):
             raise result
@@ -121,7 +123,10 @@ class Watch:
             self._unfinished -= 1
         if wait.is_over or self._every_poll:
             self._results.append(wait.error or wait.task)
-            self._has_results.set()
+            for consumer in self._consumers:
+                if not consumer.done():
+                    consumer.set_result(None)
+            self._consumers.clear()
 
     def _end_waits(self) -> None:
         for wait in self._waits:

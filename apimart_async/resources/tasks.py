@@ -40,7 +40,7 @@ class AsyncTasks:
         self._cadence = Cadence(settings.poll, shared.stats)
 
     async def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
-        """Fetch a task.
+        """Fetch a task as it is now.
 
         Args:
             task: The task, or its id.

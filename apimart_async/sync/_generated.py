@@ -540,7 +540,7 @@ class Tasks:
         self._portal = portal
 
     def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
-        """Fetch a task.
+        """Fetch a task as it is now.
 
         Args:
             task: The task, or its id.
