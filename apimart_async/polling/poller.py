@@ -39,14 +39,6 @@ _MAX_NOT_FOUND: Final = 2
 # Empty answers in a row, to tasks that single polls find, after which batches are not used any more.
 _MAX_EMPTY_ANSWERS: Final = 3
 
-_TRANSIENT: Final = (
-    errors.APIConnectionError,
-    errors.RateLimitError,
-    errors.InternalServerError,
-    errors.ConflictError,
-    errors.APIResponseValidationError,
-)
-_TRANSIENT_STATUSES: Final = frozenset({408, 425})
 # Statuses of a batch request that say nothing about the endpoint; so do those from 500 on.
 _BATCH_STATUSES: Final = frozenset({401, 402, 408, 409, 425, 429})
 _SERVER_ERROR: Final = 500
@@ -146,7 +138,7 @@ class Wait:
             return
         if isinstance(error, errors.APIError):
             error.task_id = self.task.id
-        if is_transient(error):
+        if is_survived(error):
             self.not_before = now + (getattr(error, "retry_after", None) or 0.0)
         else:
             self.end(error)
@@ -320,7 +312,7 @@ class PollQueue:
             for wait in waits:
                 self._push(wait, now)
             return
-        if is_transient(error):
+        if is_survived(error):
             first = next(iter(batch))
             tasks = f"task {first}" if len(batch) == 1 else f"{len(batch)} tasks, such as {first},"
             reason = f"{type(error).__name__} {getattr(error, 'status', None) or ''}".strip()
@@ -348,13 +340,14 @@ class SharedPolling:
         return queue
 
 
-def is_transient(error: Exception) -> bool:
-    """Tell whether a wait survives an error of a poll."""
-    if isinstance(error, errors.RateLimitError):
-        return error.code != "insufficient_quota"
-    if isinstance(error, errors.APIError):
-        return isinstance(error, _TRANSIENT) or error.status in _TRANSIENT_STATUSES
-    return False
+def is_survived(error: Exception) -> bool:
+    """Tell whether a wait survives an error of a poll.
+
+    A poll is free: unlike a submit, it is sent again even after a 500 that blames the request.
+    """
+    return isinstance(error, errors.APIError) and (
+        error.is_transient or isinstance(error, errors.InternalServerError)
+    )
 
 
 def _refuses_batches(error: Exception) -> bool:

@@ -12,7 +12,6 @@ import pytest
 
 from apimart_async import (
     APIConnectionError,
-    APIError,
     APIResponseValidationError,
     APIStatusError,
     AsyncApimart,
@@ -103,7 +102,7 @@ async def test_after_one_refusal_of_a_batch_tasks_are_polled_singly(error: Excep
         RateLimitError("slow", status=429),
         InternalServerError("oops", status=503),
         APIConnectionError("dropped"),
-        APIError("too early", status=425),
+        APIStatusError("too early", status=425),
     ],
     ids=["429", "503", "disconnect", "425"],
 )

@@ -13,8 +13,8 @@ import pytest
 
 from apimart_async import (
     APIConnectionError,
-    APIError,
     APIResponseValidationError,
+    APIStatusError,
     AuthenticationError,
     ConflictError,
     InternalServerError,
@@ -24,7 +24,7 @@ from apimart_async import (
     RateLimitError,
     Task,
 )
-from apimart_async.polling.poller import PollQueue, is_transient
+from apimart_async.polling.poller import PollQueue, is_survived
 from apimart_async.polling.watch import Watch, wait_for
 
 from .virtual import BACKEND, cadence, now, queued
@@ -73,7 +73,7 @@ async def test_a_wait_survives_transient_errors_and_unknown_statuses() -> None:
         InternalServerError("oops", status=502),
         APIConnectionError("dropped"),
         APIResponseValidationError("html"),
-        APIError("later", status=425),
+        APIStatusError("later", status=425),
     ]
     script = Script("queued", *transient, "meditating", "completed")
     task = await script.wait(Task("task_1", "submitted", idempotency_key="key"))
@@ -88,10 +88,11 @@ async def test_a_wait_survives_transient_errors_and_unknown_statuses() -> None:
         (RateLimitError("slow", status=429), True),
         (RateLimitError("quota", status=429, code="insufficient_quota"), False),
         (InternalServerError("oops", status=500), True),
+        (InternalServerError("moderation is down", status=500), True),
         (ConflictError("in use", status=409), True),
-        (APIError("timeout", status=408), True),
-        (APIError("too early", status=425), True),
-        (APIError("teapot", status=418), False),
+        (APIStatusError("timeout", status=408), True),
+        (APIStatusError("too early", status=425), True),
+        (APIStatusError("teapot", status=418), False),
         (APIConnectionError("dropped"), True),
         (APIResponseValidationError("html"), True),
         (AuthenticationError("no", status=401), False),
@@ -101,7 +102,7 @@ async def test_a_wait_survives_transient_errors_and_unknown_statuses() -> None:
     ],
 )
 def test_which_errors_a_wait_survives(error: Exception, *, expected: bool) -> None:
-    assert is_transient(error) is expected
+    assert is_survived(error) is expected
 
 
 async def test_retry_after_delays_the_next_poll() -> None:
