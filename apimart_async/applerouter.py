@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from apimart_async.transport.rate_limit import Throttle
+    from apimart_async.transport.rate_limit import RateLimiter
     from apimart_async.transport.session import Session
 
 # The answer comes when the images are finished, without a byte before.
@@ -70,7 +70,7 @@ class AsyncAppleRouter:
         session: aiohttp.ClientSession | None = None,
         allow_http: bool = False,
     ) -> None:
-        from apimart_async.transport.rate_limit import Throttle
+        from apimart_async.transport.rate_limit import RateLimiter
         from apimart_async.transport.session import Session
 
         settings = config.Settings(
@@ -86,17 +86,17 @@ class AsyncAppleRouter:
             ssl=ssl,
             default_headers=default_headers,
         )
-        self._assemble(settings, Session(settings, session), Throttle(settings.limits))
+        self._assemble(settings, Session(settings, session), RateLimiter(settings.limits))
 
-    def _assemble(self, settings: config.Settings, session: Session, throttle: Throttle) -> None:
-        from apimart_async.transport.api import Service
+    def _assemble(self, settings: config.Settings, session: Session, rate_limiter: RateLimiter) -> None:
+        from apimart_async.transport.api import Api
 
         self._settings = settings
         self._session = session
-        self._throttle = throttle
-        service = Service(settings, session, throttle)
-        self.edits = AsyncAppleRouterEdits(service)
-        self.images = AsyncImages(service)
+        self._rate_limiter = rate_limiter
+        api = Api(settings, session, rate_limiter)
+        self.edits = AsyncAppleRouterEdits(api)
+        self.images = AsyncImages(api)
 
     def with_options(
         self,
@@ -131,7 +131,7 @@ class AsyncAppleRouter:
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._throttle)
+        copy._assemble(settings, self._session, self._rate_limiter)
         return copy
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from apimart_async.transport.rate_limit import Throttle
+    from apimart_async.transport.rate_limit import RateLimiter
     from apimart_async.transport.session import Session
 
 
@@ -82,7 +82,7 @@ class AsyncApimart:
         session: aiohttp.ClientSession | None = None,
         allow_http: bool = False,
     ) -> None:
-        from apimart_async.transport.rate_limit import Throttle
+        from apimart_async.transport.rate_limit import RateLimiter
         from apimart_async.transport.session import Session
 
         settings = config.Settings(
@@ -99,28 +99,28 @@ class AsyncApimart:
             ssl=ssl,
             default_headers=default_headers,
         )
-        self._assemble(settings, Session(settings, session), Throttle(settings.limits), SharedPolling())
+        self._assemble(settings, Session(settings, session), RateLimiter(settings.limits), SharedPolling())
 
     def _assemble(
         self,
         settings: config.Settings,
         session: Session,
-        throttle: Throttle,
+        rate_limiter: RateLimiter,
         shared_polling: SharedPolling,
     ) -> None:
-        from apimart_async.transport.api import Service
+        from apimart_async.transport.api import Api
 
         self._settings = settings
         self._session = session
-        self._throttle = throttle
+        self._rate_limiter = rate_limiter
         self._shared_polling = shared_polling
-        service = Service(settings, session, throttle)
-        self.uploads = AsyncUploads(service)
-        self.tasks = AsyncTasks(service, shared_polling)
-        self.edits = AsyncEdits(service, self.tasks)
-        self.generations = AsyncGenerations(service, self.tasks)
-        self.images = AsyncImages(service)
-        self.account = AsyncAccount(service)
+        api = Api(settings, session, rate_limiter)
+        self.uploads = AsyncUploads(api)
+        self.tasks = AsyncTasks(api, shared_polling)
+        self.edits = AsyncEdits(api, self.tasks)
+        self.generations = AsyncGenerations(api, self.tasks)
+        self.images = AsyncImages(api)
+        self.account = AsyncAccount(api)
 
     def with_options(
         self,
@@ -158,7 +158,7 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._throttle, self._shared_polling)
+        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling)
         return copy
 
     @property

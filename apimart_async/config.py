@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from ssl import SSLContext
 from typing import Any, Final, Literal, TypeAlias
@@ -16,6 +17,17 @@ from apimart_async.urls import is_loopback
 
 APIMART_BASE_URL: Final = "https://api.apimart.ai"
 APPLEROUTER_BASE_URL: Final = "https://api.applerouter.ai"
+
+# Line breaks and other control characters but the tab, and halves of surrogate pairs.
+_UNFIT_IN_HEADERS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_RESERVED_HEADERS: Final = {
+    # A client-wide key would replay the first answer; an unrecorded key could be billed twice.
+    "idempotency-key": "pass idempotency_key to the request it is for",
+    "content-length": "it follows from the body",
+    "content-type": "it follows from the body",
+    "transfer-encoding": "it follows from the body",
+    "accept-encoding": "answers are read as they come, and a compressed one would be lost",
+}
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
 
@@ -243,6 +255,25 @@ def check_api_key(key: str) -> str:
     if not stripped or not stripped.isascii() or not stripped.isprintable() or " " in stripped:
         raise InvalidArgumentError("The API key is blank or holds characters that a header cannot carry.")
     return stripped
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Check headers that a caller gives.
+
+    Raises:
+        InvalidArgumentError: One of them could break out of its line, or is not for callers to set.
+    """
+    for name, value in headers.items():
+        if name.lower() in _RESERVED_HEADERS:
+            raise InvalidArgumentError(
+                f"The header {name} cannot be given: {_RESERVED_HEADERS[name.lower()]}."
+            )
+        if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise InvalidArgumentError(f"{name!r} cannot be the name of a header.")
+        if _UNFIT_IN_HEADERS.search(value):
+            raise InvalidArgumentError(
+                f"The value of the header {name} holds a line break or another control character."
+            )
 
 
 def resolve_base_url(base_url: str | None, variable: str, default: str, *, allow_http: bool = False) -> str:

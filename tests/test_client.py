@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 async def test_a_new_client_opens_no_connection() -> None:
     client = AsyncApimart("sk-test")
-    assert client._session._pool._api is None
+    assert not client._session._pools
     await client.close()
     await client.close()
 

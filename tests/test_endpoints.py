@@ -90,7 +90,7 @@ def test_every_status_raises_its_error_class(page: str) -> None:
         (name,) = CODE.findall(error)
         seen.add(name)
         for status in statuses.split(", "):
-            assert retry.error_class(int(status), None) is getattr(apimart_async, name)
+            assert retry.error_class(int(status)) is getattr(apimart_async, name)
     kinds = {kind.__name__ for kind in apimart_async.APIStatusError.__subclasses__()}
     assert seen == kinds | {"APIStatusError"}
 

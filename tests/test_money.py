@@ -18,8 +18,8 @@ import pytest
 from apimart_async import Retry
 from apimart_async.errors import APIResponseValidationError
 from apimart_async.transport.parsing import read_submission
-from apimart_async.transport.responses import Reply, Verdict, judge
-from apimart_async.transport.retry import Action, Effect, Kind, Try, decide, effect_of_failure
+from apimart_async.transport.responses import FailedAttempt, Reply, read_response
+from apimart_async.transport.retry import Action, Attempt, Effect, Kind, decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def accepted(body: bytes) -> list[Reply]:
 
 # What happened, in the words of the page, and examples of it: answers, or what is known without one.
 ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
-    ("no connection: refused, no such name, TLS failed, none became free", [effect_of_failure(sent=False)]),
+    ("no connection: refused, no such name, TLS failed, none became free", [Effect.NEVER_SENT]),
     ("400, 401, 402, 403, 404, 413, 422", said(400, 401, 402, 403, 404, 413, 422)),
     (
         "a redirect that is not followed",
@@ -64,7 +64,7 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ),
     (
         "the connection or the time ended after sending began, or in the middle of the answer",
-        [effect_of_failure(sent=True)],
+        [Effect.UNKNOWN],
     ),
     ("2xx that is not JSON, or empty", accepted(b"<html>") + accepted(b"")),
     (
@@ -103,11 +103,11 @@ def effect_of(example: Reply | Effect) -> tuple[Effect, bool]:
     """Return what an example says of its request, and whether an accepted one has no task id."""
     if isinstance(example, Effect):
         return example, False
-    verdict = judge(example, Kind.PAID_WRITE, URL)
-    if isinstance(verdict, Verdict):
-        return verdict.effect, False
+    outcome = read_response(example, Kind.PAID_WRITE, URL)
+    if isinstance(outcome, FailedAttempt):
+        return outcome.effect, False
     try:
-        read_submission(verdict.payload, idempotency_key="k")
+        read_submission(outcome.payload, idempotency_key="k")
     except APIResponseValidationError:
         return Effect.DONE, True
     return Effect.DONE, False
@@ -118,8 +118,8 @@ def what_follows(example: Reply | Effect, retry: Retry) -> str:
     effect, has_no_id = effect_of(example)
     if has_no_id:
         return WORDS[Action.INDETERMINATE]
-    tried = Try(Kind.PAID_WRITE, effect, 1, has_key=True)
-    actions = [decide(attrs.evolve(tried, number=number), retry, 2, Random(0)).action for number in (1, 3)]
+    attempt = Attempt(Kind.PAID_WRITE, effect, 1, has_key=True)
+    actions = [decide(attrs.evolve(attempt, number=number), retry, 2, Random(0)).action for number in (1, 3)]
     return ", then ".join(dict.fromkeys(WORDS[action] for action in actions))
 
 

@@ -10,7 +10,7 @@ from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from apimart_async.models import Balance, Model
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
 
 _BALANCES: Final = {"key": "/v1/balance", "user": "/v1/user/balance"}
 
@@ -18,8 +18,8 @@ _BALANCES: Final = {"key": "/v1/balance", "user": "/v1/user/balance"}
 class AsyncAccount:
     """The account's balance and the models it may use. Free."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def balance(
         self, *, scope: Literal["key", "user"] = "key", timeout: float | None = None
@@ -40,7 +40,7 @@ class AsyncAccount:
         """
         if scope not in _BALANCES:
             raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
-        answer = await self._service.request("GET", _BALANCES[scope], kind=Kind.READ, timeout=timeout)
+        answer = await self._api.request("GET", _BALANCES[scope], kind=Kind.READ, timeout=timeout)
         return parsing.read_balance(answer.payload)
 
     async def models(self, *, timeout: float | None = None) -> list[Model]:
@@ -55,5 +55,5 @@ class AsyncAccount:
         Raises:
             APIError: The request failed after all retries.
         """
-        answer = await self._service.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
+        answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
         return parsing.read_models(answer.payload)

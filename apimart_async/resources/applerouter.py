@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.models import ImageSet
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput, Media, SingleImage
 
 DALL_E_2: Final = "dall-e-2"
@@ -33,8 +33,8 @@ _HINT: Final = "apimart_async.prepare_png(image) makes any image fit."
 class AsyncAppleRouterEdits:
     """Paid edits that return their images at once, without a task."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def create(
         self,
@@ -104,7 +104,7 @@ class AsyncAppleRouterEdits:
             **(extra_body or {}),
         }
         fields = [(field, _as_text(field, value)) for field, value in arguments.items() if value is not None]
-        answer = await self._service.request(
+        answer = await self._api.request(
             "POST",
             _PATH,
             kind=Kind.PAID_WRITE,
@@ -115,7 +115,7 @@ class AsyncAppleRouterEdits:
         try:
             return parsing.read_image_set(answer.payload)
         except errors.APIResponseValidationError as error:
-            error.method, error.url = "POST", self._service.settings.base_url + _PATH
+            error.method, error.url = "POST", self._api.settings.base_url + _PATH
             error.request_id = answer.request_id
             raise indeterminate(error) from error
 

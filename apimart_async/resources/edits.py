@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from apimart_async.models import Task
     from apimart_async.resources.tasks import AsyncTasks
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput
 
 DEFAULT_MODEL: Final = "grok-imagine-1.0-edit-apimart"
@@ -22,8 +22,8 @@ _PATH: Final = "/v1/images/edits"
 class AsyncEdits:
     """Paid edits of images. ``task.cost`` has the cost once the task has completed."""
 
-    def __init__(self, service: Service, tasks: AsyncTasks) -> None:
-        self._service = service
+    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+        self._api = api
         self._tasks = tasks
 
     async def create(
@@ -78,9 +78,9 @@ class AsyncEdits:
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
-        urls = await image_urls(self._service, image, inline=inline, timeout=timeout)
+        urls = await image_urls(self._api, image, inline=inline, timeout=timeout)
         return await submission.submit(
-            self._service,
+            self._api,
             _PATH,
             {"model": model, "prompt": prompt, "image_urls": urls, "n": n, **(extra_body or {})},
             idempotency_key=idempotency_key,

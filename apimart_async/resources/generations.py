@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from apimart_async.models import Task
     from apimart_async.resources.tasks import AsyncTasks
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput, SingleImage
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
@@ -26,8 +26,8 @@ MOST_IMAGES: Final = 1_000
 class AsyncGenerations:
     """Paid generations of images, with any model of the service."""
 
-    def __init__(self, service: Service, tasks: AsyncTasks) -> None:
-        self._service = service
+    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+        self._api = api
         self._tasks = tasks
 
     async def create(
@@ -115,14 +115,14 @@ class AsyncGenerations:
         references = [] if _is_empty(images) else inputs.flatten(images)
         uploaded = references if mask is None else [*references, mask]
         if uploaded:
-            urls = await image_urls(self._service, uploaded, inline=inline, timeout=timeout)
+            urls = await image_urls(self._api, uploaded, inline=inline, timeout=timeout)
             if mask is not None:
                 payload["mask_url"] = urls.pop()
             if urls:
                 payload["image_urls"] = urls
         payload |= extra_body or {}
         return await submission.submit(
-            self._service,
+            self._api,
             _PATH,
             payload,
             idempotency_key=idempotency_key,

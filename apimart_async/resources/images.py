@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
     from apimart_async.transport.files.downloads import VerifiedDownload
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
 _DOWNLOADS_AT_ONCE: Final = 16
-_TRANSIENT: Final = frozenset({408, 425, 429})
 _GONE: Final = frozenset({403, 404, 410})
 _LISTED: Final = 5
 
@@ -40,8 +39,8 @@ _Result = TypeVar("_Result")
 class AsyncImages:
     """Result images, downloaded from any host without the API key and verified to be whole."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def save(
         self,
@@ -167,7 +166,7 @@ class AsyncImages:
             except errors.ApimartError as error:
                 raise _explained(error, image) from error
 
-        with closing(await self._retry(image, lambda: open_download(self._service, image.url))) as download:
+        with closing(await self._retry(image, lambda: open_download(self._api, image.url))) as download:
             async with aclosing(chunks(download)) as opened:
                 yield opened
 
@@ -177,7 +176,7 @@ class AsyncImages:
         """Return the result of consuming a download, from its start again after a transient error."""
 
         async def attempt() -> _Result:
-            with closing(await open_download(self._service, image.url)) as download:
+            with closing(await open_download(self._api, image.url)) as download:
                 return await consume(download)
 
         return await self._retry(image, attempt)
@@ -189,9 +188,9 @@ class AsyncImages:
                 return await attempt()
             except errors.ApimartError as error:
                 failures += 1
-                if failures > self._service.max_retries or not _is_transient(error):
+                if failures > self._api.max_retries or not error.is_transient:
                     raise _explained(error, image) from error
-                delay = self._service.backoff(failures)
+                delay = self._api.backoff(failures)
                 log.info("GET %s: %s Next attempt in %.1f s.", error.url, error.message, delay)
             await anyio.sleep(delay)
 
@@ -237,13 +236,6 @@ def _as_image(image: Image | str) -> Image:
     if not isinstance(cast("object", image), str) or not image:
         raise errors.InvalidArgumentError(f"Give an Image or its URL, not {type(image).__name__}.")
     return Image(image)
-
-
-def _is_transient(error: errors.ApimartError) -> bool:
-    if isinstance(error, errors.APIConnectionError):
-        return True
-    status = error.status
-    return status is not None and (status in _TRANSIENT or status >= 500)  # noqa: PLR2004 HTTP's own
 
 
 def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
+from apimart_async.config import check_headers
 from apimart_async.transport import json, parsing
-from apimart_async.transport.headers import checked_headers, checked_idempotency_key
 from apimart_async.transport.responses import indeterminate
 from apimart_async.transport.retry import Kind
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.models import Task
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
+
+_LONGEST_KEY: Final = 191
 
 
 def check_request(
@@ -43,16 +45,18 @@ def check_request(
     count: object = n
     if count is not None and (type(count) is not int or not 1 <= count <= max_n):
         raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {max_n}, not {n!r}.")
-    if idempotency_key is not None:
-        checked_idempotency_key(idempotency_key)
+    if idempotency_key is not None and not (
+        1 <= len(idempotency_key) <= _LONGEST_KEY and all("!" <= each <= "~" for each in idempotency_key)
+    ):
+        raise errors.InvalidArgumentError("idempotency_key must be 1 to 191 visible ASCII characters.")
     if extra_body:
         json.dumps(extra_body)
     if extra_headers:
-        checked_headers(extra_headers)
+        check_headers(extra_headers)
 
 
 async def submit(
-    service: Service,
+    api: Api,
     path: str,
     payload: Mapping[str, Any],
     *,
@@ -69,7 +73,7 @@ async def submit(
         InvalidArgumentError: The payload cannot be written as JSON, or a header cannot be sent.
     """
     key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
-    answer = await service.request(
+    answer = await api.request(
         "POST",
         path,
         kind=Kind.PAID_WRITE,
@@ -88,6 +92,6 @@ async def submit(
             created_at=datetime.now(UTC),
         )
     except errors.APIResponseValidationError as error:
-        error.method, error.url = "POST", service.settings.base_url + path
+        error.method, error.url = "POST", api.settings.base_url + path
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error

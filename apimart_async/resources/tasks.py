@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
 
 _IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
 
@@ -31,9 +32,9 @@ LANGUAGES: Final = frozenset({"en", "zh", "ja", "ko", "ru", "fr", "de", "id", "p
 class AsyncTasks:
     """Tasks: the service's runs of its models. They go on without a client, and cannot be cancelled."""
 
-    def __init__(self, service: Service, shared: SharedPolling) -> None:
-        self._service = service
-        settings = service.settings
+    def __init__(self, api: Api, shared: SharedPolling) -> None:
+        self._api = api
+        settings = api.settings
         self._queue = shared.queue(
             settings, lambda: PollQueue(self._fetch, self._fetch_many, settings.poll.requests_per_second)
         )
@@ -141,14 +142,18 @@ class AsyncTasks:
 
     async def _fetch_many(self, task_ids: list[str]) -> dict[str, Task]:
         body = json.dumps({"task_ids": task_ids})
-        answer = await self._service.request("POST", "/v1/tasks/batch", kind=Kind.READ, body=body)
+        matches = partial(parsing.is_about_tasks, task_ids=frozenset(task_ids))
+        answer = await self._api.request(
+            "POST", "/v1/tasks/batch", kind=Kind.READ, body=body, matches=matches
+        )
         return parsing.read_tasks(answer.payload)
 
     async def _fetch(self, task_id: str, language: str = "en", timeout: float | None = None) -> Task:
         quoted = task_id if _IS_PLAIN(task_id) else quote(task_id, safe="")
         path = f"/v1/tasks/{quoted}?language={language}"
         try:
-            answer = await self._service.request("GET", path, kind=Kind.READ, timeout=timeout)
+            matches = partial(parsing.is_about_task, task_id=task_id)
+            answer = await self._api.request("GET", path, kind=Kind.READ, timeout=timeout, matches=matches)
             return parsing.read_task(answer.payload, task_id=task_id)
         except errors.APIError as error:
             error.task_id = task_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
@@ -13,7 +14,7 @@ from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from apimart_async.models import Upload
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput, Media, SingleImage
 
 _PATH: Final = "/v1/uploads/images"
@@ -22,8 +23,8 @@ _PATH: Final = "/v1/uploads/images"
 class AsyncUploads:
     """Images on the service's file host. An upload is free and can be edited any number of times."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def create(
         self, image: SingleImage, *, filename: str | None = None, timeout: float | None = None
@@ -49,10 +50,10 @@ class AsyncUploads:
             raise errors.ImageError(
                 "Only an image on this machine can be uploaded; pass its URL to the edit instead."
             )
-        return await upload(self._service, await inputs.open_media(image, filename=filename), timeout)
+        return await upload(self._api, await inputs.open_media(image, filename=filename), timeout)
 
 
-async def upload(service: Service, image: Media, timeout: float | None) -> Upload:
+async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
     """Upload a checked image.
 
     Raises:
@@ -60,23 +61,26 @@ async def upload(service: Service, image: Media, timeout: float | None) -> Uploa
         APIError: The upload failed after all retries.
     """
     body = multipart([("file", image)])
-    gate = service.throttle.uploads
-    if not gate.enter_now():
-        await gate.enter()
+    names = api.session.upload_names
+    names.append(image.filename)
+    matches = partial(parsing.is_about_upload, size=image.size, filename=image.filename, others=names)
+    uploads = api.rate_limiter.uploads
+    if not uploads.acquire_nowait():
+        await uploads.acquire()
     try:
-        answer = await service.request("POST", _PATH, kind=Kind.FREE_WRITE, body=body, timeout=timeout)
+        answer = await api.request(
+            "POST", _PATH, kind=Kind.FREE_WRITE, body=body, timeout=timeout, matches=matches
+        )
     finally:
-        gate.leave()
+        uploads.release()
     return parsing.read_upload(answer.payload)
 
 
-async def image_urls(
-    service: Service, images: ImageInput, *, inline: bool, timeout: float | None
-) -> list[str]:
+async def image_urls(api: Api, images: ImageInput, *, inline: bool, timeout: float | None) -> list[str]:
     """Return the URLs of images in order; all images are checked before the first is uploaded.
 
     Args:
-        service: Takes the uploads of local images.
+        api: Takes the uploads of local images.
         images: An image or a sequence of images.
         inline: Encode local images as ``data:`` URLs instead of uploading them.
         timeout: Seconds for an attempt of each upload; the client's timeout by default.
@@ -92,6 +96,6 @@ async def image_urls(
     async def send(image: str | Media) -> str:
         if isinstance(image, str):
             return image
-        return await inputs.data_url(image) if inline else (await upload(service, image, timeout)).url
+        return await inputs.data_url(image) if inline else (await upload(api, image, timeout)).url
 
     return await for_each(send, checked)

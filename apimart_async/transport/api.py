@@ -4,59 +4,77 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
+from multidict import CIMultiDict
 
 from apimart_async import errors
-from apimart_async.config import check_api_key
+from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.transport import retry
-from apimart_async.transport.headers import Headers, checked_headers
-from apimart_async.transport.responses import Answer, Verdict, indeterminate, judge
-from apimart_async.transport.retry import Action, Effect, Kind, Try
+from apimart_async.transport.payloads import RequestBody
+from apimart_async.transport.responses import Answer, FailedAttempt, indeterminate, read_response
+from apimart_async.transport.retry import Action, Attempt, Effect, Kind
 from apimart_async.transport.session import NoAnswerError
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from apimart_async.config import Settings, Timeout
+    from apimart_async.config import Settings
     from apimart_async.transport.media.multipart import Body
-    from apimart_async.transport.rate_limit import Throttle
-    from apimart_async.transport.session import Download, Session
+    from apimart_async.transport.payloads import Download
+    from apimart_async.transport.rate_limit import RateLimiter
+    from apimart_async.transport.session import Session
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
 
-class Service:
+@attrs.define(eq=False)
+class _Call:
+    """One request and its state over all attempts."""
+
+    method: str
+    url: str
+    kind: Kind
+    headers: Mapping[str, str]
+    timeout: Timeout
+    idempotency_key: str | None
+    matches: Callable[[Any], bool] | None
+    began: float = attrs.field(factory=monotonic)
+    was_unknown: bool = False
+
+
+class Api:
     """Send requests to one service.
 
     Args:
-        settings: Of the client.
+        settings: Settings of the client.
         session: Connections, shared with the client's copies.
-        throttle: How much at once and how fast, shared likewise.
+        rate_limiter: Limits on requests, shared likewise.
     """
 
-    def __init__(self, settings: Settings, session: Session, throttle: Throttle) -> None:
+    def __init__(self, settings: Settings, session: Session, rate_limiter: RateLimiter) -> None:
         self.settings = settings
         self.session = session
-        self.throttle = throttle
+        self.rate_limiter = rate_limiter
         self._random = Random()
-        # Where a path of a request with a body was found after a redirect within the origin.
+        # Paths of requests with a body -> URL after a redirect within the origin.
         self._moved: dict[str, str] = {}
-        own = {
-            "Accept": "application/json",
-            # A compressed answer could unpack to any size, and these are small.
-            "Accept-Encoding": "identity",
-            "User-Agent": "apimart-async",
-        }
-        key: dict[str, str] = {}
+        self._headers = CIMultiDict(
+            {
+                "Accept": "application/json",
+                # A compressed answer could unpack to any size, and these are small.
+                "Accept-Encoding": "identity",
+                "User-Agent": "apimart-async",
+            }
+        )
+        check_headers(settings.default_headers)
+        self._headers.update(settings.default_headers)
         if isinstance(settings.api_key, str):
-            key["Authorization"] = f"Bearer {settings.api_key}"
-        self._headers = Headers(own, checked_headers(settings.default_headers), key)
+            self._headers["Authorization"] = f"Bearer {settings.api_key}"
 
     async def request(
         self,
@@ -68,17 +86,19 @@ class Service:
         idempotency_key: str | None = None,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
+        matches: Callable[[Any], bool] | None = None,
     ) -> Answer:
-        """Return the good answer to a request, trying again where that is safe.
+        """Return the good answer to a request, sending it again where that is safe.
 
         Args:
             method: HTTP method.
-            path: Below the base URL, quoted.
-            kind: What executing it twice would do.
-            body: JSON text, or a streamed body.
-            idempotency_key: Sent with every try and stamped on every error.
-            timeout: Seconds for one try, instead of ``Timeout.total``.
+            path: Path below the base URL, quoted.
+            kind: Consequence of executing it twice.
+            body: JSON text, or a form.
+            idempotency_key: Sent with every attempt and stamped on every error.
+            timeout: Seconds for one attempt, instead of ``Timeout.total``.
             extra_headers: Sent besides the client's own.
+            matches: Tells from the decoded JSON whether it answers this request and no other.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
@@ -88,178 +108,168 @@ class Service:
             SubmissionIndeterminateError: A paid request may or may not have been executed.
             InvalidArgumentError: A header cannot be sent.
 
-        Cancelling it closes the connection; where a paid request may have been executed, the key is in the
+        Cancellation closes the connection; if a paid request may have been executed, the key is in the
         exception's notes and in the log.
         """
         settings = self.settings
-        url = self._moved.get(path) or settings.base_url + path
-        further: Mapping[str, str] | None = None
-        if body is not None or extra_headers is not None or not isinstance(settings.api_key, str):
-            further = await self._further_headers(body, idempotency_key, extra_headers)
-        limit = settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout)
-        note = _cut_off_note(idempotency_key) if kind is Kind.PAID_WRITE else None
-        attempt = 0
+        headers = self._headers
+        if idempotency_key is not None or extra_headers is not None or not isinstance(settings.api_key, str):
+            headers = await self._extended_headers(idempotency_key, extra_headers)
+        call = _Call(
+            method,
+            self._moved.get(path) or settings.base_url + path,
+            kind,
+            headers,
+            settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
+            idempotency_key,
+            matches,
+        )
+        number = 0
         delay = 0.0
-        began = monotonic()
-        was_unknown = moved = False
+        moved = False
         while True:
-            attempt += 1
+            number += 1
+            data = None if body is None else RequestBody(body)
             try:
-                verdict = await self._try(
-                    method, url, kind, further=further, body=body, timeout=limit, note=note, delay=delay
-                )
+                if delay:
+                    await asyncio.sleep(delay)
+                outcome = await self._attempt(call, data)
             except BaseException as raised:
-                # Also while it waits for its next turn: an earlier try may have been executed.
-                _remind(raised, note if was_unknown else None, f"{method} {bare_url(url)}")
+                _note_cut_off(raised, call, data)
                 raise
-            if isinstance(verdict, Answer):
+            if isinstance(outcome, Answer):
                 if moved and body is not None:
-                    self._moved[path] = url
-                if was_unknown and not verdict.replayed:
+                    self._moved[path] = call.url
+                if call.was_unknown and not outcome.replayed:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
-                return verdict
-            if verdict.moved_to is not None and not moved:
-                moved, url, delay = True, verdict.moved_to, 0.0
+                return outcome
+            if outcome.moved_to is not None and not moved:
+                moved, call.url, delay = True, outcome.moved_to, 0.0
                 continue
             self._moved.pop(path, None)
-            error = self._located(verdict.error, method, url, further, idempotency_key)
-            tried = Try(
-                kind,
-                verdict.effect,
-                attempt,
-                elapsed=monotonic() - began,
-                retry_after=verdict.retry_after,
-                has_key=idempotency_key is not None,
-                was_unknown=was_unknown,
-            )
-            decision = retry.decide(tried, settings.retry, settings.max_retries, self._random)
-            if decision.action is Action.INDETERMINATE:
-                raise indeterminate(error) from error
-            if decision.action is Action.RAISE:
-                raise error
-            was_unknown |= kind is Kind.PAID_WRITE and verdict.effect is Effect.UNKNOWN
-            what = f"{type(error).__name__} {error.status or ''}".strip()
-            log.info("%s %s: %s; next try in %.1f s.", method, error.url, what, decision.delay)
-            delay = decision.delay
+            delay = self._delay_after(outcome, call, number)
 
-    async def _try(
-        self,
-        method: str,
-        url: str,
-        kind: Kind,
-        *,
-        further: Mapping[str, str] | None,
-        body: Body | bytes | None,
-        timeout: Timeout,
-        note: str | None,
-        delay: float,
-    ) -> Answer | Verdict:
-        """Send a request once, after a delay and when the throttle lets it, and say what came of it."""
-        if delay:
-            await asyncio.sleep(delay)
-        entered = self.throttle.enter_now()
-        if entered is None:
-            entered = await self.throttle.enter()
+    async def _attempt(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
+        """Send a request once, when the rate limiter lets it."""
+        acquired = self.rate_limiter.acquire_nowait()
+        if acquired is None:
+            acquired = await self.rate_limiter.acquire()
         status = wait = None
         try:
-            reply = await self.session.exchange(
-                method,
-                url,
-                headers=self._headers,
-                further=further,
+            reply = await self.session.request(
+                "paid" if call.kind is Kind.PAID_WRITE else "api",
+                call.method,
+                call.url,
+                headers=call.headers,
                 body=body,
-                timeout=timeout,
-                cut_off_note=note,
+                timeout=call.timeout,
             )
-            verdict = judge(reply, kind, url)
-            # A quota that is used up is answered 429 too, but says nothing of how fast to go.
-            if isinstance(verdict, Verdict) and verdict.effect is not Effect.REJECTED:
-                status, wait = verdict.error.status, verdict.retry_after
+            outcome = read_response(reply, call.kind, call.url)
+            if isinstance(outcome, Answer):
+                if call.matches is None or call.matches(outcome.payload):
+                    return outcome
+                await self.session.retire(reply.pool)
+                error = errors.APIConnectionError("The connection brought the answer to another request.")
+                return FailedAttempt(Effect.UNKNOWN, error)
+            # A quota that is used up is answered 429 too, but says nothing about the rate.
+            if outcome.effect is not Effect.REJECTED:
+                status, wait = outcome.error.status, outcome.retry_after
         except NoAnswerError as failure:
-            return Verdict(retry.effect_of_failure(sent=failure.sent), failure.error)
+            return FailedAttempt(failure.effect, failure.error)
         else:
-            return verdict
+            return outcome
         finally:
-            # A wait that is too long to be waited pauses nobody: each call says so to its caller.
+            # A Retry-After above the limit fails this call but does not pause the client.
             is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
-            self.throttle.leave(entered, status, wait if is_waited else None)
+            self.rate_limiter.release(acquired, status, wait if is_waited else None)
 
-    def _located(
-        self,
-        error: errors.APIError,
-        method: str,
-        url: str,
-        further: Mapping[str, str] | None,
-        idempotency_key: str | None,
-    ) -> errors.APIError:
-        """Say which request an error is about, and take the key out of what the service repeats."""
-        error.idempotency_key = idempotency_key
-        error.method, error.url = method, bare_url(url)
-        for name, value in (*self._headers.fields.items(), *(further or {}).items()):
-            if name.lower() == "authorization" and (secret := value.removeprefix("Bearer ")):
-                error.message = error.message.replace(secret, "[api key]")
-                if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-                    error.excerpt = error.excerpt.replace(secret, "[api key]")
-        return error
+    def _delay_after(self, failed: FailedAttempt, call: _Call, number: int) -> float:
+        """Return the seconds before the next attempt.
 
-    async def _further_headers(
-        self,
-        body: Body | bytes | None,
-        idempotency_key: str | None,
-        extra_headers: Mapping[str, str] | None,
-    ) -> Mapping[str, str]:
+        Raises:
+            APIError: There is none.
+        """
+        error = failed.error
+        error.method, error.url = call.method, bare_url(call.url)
+        error.idempotency_key = call.idempotency_key
+        # The service may repeat the key.
+        if secret := call.headers.get("Authorization", "").removeprefix("Bearer "):
+            error.message = error.message.replace(secret, "[api key]")
+            if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
+                error.excerpt = error.excerpt.replace(secret, "[api key]")
+        attempt = Attempt(
+            call.kind,
+            failed.effect,
+            number,
+            elapsed=monotonic() - call.began,
+            retry_after=failed.retry_after,
+            has_key=call.idempotency_key is not None,
+            was_unknown=call.was_unknown,
+        )
+        decision = retry.decide(attempt, self.settings.retry, self.settings.max_retries, self._random)
+        if decision.action is Action.INDETERMINATE:
+            raise indeterminate(error) from error
+        if decision.action is Action.RAISE:
+            raise error
+        call.was_unknown |= call.kind is Kind.PAID_WRITE and failed.effect is Effect.UNKNOWN
+        reason = f"{type(error).__name__} {error.status or ''}".strip()
+        log.info("%s %s: %s; next attempt in %.1f s.", call.method, error.url, reason, decision.delay)
+        return decision.delay
+
+    async def _extended_headers(
+        self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
+    ) -> CIMultiDict[str]:
+        headers = self._headers.copy()
         api_key = self.settings.api_key
-        headers: dict[str, str] = {}
         if not isinstance(api_key, str):
             key = api_key()
             headers["Authorization"] = f"Bearer {check_api_key(await key if isawaitable(key) else key)}"
-        if body is not None:
-            headers["Content-Type"] = "application/json" if isinstance(body, bytes) else body.content_type
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
-        return Headers(headers, checked_headers(extra_headers)).fields if extra_headers else headers
+        if extra_headers is not None:
+            check_headers(extra_headers)
+            headers.update(extra_headers)
+        return headers
 
     async def download(self, url: str) -> Download:
         """Open a file on any host once, without the key, following redirects; the caller closes it.
 
         Args:
-            url: Its address.
+            url: URL of the file.
 
         Raises:
-            DownloadError: Not an ``http(s)`` address, an error answer, too many redirects, or too large.
+            DownloadError: Not an ``http(s)`` URL, an error answer, too many redirects, or too large.
             APIConnectionError: The host could not be reached, or the connection broke.
             APITimeoutError: The same, for lack of time.
 
         Cancellation closes the connection.
         """
-        gate = self.throttle.downloads
-        if not gate.enter_now():
-            await gate.enter()
+        downloads = self.rate_limiter.downloads
+        if not downloads.acquire_nowait():
+            await downloads.acquire()
         try:
             download = await self.session.download(url, self.settings.timeout)
         except BaseException:
-            gate.leave()
+            downloads.release()
             raise
-        download.add_close_callback(gate.leave)
+        download.add_close_callback(downloads.release)
         return download
 
     @property
     def max_retries(self) -> int:
-        """Tell how many tries there may be after the first."""
+        """Return how many attempts there may be after the first."""
         return self.settings.max_retries
 
     def backoff(self, attempt: int) -> float:
-        """Draw the seconds to wait after the ``attempt``-th try."""
+        """Draw the seconds to wait after the ``attempt``-th attempt."""
         return retry.backoff(attempt, self.settings.retry, self._random)
 
 
-def _cut_off_note(idempotency_key: str | None) -> str:
-    key = f"; idempotency key {idempotency_key}" if idempotency_key else ""
-    return f"A paid request was cut off and may have been billed{key}."
-
-
-def _remind(raised: BaseException, note: str | None, what: str) -> None:
-    """Add a note to an exception, and log it, unless it is there."""
-    if note is not None and note not in getattr(raised, "__notes__", ()):
+def _note_cut_off(raised: BaseException, call: _Call, body: RequestBody | None) -> None:
+    """Say in an exception's notes, and in the log, that it cut off a paid request that may be executed."""
+    is_under_way = body is not None and body.started and not isinstance(raised, Exception)
+    if call.kind is Kind.PAID_WRITE and (is_under_way or call.was_unknown):
+        key = f"; idempotency key {call.idempotency_key}" if call.idempotency_key else ""
+        note = f"A paid request was cut off and may have been billed{key}."
         raised.add_note(note)
-        log.warning("%s: %s", what, note)
+        log.warning("%s %s: %s", call.method, bare_url(call.url), note)

@@ -35,7 +35,7 @@ from apimart_async.transport.json import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 UPLOAD_LIFETIME: Final = timedelta(hours=72)
 RESULT_LIFETIME: Final = timedelta(hours=24)
@@ -137,13 +137,17 @@ def read_task(payload: object, *, task_id: str | None = None) -> Task:
     Raises:
         APIResponseValidationError: It holds no id or no status.
     """
-    top = _mapping(payload)
-    data = top.get("data")
-    source = _mapping(data) or _mapping(_first(data)) or top
+    source = _task_source(payload)
     found = _identifier(source.get("id")) or _identifier(source.get("task_id")) or task_id
     if found is None or not isinstance(source.get("status"), str):
         raise not_understood("task", payload)
     return _task(source, found)
+
+
+def _task_source(payload: object) -> dict[str, Any]:
+    top = _mapping(payload)
+    data = top.get("data")
+    return _mapping(data) or _mapping(_first(data)) or top
 
 
 def read_tasks(payload: object) -> dict[str, Task]:
@@ -152,19 +156,24 @@ def read_tasks(payload: object) -> dict[str, Task]:
     Raises:
         APIResponseValidationError: It is in none of the known shapes.
     """
-    data: object = _mapping(payload).get("data")
-    if is_mapping(data):
-        data = data.get("tasks", data.get("results"))
-    if not is_sequence(data):
+    items = _task_items(payload)
+    if items is None:
         raise not_understood("list of tasks", payload)
     tasks: dict[str, Task] = {}
-    for item in data:
+    for item in items:
         try:
             task = read_task(item)
         except APIResponseValidationError:
             continue
         tasks[task.id] = task
     return tasks
+
+
+def _task_items(payload: object) -> list[Any] | None:
+    data: object = _mapping(payload).get("data")
+    if is_mapping(data):
+        data = data.get("tasks", data.get("results"))
+    return data if is_sequence(data) else None
 
 
 def _task(
@@ -327,6 +336,38 @@ def read_models(payload: object) -> list[Model]:
         raise not_understood("list of models", payload)
     named = [entry for entry in map(_mapping, entries) if _identifier(entry.get("id"))]
     return [Model(str(_identifier(entry["id"])), entry) for entry in named]
+
+
+# --- answers held against requests ------------------------------------------------------------------------
+
+
+def is_about_task(payload: object, task_id: str) -> bool:
+    """Tell whether the answer to a poll names this task, or none."""
+    source = _task_source(payload)
+    return (_identifier(source.get("id")) or _identifier(source.get("task_id")) or task_id) == task_id
+
+
+def is_about_tasks(payload: object, task_ids: Container[str]) -> bool:
+    """Tell whether the answer to a batch poll names these tasks at most."""
+    sources = map(_task_source, _task_items(payload) or ())
+    found = (_identifier(source.get("id")) or _identifier(source.get("task_id")) for source in sources)
+    return all(name is None or name in task_ids for name in found)
+
+
+def is_about_upload(payload: object, size: int, filename: str, others: Container[str]) -> bool:
+    """Tell whether the answer to an upload names its size, and a name that is not another upload's.
+
+    Args:
+        payload: Decoded JSON.
+        size: Bytes that were sent.
+        filename: Name that was sent; the service may store the upload under a new one.
+        others: Names that were sent lately, this one among them.
+    """
+    source = _mapping(_mapping(payload).get("data")) or _mapping(payload)
+    stored_as = text(source.get("filename"))
+    if (number(source.get("bytes")) or size) != size:
+        return False
+    return stored_as is None or stored_as == filename or stored_as not in others
 
 
 # --- errors -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Pure: an answer of the API read as a good answer, or as an error with what it tells of the request."""
+"""Pure: an HTTP answer of the API read as a good answer, or as an error and its effect on the request."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ if TYPE_CHECKING:
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
-# What stands for itself in a path or a query (RFC 3986), and what is quoted already.
+# Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
 
 
 class Reply(NamedTuple):
-    """An answer as it came, not judged.
+    """An HTTP answer as received.
 
     Attributes:
         status: HTTP status.
         headers: Names in any case.
         data: The whole body.
+        pool: Connections it came through, given up if it is the answer to another request.
     """
 
     status: int
     headers: Mapping[str, str]
     data: bytes
+    pool: object = None
 
 
 class Answer(NamedTuple):
@@ -50,7 +52,7 @@ class Answer(NamedTuple):
 
     @property
     def request_id(self) -> str | None:
-        """Return what the service calls the request."""
+        """Return the service's id of the request."""
         return _request_id(self.headers)
 
     @property
@@ -60,14 +62,14 @@ class Answer(NamedTuple):
 
 
 @attrs.frozen
-class Verdict:
-    """What a try without a good answer came to: an error, and what is known of the request.
+class FailedAttempt:
+    """An attempt without a good answer.
 
     Attributes:
         effect: Whether the request was executed.
-        error: What went wrong.
+        error: Error to raise if there is no further attempt.
         retry_after: Seconds the service asks to wait.
-        moved_to: Where a redirect leads that may be followed.
+        moved_to: Target of a redirect that may be followed.
     """
 
     effect: Effect
@@ -76,54 +78,51 @@ class Verdict:
     moved_to: str | None = None
 
 
-def judge(reply: Reply, kind: Kind, url: str) -> Answer | Verdict:
-    """Read an answer: good, or an error and what it tells of the request."""
-    if _OK_BELOW <= reply.status < _BAD_FROM:
-        return _judge_redirect(reply, url)
+def read_response(reply: Reply, kind: Kind, url: str) -> Answer | FailedAttempt:
+    """Read an HTTP answer as a good answer, or as an error and its effect on the request."""
+    status = reply.status
+    if _OK_BELOW <= status < _BAD_FROM:
+        return _read_redirect(reply, url)
     try:
         payload = json.loads(reply.data)
     except errors.APIResponseValidationError as unreadable:
-        return _judge_unreadable(reply, unreadable)
+        if status < _OK_BELOW:
+            return _failed(Effect.UNKNOWN, unreadable, reply)
+        error = retry.error_class(status)(f"{unreadable.message[:-1]}: {unreadable.excerpt}", status=status)
+        return _failed(retry.effect_of_answer(status, error), error, reply)
     found = parsing.read_error(payload)
-    if found is None and reply.status < _OK_BELOW:
+    if found is None and status < _OK_BELOW:
         return Answer(payload, reply.headers)
-    effect = retry.effect_of_answer(reply.status, found)
-    message = found.message if found else "The service answered with an error it does not explain."
-    error = retry.error_class(reply.status, found)(message)
-    if kind is Kind.PAID_WRITE and reply.status < _OK_BELOW:
-        # It says both that it failed and which task it is: only the account knows.
+    said = retry.effective_status(status, found)
+    error = retry.error_class(said or status)(
+        found.message if found else "The service answered with an error it does not explain.",
+        status=said or status,
+        code=found.code if found else None,
+        type=found.type if found else None,
+    )
+    effect = retry.effect_of_answer(said, error)
+    if kind is Kind.PAID_WRITE and status < _OK_BELOW:
+        # An answer that names an error and a task: only the account knows which is true.
         error.task_id = parsing.submitted_task_id(payload)
         effect = Effect.UNKNOWN if error.task_id else effect
-    if found is not None:
-        error.code, error.type = found.code, found.type
-        if found.status is not None and reply.status < _OK_BELOW:
-            error.status = found.status
-    return _with_facts(effect, error, reply)
+    return _failed(effect, error, reply)
 
 
-def _judge_unreadable(reply: Reply, unreadable: errors.APIResponseValidationError) -> Verdict:
-    effect = retry.effect_of_answer(reply.status, None)
-    if effect is Effect.DONE:
-        return _with_facts(Effect.UNKNOWN, unreadable, reply)
-    error = retry.error_class(reply.status, None)(f"{unreadable.message[:-1]}: {unreadable.excerpt}")
-    return _with_facts(effect, error, reply)
-
-
-def _with_facts(effect: Effect, error: errors.APIError, reply: Reply) -> Verdict:
+def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttempt:
     retry_after = retry.read_retry_after(reply.headers, datetime.now(UTC))
     error.status = error.status or reply.status
     error.request_id = _request_id(reply.headers)
     if isinstance(error, errors.APIStatusError):
         error.retry_after = retry_after
-    return Verdict(effect, error, retry_after)
+    return FailedAttempt(effect, error, retry_after)
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id")
 
 
-def _judge_redirect(reply: Reply, url: str) -> Verdict:
-    """Follow what keeps method, body and origin; refuse what would drop the image or carry the key away."""
+def _read_redirect(reply: Reply, url: str) -> FailedAttempt:
+    """Allow a redirect that keeps method, body and origin; any other would lose the image or leak the key."""
     location = reply.headers.get("Location", "")
     target = _within_origin(url, location)
     moved_to: str | None = None
@@ -136,16 +135,20 @@ def _judge_redirect(reply: Reply, url: str) -> Verdict:
     else:
         why = "only one redirect is followed"
         moved_to = target
-    error = retry.error_class(reply.status, None)(
-        f"The service redirects to {_shown(url, location)}, which was not followed: {why}. Check base_url.",
+    try:
+        shown = bare_url(urljoin(url, location))
+    except ValueError:
+        shown = "an invalid URL"
+    error = retry.error_class(reply.status)(
+        f"The service redirects to {shown}, which was not followed: {why}. Check base_url.",
         status=reply.status,
         request_id=_request_id(reply.headers),
     )
-    return Verdict(Effect.REJECTED, error, moved_to=moved_to)
+    return FailedAttempt(Effect.REJECTED, error, moved_to=moved_to)
 
 
 def _within_origin(url: str, location: str) -> str | None:
-    """Return where a redirect leads, fit to be requested; ``None`` when that is another origin."""
+    """Return the target of a redirect, quoted for a request; ``None`` for another origin."""
     try:
         target = urljoin(url, location)
         if origin(target) != origin(url):
@@ -157,15 +160,8 @@ def _within_origin(url: str, location: str) -> str | None:
     return urlunsplit((parts.scheme, urlsplit(url).netloc, path, query, ""))
 
 
-def _shown(url: str, location: str) -> str:
-    try:
-        return bare_url(urljoin(url, location))
-    except ValueError:
-        return "an invalid URL"
-
-
 def indeterminate(error: errors.APIError) -> errors.SubmissionIndeterminateError:
-    """Make the error that says a paid request may have been executed, from what was seen of it."""
+    """Make the error for a paid request that may have been executed, with the facts of its last error."""
     known = {
         name: getattr(error, name)
         for name in ("status", "code", "type", "request_id", "method", "url", "task_id", "idempotency_key")

@@ -1,7 +1,7 @@
-"""Pure: what an answer or a failure says about a request, and what to do next.
+"""Pure: the effect of an attempt on its request, and the decision to return, raise or send it again.
 
-The specification is the table "Was a submit billed?" in the documentation. Nothing here does I/O, sleeps or
-looks at a clock; the caller carries decisions out.
+The specification is the table "Was it executed?" in docs/money.md. Nothing here does I/O, sleeps or reads a
+clock; the caller carries decisions out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """What executing a request twice would do."""
+    """Consequence of executing a request twice."""
 
     READ = "read"
     FREE_WRITE = "free write"
@@ -32,23 +32,24 @@ class Kind(enum.Enum):
 
 
 class Effect(enum.Enum):
-    """What is known of a request once its answer, or the lack of one, is in."""
+    """Whether an attempt executed its request."""
 
     DONE = "done"
+    """Executed."""
     REJECTED = "rejected"
-    """Not executed, and will not be: trying again changes nothing."""
+    """Not executed, and another attempt would not be either."""
     DEFERRED = "deferred"
-    """Not executed now: the same request may be accepted later."""
+    """Not executed now: another attempt may be."""
     NEVER_SENT = "never sent"
-    """No complete request left this machine."""
+    """Not executed: no complete request left this machine."""
     UNKNOWN = "unknown"
-    """It may or may not have been executed."""
+    """Perhaps executed."""
     UNKNOWABLE = "unknowable"
-    """As unknown, and asking again would not tell: the service lost its result, or explains nothing."""
+    """Perhaps executed, and another attempt would not tell: the result is lost, or nothing is explained."""
 
 
 class Action(enum.Enum):
-    """What to do next."""
+    """How to go on after an attempt."""
 
     RETURN = "return"
     RAISE = "raise"
@@ -58,81 +59,57 @@ class Action(enum.Enum):
 
 @attrs.frozen
 class Decision:
-    """What to do next, and after how many seconds."""
+    """How to go on, and after how many seconds."""
 
     action: Action
     delay: float = 0.0
 
 
-_OK: Final = 200
 _REDIRECT: Final = 300
-_REQUEST_TIMEOUT: Final = 408
-_CONFLICT: Final = 409
-_TOO_MANY: Final = 429
 _SERVER: Final = 500
-_UNAVAILABLE: Final = 503
-
-_PERMANENT_CODES: Final = frozenset({"insufficient_quota"})
-_MODERATION: Final = ("content moderation", "content_moderation", "moderation")
 
 
-def effect_of_answer(status: int, error: ServiceError | None) -> Effect:  # noqa: PLR0911 one per row of the table
-    """Say what an answer tells about its request.
+def effect_of_answer(status: int | None, error: errors.APIStatusError) -> Effect:
+    """Return the effect of an error answer on its request.
 
     Args:
-        status: HTTP status.
-        error: The error in the body, if it holds one; it wins over a status of 200.
+        status: Result of ``effective_status``.
+        error: Error the answer stands for.
     """
-    code = (error.code if error else None) or ""
-    kind = (error.type if error else None) or ""
-    said = _status(status, error)
-    if said is None:
-        return Effect.UNKNOWABLE
-    status = said
-    if status < _REDIRECT:
-        return Effect.DONE if status >= _OK else Effect.UNKNOWN
-    if status == _TOO_MANY:
-        return Effect.REJECTED if code in _PERMANENT_CODES else Effect.DEFERRED
-    if status == _CONFLICT:
-        names = {code, kind}
-        if "idempotency_in_progress" in names:
-            return Effect.DEFERRED
-        # One that does not say which it is may be the one whose result was lost.
-        return Effect.REJECTED if "idempotency_key_reused" in names else Effect.UNKNOWABLE
-    if status == _REQUEST_TIMEOUT:
-        return Effect.UNKNOWN
-    if status < _SERVER:
-        return Effect.REJECTED
-    if status == _UNAVAILABLE and "idempotency_unavailable" in {code, kind}:
-        return Effect.DEFERRED
-    return Effect.REJECTED if _is_permanent(status, error) else Effect.UNKNOWN
-
-
-def _is_permanent(status: int, error: ServiceError | None) -> bool:
-    """Tell a 500 that says the request itself is at fault from one that says nothing."""
-    if status != _SERVER or error is None:
-        return False
-    said = error.message.lower()
-    return said.startswith("build_request_failed") or any(word in said for word in _MODERATION)
-
-
-def effect_of_failure(*, sent: bool) -> Effect:
-    """Say what a request without an answer tells: ``sent`` once any of its body may have left."""
-    return Effect.UNKNOWN if sent else Effect.NEVER_SENT
+    names = {error.code, error.type}
+    match status:
+        case None:
+            effect = Effect.UNKNOWABLE
+        case 429:
+            effect = Effect.DEFERRED if error.is_transient else Effect.REJECTED
+        case 409 if "idempotency_in_progress" in names:
+            effect = Effect.DEFERRED
+        case 409 if "idempotency_key_reused" not in names:
+            # A conflict without a reason may be the one whose result was lost.
+            effect = Effect.UNKNOWABLE
+        case 503 if "idempotency_unavailable" in names:
+            effect = Effect.DEFERRED
+        case 408:
+            effect = Effect.UNKNOWN
+        case _ if status < _REDIRECT or (status >= _SERVER and error.is_transient):
+            effect = Effect.UNKNOWN
+        case _:
+            effect = Effect.REJECTED
+    return effect
 
 
 @attrs.frozen
-class Try:
-    """Where a request stands after a try.
+class Attempt:
+    """State of a request after an attempt without a good answer.
 
     Attributes:
-        kind: What executing it twice would do.
-        effect: What is known of this try.
-        number: Which try this was, counted from 1.
-        elapsed: Seconds since the first began.
+        kind: Consequence of executing the request twice.
+        effect: Effect of this attempt.
+        number: Number of this attempt, counted from 1.
+        elapsed: Seconds since the first attempt began.
         retry_after: Seconds the service asked to wait.
-        has_key: Whether it carries an idempotency key.
-        was_unknown: Whether an earlier try may have been executed.
+        has_key: Whether the request carries an idempotency key.
+        was_unknown: Whether an earlier attempt may have been executed.
     """
 
     kind: Kind
@@ -144,43 +121,44 @@ class Try:
     was_unknown: bool = False
 
 
-def decide(tried: Try, retry: Retry, max_retries: int, random: Random) -> Decision:
-    """Decide what to do with a request after a try.
+def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> Decision:
+    """Decide how to go on after an attempt.
 
     Args:
-        tried: Where it stands.
-        retry: What the caller set.
-        max_retries: How many tries there may be after the first.
+        attempt: State of the request.
+        retry: Settings of the caller.
+        max_retries: Attempts allowed after the first.
         random: Source of the jitter.
     """
-    if tried.effect is Effect.DONE:
+    effect = attempt.effect
+    if effect is Effect.DONE:
         return Decision(Action.RETURN)
-    is_paid = tried.kind is Kind.PAID_WRITE
-    is_unknown = tried.effect is Effect.UNKNOWN or tried.effect is Effect.UNKNOWABLE
+    is_paid = attempt.kind is Kind.PAID_WRITE
+    is_unknown = effect is Effect.UNKNOWN or effect is Effect.UNKNOWABLE
     give_up = Decision(
-        Action.INDETERMINATE if is_paid and (is_unknown or tried.was_unknown) else Action.RAISE
+        Action.INDETERMINATE if is_paid and (is_unknown or attempt.was_unknown) else Action.RAISE
     )
-    if tried.effect is Effect.REJECTED or tried.effect is Effect.UNKNOWABLE or tried.number > max_retries:
+    if effect is Effect.REJECTED or effect is Effect.UNKNOWABLE or attempt.number > max_retries:
         return give_up
-    if is_paid and is_unknown and not (tried.has_key and retry.indeterminate == "same-key"):
+    if is_paid and is_unknown and not (attempt.has_key and retry.indeterminate == "same-key"):
         return give_up
-    delay = tried.retry_after
+    delay = attempt.retry_after
     if delay is None:
-        delay = backoff(tried.number, retry, random)
+        delay = backoff(attempt.number, retry, random)
     elif delay > retry.max_retry_after:
         return give_up
-    return give_up if tried.elapsed + delay > retry.max_elapsed else Decision(Action.RETRY, delay)
+    return give_up if attempt.elapsed + delay > retry.max_elapsed else Decision(Action.RETRY, delay)
 
 
 def backoff(attempt: int, retry: Retry, random: Random) -> float:
-    """Draw the seconds to wait after the ``attempt``-th try: full jitter under a doubling ceiling."""
+    """Draw the seconds to wait after the ``attempt``-th attempt: full jitter under a doubling ceiling."""
     return random.uniform(0.0, min(retry.max_delay, retry.initial_delay * 2.0 ** min(attempt - 1, 30)))
 
 
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Read the seconds to wait from ``Retry-After-Ms`` or ``Retry-After`` (seconds or an HTTP date).
 
-    A date in the past is 0; what cannot be read is ``None``.
+    A date in the past is 0; an unreadable one is ``None``.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -229,19 +207,18 @@ _STATUSES: Final[Mapping[str, int]] = {
 }
 
 
-def _status(status: int, error: ServiceError | None) -> int | None:
-    """Return the status an answer should have had: an error in its body wins over a 200.
+def effective_status(status: int, error: ServiceError | None) -> int | None:
+    """Return the HTTP status that an answer stands for: an error in the body of a 2xx overrides the status.
 
-    ``None`` where the body holds an error and does not tell which.
+    ``None`` if that error names no status and no known type.
     """
     if error is None or status >= _REDIRECT:
         return status
     return error.status or _STATUSES.get(error.type or "") or _STATUSES.get(error.code or "")
 
 
-def error_class(status: int, error: ServiceError | None) -> type[errors.APIStatusError]:
-    """Choose the class for an error answer: by status, and by type where a 200 hides the status."""
-    said = _status(status, error) or status
-    if said >= _SERVER:
+def error_class(status: int) -> type[errors.APIStatusError]:
+    """Return the class of errors for a status."""
+    if status >= _SERVER:
         return errors.InternalServerError
-    return _ERRORS.get(said, errors.APIStatusError)
+    return _ERRORS.get(status, errors.APIStatusError)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
+import trustme
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,6 +44,12 @@ class Exchange:
         request = Seen(method, path, headers, body)
         self.seen.append(request)
         return request
+
+    async def read_head(self) -> int:
+        """Read a head and nothing of the body; return the length that was announced."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        (length,) = (line[16:] for line in head.split("\r\n") if line.startswith("content-length: "))
+        return int(length)
 
     async def answer(
         self,
@@ -90,9 +98,15 @@ class RawServer:
                 await writer.wait_closed()
 
 
-@pytest.fixture
-async def raw_server() -> AsyncIterator[RawServer]:
-    server = RawServer()
+async def arrive() -> None:
+    """Let what was written to this machine arrive: it takes one round of the event loop, over TLS a few."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def listening(server: RawServer, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Accept connections for a server, on the port that is the value."""
     tasks: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,10 +114,28 @@ async def raw_server() -> AsyncIterator[RawServer]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
-    server.base_url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    yield server
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    yield listener.sockets[0].getsockname()[1]
     listener.close()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def raw_server() -> AsyncIterator[RawServer]:
+    server = RawServer()
+    async with listening(server) as port:
+        server.base_url = f"http://127.0.0.1:{port}"
+        yield server
+
+
+@pytest.fixture
+async def secure_server(raw_server: RawServer) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
+    """The same server behind TLS: its base URL, and a context that trusts it."""
+    authority = trustme.CA()
+    served, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.configure_trust(trusting)
+    async with listening(raw_server, served) as port:
+        yield f"https://127.0.0.1:{port}", trusting

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
 
 CHUNK = 512 * 1024
 
@@ -125,7 +125,7 @@ class Received:
 
 
 @asynccontextmanager
-async def form_server() -> AsyncGenerator[tuple[Service, list[Received]]]:
+async def form_server() -> AsyncGenerator[tuple[Api, list[Received]]]:
     received: list[Received] = []
 
     async def handle(request: web.Request) -> web.Response:
@@ -147,7 +147,7 @@ async def form_server() -> AsyncGenerator[tuple[Service, list[Received]]]:
     port: Any = runner.addresses[0][1]
     try:
         async with AsyncApimart("sk-test", base_url=f"http://127.0.0.1:{port}") as client:
-            yield client.uploads._service, received
+            yield client.uploads._api, received
     finally:
         await runner.cleanup()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from apimart_async import APIResponseValidationError
 from apimart_async.errors import APIError
 from apimart_async.transport import parsing
-from apimart_async.transport.responses import Answer, Reply, Verdict, judge
+from apimart_async.transport.responses import Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 
 if TYPE_CHECKING:
@@ -100,17 +100,17 @@ def test_an_accepted_submit_is_a_task_or_an_error_that_names_it(
         body = json.dumps(enriched(answer, extra), allow_nan=False).encode()
     except ValueError:
         return
-    verdict = judge(Reply(status, {}, body), Kind.PAID_WRITE, "https://api.example/v1/images/edits")
-    if isinstance(verdict, Answer):
-        assert parsing.read_submission(verdict.payload, idempotency_key=None).id
+    outcome = read_response(Reply(status, {}, body), Kind.PAID_WRITE, "https://api.example/v1/images/edits")
+    if isinstance(outcome, Answer):
+        assert parsing.read_submission(outcome.payload, idempotency_key=None).id
     else:
-        assert verdict.error.task_id
-        assert verdict.effect is Effect.UNKNOWN
+        assert outcome.error.task_id
+        assert outcome.effect is Effect.UNKNOWN
 
 
 @given(st.integers(200, 599), anything, st.sampled_from(Kind))
 def test_every_answer_is_judged(status: int, payload: object, kind: Kind) -> None:
-    verdict = judge(
+    outcome = read_response(
         Reply(status, {"Location": "/"}, json.dumps(payload).encode()), kind, "https://api.example/v1/x"
     )
-    assert isinstance(verdict.error, APIError) if isinstance(verdict, Verdict) else status < 300
+    assert isinstance(outcome.error, APIError) if isinstance(outcome, FailedAttempt) else status < 300

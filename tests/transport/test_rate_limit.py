@@ -9,8 +9,7 @@ import pytest
 
 from apimart_async import AsyncApimart, Limits, RateLimitError, Retry
 from apimart_async.emulator import Emulator
-from apimart_async.transport.pace import Pace
-from apimart_async.transport.rate_limit import Gate, Throttle
+from apimart_async.transport.rate_limit import LearnedRate, RateLimiter, Semaphore
 
 if TYPE_CHECKING:
     from .conftest import Exchange, RawServer
@@ -117,7 +116,7 @@ async def test_each_limit_is_kept(raw_server: RawServer, limits: Limits, most: i
         await asyncio.sleep(0.01)
         inside -= 1
         await exchange.answer(
-            b'{"url":"https://u.example/a","filename":"a","content_type":"image/gif","bytes":9}'
+            b'{"url":"https://u.example/a","filename":"a","content_type":"image/gif","bytes":46}'
         )
 
     raw_server.handle = handle
@@ -155,72 +154,72 @@ async def test_downloads_have_a_limit_of_their_own(raw_server: RawServer) -> Non
     assert highest == 2
 
 
-async def test_a_gate_is_fair_and_loses_no_place_to_a_cancellation() -> None:
-    gate = Gate(1)
+async def test_a_semaphore_is_fair_and_loses_no_place_to_a_cancellation() -> None:
+    semaphore = Semaphore(1)
     order: list[int] = []
-    await gate.enter()
+    await semaphore.acquire()
 
     async def pass_through(number: int) -> None:
-        await gate.enter()
+        await semaphore.acquire()
         order.append(number)
-        gate.leave()
+        semaphore.release()
 
     tasks = [asyncio.create_task(pass_through(number)) for number in range(5)]
     await asyncio.sleep(0)
     tasks[0].cancel()
-    gate.leave()
+    semaphore.release()
     tasks[1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == [2, 3, 4]
-    assert gate.inside == 0
+    assert semaphore.in_use == 0
 
 
-async def test_a_throttle_cancelled_in_a_pause_gives_its_place_back() -> None:
-    throttle = Throttle(Limits(requests=1))
-    entered = await throttle.enter()
-    throttle.leave(entered, 429, 60)
+async def test_a_limiter_cancelled_in_a_pause_gives_its_place_back() -> None:
+    limiter = RateLimiter(Limits(requests=1))
+    acquired = await limiter.acquire()
+    limiter.release(acquired, 429, 60)
     with anyio.move_on_after(0.05) as scope:
-        await throttle.enter()
+        await limiter.acquire()
     assert scope.cancelled_caught
-    assert throttle.gate.inside == 0
+    assert limiter.requests.in_use == 0
 
 
 async def test_overload_halves_what_is_under_way_once_and_success_raises_it_again() -> None:
-    throttle = Throttle(Limits(requests=64))
-    together = [await throttle.enter() for _ in range(8)]
-    for entered in together:
-        throttle.leave(entered, 503, None)
-    assert throttle.gate.limit == 4
-    assert throttle.pace.is_free
+    limiter = RateLimiter(Limits(requests=64))
+    together = [await limiter.acquire() for _ in range(8)]
+    for acquired in together:
+        limiter.release(acquired, 503, None)
+    assert limiter.requests.limit == 4
+    assert limiter.rate.is_unlimited
     for _ in range(200):
-        for entered in [await throttle.enter() for _ in range(4)]:
-            throttle.leave(entered, None, None)
-    assert 4 < throttle.gate.limit <= 64
+        for acquired in [await limiter.acquire() for _ in range(4)]:
+            limiter.release(acquired, None, None)
+    assert 4 < limiter.requests.limit <= 64
 
 
-def test_a_pace_that_was_learnt_is_held_then_raised_then_forgotten() -> None:
-    pace = Pace(None)
+def test_a_learned_rate_is_held_then_raised_then_forgotten() -> None:
+    rate = LearnedRate(None)
     now = 100.0
-    assert pace.is_free
+    assert rate.is_unlimited
     for _ in range(150):
         now += 0.02
-        pace.answered(now)
-    pace.refused(now, 1.0)
-    learnt = pace.rate(now)
-    assert learnt is not None
-    assert 45 < learnt < 50
-    assert pace.rate(now + 4) == learnt
-    later = pace.rate(now + 30)
+        rate.record_answer(now)
+    rate.record_refusal(now, 1.0)
+    learned = rate.current(now)
+    assert learned is not None
+    assert 45 < learned < 50
+    assert rate.current(now + 4) == learned
+    later = rate.current(now + 30)
     assert later is not None
-    assert learnt < later < 2 * learnt
-    assert pace.rate(now + 300) is None
-    assert pace.is_free
+    assert learned < later < 2 * learned
+    assert rate.current(now + 300) is None
+    assert rate.is_unlimited
 
 
 def test_a_callers_rate_is_never_passed() -> None:
-    pace = Pace(10.0)
+    rate = LearnedRate(10.0)
     now, sent = 0.0, 0
     while now < 10:
-        now += pace.reserve(now) or 0.001
+        now += rate.reserve(now) or 0.001
         sent += 1
     assert sent <= 10 * 10 + 2

@@ -1,4 +1,4 @@
-"""What each paid verb sends, to the byte."""
+"""Requests as they arrive at the service, to the byte."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import email.policy
 import json
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import attrs
 import pytest
 
-from apimart_async import AsyncApimart, AsyncAppleRouter
+from apimart_async import AsyncApimart, AsyncAppleRouter, InvalidArgumentError
 
 if TYPE_CHECKING:
     from .conftest import Exchange, RawServer, Seen
 
 GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
 GIF_URL = "data:image/gif;base64,R0lGODlhAQABAIAAAP///wAAACwAAAAAAQABAAACAkQBADs="
+SUBMITTED = b'{"code":200,"data":[{"status":"submitted","task_id":"task_1"}]}'
 UPLOADED = b'{"url":"https://u.example/%d.gif","filename":"a.gif","content_type":"image/gif","bytes":35}'
 
 
@@ -178,3 +180,71 @@ async def test_an_edit_of_applerouter_is_a_form(recorder: RawServer, case: str) 
     assert int(seen.headers["content-length"]) == len(seen.body)
     assert seen.headers["authorization"] == "Bearer sk-test"
     assert "idempotency-key" not in seen.headers
+
+
+# --- headers ----------------------------------------------------------------------------------------------
+
+
+async def test_a_session_of_the_callers_sends_the_same(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        answers = {"/v1/uploads/images": UPLOADED % 1, "/v1/images/edits": SUBMITTED, "/a.gif?b=%20c": GIF}
+        await exchange.answer(answers.get(seen.path, b'{"data":{"id":"task_1","status":"queued"}}'))
+
+    raw_server.handle = handle
+
+    async def requests(session: aiohttp.ClientSession | None) -> list[Seen]:
+        raw_server.seen.clear()
+        async with AsyncApimart(
+            "sk-test",
+            base_url=raw_server.base_url,
+            default_headers={"user-agent": "mine", "X-Team": "a"},
+            session=session,
+        ) as client:
+            uploaded = await client.uploads.create(GIF)
+            changed = {"x-team": "b", "X-Note": "für euch"}
+            await client.edits.create(uploaded, "stars", idempotency_key="k-1", extra_headers=changed)
+            await client.tasks.get("task_1")
+            assert await client.images.read(f"{raw_server.base_url}/a.gif?b=%20c") == GIF
+        for seen in raw_server.seen:
+            _, _, boundary = seen.headers.get("content-type", "").partition("boundary=")
+            if boundary:
+                seen.body = seen.body.replace(boundary.encode(), b"---")
+                seen.headers["content-type"] = "multipart/form-data"
+        return list(raw_server.seen)
+
+    own = await requests(None)
+    async with aiohttp.ClientSession() as session:
+        assert own == await requests(session)
+    assert own[1].headers["x-team"] == "b"
+    assert own[1].headers["user-agent"] == "mine"
+    assert own[1].headers["x-note"].encode("latin-1").decode() == "für euch"
+    assert json.loads(own[1].body)["prompt"] == "stars"
+    assert "authorization" not in own[3].headers
+
+
+async def test_a_header_that_replaces_the_key_replaces_it_whatever_its_case(raw_server: RawServer) -> None:
+    heads: list[str] = []
+
+    async def handle(exchange: Exchange) -> None:
+        heads.append((await exchange.reader.readuntil(b"\r\n\r\n")).decode().lower())
+        await exchange.answer(SUBMITTED)
+        exchange.writer.close()
+
+    raw_server.handle = handle
+    for key in ("sk-test", lambda: "sk-test"):
+        async with AsyncApimart(key, base_url=raw_server.base_url) as client:
+            await client.edits.create(
+                "https://p.example/a.png", "stars", extra_headers={"authorization": "Bearer other"}
+            )
+    assert len(heads) == 2
+    for head in heads:
+        assert head.count("\r\nauthorization:") == head.count("bearer other") == 1
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\x0bb", "a\x7f", "\ud800"])
+async def test_a_header_that_no_line_can_carry_is_refused(raw_server: RawServer, value: str) -> None:
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+        with pytest.raises(InvalidArgumentError, match="X-Note"):
+            await client.edits.create("https://p.example/a.png", "stars", extra_headers={"X-Note": value})
+    assert not raw_server.connections

@@ -9,7 +9,7 @@ from apimart_async.transport.media import data_urls, sniffing
 from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
-    from apimart_async.transport.api import Service
+    from apimart_async.transport.api import Api
 
 _HEAD_BYTES: Final = 32
 
@@ -31,7 +31,7 @@ class Download(Protocol):
         ...
 
 
-async def open_download(service: Service, url: str) -> VerifiedDownload:
+async def open_download(api: Api, url: str) -> VerifiedDownload:
     """Open an ``http(s)://`` or ``data:`` URL once, without a retry; the caller closes the download.
 
     Raises:
@@ -42,8 +42,8 @@ async def open_download(service: Service, url: str) -> VerifiedDownload:
     Cancellation closes the connection.
     """
     if data_urls.is_data_url(url):
-        return VerifiedDownload(await _decode(url, service.settings.limits.download_bytes))
-    return VerifiedDownload(await service.download(url))
+        return VerifiedDownload(await _decode(url, api.settings.limits.download_bytes))
+    return VerifiedDownload(await api.download(url))
 
 
 async def _decode(url: str, limit: int) -> _Decoded:

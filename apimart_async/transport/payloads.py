@@ -1,0 +1,191 @@
+"""Bodies of requests and of answers, as aiohttp carries them.
+
+A request body notes whether its sending started: that decides if a paid request may have been executed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, Protocol
+
+import aiohttp
+
+from apimart_async.errors import ApimartError, DownloadError
+from apimart_async.urls import bare_url
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from apimart_async.transport.media.multipart import Body
+
+_CHUNK_BYTES: Final = 512 * 1024
+
+# So little is written without waiting for the connection to drain: an error says that nothing was sent.
+_FIRST_BYTES: Final = 16 * 1024
+
+
+class Writer(Protocol):
+    """Connection that a body is written to."""
+
+    async def write(self, chunk: bytes | memoryview, /) -> None:
+        """Write a chunk, and wait while the connection is full."""
+        ...
+
+
+class RequestBody(aiohttp.Payload):
+    """A body for one attempt: JSON text, or a form that is read while it is sent.
+
+    Args:
+        body: Content.
+
+    Attributes:
+        started: Whether any of it may have been sent.
+        failure: Error of its source, which ended the sending.
+    """
+
+    def __init__(self, body: Body | bytes) -> None:
+        content_type = "application/json" if isinstance(body, bytes) else body.content_type
+        super().__init__(body, content_type=content_type)
+        self._body = body
+        self.started: bool = False
+        self.failure: ApimartError | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return len(self._body) if isinstance(self._body, bytes) else self._body.length
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return JSON text, as aiohttp asks for it; a form has none."""
+        if not isinstance(self._body, bytes):
+            raise TypeError("A form that is read while it is sent has no text.")
+        return self._body.decode(encoding, errors)
+
+    async def write(self, writer: Writer) -> None:
+        """Write all of it, in chunks.
+
+        Raises:
+            ApimartError: The source cannot be read to its end.
+            aiohttp.ClientConnectionResetError: The connection is closed.
+        """
+        if isinstance(self._body, bytes):
+            for offset in range(0, len(self._body), _CHUNK_BYTES):
+                await self._send(writer, memoryview(self._body)[offset : offset + _CHUNK_BYTES])
+            return
+        try:
+            async with aclosing(self._body.chunks()) as chunks:
+                async for chunk in chunks:
+                    await self._send(writer, chunk)
+        except ApimartError as error:
+            self.failure = error
+            raise
+
+    async def _send(self, writer: Writer, chunk: bytes | memoryview) -> None:
+        # Other tasks run in between, and an answer that came early ends the sending. Before the first chunk,
+        # the session recognizes an answer that came before its request.
+        await asyncio.sleep(0)
+        if not self.started:
+            self.started = True
+            try:
+                await writer.write(chunk[:_FIRST_BYTES])
+            except aiohttp.ClientConnectionResetError:
+                self.started = False
+                raise
+            chunk = chunk[_FIRST_BYTES:]
+        if chunk:
+            await writer.write(chunk)
+
+
+class Download:
+    """The body of a file, in chunks; the code that opened it closes it.
+
+    Attributes:
+        length: Bytes announced; ``None`` when the host did not say.
+        content_type: MIME type announced.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        url: str,
+        limit: int,
+        read: Callable[[], Awaitable[bytes]],
+        on_close: Callable[[], None],
+    ) -> None:
+        self.length: int | None = response.content_length
+        self.content_type: str | None = response.headers.get("Content-Type")
+        self._response = response
+        self._url = url
+        self._left = limit
+        self._limit = limit
+        self._read = read
+        self._on_close = [response.release, on_close]
+
+    async def read(self) -> bytes:
+        """Return all that has come since the last call, waiting for some, and nothing at the end.
+
+        Raises:
+            DownloadError: More came than the limit.
+            APIConnectionError: The connection broke before the end.
+            APITimeoutError: Nothing came for ``Timeout.read`` seconds, or not all within ``Timeout.total``.
+
+        Cancellation closes the connection.
+        """
+        try:
+            chunk = await self._read()
+        except BaseException:
+            self._response.close()
+            raise
+        self._left -= len(chunk)
+        if self._left < 0:
+            self._response.close()
+            raise too_large(self._url, self._limit)
+        return chunk
+
+    def add_close_callback(self, on_close: Callable[[], None]) -> None:
+        """Call this too when it is closed."""
+        self._on_close.append(on_close)
+
+    def close(self) -> None:
+        """Give the connection back, or close it if there is more to come; a second call does nothing."""
+        for call in self._on_close:
+            call()
+        self._on_close.clear()
+
+
+async def read_all(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """Return a whole body.
+
+    Raises:
+        aiohttp.ClientPayloadError: It broke off, or is longer than the limit.
+    """
+    data = await next_chunk(content)
+    if not content.at_eof():
+        chunks = [data]
+        size = len(data)
+        while size <= limit and (chunk := await next_chunk(content)):
+            chunks.append(chunk)
+            size += len(chunk)
+        data = b"".join(chunks)
+    if len(data) > limit:
+        raise aiohttp.ClientPayloadError(f"the answer is larger than {limit} bytes (Limits.answer_bytes)")
+    return data
+
+
+async def next_chunk(content: aiohttp.StreamReader) -> bytes:
+    """Return all that has come of a body since the last call, waiting for some, and nothing at its end.
+
+    Raises:
+        aiohttp.ClientError: The connection broke before the end.
+    """
+    try:
+        return await content.readany()
+    except RuntimeError as error:  # aiohttp's for a connection that was closed between two reads
+        raise aiohttp.ClientPayloadError("the connection was closed") from error
+
+
+def too_large(url: str, limit: int) -> DownloadError:
+    """Make the error for a file above the limit."""
+    message = f"The file is larger than {limit} bytes (Limits.download_bytes)."
+    return DownloadError(message, method="GET", url=bare_url(url))

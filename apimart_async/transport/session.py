@@ -1,0 +1,472 @@
+"""HTTP through aiohttp's documented client: one request and its whole answer, or one download, at a time.
+
+Nothing here decides whether to send a request again; ``api.py`` does, with ``retry.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from urllib.parse import urljoin
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import attrs
+from aiohttp.abc import AbstractResolver, ResolveResult
+from anyio import CancelScope
+from yarl import URL
+
+from apimart_async import errors
+from apimart_async.transport.payloads import Download, next_chunk, read_all, too_large
+from apimart_async.transport.rate_limit import Semaphore
+from apimart_async.transport.responses import Reply
+from apimart_async.transport.retry import Effect
+from apimart_async.urls import bare_url, is_loopback, is_public, origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from apimart_async.config import Settings, Timeout
+    from apimart_async.transport.payloads import RequestBody
+
+Purpose: TypeAlias = Literal["api", "paid", "files"]
+
+PAID_KEEPALIVE: Final = 1.0
+"""Seconds an idle connection is kept for the next paid request.
+
+A server closes idle connections too. A paid request sent at that moment may have been executed, so such
+connections are given up long before any server does.
+"""
+
+_READ_BUFFER_BYTES: Final = 256 * 1024
+_NAMES_KEPT: Final = 300
+_DNS_SECONDS: Final = 300
+_MAX_REDIRECTS: Final = 5
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_BAD_FROM: Final = 300
+_FILE_HEADERS: Final = {
+    "Accept": "image/*,*/*;q=0.5",
+    "Accept-Encoding": "identity",
+    "User-Agent": "apimart-async",
+}
+
+
+class _NoFreeConnectionError(TimeoutError):
+    """All connections were in use."""
+
+
+_NEVER_SENT: Final = (
+    _NoFreeConnectionError,
+    aiohttp.ClientConnectorError,  # refused, unreachable, name look-up, TLS, proxy out of reach
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,  # the proxy refused to open a tunnel
+    aiohttp.InvalidURL,
+    UnicodeError,  # not a host name
+)
+_FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
+
+
+@attrs.define(eq=False, slots=False)
+class NoAnswerError(Exception):
+    """An attempt that brought no whole answer.
+
+    Attributes:
+        error: Error for the caller.
+        effect: Effect of the attempt on its request.
+    """
+
+    error: errors.APIError
+    effect: Effect
+
+
+@attrs.define(eq=False)
+class _Pool:
+    """Connections for one purpose, and the number of their users, after whom they can be closed."""
+
+    purpose: Purpose
+    session: aiohttp.ClientSession
+    resolver: PublicResolver | None = None
+    is_external: bool = False
+    users: int = 0
+
+    async def close(self) -> None:
+        if not self.is_external:
+            await self.session.close()
+        if self.resolver is not None:
+            await self.resolver.close()
+
+
+class Session:
+    """The connections that a client and its copies share: opened at the first request, closed once.
+
+    aiohttp keeps a connection on which bytes arrived while it was idle, and takes them for the answer to the
+    next request. But an answer cannot arrive in the same round of the event loop in which its request is
+    written. One that seems to is not read, its pool is replaced, and the request is sent on a new connection.
+
+    Args:
+        settings: Settings of the client that opens it.
+        external: The caller's own aiohttp session, used as it is and never closed.
+
+    Attributes:
+        upload_names: Names of files that were uploaded lately.
+    """
+
+    def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
+        self._settings = settings
+        self._external = external
+        # Answers name the file host: no private network is connected to, unless the API is on this machine.
+        self._is_local = is_loopback(origin(settings.base_url)[1] or "")
+        # Read once: with `trust_env` aiohttp looks these up for every request, at four times the cost.
+        self._proxies = getproxies() if settings.proxy is None else {}
+        self._bypasses_proxy: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(
+            lambda host: bool(proxy_bypass(host))
+        )
+        self._is_public: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(is_public)
+        # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
+        self._connections = Semaphore(settings.limits.connections)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pools: dict[Purpose, _Pool] = {}
+        self._retired: list[_Pool] = []
+        # One scope a request under way: the client's end is their end.
+        self._scopes: set[asyncio.Timeout] = set()
+        self._all_ended: asyncio.Event | None = None
+        self.upload_names: deque[str] = deque(maxlen=_NAMES_KEPT)
+
+    async def request(
+        self,
+        purpose: Purpose,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: RequestBody | None,
+        timeout: Timeout,
+    ) -> Reply:
+        """Send one request to the API and read its whole answer.
+
+        Args:
+            purpose: Connections to use.
+            method: HTTP method.
+            url: Whole URL, quoted.
+            headers: All headers, except those that HTTP itself needs.
+            body: Content.
+            timeout: Times of this attempt.
+
+        Raises:
+            NoAnswerError: No answer came, or not whole.
+            ImageError: The body could not be read to its end.
+            RuntimeError: The client is closed, or was first used in another event loop.
+
+        Cancellation closes the connection.
+        """
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                self._scopes.add(scope)
+                target = URL(url, encoded=True)
+                pool, response = await self._open(
+                    purpose, method, target, headers, timeout=timeout, body=body
+                )
+                try:
+                    async with response:
+                        data = await read_all(response.content, self._settings.limits.answer_bytes)
+                        return Reply(response.status, response.headers, data, pool)
+                finally:
+                    self._release(pool)
+        except _FAILURES as error:
+            if body is not None and body.failure is not None:
+                raise body.failure from error
+            sent = (body is None or body.started) and not isinstance(error, _NEVER_SENT)
+            effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
+            if scope.expired():
+                effect = Effect.UNKNOWABLE if sent else Effect.REJECTED
+            raise NoAnswerError(self._connection_error(error, scope, method, url, timeout), effect) from error
+        finally:
+            self._leave(scope)
+
+    async def download(self, url: str, timeout: Timeout) -> Download:
+        """Open a file on any public host, without the key, following redirects; the caller closes it.
+
+        Args:
+            url: URL of the file.
+            timeout: Times of the download, until its end.
+
+        Raises:
+            DownloadError: Not an ``http(s)`` URL of a public host, an error answer, too many redirects, or
+                too large.
+            APIConnectionError: The host could not be reached.
+            APITimeoutError: The same, for lack of time.
+            RuntimeError: The client is closed, or was first used in another event loop.
+
+        Cancellation closes the connection.
+        """
+        limit = self._settings.limits.download_bytes
+        for _ in range(_MAX_REDIRECTS + 1):
+            target = self._checked(url)
+            scope = asyncio.timeout(timeout.read)
+            try:
+                async with scope:
+                    self._scopes.add(scope)
+                    pool, response = await self._open("files", "GET", target, _FILE_HEADERS, timeout=timeout)
+            except _FAILURES as error:
+                raise self._connection_error(error, scope, "GET", url, timeout) from error
+            finally:
+                self._leave(scope)
+            read = partial(self._read_chunk, response, url, timeout)
+            download = Download(response, url, limit, read, partial(self._release, pool))
+            if response.status < _BAD_FROM and (download.length or 0) <= limit:
+                return download
+            download.close()
+            if response.status in _REDIRECTS and "Location" in response.headers:
+                url = _joined(url, response.headers["Location"])
+                continue
+            if response.status < _BAD_FROM:
+                raise too_large(url, limit)
+            message = "The file host answered with an error."
+            raise errors.DownloadError(message, status=response.status, method="GET", url=bare_url(url))
+        message = f"The file host redirects more than {_MAX_REDIRECTS} times."
+        raise errors.DownloadError(message, method="GET", url=bare_url(url))
+
+    async def retire(self, pool: object) -> None:
+        """Give up the connections that another request's answer came through; those in use are closed later.
+
+        Args:
+            pool: ``Reply.pool`` of the answer.
+        """
+        if not isinstance(pool, _Pool) or pool.is_external:
+            return
+        if self._pools.get(pool.purpose) is pool:
+            del self._pools[pool.purpose]
+            self._retired.append(pool)
+        unused = [each for each in self._retired if not each.users]
+        self._retired = [each for each in self._retired if each.users]
+        for each in unused:
+            await each.close()
+
+    async def close(self) -> None:
+        """End the requests under way and close the connections opened here; a second call does nothing.
+
+        Cancellation waits until they are closed.
+        """
+        if self._all_ended is None:
+            self._all_ended = asyncio.Event()
+            for scope in self._scopes:
+                scope.reschedule(0)
+        # A client is often closed by the cancellation that ends its block, which must not leave sockets open.
+        with CancelScope(shield=True):
+            try:
+                if self._scopes:
+                    await self._all_ended.wait()
+            finally:
+                pools = [*self._pools.values(), *self._retired]
+                self._pools.clear()
+                self._retired.clear()
+                for pool in pools:
+                    await pool.close()
+
+    # --- one request --------------------------------------------------------------------------------------
+
+    async def _open(
+        self,
+        purpose: Purpose,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        *,
+        timeout: Timeout,
+        body: RequestBody | None = None,
+    ) -> tuple[_Pool, aiohttp.ClientResponse]:
+        """Send a request and return its answer, whose body is not read yet; ``_release`` follows.
+
+        Raises:
+            aiohttp.ClientError: No answer came.
+            TimeoutError: None came in time, or no connection was free.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise RuntimeError(
+                    "This client was first used in another event loop; make one client per loop."
+                )
+            self._loop = loop
+        proxy = self._proxy(url) if self._proxies or self._settings.proxy else None
+        is_first = True
+        while True:
+            if not self._connections.acquire_nowait():
+                await self._wait_for_connection(timeout.pool)
+            pool = self._pool(purpose, proxy)
+            pool.users += 1
+            rounds: list[None] = []
+            loop.call_soon(rounds.append, None)
+            try:
+                response = await pool.session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    timeout=_client_timeout(
+                        timeout.total, timeout.connect, None if purpose == "files" else timeout.read
+                    ),
+                    proxy=proxy,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=False,
+                    read_bufsize=_READ_BUFFER_BYTES,
+                )
+            except BaseException:
+                self._release(pool)
+                raise
+            # The second is believed: a session of the caller's may answer without a connection.
+            if rounds or not is_first:
+                return pool, response
+            is_first = False
+            response.close()
+            self._release(pool)
+            await self.retire(pool)
+
+    def _release(self, pool: _Pool) -> None:
+        pool.users -= 1
+        self._connections.release()
+
+    def _leave(self, scope: asyncio.Timeout) -> None:
+        self._scopes.discard(scope)
+        if self._all_ended is not None and not self._scopes:
+            self._all_ended.set()
+
+    async def _read_chunk(self, response: aiohttp.ClientResponse, url: str, timeout: Timeout) -> bytes:
+        """Return what has come of a body since the last call, and nothing at its end."""
+        # aiohttp would count the time that the caller takes over a chunk as silence of the host.
+        scope = asyncio.timeout(timeout.read)
+        try:
+            async with scope:
+                self._scopes.add(scope)
+                return await next_chunk(response.content)
+        except _FAILURES as error:
+            raise self._connection_error(error, scope, "GET", url, timeout) from error
+        finally:
+            self._leave(scope)
+
+    def _connection_error(
+        self, error: Exception, scope: asyncio.Timeout, method: str, url: str, timeout: Timeout
+    ) -> errors.APIConnectionError:
+        """Make the error for a request without an answer, in terms of the caller's settings."""
+        kind, what, reason = errors.APIConnectionError, "The connection failed", str(error)
+        if self._all_ended is not None:
+            reason = "the client was closed"
+        elif isinstance(error, TimeoutError):
+            kind, what = errors.APITimeoutError, "Timed out"
+            if isinstance(error, aiohttp.SocketTimeoutError) or scope.expired():
+                reason = f"nothing came for {timeout.read:g} s (Timeout.read)"
+            elif not isinstance(error, (_NoFreeConnectionError, aiohttp.ServerTimeoutError)):
+                reason = f"no whole answer within {timeout.total:g} s (Timeout.total)"
+        elif isinstance(error, aiohttp.ClientHttpProxyError):
+            reason = f"the proxy answered {error.status} {error.message}"
+        elif isinstance(error, aiohttp.ClientResponseError):
+            reason = f"the answer is not HTTP: {error.message}"
+        elif isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+            # aiohttp shows the head as far as it came.
+            reason = "the server hung up in the middle of a head"
+        return kind(f"{what}: {reason or type(error).__name__}.", method=method, url=bare_url(url))
+
+    async def _wait_for_connection(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._connections.acquire()
+        except TimeoutError:
+            message = f"no connection became free within {seconds:g} s (Timeout.pool, Limits.connections)"
+            raise _NoFreeConnectionError(message) from None
+
+    def _pool(self, purpose: Purpose, proxy: str | None) -> _Pool:
+        # Behind a proxy, the proxy looks names up.
+        if self._external is not None or (purpose == "files" and (self._is_local or proxy is not None)):
+            purpose = "api"
+        pool = self._pools.get(purpose)
+        if pool is None:
+            if self._all_ended is not None:
+                raise RuntimeError("This client is closed; make a new one.")
+            pool = self._pools[purpose] = self._make_pool(purpose)
+        return pool
+
+    def _make_pool(self, purpose: Purpose) -> _Pool:
+        if self._external is not None:
+            return _Pool(purpose, self._external, is_external=True)
+        settings = self._settings
+        keepalive = settings.limits.keepalive
+        resolver = PublicResolver() if purpose == "files" else None
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=min(keepalive, PAID_KEEPALIVE) if purpose == "paid" else keepalive,
+            ttl_dns_cache=_DNS_SECONDS,
+            ssl=True if settings.ssl is None else settings.ssl,
+            resolver=resolver,
+        )
+        return _Pool(
+            purpose,
+            aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()),
+            resolver,
+        )
+
+    def _proxy(self, url: URL) -> str | None:
+        """Return the proxy for a URL, the caller's or the environment's."""
+        if self._settings.proxy is not None:
+            return self._settings.proxy
+        if url.host is None or self._bypasses_proxy(url.host):
+            return None
+        return self._proxies.get(url.scheme, self._proxies.get("all"))
+
+    def _checked(self, url: str) -> URL:
+        try:
+            target = URL(url)
+        except ValueError:
+            target = URL()
+        if target.scheme not in {"http", "https"} or not target.host:
+            raise errors.DownloadError(
+                "A file can only be fetched from an http(s) address.", url=bare_url(url)
+            )
+        if not self._is_local and not self._is_public(target.host):
+            message = (
+                f"The file is said to be on {target.host}, which is not a public host; it was not fetched."
+            )
+            raise errors.DownloadError(message, method="GET", url=bare_url(url))
+        return target
+
+
+class PublicResolver(AbstractResolver):
+    """Looks names up, and refuses those that lead into a private network."""
+
+    def __init__(self) -> None:
+        self._resolver = aiohttp.DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name.
+
+        Raises:
+            OSError: It has none, or one of them is not public.
+        """
+        found = await self._resolver.resolve(host, port, family)
+        if not all(is_public(result["host"]) for result in found):
+            raise OSError(None, f"{host} is an address of a private network")
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver."""
+        await self._resolver.close()
+
+
+@lru_cache(maxsize=64)
+def _client_timeout(total: float, connect: float, read: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, sock_read=read)
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location  # which is refused
