@@ -48,7 +48,7 @@ class Desk:
         self._looks: dict[str, int] = {}
         self._picture = picture(_LARGEST_FILE)
         self._files: dict[int, bytes] = {}
-        upload = {"filename": "photo.jpg", "content_type": "image/jpeg", "bytes": 1, "created_at": _CREATED}
+        upload = {"filename": "photo.jpg", "content_type": "image/jpeg", "created_at": _CREATED}
         self._uploaded = _answer({"url": f"{self._base}/files/1000.jpg", **upload})
         # The same for replicate, whose client reads its own words.
         self._kept = _answer(

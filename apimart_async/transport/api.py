@@ -63,16 +63,8 @@ class Api:
         self._random = Random()
         # Paths of requests with a body -> URL after a redirect within the origin.
         self._moved: dict[str, str] = {}
-        self._headers = CIMultiDict(
-            {
-                "Accept": "application/json",
-                # A compressed answer could unpack to any size, and these are small.
-                "Accept-Encoding": "identity",
-                "User-Agent": "apimart-async",
-            }
-        )
         check_headers(settings.default_headers)
-        self._headers.update(settings.default_headers)
+        self._headers = CIMultiDict(settings.default_headers)
         if isinstance(settings.api_key, str):
             self._headers["Authorization"] = f"Bearer {settings.api_key}"
 

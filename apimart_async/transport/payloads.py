@@ -41,6 +41,8 @@ class RequestBody(aiohttp.Payload):
 
     Attributes:
         started: Whether any of it may have been sent.
+        is_sending: Whether the rest of it is still being sent.
+        on_sent: Called when all of it has been handed to the connection.
         failure: Error of its source, which ended the sending.
     """
 
@@ -49,6 +51,8 @@ class RequestBody(aiohttp.Payload):
         super().__init__(body, content_type=content_type)
         self._body = body
         self.started: bool = False
+        self.is_sending: bool = False
+        self.on_sent: Callable[[], None] | None = None
         self.failure: ApimartError | None = None
 
     @property
@@ -69,17 +73,22 @@ class RequestBody(aiohttp.Payload):
             ApimartError: The source cannot be read to its end.
             aiohttp.ClientConnectionResetError: The connection is closed.
         """
-        if isinstance(self._body, bytes):
-            for offset in range(0, len(self._body), _CHUNK_BYTES):
-                await self._send(writer, memoryview(self._body)[offset : offset + _CHUNK_BYTES])
-            return
+        self.is_sending = True
         try:
-            async with aclosing(self._body.chunks()) as chunks:
-                async for chunk in chunks:
-                    await self._send(writer, chunk)
+            if isinstance(self._body, bytes):
+                for offset in range(0, len(self._body), _CHUNK_BYTES):
+                    await self._send(writer, memoryview(self._body)[offset : offset + _CHUNK_BYTES])
+            else:
+                async with aclosing(self._body.chunks()) as chunks:
+                    async for chunk in chunks:
+                        await self._send(writer, chunk)
         except ApimartError as error:
             self.failure = error
             raise
+        finally:
+            self.is_sending = False
+        if self.on_sent is not None:
+            self.on_sent()
 
     async def _send(self, writer: Writer, chunk: bytes | memoryview) -> None:
         # Other tasks run in between, and an answer that came early ends the sending. Before the first chunk,
@@ -154,17 +163,25 @@ class Download:
         self._on_close.clear()
 
 
-async def read_all(content: aiohttp.StreamReader, limit: int) -> bytes:
+async def read_all(content: aiohttp.StreamReader, limit: int, on_chunk: Callable[[], None]) -> bytes:
     """Return a whole body.
 
+    Args:
+        content: Body.
+        limit: Most bytes.
+        on_chunk: Called when a part of it has come.
+
     Raises:
-        aiohttp.ClientPayloadError: It broke off, or is longer than the limit.
+        aiohttp.ClientError: It broke off, or is longer than the limit.
     """
     data = await next_chunk(content)
     if not content.at_eof():
         chunks = [data]
         size = len(data)
-        while size <= limit and (chunk := await next_chunk(content)):
+        while size <= limit:
+            on_chunk()
+            if not (chunk := await next_chunk(content)):
+                break
             chunks.append(chunk)
             size += len(chunk)
         data = b"".join(chunks)

@@ -17,6 +17,7 @@ import aiohttp
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from anyio import CancelScope
+from multidict import CIMultiDict
 from yarl import URL
 
 from apimart_async import errors
@@ -47,19 +48,15 @@ _DNS_SECONDS: Final = 300
 _MAX_REDIRECTS: Final = 5
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BAD_FROM: Final = 300
-_FILE_HEADERS: Final = {
-    "Accept": "image/*,*/*;q=0.5",
+_HEADERS: Final = {
+    "Accept": "application/json",
+    # A compressed answer could unpack to any size.
     "Accept-Encoding": "identity",
     "User-Agent": "apimart-async",
 }
-
-
-class _NoFreeConnectionError(TimeoutError):
-    """All connections were in use."""
-
+_FILE_HEADERS: Final = {"Accept": "image/*,*/*;q=0.5"}
 
 _NEVER_SENT: Final = (
-    _NoFreeConnectionError,
     aiohttp.ClientConnectorError,  # refused, unreachable, name look-up, TLS, proxy out of reach
     aiohttp.ClientConnectorCertificateError,
     aiohttp.ServerFingerprintMismatch,
@@ -90,6 +87,7 @@ class _Pool:
 
     purpose: Purpose
     session: aiohttp.ClientSession
+    loop: asyncio.AbstractEventLoop
     resolver: PublicResolver | None = None
     is_external: bool = False
     users: int = 0
@@ -129,10 +127,9 @@ class Session:
         self._is_public: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(is_public)
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._connections = Semaphore(settings.limits.connections)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._pools: dict[Purpose, _Pool] = {}
         self._retired: list[_Pool] = []
-        # One scope a request under way: the client's end is their end.
+        # Of the requests under way: one timer each costs less than aiohttp's, and close() ends them by it.
         self._scopes: set[asyncio.Timeout] = set()
         self._all_ended: asyncio.Event | None = None
         self.upload_names: deque[str] = deque(maxlen=_NAMES_KEPT)
@@ -153,7 +150,7 @@ class Session:
             purpose: Connections to use.
             method: HTTP method.
             url: Whole URL, quoted.
-            headers: All headers, except those that HTTP itself needs.
+            headers: Headers besides those that the client and HTTP need.
             body: Content.
             timeout: Times of this attempt.
 
@@ -164,30 +161,43 @@ class Session:
 
         Cancellation closes the connection.
         """
-        scope = asyncio.timeout(None)
+        if not self._connections.acquire_nowait():
+            await self._wait_for_connection(method, url, timeout.pool)
+        now = asyncio.get_running_loop().time()
+        deadline = now + timeout.total
+        # Silence counts from when the request is sent.
+        scope = asyncio.timeout_at(deadline if body is not None else min(deadline, now + timeout.read))
+        extend = partial(self._extend, scope, deadline, timeout.read)
+        if body is not None:
+            body.on_sent = extend
+        pool: _Pool | None = None
         try:
             async with scope:
                 self._scopes.add(scope)
                 target = URL(url, encoded=True)
                 pool, response = await self._open(
-                    purpose, method, target, headers, timeout=timeout, body=body
+                    purpose, method, target, headers, connect=timeout.connect, body=body
                 )
                 try:
-                    async with response:
-                        data = await read_all(response.content, self._settings.limits.answer_bytes)
-                        return Reply(response.status, response.headers, data, pool)
+                    data = await read_all(response.content, self._settings.limits.answer_bytes, extend)
                 finally:
-                    self._release(pool)
+                    # aiohttp gives a connection back at the end of a body, unless its request is still sent.
+                    if not response.content.at_eof() or (body is not None and body.is_sending):
+                        async with response:
+                            pass
+                return Reply(response.status, response.headers, data, pool)
         except _FAILURES as error:
             if body is not None and body.failure is not None:
                 raise body.failure from error
             sent = (body is None or body.started) and not isinstance(error, _NEVER_SENT)
             effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
-            if scope.expired():
+            if self._all_ended is not None:
                 effect = Effect.UNKNOWABLE if sent else Effect.REJECTED
-            raise NoAnswerError(self._connection_error(error, scope, method, url, timeout), effect) from error
+            failed = self._connection_error(error, scope, deadline, url, method=method, timeout=timeout)
+            raise NoAnswerError(failed, effect) from error
         finally:
-            self._leave(scope)
+            self._end(scope)
+            self._release(pool)
 
     async def download(self, url: str, timeout: Timeout) -> Download:
         """Open a file on any public host, without the key, following redirects; the caller closes it.
@@ -206,18 +216,33 @@ class Session:
         Cancellation closes the connection.
         """
         limit = self._settings.limits.download_bytes
+        deadline = 0.0
         for _ in range(_MAX_REDIRECTS + 1):
             target = self._checked(url)
-            scope = asyncio.timeout(timeout.read)
+            if not self._connections.acquire_nowait():
+                try:
+                    await self._wait_for_connection("GET", url, timeout.pool)
+                except NoAnswerError as failure:
+                    raise failure.error from failure
+            now = asyncio.get_running_loop().time()
+            deadline = deadline or now + timeout.total
+            scope = asyncio.timeout_at(min(deadline, now + timeout.read))
             try:
                 async with scope:
                     self._scopes.add(scope)
-                    pool, response = await self._open("files", "GET", target, _FILE_HEADERS, timeout=timeout)
-            except _FAILURES as error:
-                raise self._connection_error(error, scope, "GET", url, timeout) from error
+                    pool, response = await self._open(
+                        "files", "GET", target, _FILE_HEADERS, connect=timeout.connect
+                    )
+            except BaseException as error:
+                self._connections.release()
+                if isinstance(error, _FAILURES):
+                    raise self._connection_error(
+                        error, scope, deadline, url, method="GET", timeout=timeout
+                    ) from error
+                raise
             finally:
-                self._leave(scope)
-            read = partial(self._read_chunk, response, url, timeout)
+                self._end(scope)
+            read = partial(self._read_chunk, response, url, deadline, timeout)
             download = Download(response, url, limit, read, partial(self._release, pool))
             if response.status < _BAD_FROM and (download.length or 0) <= limit:
                 return download
@@ -278,40 +303,32 @@ class Session:
         url: URL,
         headers: Mapping[str, str],
         *,
-        timeout: Timeout,
+        connect: float,
         body: RequestBody | None = None,
     ) -> tuple[_Pool, aiohttp.ClientResponse]:
-        """Send a request and return its answer, whose body is not read yet; ``_release`` follows.
+        """Send a request and return its answer, whose body is not read yet, and a pool that it now uses.
 
         Raises:
             aiohttp.ClientError: No answer came.
-            TimeoutError: None came in time, or no connection was free.
+            RuntimeError: The client is closed, or was first used in another event loop.
         """
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None:
-                raise RuntimeError(
-                    "This client was first used in another event loop; make one client per loop."
-                )
-            self._loop = loop
         proxy = self._proxy(url) if self._proxies or self._settings.proxy else None
         is_first = True
         while True:
-            if not self._connections.acquire_nowait():
-                await self._wait_for_connection(timeout.pool)
             pool = self._pool(purpose, proxy)
-            pool.users += 1
+            if pool.is_external:
+                given, headers = headers, CIMultiDict(_HEADERS)
+                headers.update(given)
             rounds: list[None] = []
-            loop.call_soon(rounds.append, None)
+            pool.loop.call_soon(rounds.append, None)
+            pool.users += 1
             try:
                 response = await pool.session.request(
                     method,
                     url,
                     headers=headers,
                     data=body,
-                    timeout=_client_timeout(
-                        timeout.total, timeout.connect, None if purpose == "files" else timeout.read
-                    ),
+                    timeout=_client_timeout(connect),
                     proxy=proxy,
                     allow_redirects=False,
                     raise_for_status=False,
@@ -319,40 +336,74 @@ class Session:
                     read_bufsize=_READ_BUFFER_BYTES,
                 )
             except BaseException:
-                self._release(pool)
+                pool.users -= 1
                 raise
             # The second is believed: a session of the caller's may answer without a connection.
             if rounds or not is_first:
                 return pool, response
             is_first = False
             response.close()
-            self._release(pool)
+            pool.users -= 1
             await self.retire(pool)
 
-    def _release(self, pool: _Pool) -> None:
-        pool.users -= 1
-        self._connections.release()
-
-    def _leave(self, scope: asyncio.Timeout) -> None:
-        self._scopes.discard(scope)
-        if self._all_ended is not None and not self._scopes:
-            self._all_ended.set()
-
-    async def _read_chunk(self, response: aiohttp.ClientResponse, url: str, timeout: Timeout) -> bytes:
-        """Return what has come of a body since the last call, and nothing at its end."""
-        # aiohttp would count the time that the caller takes over a chunk as silence of the host.
-        scope = asyncio.timeout(timeout.read)
+    async def _read_chunk(
+        self, response: aiohttp.ClientResponse, url: str, deadline: float, timeout: Timeout
+    ) -> bytes:
+        """Return all that has come of a file since the last call; the time in between is the caller's."""
+        now = asyncio.get_running_loop().time()
+        scope = asyncio.timeout_at(min(deadline, now + timeout.read))
         try:
             async with scope:
                 self._scopes.add(scope)
                 return await next_chunk(response.content)
         except _FAILURES as error:
-            raise self._connection_error(error, scope, "GET", url, timeout) from error
+            raise self._connection_error(
+                error, scope, deadline, url, method="GET", timeout=timeout
+            ) from error
         finally:
-            self._leave(scope)
+            self._end(scope)
+
+    def _extend(self, scope: asyncio.Timeout, deadline: float, seconds: float) -> None:
+        """Give an answer so many seconds from now, until the deadline at most."""
+        if scope in self._scopes and self._all_ended is None:
+            scope.reschedule(min(deadline, asyncio.get_running_loop().time() + seconds))
+
+    def _end(self, scope: asyncio.Timeout) -> None:
+        self._scopes.discard(scope)
+        if self._all_ended is not None and not self._scopes:
+            self._all_ended.set()
+
+    def _release(self, pool: _Pool | None) -> None:
+        if pool is not None:
+            pool.users -= 1
+        self._connections.release()
+
+    async def _wait_for_connection(self, method: str, url: str, seconds: float) -> None:
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                self._scopes.add(scope)
+                await self._connections.acquire()
+        except TimeoutError as error:
+            message = f"No connection became free within {seconds:g} s (Timeout.pool, Limits.connections)."
+            failed: errors.APIConnectionError = errors.APITimeoutError(message)
+            if self._all_ended is not None:
+                failed = errors.APIConnectionError("The connection failed: the client was closed.")
+            failed.method, failed.url = method, bare_url(url)
+            effect = Effect.NEVER_SENT if self._all_ended is None else Effect.REJECTED
+            raise NoAnswerError(failed, effect) from error
+        finally:
+            self._end(scope)
 
     def _connection_error(
-        self, error: Exception, scope: asyncio.Timeout, method: str, url: str, timeout: Timeout
+        self,
+        error: Exception,
+        scope: asyncio.Timeout,
+        deadline: float,
+        url: str,
+        *,
+        method: str,
+        timeout: Timeout,
     ) -> errors.APIConnectionError:
         """Make the error for a request without an answer, in terms of the caller's settings."""
         kind, what, reason = errors.APIConnectionError, "The connection failed", str(error)
@@ -360,10 +411,10 @@ class Session:
             reason = "the client was closed"
         elif isinstance(error, TimeoutError):
             kind, what = errors.APITimeoutError, "Timed out"
-            if isinstance(error, aiohttp.SocketTimeoutError) or scope.expired():
-                reason = f"nothing came for {timeout.read:g} s (Timeout.read)"
-            elif not isinstance(error, (_NoFreeConnectionError, aiohttp.ServerTimeoutError)):
-                reason = f"no whole answer within {timeout.total:g} s (Timeout.total)"
+            if scope.expired():
+                is_total = (scope.when() or 0.0) >= deadline
+                total = f"no whole answer within {timeout.total:g} s (Timeout.total)"
+                reason = total if is_total else f"nothing came for {timeout.read:g} s (Timeout.read)"
         elif isinstance(error, aiohttp.ClientHttpProxyError):
             reason = f"the proxy answered {error.status} {error.message}"
         elif isinstance(error, aiohttp.ClientResponseError):
@@ -372,14 +423,6 @@ class Session:
             # aiohttp shows the head as far as it came.
             reason = "the server hung up in the middle of a head"
         return kind(f"{what}: {reason or type(error).__name__}.", method=method, url=bare_url(url))
-
-    async def _wait_for_connection(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._connections.acquire()
-        except TimeoutError:
-            message = f"no connection became free within {seconds:g} s (Timeout.pool, Limits.connections)"
-            raise _NoFreeConnectionError(message) from None
 
     def _pool(self, purpose: Purpose, proxy: str | None) -> _Pool:
         # Behind a proxy, the proxy looks names up.
@@ -390,11 +433,14 @@ class Session:
             if self._all_ended is not None:
                 raise RuntimeError("This client is closed; make a new one.")
             pool = self._pools[purpose] = self._make_pool(purpose)
+        if pool.loop is not asyncio.get_running_loop():
+            raise RuntimeError("This client was first used in another event loop; make one client per loop.")
         return pool
 
     def _make_pool(self, purpose: Purpose) -> _Pool:
+        loop = asyncio.get_running_loop()
         if self._external is not None:
-            return _Pool(purpose, self._external, is_external=True)
+            return _Pool(purpose, self._external, loop, is_external=True)
         settings = self._settings
         keepalive = settings.limits.keepalive
         resolver = PublicResolver() if purpose == "files" else None
@@ -405,11 +451,10 @@ class Session:
             ssl=True if settings.ssl is None else settings.ssl,
             resolver=resolver,
         )
-        return _Pool(
-            purpose,
-            aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()),
-            resolver,
+        session = aiohttp.ClientSession(
+            connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar()
         )
+        return _Pool(purpose, session, loop, resolver)
 
     def _proxy(self, url: URL) -> str | None:
         """Return the proxy for a URL, the caller's or the environment's."""
@@ -461,8 +506,8 @@ class PublicResolver(AbstractResolver):
 
 
 @lru_cache(maxsize=64)
-def _client_timeout(total: float, connect: float, read: float | None) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, sock_read=read)
+def _client_timeout(connect: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
 
 
 def _joined(url: str, location: str) -> str:
