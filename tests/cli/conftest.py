@@ -62,9 +62,18 @@ class Running:
             self.received.extend(await self.process.stderr.receive())
         return self.received.decode()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the process has ended.
+
+        ``Process.send_signal`` of asyncio may take the exit code of a process that ends at that moment; the
+        code is 255 then.
+        """
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+
     async def interrupt(self, how: signal.Signals = signal.SIGINT) -> Finished:
         """Press Ctrl-C and return what the end of it is."""
-        self.process.send_signal(how)
+        self.send_signal(how)
         return await self.finish()
 
     async def finish(self) -> Finished:

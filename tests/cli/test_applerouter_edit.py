@@ -167,7 +167,7 @@ async def test_an_interruption_says_what_may_have_been_billed(apimart: Command, 
     async with Gate(emulator, "/images/edits", "executed") as gate:
         running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
         await gate.holds()
-        running.process.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
         await running.stderr_until("Waiting up to 3 s")
         done = await running.interrupt()
     assert done.code == 130
@@ -185,7 +185,7 @@ async def test_an_answer_that_comes_in_time_is_saved(apimart: Command, emulator:
     async with Gate(emulator, "/images/edits", "executed") as gate:
         running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
         await gate.holds()
-        running.process.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
         await running.stderr_until("Waiting up to 3 s")
         gate.release()
         done = await running.finish()

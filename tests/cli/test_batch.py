@@ -307,7 +307,7 @@ async def test_the_first_signal_finishes_what_is_in_flight(
     async with Gate(emulator, "/tasks", "received") as gate:
         running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4", "--base-url", gate.url)
         await submitted(emulator, 4)
-        running.process.send_signal(how)
+        running.send_signal(how)
         await running.stderr_until("Finishing what is in flight")
         gate.release()
         done = await running.finish()
@@ -330,7 +330,7 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing(
     async with Gate(emulator, "/tasks", "received") as gate:
         running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4", "--base-url", gate.url)
         await submitted(emulator, 4)
-        running.process.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
         done = await running.interrupt(signal.SIGTERM)
 
     assert done.code == 130

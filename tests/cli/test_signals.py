@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -70,7 +69,7 @@ async def test_a_submit_in_flight_gets_its_answer(apimart: Command, emulator: Em
     async with Gate(emulator, SUBMIT, "executed") as gate:
         running = await apimart.start("edit", photo, "-p", "sunset", "-o", "out", "--base-url", gate.url)
         await gate.holds()
-        running.process.send_signal(signal.SIGTERM)
+        running.send_signal(signal.SIGTERM)
         await running.stderr_until(WAITING)
         gate.release()
         done = await running.finish()
@@ -120,10 +119,10 @@ async def test_at_every_moment_of_an_edit(
             "edit", photo, "-p", "sunset", "-o", "out", "--json", "--base-url", gate.url
         )
         await gate.holds()
-        running.process.send_signal(signals[0])
+        running.send_signal(signals[0])
         if path == SUBMIT and stage != "answered" and signals == TWICE:  # the system merges equal signals
             await running.stderr_until(WAITING)
-        running.process.send_signal(signals[1])
+        running.send_signal(signals[1])
         done = await running.finish()
 
     assert done.code == 130
@@ -143,7 +142,7 @@ async def test_when_all_is_done_and_the_command_ends(
     running = await apimart.start("edit", photo, "-p", "sunset", "-o", "out", "--json")
     await running.stderr_until("done in")
     for number in signals:
-        running.process.send_signal(number)
+        running.send_signal(number)
     done = await running.finish()
 
     assert done.code == 0
@@ -162,9 +161,9 @@ async def test_at_any_distance_while_submits_are_unanswered(
         running = [await apimart.start("edit", photo, *options) for _ in distances]
         await gate.holds(len(running))
         for command, distance in zip(running, distances, strict=True):
-            command.process.send_signal(signal.SIGINT)
+            command.send_signal(signal.SIGINT)
             await anyio.sleep(distance)
-            command.process.send_signal(signal.SIGTERM)
+            command.send_signal(signal.SIGTERM)
         finished = [await command.finish() for command in running]
 
     assert [done.code for done in finished] == [130] * len(distances)
@@ -177,7 +176,7 @@ async def test_a_generation_names_its_key(apimart: Command, emulator: Emulator) 
     async with Gate(emulator, "/images/generations", "executed") as gate:
         running = await apimart.start("generate", "sunset", "-o", "out", "--json", "--base-url", gate.url)
         await gate.holds()
-        running.process.send_signal(signal.SIGTERM)
+        running.send_signal(signal.SIGTERM)
         await running.stderr_until(WAITING)
         done = await running.interrupt()
 
@@ -233,8 +232,7 @@ async def signalled_until_it_ends(running: Running, number: signal.Signals) -> F
 
         group.start_soon(finish)
         while True:
-            with suppress(ProcessLookupError):
-                running.process.send_signal(number)
+            running.send_signal(number)
             await anyio.sleep(0.02)
     assert done
     return done
@@ -254,7 +252,7 @@ async def test_while_a_module_is_imported_in_the_loop_signals_wait_for_it(
 ) -> None:
     running = await slow_import.start("aiohttp", photo)
     for number in BOTH:
-        running.process.send_signal(number)
+        running.send_signal(number)
     assert running.process.stdin
     await running.process.stdin.aclose()
     done = await running.finish()
@@ -266,7 +264,7 @@ async def test_while_a_module_is_imported_in_the_loop_signals_wait_for_it(
 
 async def test_the_third_signal_ends_what_does_not_end(slow_import: SlowImport, photo: Path) -> None:
     running = await slow_import.start("aiohttp", photo)
-    running.process.send_signal(signal.SIGINT)
+    running.send_signal(signal.SIGINT)
     done = await signalled_until_it_ends(running, signal.SIGTERM)
 
     assert done.code == -signal.SIGTERM

@@ -116,7 +116,7 @@ async def test_two_signals_end_a_wait(apimart: Command, emulator: Emulator, task
     async with Gate(emulator, "/tasks", "received") as gate:
         running = await apimart.start("task", "wait", task.id, "--base-url", gate.url)
         await gate.holds()
-        running.process.send_signal(signal.SIGINT)
+        running.send_signal(signal.SIGINT)
         done = await running.interrupt(signal.SIGTERM)
 
     assert done.code == 130
