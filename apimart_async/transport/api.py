@@ -16,16 +16,15 @@ from multidict import CIMultiDict
 from apimart_async import errors
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.transport import retry
-from apimart_async.transport.payloads import RequestBody
+from apimart_async.transport.exchange import NoAnswerError, RequestBody
 from apimart_async.transport.responses import Answer, FailedAttempt, indeterminate, read_response
 from apimart_async.transport.retry import Action, Attempt, Effect, Kind
-from apimart_async.transport.session import NoAnswerError
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from apimart_async.config import Settings
+    from apimart_async.transport.exchange import Download
     from apimart_async.transport.media.multipart import Body
-    from apimart_async.transport.payloads import Download
     from apimart_async.transport.rate_limit import RateLimiter
     from apimart_async.transport.session import Session
 

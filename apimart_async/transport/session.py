@@ -6,6 +6,7 @@ Nothing here decides whether to send a request again; ``api.py`` does, with ``re
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 from collections import deque
 from functools import lru_cache, partial
@@ -21,7 +22,17 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from apimart_async import errors
-from apimart_async.transport.payloads import Download, next_chunk, read_all, too_large
+from apimart_async.transport.exchange import (
+    FAILURES,
+    NEVER_SENT,
+    Deadline,
+    Download,
+    NoAnswerError,
+    connection_error,
+    next_chunk,
+    read_all,
+    too_large,
+)
 from apimart_async.transport.rate_limit import Semaphore
 from apimart_async.transport.responses import Reply
 from apimart_async.transport.retry import Effect
@@ -31,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from apimart_async.config import Settings, Timeout
-    from apimart_async.transport.payloads import RequestBody
+    from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files"]
 
@@ -55,30 +66,6 @@ _HEADERS: Final = {
     "User-Agent": "apimart-async",
 }
 _FILE_HEADERS: Final = {"Accept": "image/*,*/*;q=0.5"}
-
-_NEVER_SENT: Final = (
-    aiohttp.ClientConnectorError,  # refused, unreachable, name look-up, TLS, proxy out of reach
-    aiohttp.ClientConnectorCertificateError,
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ClientHttpProxyError,  # the proxy refused to open a tunnel
-    aiohttp.InvalidURL,
-    UnicodeError,  # not a host name
-)
-_FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
-
-
-@attrs.define(eq=False, slots=False)
-class NoAnswerError(Exception):
-    """An attempt that brought no whole answer.
-
-    Attributes:
-        error: Error for the caller.
-        effect: Effect of the attempt on its request.
-    """
-
-    error: errors.APIError
-    effect: Effect
 
 
 @attrs.define(eq=False)
@@ -129,9 +116,10 @@ class Session:
         self._connections = Semaphore(settings.limits.connections)
         self._pools: dict[Purpose, _Pool] = {}
         self._retired: list[_Pool] = []
-        # Of the requests under way: one timer each costs less than aiohttp's, and close() ends them by it.
-        self._scopes: set[asyncio.Timeout] = set()
+        self._deadlines: set[Deadline] = set()
         self._all_ended: asyncio.Event | None = None
+        self._rounds = 0
+        self._is_counting = False
         self.upload_names: deque[str] = deque(maxlen=_NAMES_KEPT)
 
     async def request(
@@ -162,41 +150,40 @@ class Session:
         Cancellation closes the connection.
         """
         if not self._connections.acquire_nowait():
-            await self._wait_for_connection(method, url, timeout.pool)
-        now = asyncio.get_running_loop().time()
-        deadline = now + timeout.total
-        # Silence counts from when the request is sent.
-        scope = asyncio.timeout_at(deadline if body is not None else min(deadline, now + timeout.read))
-        extend = partial(self._extend, scope, deadline, timeout.read)
+            try:
+                await self._wait_for_connection(method, url, timeout.pool)
+            except errors.APIConnectionError as error:
+                raise NoAnswerError(error, Effect.NEVER_SENT) from error
+        deadline = Deadline(timeout, is_sent=body is None)
         if body is not None:
-            body.on_sent = extend
+            body.on_sent = deadline.extend
         pool: _Pool | None = None
         try:
-            async with scope:
-                self._scopes.add(scope)
+            with deadline:
+                self._deadlines.add(deadline)
                 target = URL(url, encoded=True)
                 pool, response = await self._open(
                     purpose, method, target, headers, connect=timeout.connect, body=body
                 )
+                content = response.content
                 try:
-                    data = await read_all(response.content, self._settings.limits.answer_bytes, extend)
+                    data = await read_all(content, self._settings.limits.answer_bytes, deadline.extend)
                 finally:
                     # aiohttp gives a connection back at the end of a body, unless its request is still sent.
-                    if not response.content.at_eof() or (body is not None and body.is_sending):
+                    if not content.at_eof() or (body is not None and body.is_sending):
                         async with response:
                             pass
                 return Reply(response.status, response.headers, data, pool)
-        except _FAILURES as error:
+        except FAILURES as error:
             if body is not None and body.failure is not None:
                 raise body.failure from error
-            sent = (body is None or body.started) and not isinstance(error, _NEVER_SENT)
+            sent = (body is None or body.started) and not isinstance(error, NEVER_SENT)
             effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
             if self._all_ended is not None:
                 effect = Effect.UNKNOWABLE if sent else Effect.REJECTED
-            failed = self._connection_error(error, scope, deadline, url, method=method, timeout=timeout)
-            raise NoAnswerError(failed, effect) from error
+            raise NoAnswerError(connection_error(error, method, url), effect) from error
         finally:
-            self._end(scope)
+            self._end(deadline)
             self._release(pool)
 
     async def download(self, url: str, timeout: Timeout) -> Download:
@@ -216,33 +203,26 @@ class Session:
         Cancellation closes the connection.
         """
         limit = self._settings.limits.download_bytes
-        deadline = 0.0
+        deadline: Deadline | None = None
         for _ in range(_MAX_REDIRECTS + 1):
             target = self._checked(url)
             if not self._connections.acquire_nowait():
-                try:
-                    await self._wait_for_connection("GET", url, timeout.pool)
-                except NoAnswerError as failure:
-                    raise failure.error from failure
-            now = asyncio.get_running_loop().time()
-            deadline = deadline or now + timeout.total
-            scope = asyncio.timeout_at(min(deadline, now + timeout.read))
+                await self._wait_for_connection("GET", url, timeout.pool)
+            deadline = deadline or Deadline(timeout, is_sent=True)
             try:
-                async with scope:
-                    self._scopes.add(scope)
+                with deadline:
+                    self._deadlines.add(deadline)
                     pool, response = await self._open(
                         "files", "GET", target, _FILE_HEADERS, connect=timeout.connect
                     )
             except BaseException as error:
                 self._connections.release()
-                if isinstance(error, _FAILURES):
-                    raise self._connection_error(
-                        error, scope, deadline, url, method="GET", timeout=timeout
-                    ) from error
+                if isinstance(error, FAILURES):
+                    raise connection_error(error, "GET", url) from error
                 raise
             finally:
-                self._end(scope)
-            read = partial(self._read_chunk, response, url, deadline, timeout)
+                self._end(deadline)
+            read = partial(self._read_chunk, response, url, deadline)
             download = Download(response, url, limit, read, partial(self._release, pool))
             if response.status < _BAD_FROM and (download.length or 0) <= limit:
                 return download
@@ -280,12 +260,14 @@ class Session:
         """
         if self._all_ended is None:
             self._all_ended = asyncio.Event()
-            for scope in self._scopes:
-                scope.reschedule(0)
+            self._connections.limit = math.inf  # a request that waits for a connection learns of the end
+            self._connections.wake()
+            for deadline in self._deadlines:
+                deadline.end(aiohttp.ClientConnectionError("the client was closed"))
         # A client is often closed by the cancellation that ends its block, which must not leave sockets open.
         with CancelScope(shield=True):
             try:
-                if self._scopes:
+                if self._deadlines:
                     await self._all_ended.wait()
             finally:
                 pools = [*self._pools.values(), *self._retired]
@@ -306,7 +288,7 @@ class Session:
         connect: float,
         body: RequestBody | None = None,
     ) -> tuple[_Pool, aiohttp.ClientResponse]:
-        """Send a request and return its answer, whose body is not read yet, and a pool that it now uses.
+        """Send a request; return the pool, which has one user more, and the answer, its body not read yet.
 
         Raises:
             aiohttp.ClientError: No answer came.
@@ -319,8 +301,10 @@ class Session:
             if pool.is_external:
                 given, headers = headers, CIMultiDict(_HEADERS)
                 headers.update(given)
-            rounds: list[None] = []
-            pool.loop.call_soon(rounds.append, None)
+            if not self._is_counting:
+                self._is_counting = True
+                pool.loop.call_soon(self._count_round)
+            round_ = self._rounds
             pool.users += 1
             try:
                 response = await pool.session.request(
@@ -328,7 +312,7 @@ class Session:
                     url,
                     headers=headers,
                     data=body,
-                    timeout=_client_timeout(connect),
+                    timeout=_connect_timeout(connect),
                     proxy=proxy,
                     allow_redirects=False,
                     raise_for_status=False,
@@ -339,38 +323,30 @@ class Session:
                 pool.users -= 1
                 raise
             # The second is believed: a session of the caller's may answer without a connection.
-            if rounds or not is_first:
+            if self._rounds != round_ or not is_first:
                 return pool, response
             is_first = False
             response.close()
             pool.users -= 1
             await self.retire(pool)
 
-    async def _read_chunk(
-        self, response: aiohttp.ClientResponse, url: str, deadline: float, timeout: Timeout
-    ) -> bytes:
-        """Return all that has come of a file since the last call; the time in between is the caller's."""
-        now = asyncio.get_running_loop().time()
-        scope = asyncio.timeout_at(min(deadline, now + timeout.read))
+    def _count_round(self) -> None:
+        self._rounds += 1
+        self._is_counting = False
+
+    async def _read_chunk(self, response: aiohttp.ClientResponse, url: str, deadline: Deadline) -> bytes:
         try:
-            async with scope:
-                self._scopes.add(scope)
+            with deadline:
+                self._deadlines.add(deadline)
                 return await next_chunk(response.content)
-        except _FAILURES as error:
-            raise self._connection_error(
-                error, scope, deadline, url, method="GET", timeout=timeout
-            ) from error
+        except FAILURES as error:
+            raise connection_error(error, "GET", url) from error
         finally:
-            self._end(scope)
+            self._end(deadline)
 
-    def _extend(self, scope: asyncio.Timeout, deadline: float, seconds: float) -> None:
-        """Give an answer so many seconds from now, until the deadline at most."""
-        if scope in self._scopes and self._all_ended is None:
-            scope.reschedule(min(deadline, asyncio.get_running_loop().time() + seconds))
-
-    def _end(self, scope: asyncio.Timeout) -> None:
-        self._scopes.discard(scope)
-        if self._all_ended is not None and not self._scopes:
+    def _end(self, deadline: Deadline) -> None:
+        self._deadlines.discard(deadline)
+        if self._all_ended is not None and not self._deadlines:
             self._all_ended.set()
 
     def _release(self, pool: _Pool | None) -> None:
@@ -379,50 +355,12 @@ class Session:
         self._connections.release()
 
     async def _wait_for_connection(self, method: str, url: str, seconds: float) -> None:
-        scope = asyncio.timeout(seconds)
         try:
-            async with scope:
-                self._scopes.add(scope)
+            async with asyncio.timeout(seconds):
                 await self._connections.acquire()
         except TimeoutError as error:
             message = f"No connection became free within {seconds:g} s (Timeout.pool, Limits.connections)."
-            failed: errors.APIConnectionError = errors.APITimeoutError(message)
-            if self._all_ended is not None:
-                failed = errors.APIConnectionError("The connection failed: the client was closed.")
-            failed.method, failed.url = method, bare_url(url)
-            effect = Effect.NEVER_SENT if self._all_ended is None else Effect.REJECTED
-            raise NoAnswerError(failed, effect) from error
-        finally:
-            self._end(scope)
-
-    def _connection_error(
-        self,
-        error: Exception,
-        scope: asyncio.Timeout,
-        deadline: float,
-        url: str,
-        *,
-        method: str,
-        timeout: Timeout,
-    ) -> errors.APIConnectionError:
-        """Make the error for a request without an answer, in terms of the caller's settings."""
-        kind, what, reason = errors.APIConnectionError, "The connection failed", str(error)
-        if self._all_ended is not None:
-            reason = "the client was closed"
-        elif isinstance(error, TimeoutError):
-            kind, what = errors.APITimeoutError, "Timed out"
-            if scope.expired():
-                is_total = (scope.when() or 0.0) >= deadline
-                total = f"no whole answer within {timeout.total:g} s (Timeout.total)"
-                reason = total if is_total else f"nothing came for {timeout.read:g} s (Timeout.read)"
-        elif isinstance(error, aiohttp.ClientHttpProxyError):
-            reason = f"the proxy answered {error.status} {error.message}"
-        elif isinstance(error, aiohttp.ClientResponseError):
-            reason = f"the answer is not HTTP: {error.message}"
-        elif isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
-            # aiohttp shows the head as far as it came.
-            reason = "the server hung up in the middle of a head"
-        return kind(f"{what}: {reason or type(error).__name__}.", method=method, url=bare_url(url))
+            raise errors.APITimeoutError(message, method=method, url=bare_url(url)) from error
 
     def _pool(self, purpose: Purpose, proxy: str | None) -> _Pool:
         # Behind a proxy, the proxy looks names up.
@@ -506,7 +444,7 @@ class PublicResolver(AbstractResolver):
 
 
 @lru_cache(maxsize=64)
-def _client_timeout(connect: float) -> aiohttp.ClientTimeout:
+def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
 
 

@@ -56,7 +56,7 @@ def open_files(path: Path) -> list[Path]:
 def assert_idle(client: AsyncApimart) -> None:
     """Check that no request of the client holds a place."""
     session = client._session
-    assert not session._scopes
+    assert not session._deadlines
     assert session._connections.in_use == 0
     assert all(pool.users == 0 for pool in [*session._pools.values(), *session._retired])
 

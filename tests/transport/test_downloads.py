@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from apimart_async import AsyncApimart, DownloadError, Image, Limits, Timeout
-from apimart_async.transport.payloads import Download
+from apimart_async.transport.exchange import Download
 
 from .conftest import arrive
 

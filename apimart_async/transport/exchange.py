@@ -1,28 +1,61 @@
-"""Bodies of requests and of answers, as aiohttp carries them.
-
-A request body notes whether its sending started: that decides if a paid request may have been executed.
-"""
+"""The parts of one exchange with a server: request body, deadline, body of the answer, and its failure."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import aiohttp
+import attrs
 
-from apimart_async.errors import ApimartError, DownloadError
+from apimart_async.errors import (
+    APIConnectionError,
+    APIError,
+    ApimartError,
+    APITimeoutError,
+    DownloadError,
+)
+from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from apimart_async.config import Timeout
     from apimart_async.transport.media.multipart import Body
 
 _CHUNK_BYTES: Final = 512 * 1024
 
 # So little is written without waiting for the connection to drain: an error says that nothing was sent.
 _FIRST_BYTES: Final = 16 * 1024
+
+FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
+"""Exceptions of an exchange without a whole answer."""
+
+NEVER_SENT: Final = (
+    aiohttp.ClientConnectorError,  # refused, unreachable, name look-up, TLS, proxy out of reach
+    aiohttp.ClientConnectorCertificateError,
+    aiohttp.ServerFingerprintMismatch,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,  # the proxy refused to open a tunnel
+    aiohttp.InvalidURL,
+    UnicodeError,  # not a host name
+)
+"""Those after which nothing was sent."""
+
+
+@attrs.define(eq=False, slots=False)
+class NoAnswerError(Exception):
+    """An attempt that brought no whole answer.
+
+    Attributes:
+        error: Error for the caller.
+        effect: Effect of the attempt on its request.
+    """
+
+    error: APIError
+    effect: Effect
 
 
 class Writer(Protocol):
@@ -35,6 +68,8 @@ class Writer(Protocol):
 
 class RequestBody(aiohttp.Payload):
     """A body for one attempt: JSON text, or a form that is read while it is sent.
+
+    It notes whether its sending started: that decides if a paid request may have been executed.
 
     Args:
         body: Content.
@@ -104,6 +139,74 @@ class RequestBody(aiohttp.Payload):
             chunk = chunk[_FIRST_BYTES:]
         if chunk:
             await writer.write(chunk)
+
+
+class Deadline:
+    """Ends what a task does in its ``with`` block, after a time in all or a time of silence.
+
+    As ``asyncio.timeout``, at a third of its cost, and for several blocks one after the other. What happens
+    between them counts as time but not as silence.
+
+    Args:
+        timeout: ``total`` from the first block on, and ``read``.
+        is_sent: Whether an answer is awaited from the start of a block; otherwise from ``extend`` on.
+    """
+
+    __slots__ = ("_before", "_error", "_handle", "_is_sent", "_loop", "_task", "_timeout", "_until")
+
+    def __init__(self, timeout: Timeout, *, is_sent: bool) -> None:
+        self._timeout = timeout
+        self._is_sent = is_sent
+        self._loop = asyncio.get_running_loop()
+        self._until = self._loop.time() + timeout.total
+        self._error: Exception | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._before = 0
+
+    def __enter__(self) -> Self:
+        self._task = task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 for the type checker: a coroutine of aiohttp needs one
+        self._before = task.cancelling()
+        until = self._until
+        if self._is_sent:
+            until = min(until, self._loop.time() + self._timeout.read)
+        self._handle = self._loop.call_at(until, self._expire)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        task, self._task = self._task, None
+        if self._handle is not None:
+            self._handle.cancel()
+        if self._error is None or task is None:
+            return
+        ended, self._error = self._error, None
+        # Another cancellation, at the same moment, wins.
+        if task.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise ended from error
+
+    def extend(self) -> None:
+        """Await an answer, or more of it, from now on."""
+        if self._handle is not None and self._task is not None and self._error is None:
+            self._handle.cancel()
+            until = min(self._until, self._loop.time() + self._timeout.read)
+            self._handle = self._loop.call_at(until, self._expire)
+
+    def _expire(self) -> None:
+        is_total = self._handle is None or self._handle.when() >= self._until
+        self.end(
+            TimeoutError(
+                f"no whole answer within {self._timeout.total:g} s (Timeout.total)"
+                if is_total
+                else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
+            )
+        )
+
+    def end(self, error: Exception) -> None:
+        """Have the block end with this error; a second call does nothing."""
+        if self._task is not None and self._error is None:
+            self._error = error
+            self._task.cancel()
 
 
 class Download:
@@ -200,6 +303,20 @@ async def next_chunk(content: aiohttp.StreamReader) -> bytes:
         return await content.readany()
     except RuntimeError as error:  # aiohttp's for a connection that was closed between two reads
         raise aiohttp.ClientPayloadError("the connection was closed") from error
+
+
+def connection_error(error: Exception, method: str, url: str) -> APIConnectionError:
+    """Make the error for an exchange without a whole answer."""
+    kind, what, reason = APIConnectionError, "The connection failed", str(error)
+    if isinstance(error, TimeoutError):
+        kind, what = APITimeoutError, "Timed out"
+    elif isinstance(error, aiohttp.ClientHttpProxyError):
+        reason = f"the proxy answered {error.status} {error.message}"
+    elif isinstance(error, aiohttp.ClientResponseError):
+        reason = f"the answer is not HTTP: {error.message}"
+    elif isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        reason = "the server hung up in the middle of a head"  # of which aiohttp shows as much as came
+    return kind(f"{what}: {reason or type(error).__name__}.", method=method, url=bare_url(url))
 
 
 def too_large(url: str, limit: int) -> DownloadError:
