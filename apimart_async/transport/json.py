@@ -33,6 +33,7 @@ except ImportError:  # it comes with the extra "speed"
     orjson = None  # type: ignore[assignment]
 
 _MILLISECONDS_FROM: Final = 100_000_000_000
+_LAST_YEAR: Final = 9000
 _EXCERPT: Final = 200
 
 Model_ = TypeVar("Model_")
@@ -132,7 +133,7 @@ def text(value: object) -> str | None:
 
 
 def moment(value: object) -> datetime | None:
-    """Read a time, unix seconds or milliseconds, or an ISO 8601 text."""
+    """Read a time before the year 9000: unix seconds or milliseconds, or an ISO 8601 text."""
     if value is None or isinstance(value, datetime):
         return value
     seconds = number(value)
@@ -140,13 +141,16 @@ def moment(value: object) -> datetime | None:
         if seconds is not None:
             if seconds <= 0:
                 return None
-            return datetime.fromtimestamp(seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds, UTC)
-        if isinstance(value, str):
+            found = datetime.fromtimestamp(seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds, UTC)
+        elif isinstance(value, str):
             found = datetime.fromisoformat(value)
-            return found if found.tzinfo else found.replace(tzinfo=UTC)
+            found = found if found.tzinfo else found.replace(tzinfo=UTC)
+        else:
+            return None
     except (ValueError, OverflowError, OSError):
         return None
-    return None
+    # So that hours can be added to it.
+    return found if found.year < _LAST_YEAR else None
 
 
 # --- the converter ----------------------------------------------------------------------------------------

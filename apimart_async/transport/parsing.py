@@ -77,12 +77,11 @@ def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
-def _sequence(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
-
-
-def _first(value: object) -> object:
-    return next(iter(_sequence(value)), None)
+def _task_source(payload: object) -> dict[str, Any]:
+    """Return the part of an answer that describes its task: ``data``, its first entry, or the whole."""
+    top = _mapping(payload)
+    data: object = top.get("data")
+    return _mapping(data[0] if is_sequence(data) and data else data) or top
 
 
 def submitted_task_id(payload: object) -> str | None:
@@ -90,14 +89,12 @@ def submitted_task_id(payload: object) -> str | None:
 
     The order is contract.md's: ``data[0].task_id``, ``data.task_id``, ``data[0].id``, ``data.id``, ``id``.
     """
-    top = _mapping(payload)
-    data = top.get("data")
-    first = _mapping(_first(data))
-    found = _identifier(first.get("task_id"))  # where it nearly always is
+    source = _task_source(payload)
+    found = _identifier(source.get("task_id"))  # where it nearly always is
     if found:
         return found
-    single = _mapping(data)
-    places = (single.get("task_id"), first.get("id"), single.get("id"), top.get("id"), top.get("task_id"))
+    top = _mapping(payload)
+    places = (source.get("id"), top.get("id"), top.get("task_id"))
     return next(filter(None, map(_identifier, places)), None)
 
 
@@ -122,9 +119,7 @@ def read_submission(
     task_id = submitted_task_id(payload)
     if task_id is None:
         raise not_understood("task id", payload)
-    top = _mapping(payload)
-    source = _mapping(_first(top.get("data"))) or _mapping(top.get("data")) or top
-    return _task(source, task_id, idempotency_key, model, created_at)
+    return _task(_task_source(payload), task_id, idempotency_key, model, created_at)
 
 
 def read_task(payload: object, *, task_id: str | None = None) -> Task:
@@ -142,12 +137,6 @@ def read_task(payload: object, *, task_id: str | None = None) -> Task:
     if found is None or not isinstance(source.get("status"), str):
         raise not_understood("task", payload)
     return _task(source, found)
-
-
-def _task_source(payload: object) -> dict[str, Any]:
-    top = _mapping(payload)
-    data = top.get("data")
-    return _mapping(data) or _mapping(_first(data)) or top
 
 
 def read_tasks(payload: object) -> dict[str, Task]:
@@ -213,7 +202,7 @@ def _task(
         completed_at=completed,
         estimated_time=number(estimated),
         actual_time=number(source.get("actual_time")),
-        error=_failure(source),
+        error=_failure(source) if "error" in source or "fail_reason" in source else None,
         idempotency_key=idempotency_key,
         model=text(source.get("model")) or model,
         raw=source,
@@ -228,12 +217,15 @@ def _images(source: Mapping[str, Any], task_id: str | None, completed: datetime 
     if entries is None:
         entries = [result]
     found: list[Image] = []
-    for entry in _sequence(entries) or [entries]:
+    for entry in entries if is_sequence(entries) else [entries]:
         item = {"url": entry} if isinstance(entry, str) else _mapping(entry)
         expires = moment(item.get("expires_at"))
         if expires is None and completed is not None:
-            expires = _later(completed, RESULT_LIFETIME)
-        urls = item.get("url") or item.get("urls") or _embedded(item.get("b64_json"))
+            expires = completed + RESULT_LIFETIME
+        urls = item.get("url") or item.get("urls")
+        if not urls and isinstance(encoded := item.get("b64_json"), str) and encoded:
+            urls = f"data:image/png;base64,{encoded}"
+        addresses = [url for url in (urls if is_sequence(urls) else [urls]) if isinstance(url, str) and url]
         found += [
             Image(
                 url=url,
@@ -242,24 +234,9 @@ def _images(source: Mapping[str, Any], task_id: str | None, completed: datetime 
                 task_id=task_id,
                 index=index,
             )
-            for index, url in enumerate(_texts(urls), start=len(found) + 1)
+            for index, url in enumerate(addresses, start=len(found) + 1)
         ]
     return found
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in _sequence(value) or [value] if isinstance(item, str) and item]
-
-
-def _embedded(value: object) -> str | None:
-    return f"data:image/png;base64,{value}" if isinstance(value, str) and value else None
-
-
-def _later(moment: datetime, lifetime: timedelta) -> datetime | None:
-    try:
-        return moment + lifetime
-    except OverflowError:
-        return None
 
 
 def _failure(source: Mapping[str, Any]) -> TaskFailure | None:
@@ -289,7 +266,7 @@ def read_upload(payload: object) -> Upload:
         content_type=text(source.get("content_type")) or "application/octet-stream",
         bytes=int(number(source.get("bytes")) or 0),
         created_at=created,
-        expires_at=moment(source.get("expires_at")) or _later(created, UPLOAD_LIFETIME) or created,
+        expires_at=moment(source.get("expires_at")) or created + UPLOAD_LIFETIME,
     )
 
 

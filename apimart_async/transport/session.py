@@ -108,9 +108,7 @@ class Session:
         self._is_local = is_loopback(origin(settings.base_url)[1] or "")
         # Read once: with `trust_env` aiohttp looks these up for every request, at four times the cost.
         self._proxies = getproxies() if settings.proxy is None else {}
-        self._bypasses_proxy: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(
-            lambda host: bool(proxy_bypass(host))
-        )
+        self._bypasses_proxy: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(_bypasses_proxy)
         self._is_public: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(is_public)
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._connections = Semaphore(settings.limits.connections)
@@ -446,6 +444,10 @@ class PublicResolver(AbstractResolver):
 @lru_cache(maxsize=64)
 def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
+
+
+def _bypasses_proxy(host: str) -> bool:
+    return bool(proxy_bypass(host))
 
 
 def _joined(url: str, location: str) -> str:
