@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from aiohttp import BodyPartReader, MultipartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
 from attrs import frozen
 
 from .image_store import EXTENSIONS, SNIFF_BYTES, sniff
@@ -15,6 +15,7 @@ from .responses import bad_request, too_large, unsupported_image
 from .settings import UPLOAD_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from .image_store import ImageStore
@@ -26,7 +27,16 @@ _BUFFER = 1024 * 1024
 _MAX_EXCESS = 4
 """How many times its limit is read of a file that is too large, so that the error can state its size."""
 
-_MALFORMED = (AssertionError, ValueError, RuntimeError, HttpProcessingError)
+
+@contextmanager
+def _refusing_malformed() -> Generator[None]:
+    """Answer 400 to a malformed body; aiohttp does not document its exceptions for one."""
+    try:
+        yield
+    except OSError:
+        raise  # the client is gone
+    except Exception as error:
+        raise bad_request(MISSING_FILE) from error
 
 
 @frozen
@@ -52,10 +62,8 @@ async def open_multipart(request: web.Request) -> MultipartReader:
     Raises:
         ServiceError: 400, for another content type.
     """
-    try:
+    with _refusing_malformed():
         return await request.multipart()
-    except _MALFORMED as error:
-        raise bad_request(MISSING_FILE) from error
 
 
 async def next_part(reader: MultipartReader) -> BodyPartReader | None:
@@ -64,10 +72,8 @@ async def next_part(reader: MultipartReader) -> BodyPartReader | None:
     Raises:
         ServiceError: 400, for a malformed body.
     """
-    try:
+    with _refusing_malformed():
         part = await reader.next()
-    except _MALFORMED as error:
-        raise bad_request(MISSING_FILE) from error
     if isinstance(part, MultipartReader):
         raise bad_request(MISSING_FILE)
     return part
@@ -127,10 +133,8 @@ async def read_text(part: BodyPartReader, limit: int) -> str:
 
 
 async def _read_piece(part: BodyPartReader) -> bytes:
-    try:
+    with _refusing_malformed():
         return bytes(await part.read_chunk(_PIECE))
-    except _MALFORMED as error:
-        raise bad_request(MISSING_FILE) from error
 
 
 class _Receiving:

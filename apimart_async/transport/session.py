@@ -379,7 +379,7 @@ class Session:
             return _Pool(purpose, self._external, loop, is_external=True)
         settings = self._settings
         keepalive = settings.limits.keepalive
-        resolver = PublicResolver() if purpose == "files" else None
+        resolver = PublicResolver(aiohttp.DefaultResolver()) if purpose == "files" else None
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=min(keepalive, PAID_KEEPALIVE) if purpose == "paid" else keepalive,
@@ -418,10 +418,14 @@ class Session:
 
 
 class PublicResolver(AbstractResolver):
-    """Looks names up, and refuses those that lead into a private network."""
+    """Refuses names that lead into a private network.
 
-    def __init__(self) -> None:
-        self._resolver = aiohttp.DefaultResolver()
+    Args:
+        resolver: Looks names up.
+    """
+
+    def __init__(self, resolver: AbstractResolver) -> None:
+        self._resolver = resolver
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

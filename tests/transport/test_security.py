@@ -92,7 +92,7 @@ def test_a_public_host_may_be_fetched_from(host: str) -> None:
 async def test_a_name_that_leads_into_a_private_network_is_not_connected_to() -> None:
     from apimart_async.transport.session import PublicResolver
 
-    resolver = PublicResolver()
+    resolver = PublicResolver(aiohttp.DefaultResolver())
     with pytest.raises(OSError, match="private network"):
         await resolver.resolve("localhost", 80)
     await resolver.close()
