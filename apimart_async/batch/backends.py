@@ -214,7 +214,7 @@ class ApimartBackend(_PreparingBackend):
     has_tasks: ClassVar = True
 
     _client: AsyncApimart
-    _inline: bool = attrs.field(default=False, kw_only=True)
+    _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
 
     async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:
         """Upload local images, each once."""
@@ -286,7 +286,7 @@ class AppleRouterBackend(_PreparingBackend):
     _ARGUMENTS: ClassVar = frozenset({"mask", "size", "response_format", "user"})
 
     _client: AsyncAppleRouter
-    _timeout: float | None = attrs.field(default=None, kw_only=True)
+    _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")
 
     async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> ImageSet:  # noqa: ARG002 the protocol's
         """Make the edit; the service has no idempotency keys."""

@@ -155,7 +155,8 @@ class JobFlow:
             del context.running[job_id]
             ended.set()
         if outcome is not None:
-            self._report("done" if outcome.status == "saved" else "failed", error=outcome.error)
+            stage: Stage = "done" if outcome.status == "saved" else "failed"
+            self._report(stage, error=outcome.error, outcome=outcome)
         return outcome
 
     async def _continue(self) -> Outcome | None:
@@ -217,7 +218,7 @@ class JobFlow:
         """Handle an error before the submit; the next run tries the job anew."""
         shutdown = self._context.shutdown
         if shutdown.check(error):
-            self._report("failed", error=error)
+            self._report_stop(error)
             return None
         if isinstance(error, errors.APIConnectionError):
             shutdown.not_reached(error)
@@ -302,7 +303,7 @@ class JobFlow:
         if not shutdown.check(error):
             record = intent.failed(error, intent.seconds)
             return await self._put(attrs.evolve(record, key=None) if error.is_transient else record)
-        self._report("failed", error=error)
+        self._report_stop(error)
         if previous is not None:
             await self._put(previous)
         else:
@@ -431,11 +432,22 @@ class JobFlow:
             )
         return record
 
-    def _report(self, stage: Stage, record: Record | None = None, error: Exception | None = None) -> None:
+    def _report_stop(self, error: Exception) -> None:
+        """Report the error that stops the batch, once: others in flight meet the same one."""
+        if self._context.shutdown.reason is error:
+            self._report("failed", error=error)
+
+    def _report(
+        self,
+        stage: Stage,
+        record: Record | None = None,
+        error: Exception | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
         on_job = self._context.options.on_job
         if on_job is not None:
             try:
-                on_job(JobProgress(self._job, stage, record, error))
+                on_job(JobProgress(self._job, stage, record, error, outcome))
             except Exception as raised:  # noqa: BLE001 the caller's own: the iterator raises it
                 self._context.shutdown.fail(raised)
 

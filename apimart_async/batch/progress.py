@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 
-from apimart_async.batch.job import Job
+from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.journal.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from apimart_async.batch.job import Outcome, Status
+    from apimart_async.batch.job import Status
 
 Stage: TypeAlias = Literal["preparing", "uploading", "submitting", "waiting", "saving", "done", "failed"]
 
@@ -76,12 +76,14 @@ class JobProgress:
         record: Its row in the journal, once its paid request is about to be sent: with the idempotency key,
             then with the task as last polled, or the images of a service without tasks.
         error: With ``"failed"``, the reason.
+        outcome: With ``"done"`` and ``"failed"``, except for an error that stops the batch before the submit.
     """
 
     job: Job
     stage: Stage
     record: Record | None = None
     error: Exception | None = None
+    outcome: Outcome | None = None
 
 
 class ProgressCounter:

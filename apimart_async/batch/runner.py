@@ -94,7 +94,7 @@ class Runner:
             prices = json.loads(await journal.get_state(PRICES) or b"{}")
             backend.load_duration_stats(json.loads(await journal.get_state(_DURATIONS) or b"{}"))
             budget = Budget(options.max_cost, await journal.tally(), prices)
-            self._shutdown = ShutdownState(grace_period=options.grace, budget=budget)
+            self._shutdown = ShutdownState(budget=budget)
             self._context = Context(
                 options=options,
                 backend=backend,
@@ -126,7 +126,7 @@ class Runner:
     ) -> bool | None:
         self._options.shutdown.remove_listener(self._shutdown_requested)
         self._receive.close()
-        self._shutdown.begin_grace()
+        self._shutdown.begin_grace(self._options.grace)
         self._group.cancel_scope.cancel()
         try:
             return await self._group.__aexit__(kind, error, trace)
@@ -137,6 +137,10 @@ class Runner:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._journal.__aexit__(kind, error, trace)
+
+    def end_grace(self) -> None:
+        """Cut off the paid requests in flight of a cancelled batch at once; their jobs are in doubt."""
+        self._shutdown.begin_grace(0.0)
 
     def __aiter__(self) -> Self:
         return self

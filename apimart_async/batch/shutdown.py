@@ -67,14 +67,12 @@ class ShutdownState:
     """Whether and why a batch starts no further jobs, and the scopes that its end has to cancel.
 
     Attributes:
-        grace_period: Seconds that a paid request in flight gets for its answer when the batch is cancelled.
         budget: Closed when the batch starts to shut down.
         taking: The scope that takes jobs, cancelled then.
         is_requested: Whether no further jobs are started.
         reason: The error to raise at the end.
     """
 
-    grace_period: float
     budget: Budget
     taking: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     is_requested: bool = False
@@ -143,10 +141,11 @@ class ShutdownState:
             # The shielded cancellation comes through now.
             raise anyio.get_cancelled_exc_class()
 
-    def begin_grace(self) -> None:
-        """Let shielded requests end within the grace period, and start no others."""
+    def begin_grace(self, seconds: float) -> None:
+        """Let shielded requests end within the grace period, and start no others; it can only get shorter."""
         self.request()
-        self._deadline = anyio.current_time() + self.grace_period
+        deadline = anyio.current_time() + seconds
+        self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
         for scope in self._shields:
             scope.deadline = self._deadline
 

@@ -1,4 +1,4 @@
-"""The ``apimart`` command: edit photos, upload them, look after tasks, run the emulator."""
+"""The ``apimart`` command: edit photos, upload them, manage tasks, run the emulator."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
-from apimart_async.cli.display.streams import complain
-from apimart_async.cli.exits import Exit
-from apimart_async.cli.signals import SIGNALS
+from apimart_async.cli.display.output import complain
+from apimart_async.cli.signals import SIGNALS, Exit
 
 _NEEDED: Final = ("cyclopts", "rich")
 
 
 def main() -> None:
-    """Run the command with the arguments of the process, and end the process with its exit code.
+    """Run the command of the process and end the process with its exit code.
 
     Raises:
         SystemExit: Always: 0 all done, 1 some failed, 2 usage (nothing was sent), 130 interrupted.

@@ -1,4 +1,4 @@
-"""``apimart balance`` and ``apimart models``: what is left to spend, and on what."""
+"""``apimart balance`` and ``apimart models``: the rest of the balance, and the models it can be spent on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli import connection, options
+from apimart_async.cli.display.output import dollars, printable, write_line
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.display.streams import write_line
-from apimart_async.cli.display.text import dollars, printable
-from apimart_async.cli.exits import Exit
+from apimart_async.cli.signals import Exit
 
 if TYPE_CHECKING:
     from apimart_async.client import AsyncApimart
-    from apimart_async.models import Balance, Model
+    from apimart_async.models import Balance
 
 Result = TypeVar("Result")
 
@@ -30,7 +29,7 @@ def balance(
     base_url: options.BaseUrl = None,
     json: options.Json = False,
 ) -> Exit:
-    """Show what is left to spend, in USD.
+    """Show the rest of the balance, in USD.
 
     Try these:
 
@@ -39,13 +38,9 @@ def balance(
 
     With --json, the line has: remaining, used (USD or null) and unlimited.
     """
-
-    async def ask(client: AsyncApimart) -> Balance:
-        return await client.account.balance(scope=scope)
-
-    found = _ask(ask, base_url)
+    found = _ask(lambda client: client.account.balance(scope=scope), base_url)
     record = {"remaining": found.remaining, "used": found.used, "unlimited": found.unlimited}
-    return _written([json_line(record) if json else _sentence(found)])
+    return _write([json_line(record) if json else _sentence(found)])
 
 
 def models(*, base_url: options.BaseUrl = None, json: options.Json = False) -> Exit:
@@ -56,24 +51,21 @@ def models(*, base_url: options.BaseUrl = None, json: options.Json = False) -> E
       apimart models
       apimart models --json
 
-    With --json, each line is what the service says of the model; id is its name.
+    With --json, each line is the service's own description of the model; id is
+    its name.
     """
-
-    async def ask(client: AsyncApimart) -> list[Model]:
-        return await client.account.models()
-
-    found = _ask(ask, base_url)
-    return _written(
+    found = _ask(lambda client: client.account.models(), base_url)
+    return _write(
         [json_line({**model.raw, "id": model.id}) if json else printable(model.id) for model in found]
     )
 
 
-def _ask(ask: Callable[[AsyncApimart], Awaitable[Result]], base_url: str | None) -> Result:
-    service = connection.checked(base_url, otherwise=connection.RUN_EMULATOR)
+def _ask(question: Callable[[AsyncApimart], Awaitable[Result]], base_url: str | None) -> Result:
+    service = connection.checked(base_url)
 
     async def work() -> Result:
         async with connection.connected(service) as client:
-            return await ask(client)
+            return await question(client)
 
     return anyio.run(work)
 
@@ -92,5 +84,5 @@ def _amount(usd: float) -> str:
     return f"-{dollars(-usd)}" if usd < 0 else dollars(usd)
 
 
-def _written(lines: list[str]) -> Exit:
+def _write(lines: list[str]) -> Exit:
     return Exit.ALL_DONE if all(write_line(line) for line in lines) else Exit.SOME_FAILED

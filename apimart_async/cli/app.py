@@ -10,12 +10,11 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError
 
 import apimart_async
-from apimart_async.cli import account, batch, batch_status, edit, emulator, generate, report, task, upload
-from apimart_async.cli.display.explanation import debugging, explain, trace
-from apimart_async.cli.display.streams import complain
-from apimart_async.cli.display.text import printable
-from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli import account, batch, edit, emulator, generate, report, task, upload
+from apimart_async.cli.display.messages import debugging, explain, trace
+from apimart_async.cli.display.output import complain, printable
+from apimart_async.cli.options import UsageError
+from apimart_async.cli.signals import Exit
 from apimart_async.errors import InvalidArgumentError
 
 _HELP = """Edit pictures with the APIMart image services.
@@ -39,8 +38,8 @@ Exit codes:
 
   0    all done
   1    some failed; stderr says which and why
-  2    usage: arguments, key or a picture are not right, and nothing was sent
-  130  interrupted; stderr says how to go on with what is paid for"""
+  2    usage: an argument, the key or a picture is wrong, and nothing was sent
+  130  interrupted; stderr says how to continue with paid tasks"""
 
 
 def build() -> App:
@@ -56,7 +55,7 @@ def build() -> App:
     app.command(tasks)
     batches = App(name="batch", help=batch.HELP, usage=batch.USAGE)
     batches.default(batch.batch)
-    batches.command(batch_status.status, usage=batch_status.USAGE)
+    batches.command(batch.status, usage=batch.STATUS_USAGE)
     app.command(batches)
     app.command(report.report, usage=report.USAGE)
     app.command(account.balance)
@@ -83,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
         complain(printable(error.message))
     except Exception as error:  # noqa: BLE001 every error becomes a sentence
         trace(error)
-        complain(explain(error, None, ResumeHint(is_possible=False)))
+        complain(explain(error))
         return Exit.SOME_FAILED
     return Exit.USAGE
 

@@ -1,34 +1,52 @@
-"""``apimart batch``: a whole manifest, killed and run again at will."""
+"""``apimart batch``: run the jobs of a manifest, or continue them; and ``batch status``."""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
+from anyio import to_thread
 from cyclopts import Parameter
 
-from apimart_async.cli import checks, connection, options
-from apimart_async.cli.batch_run import Plan, run_batch
-from apimart_async.cli.display.preflight import complaints, estimate, facts, survey_record
+from apimart_async import errors
+from apimart_async.cli import connection, local_batch, options
+from apimart_async.cli.display.messages import batch_facts, batch_hints, batch_summary, explain, trace
+from apimart_async.cli.display.output import (
+    complain,
+    dollars,
+    is_terminal,
+    printable,
+    say,
+    sentence,
+    shorten,
+    write_line,
+)
+from apimart_async.cli.display.preflight import complaints, estimate, facts, preflight_record
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.display.streams import say, write_line
-from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.local_batch import check_directory_is_for
+from apimart_async.cli.options import UsageError
+from apimart_async.cli.signals import SIGNALS, Exit
 
-HELP = """Edit as many pictures as a manifest names, safe to kill and run again.
+if TYPE_CHECKING:
+    from apimart_async.batch import BatchOptions, Job, Outcome, Progress, Status
+    from apimart_async.batch.manifest.reader import Manifest
+
+HELP = """Edit all pictures of a manifest, safe to kill and run again.
 
 A manifest is a folder of images, edited with one prompt, or a CSV or JSONL file
-with a row for each edit. Its columns are image and prompt, and if you like
+with a row for each edit. Its columns are image and prompt, and optionally
 model, n, id and name; any other column is an option of the request, such as
 size. Paths of images start from the folder of the file. All rows are checked
 before anything is sent.
 
 Every step is in a journal in the output directory before the next is taken.
-The same command run again goes on where it was: nothing is paid twice, and
-nothing that is paid for is lost. Ctrl-C finishes what is in flight and begins
-nothing more; pressed again, it stops at once. At the end results.jsonl lists
-every job, and `apimart report DIR` makes a page of it.
+The same command continues the batch: nothing is paid twice, and no paid result
+is lost. Ctrl-C finishes the jobs in flight and starts no others; pressed again,
+it stops at once. At the end results.jsonl lists every job, and
+`apimart report DIR` makes a page of it.
 
 Try these:
 
@@ -43,11 +61,22 @@ one object for each job as it ends, as in results.jsonl; all else to stderr.
 Exit codes: 0 all saved; 1 some were not, or the budget, the balance, the key or
 the network ended the batch; 2 usage, nothing was sent; 130 interrupted."""
 
-USAGE = "Usage: apimart batch MANIFEST -o DIR [-p PROMPT] [OPTIONS]"
+USAGE: Final = "Usage: apimart batch MANIFEST -o DIR [-p PROMPT] [OPTIONS]"
+STATUS_USAGE: Final = "Usage: apimart batch status DIR [OPTIONS]"
 
+_MOST_FAILURES: Final = 20
+"""Failures that are reported one by one; results.jsonl has all of them."""
 
-def _flag(name: str, text: str) -> Parameter:
-    return Parameter(name=name, negative=(), show_default=False, help=text)
+_LINE_INTERVAL: Final = 10.0
+"""Seconds between two lines of progress where nothing is drawn."""
+
+_STATUSES: Final[Mapping[Status, str]] = {
+    "saved": "",
+    "failed": "not billed; --retry-failed tries them once more",
+    "in_doubt": "perhaps billed, or being submitted; --resubmit-in-doubt submits them again",
+    "unfinished": "paid for, or in flight; run the batch again if it is not running",
+}
+_MOST_REASONS: Final = 5
 
 
 def batch(
@@ -64,7 +93,8 @@ def batch(
     model: Annotated[str | None, Parameter(name=("--model", "-m"), help="For rows that name none.")] = None,
     n: Annotated[int, Parameter(name="-n", help="Variants, 1 to 10, for rows that do not say.")] = 1,
     check: Annotated[
-        bool, _flag("--check", "Only look: how many jobs, how many bytes, about how much money.")
+        bool,
+        options.flag("--check", "Only check, and print the number of jobs and an estimate of the cost."),
     ] = False,
     in_flight: Annotated[
         int, Parameter(name="--in-flight", help="Jobs from submit to the end of their task, at most.")
@@ -73,21 +103,23 @@ def batch(
         float | None, Parameter(name="--max-cost", help="USD, over all runs into this directory.")
     ] = None,
     retry_failed: Annotated[
-        bool, _flag("--retry-failed", "Submit again what failed in an earlier run, which was free.")
+        bool,
+        options.flag("--retry-failed", "Submit failed jobs of an earlier run again; they were free."),
     ] = False,
     resubmit_in_doubt: Annotated[
         bool,
-        _flag(
+        options.flag(
             "--resubmit-in-doubt",
-            "Submit again what may have been paid for already: look at the account first.",
+            "Submit again the jobs that may have been paid for: look at the account first.",
         ),
     ] = False,
     local: options.Local = False,
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
-    json: Annotated[bool, _flag("--json", "Write one JSON object a line to stdout.")] = False,
+    json: Annotated[bool, options.flag("--json", "Write one JSON object a line to stdout.")] = False,
 ) -> Exit:
-    """Edit what a manifest names, or go on with it."""
+    """Edit the images of a manifest, or continue where an earlier run ended."""
+    from apimart_async.batch import BatchOptions
     from apimart_async.batch.manifest.preflight import preflight
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import Defaults
@@ -96,46 +128,216 @@ def batch(
 
     check_request("any" if prompt is None else prompt, model or DEFAULT_MODEL, n)
     options.check_timeout(timeout)
-    _check_limits(in_flight, max_cost)
+    if in_flight < 1:
+        raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
+    if max_cost is not None and not max_cost > 0:
+        raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
     opened = open_manifest(manifest, Defaults(prompt, model or DEFAULT_MODEL, n))
     if opened.kind == "folder" and output.resolve() == manifest.resolve():
         raise UsageError("The results would lie among the images: name another directory with -o.")
     found = anyio.run(preflight, opened)
     if check:
         cost = estimate(found, output)
-        if json:
-            write_line(json_line(survey_record(found, cost)))
-        else:
-            for line in facts(found, cost):
-                write_line(line)
+        for line in [json_line(preflight_record(found, cost))] if json else facts(found, cost):
+            write_line(line)
         return Exit.USAGE if found.bad else Exit.ALL_DONE
     if found.bad:
         raise UsageError("\n".join(complaints(found)))
-    service = connection.checked(
-        base_url, local=local, otherwise="add --local to try it with an emulator on this machine"
-    )
-    check_directory_is_for(output, local=local)
-    checks.check_directory(output)
+    service = connection.checked(base_url, local=local)
+    local_batch.check_directory_is_for(output, local=local)
+    options.check_directory(output)
     if not found.jobs:
         say("The manifest has no rows: there is nothing to do.")
         return Exit.ALL_DONE
-    plan = Plan(
-        manifest=opened,
-        total=found.jobs + found.repeated,
-        output=output,
-        connection=service,
-        in_flight=in_flight,
-        max_cost=max_cost,
-        retry_failed=retry_failed,
-        resubmit_in_doubt=resubmit_in_doubt,
-        timeout=timeout,
-        json=json,
+    run = _BatchRun(opened, found.jobs + found.repeated, output, json=json)
+    return run.execute(
+        service,
+        BatchOptions(
+            output=output,
+            max_in_flight=in_flight,
+            max_cost=max_cost,
+            retry_failed=retry_failed,
+            in_doubt="resubmit" if resubmit_in_doubt else "report",
+            timeout=timeout,
+            on_progress=run.show,
+        ),
     )
-    return run_batch(plan)
 
 
-def _check_limits(in_flight: int, max_cost: float | None) -> None:
-    if in_flight < 1:
-        raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
-    if max_cost is not None and not max_cost > 0:
-        raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
+class _BatchRun:
+    """The run of a batch: its jobs, its display and its messages.
+
+    Args:
+        manifest: Its rows are the jobs.
+        total: Number of rows.
+        output: Directory for the results; it exists.
+        json: The option.
+    """
+
+    def __init__(self, manifest: Manifest, total: int, output: Path, *, json: bool) -> None:
+        from apimart_async.batch import Progress
+        from apimart_async.cli.display.progress import Display, draw_batch
+
+        self._manifest = manifest
+        self._total = total
+        self._output = output
+        self._json = json
+        # Paths on a terminal would only disturb the display.
+        self._writes = json or not is_terminal(sys.stdout)
+        self._are_results_whole = True
+        self._progress: Progress = Progress(total=total)
+        self._next_line = time.monotonic() + _LINE_INTERVAL
+        self._failures = 0
+        is_plain = json and is_terminal(sys.stdout)
+        self._display = Display(lambda console: draw_batch(self._progress, console), is_plain=is_plain)
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __aiter__(self) -> AsyncIterator[Job]:
+        return self._manifest.jobs()
+
+    def execute(self, service: connection.Connection, batch_options: BatchOptions) -> Exit:
+        """Process the jobs that are not saved yet.
+
+        Returns:
+            The exit code. The first SIGINT or SIGTERM starts no further jobs and finishes those in flight;
+            the second cancels the batch.
+        """
+        is_interrupted, error = False, None
+        try:
+            is_interrupted = anyio.run(self._run, service, batch_options)
+        except errors.ApimartError as ending:
+            trace(ending)
+            error = ending
+        last, total = self._progress, self._total
+        if error is not None:
+            complain(_reason(error))
+        retried, is_local = batch_options.retry_failed, service.local
+        for hint in batch_hints(last, self._output, retried=retried, is_local=is_local):
+            say(hint)
+        is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
+        say(batch_summary(last, total, self._output, is_interrupted=is_interrupted))
+        if is_interrupted:
+            return Exit.INTERRUPTED
+        all_saved = error is None and last.saved == total and self._are_results_whole
+        return Exit.ALL_DONE if all_saved else Exit.SOME_FAILED
+
+    async def _run(self, service: connection.Connection, batch_options: BatchOptions) -> bool:
+        """Return whether the second signal cancelled it."""
+        from apimart_async.batch import Runner, SqliteJournal
+        from apimart_async.batch.backends import ApimartBackend
+        from apimart_async.batch.edit_many import journal_path
+
+        def finish() -> None:
+            say("Finishing what is in flight; Ctrl-C again stops at once, and loses nothing either.")
+            batch_options.shutdown.request()
+
+        scope = anyio.CancelScope()
+        with SIGNALS.calling(finish, scope.cancel), self._display, scope:
+            if service.local:
+                await to_thread.run_sync(local_batch.mark, self._output)
+                await local_batch.drop_lost(self._output)
+            journal = SqliteJournal(journal_path(self._output))
+            async with (
+                connection.connected(service) as client,
+                Runner(ApimartBackend(client), self, journal, batch_options) as outcomes,
+            ):
+                async for outcome in outcomes:
+                    self._report(outcome)
+        return scope.cancelled_caught
+
+    def show(self, progress: Progress) -> None:
+        """Show the progress: in the display, or as a line every ten seconds."""
+        self._progress = progress
+        if not self._display.draws and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_INTERVAL
+            facts = ", ".join(batch_facts(progress))
+            say(f"{progress.done:,} of {progress.total:,} done, {facts}")
+
+    def _report(self, outcome: Outcome) -> None:
+        """Write the results of a job, or the reason why it has none."""
+        from apimart_async.batch.runner import as_plain
+
+        if self._writes:
+            paths = [str(path) for path in outcome.paths] if outcome.status == "saved" else []
+            for line in [json_line(as_plain(outcome, self._output))] if self._json else paths:
+                self._are_results_whole = write_line(line) and self._are_results_whole
+        if outcome.error is None or outcome.status == "saved":
+            return
+        trace(outcome.error)
+        self._failures += 1
+        if self._failures <= _MOST_FAILURES:
+            self._display.failed(_label(outcome), explain(outcome.error))
+        elif self._failures == _MOST_FAILURES + 1:
+            say("Further failures are only in results.jsonl.")
+
+
+def _label(outcome: Outcome) -> str:
+    image = outcome.job.image
+    name = Path(image).name if isinstance(image, str) else ""
+    return shorten(printable(outcome.job.id or name or outcome.id), 40)
+
+
+def _reason(error: errors.ApimartError) -> str:
+    """Return the reason why a batch has stopped, with the options of the command."""
+    if isinstance(error, errors.BudgetExceededError) and error.limit is not None:
+        spent = "" if error.spent is None else f"{dollars(error.spent)} is spent, and "
+        return (
+            f"The next job could pass the budget: {spent}--max-cost is {dollars(error.limit)}. "
+            "Run it again with more to go on."
+        )
+    return sentence(error.message)
+
+
+# --- status -----------------------------------------------------------------------------------------------
+
+
+def status(
+    directory: Annotated[Path, Parameter(name="DIR", negative=(), help="Directory of the batch.")],
+    /,
+    *,
+    json: Annotated[bool, options.flag("--json", "Print one JSON object instead.")] = False,
+) -> Exit:
+    """Show the state of a batch, and change nothing; it may be running.
+
+    Try this:
+
+      apimart batch status out
+
+    With --json, the object has: saved, failed, in_doubt, unfinished (numbers of
+    jobs that were started), images, spent (USD), and reasons (count, status,
+    message), the commonest first.
+    """
+    from apimart_async.batch.edit_many import read_outcomes
+    from apimart_async.batch.report.statistics import Totals
+
+    totals = Totals()
+    try:
+        for outcome in read_outcomes(directory):
+            totals.add(outcome)
+    except errors.JournalError as error:
+        raise UsageError(sentence(error.message)) from error
+    numbers: dict[Status, int] = {name: totals.statuses[name] for name in _STATUSES}
+    reasons = totals.reasons.most_common(_MOST_REASONS)
+    if json:
+        record: dict[str, object] = {
+            **{str(name): number for name, number in numbers.items()},
+            "images": totals.files,
+            "spent": round(totals.spent, 6),
+            "reasons": [
+                {"count": number, "status": name, "message": text} for (name, text), number in reasons
+            ],
+        }
+        write_line(json_line(record))
+        return Exit.ALL_DONE
+    for name, number in numbers.items():
+        meaning = f"  ({_STATUSES[name]})" if number and _STATUSES[name] else ""
+        write_line(f"{name.replace('_', ' ') + ':':<12} {number:>9,}{meaning}")
+    write_line(f"{'images:':<12} {totals.files:>9,}")
+    write_line(f"{'spent:':<12} {dollars(totals.spent):>9}")
+    if reasons:
+        write_line("Reasons:")
+        for (_, text), number in reasons:
+            write_line(f"{number:>9,}  {sentence(text)}")
+    return Exit.ALL_DONE

@@ -1,4 +1,4 @@
-"""The service of a command: the real one, another with the same API, or an emulator in this process."""
+"""The service of a command: a real one, another with the same API, or an emulator in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from apimart_async import config
-from apimart_async.cli.exits import UsageError
+from apimart_async.cli.options import UsageError
 from apimart_async.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from apimart_async.client import AsyncApimart
     from apimart_async.emulator import Emulator
 
-RUN_EMULATOR: Final = "run `apimart emulator` and set the two variables that it prints"
-"""The advice without a key, for commands without ``--local``."""
+_ADD_LOCAL: Final = "add --local to try it with an emulator on this machine"
+_RUN_EMULATOR: Final = "run `apimart emulator` and set the two variables that it prints"
 
 _LOCAL_TASK_SECONDS: Final = 1.5
 # A task whose id is an argument has often ended already.
@@ -67,18 +67,16 @@ def checked(
     base_url: str | None,
     *,
     provider: Provider = APIMART,
-    local: bool = False,
+    local: bool | None = None,
     task_is_old: bool = False,
-    otherwise: str,
 ) -> Connection:
     """Return the connection after checking the key, the options and the packages it needs.
 
     Args:
         base_url: The option.
         provider: The service.
-        local: The option.
+        local: The option; ``None`` when the command has none.
         task_is_old: Whether the tasks may have ended long ago.
-        otherwise: The advice without a key.
 
     Raises:
         UsageError: There is no key, Pillow is missing for the emulator, or the options exclude each other.
@@ -91,12 +89,13 @@ def checked(
         return Connection(poll=_LOCAL_POLL, local=True)
     key = os.environ.get(provider.key, "")
     if not key.strip():
-        raise UsageError(f"No API key: set {provider.key}, or {otherwise}.")
+        advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
+        raise UsageError(f"No API key: set {provider.key}, or {advice}.")
     config.check_api_key(key)
     url = config.resolve_base_url(base_url, provider.base_url, provider.default_url)
     if task_is_old:
         return Connection(base_url, _OLD_TASK_POLL)
-    # A service on this machine is an emulator, whose tasks take moments.
+    # A service on this machine is an emulator, whose tasks are short.
     return Connection(base_url, _LOCAL_POLL if is_loopback(urlsplit(url).hostname or "") else config.Poll())
 
 
@@ -105,13 +104,9 @@ async def connected(connection: Connection) -> AsyncGenerator[AsyncApimart]:
     """Open a client, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.client import AsyncApimart
 
-    if not connection.local:
-        async with AsyncApimart(base_url=connection.base_url, poll=connection.poll) as client:
-            yield client
-        return
     async with (
-        emulator_class()(task_seconds=_LOCAL_TASK_SECONDS) as emulator,
-        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=connection.poll) as client,
+        _served(connection) as (api_key, base_url),
+        AsyncApimart(api_key, base_url=base_url, poll=connection.poll) as client,
     ):
         yield client
 
@@ -121,15 +116,21 @@ async def connected_router(connection: Connection) -> AsyncGenerator[AsyncAppleR
     """Open a client of AppleRouter, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.applerouter import AsyncAppleRouter
 
-    if not connection.local:
-        async with AsyncAppleRouter(base_url=connection.base_url) as client:
-            yield client
-        return
     async with (
-        emulator_class()(task_seconds=_LOCAL_TASK_SECONDS) as emulator,
-        AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url) as client,
+        _served(connection) as (api_key, base_url),
+        AsyncAppleRouter(api_key, base_url=base_url) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def _served(connection: Connection) -> AsyncGenerator[tuple[str | None, str | None]]:
+    """Yield the key and the base URL for the client; ``None`` stands for the environment's."""
+    if not connection.local:
+        yield None, connection.base_url
+        return
+    async with emulator_class()(task_seconds=_LOCAL_TASK_SECONDS) as emulator:
+        yield emulator.api_key, emulator.base_url
 
 
 def emulator_class() -> type[Emulator]:

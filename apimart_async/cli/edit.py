@@ -1,26 +1,26 @@
-"""``apimart edit``: upload, submit, wait and save, for many pictures at once."""
+"""``apimart edit``: upload, submit, wait and save, for many pictures at once, with either service."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from apimart_async.cli import applerouter_edit, checks, connection, options, steps
+from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
-from apimart_async.cli.display.streams import say
-from apimart_async.cli.display.summary import Wording
-from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.job import Job, jobs_for, stem_of
-from apimart_async.cli.resume_hint import ResumeHint
-from apimart_async.cli.run import run_jobs
+from apimart_async.cli.display.item import items_for, stem_of
+from apimart_async.cli.display.messages import ResumeHint, Wording
+from apimart_async.cli.display.output import printable, say
+from apimart_async.cli.options import UsageError
+from apimart_async.cli.run import Run
+from apimart_async.cli.signals import Exit
+from apimart_async.transport.media import inputs, png
 
-if TYPE_CHECKING:
-    from apimart_async.cli.workers import Submits
-    from apimart_async.client import AsyncApimart
+USAGE: Final = "Usage: apimart edit IMAGES... -p PROMPT [OPTIONS]"
 
-USAGE = "Usage: apimart edit IMAGES... -p PROMPT [OPTIONS]"
+_DEFAULT_SIDE: Final = 1024
 
 
 def edit(
@@ -29,9 +29,7 @@ def edit(
     *,
     prompt: Annotated[
         str,
-        Parameter(
-            name=("--prompt", "-p"), allow_leading_hyphen=True, help="What to change, in any language."
-        ),
+        Parameter(name=("--prompt", "-p"), allow_leading_hyphen=True, help="The change, in any language."),
     ],
     n: Annotated[int, Parameter(name="-n", help="Variants of each picture, 1 to 10.")] = 1,
     model: Annotated[
@@ -85,45 +83,87 @@ def edit(
     from apimart_async.resources.edits import DEFAULT_MODEL
     from apimart_async.resources.submission import check_request
 
-    provider = connection.APIMART if service == "apimart" else connection.APPLEROUTER
-    model = (DEFAULT_MODEL if service == "apimart" else DALL_E_2) if model is None else model
+    is_apimart = service == "apimart"
+    provider = connection.APIMART if is_apimart else connection.APPLEROUTER
+    model = (DEFAULT_MODEL if is_apimart else DALL_E_2) if model is None else model
+    is_dall_e_2 = model == DALL_E_2 and not is_apimart
     check_request(prompt, model, n)
     options.check_timeout(timeout)
-    _check_belonging(service, mask=mask, size=size, inline=inline)
-    reached = connection.checked(
-        base_url,
-        provider=provider,
-        local=local,
-        otherwise="add --local to try it with an emulator on this machine",
-    )
-    pictures = checks.once_each(images)
+    _check_service(service, mask=mask, size=size, inline=inline)
+    reached = connection.checked(base_url, provider=provider, local=local)
+    pictures = options.distinct(images)
     if len(pictures) < len(images):
         say("A picture that is given twice is edited once.")
-    if service == "applerouter":
-        wish = applerouter_edit.Order(prompt=prompt, model=model, n=n, size=size, mask=mask, timeout=timeout)
-        return applerouter_edit.edit(pictures, wish, reached, output, json=json)
-    checks.check_images(pictures)
-    checks.check_directory(output)
-    order = steps.Edit(prompt, model, n, inline)
+    unfit: frozenset[str] = frozenset()
+    if is_apimart:
+        options.check_images(pictures)
+    else:
+        unfit = _check_applerouter(pictures, prompt, mask, size, is_dall_e_2=is_dall_e_2)
+    options.check_directory(output)
 
-    async def work(client: AsyncApimart, job: Job, submits: Submits) -> None:
-        await steps.submit(client, job, order, submits)
-        task = await steps.wait(client, job, timeout)
-        await steps.save(client, job, task, output, stem_of(job.source))
+    async def work() -> None:
+        from apimart_async.batch import Job
+        from apimart_async.batch.backends import ApimartBackend
+        from apimart_async.cli.paid import run_paid
+        from apimart_async.cli.png_preparation import PngBackend
 
-    return run_jobs(
-        jobs_for(pictures),
-        work,
-        connect=partial(connection.connected, reached),
-        wording=Wording("image", "edited"),
-        resume_hint=ResumeHint(output, base_url, is_possible=not local),
-        render=results.lines(results.edit_record) if json else results.saved_paths,
+        # Images inside the answer cannot expire; other models do not know the field.
+        response_format = "b64_json" if is_dall_e_2 else None
+        fields = {"size": size, "mask": mask, "response_format": response_format}
+        given = {name: value for name, value in fields.items() if value is not None}
+        jobs = [Job(picture, prompt, model, n, str(i), options=given) for i, picture in enumerate(pictures)]
+        pay = partial(run_paid, run, jobs=jobs, output=output, template=lambda job: stem_of(str(job.image)))
+        if is_apimart:
+            async with connection.connected(reached) as client:
+                await pay(ApimartBackend(client, inline=inline), timeout=timeout)
+        else:
+            async with connection.connected_router(reached) as router:
+                await pay(PngBackend(router, timeout=timeout, unfit=unfit, side=_side(size)))
+
+    run = Run(
+        items_for(pictures),
+        Wording("image", "edited"),
+        results.lines(results.edit_record) if json else results.saved_paths,
+        ResumeHint(output, base_url, is_possible=not local, key=provider.key),
     )
+    return run.execute(work)
 
 
-def _check_belonging(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:
+def _check_service(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:
     given = {"apimart": (("--mask", mask), ("--size", size)), "applerouter": (("--inline", inline or None),)}
     for name, value in given[service]:
         if value is not None:
             other = "applerouter" if service == "apimart" else "apimart"
             raise UsageError(f"{name} is for --service {other}.")
+
+
+def _check_applerouter(
+    images: Sequence[str], prompt: str, mask: str | None, size: str | None, *, is_dall_e_2: bool
+) -> frozenset[str]:
+    """Check everything before the first request, and return the pictures to convert for dall-e-2."""
+    from apimart_async.resources.applerouter import check_words
+
+    if is_dall_e_2:
+        check_words(prompt, size)
+    pictures = [*images, *([] if mask is None else [mask])]
+    remote = next((picture for picture in pictures if inputs.remote_url(picture) is not None), None)
+    if remote is not None:
+        raise UsageError(f"{printable(remote)} is an address: download it first, AppleRouter takes files.")
+    if not is_dall_e_2:
+        options.check_images(pictures, limit=png.SENT_LIMIT)
+        return frozenset()
+    from apimart_async.cli.png_preparation import unfit
+
+    converted = unfit(images, mask)
+    if len(converted) == 1:
+        subject = f"{printable(next(iter(converted)))} is made to fit dall-e-2, as a square PNG"
+    else:
+        subject = f"{len(converted)} of {len(images)} pictures are made to fit dall-e-2, as square PNGs"
+    if converted:
+        say(f"{subject} of {_side(size)} pixels, transparent at the sides.")
+    return converted
+
+
+def _side(size: str | None) -> int:
+    side = (size or "").partition("x")[0]
+    return int(side) if side.isdecimal() else _DEFAULT_SIDE

@@ -13,11 +13,10 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli.connection import emulator_class
+from apimart_async.cli.display.output import dollars, say, sentence, write_line
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.display.streams import say, write_line
-from apimart_async.cli.display.text import dollars, sentence
-from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.signals import SIGNALS
+from apimart_async.cli.options import UsageError, flag
+from apimart_async.cli.signals import SIGNALS, Exit
 
 if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
@@ -46,45 +45,20 @@ def emulator(
         Parameter(name="--rate-limit", help="Requests allowed per second; any number by default."),
     ] = None,
     variants: Annotated[
-        bool,
-        Parameter(
-            name="--variants",
-            negative=(),
-            show_default=False,
-            help="Answer in each shape the service is known to use, in turn.",
-        ),
+        bool, flag("--variants", "Answer in each shape the service is known to use, in turn.")
     ] = False,
-    compat: Annotated[
-        bool,
-        Parameter(
-            name="--compat",
-            negative=(),
-            show_default=False,
-            help="Serve the polling path of the oldest documentation too.",
-        ),
-    ] = False,
+    compat: Annotated[bool, flag("--compat", "Serve the polling path of the oldest documents too.")] = False,
     faults: Annotated[
         Path | None,
-        Parameter(
-            name="--faults",
-            help="TOML or JSON file of what goes wrong; `Fault` of the emulator has the fields.",
-        ),
+        Parameter(name="--faults", help="TOML or JSON file of faults, with the fields of `Fault`."),
     ] = None,
-    json: Annotated[
-        bool,
-        Parameter(
-            name="--json",
-            negative=(),
-            show_default=False,
-            help="Print the address and the key as one JSON object instead.",
-        ),
-    ] = False,
+    json: Annotated[bool, flag("--json", "Print the address and the key as one JSON object.")] = False,
 ) -> Exit:
     """Serve both image services on this machine, for play money.
 
     It edits pictures with Pillow, bills nothing real, and runs until Ctrl-C. It
-    prints its address, its key and requests to begin with. With the two variables
-    set that it prints, the other commands talk to it.
+    prints its address, its key and examples of requests. With the two variables
+    set that it prints, the other commands use it.
 
     Try these:
 
@@ -133,9 +107,7 @@ async def _serve(running: Emulator, host: str, introduce: Callable[[Emulator], s
             reason = error.strerror or str(error)
             raise UsageError(f"It cannot listen there: {reason}. Choose another --host or --port.") from error
         if not _is_loopback(host):
-            say(
-                f"Warning: other machines can reach {host}; only the key keeps them out. Choose an --api-key."
-            )
+            say(f"Warning: other machines can reach {host}; only the key protects it. Choose an --api-key.")
         write_line(introduce(running))
         say("Running until Ctrl-C.")
         await anyio.sleep_forever()

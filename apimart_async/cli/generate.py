@@ -1,30 +1,24 @@
-"""``apimart generate``: a picture from a prompt, and from other pictures if there are any."""
+"""``apimart generate``: a picture from a prompt, and from reference pictures."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from apimart_async.cli import checks, connection, options, steps
+from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
-from apimart_async.cli.display.summary import Wording
-from apimart_async.cli.exits import Exit
-from apimart_async.cli.job import Job
-from apimart_async.cli.resume_hint import ResumeHint
-from apimart_async.cli.run import run_jobs
-
-if TYPE_CHECKING:
-    from apimart_async.cli.workers import Submits
-    from apimart_async.client import AsyncApimart
+from apimart_async.cli.display.item import Item
+from apimart_async.cli.display.messages import ResumeHint, Wording
+from apimart_async.cli.run import Run
+from apimart_async.cli.signals import Exit
 
 USAGE = "Usage: apimart generate PROMPT [OPTIONS]"
 
 
 def generate(
-    prompt: Annotated[str, Parameter(allow_leading_hyphen=True, help="What to make, in any language.")],
+    prompt: Annotated[str, Parameter(allow_leading_hyphen=True, help="Description, in any language.")],
     /,
     *,
     image: Annotated[
@@ -34,7 +28,7 @@ def generate(
         ),
     ] = None,
     mask: Annotated[
-        str | None, Parameter(name="--mask", help="Picture that says where to change the first one.")
+        str | None, Parameter(name="--mask", help="Picture of the area to change in the first one.")
     ] = None,
     n: Annotated[int | None, Parameter(name="-n", help="Variants; one by default.")] = None,
     model: Annotated[
@@ -74,35 +68,31 @@ def generate(
 
     check_request(prompt, model, n, MOST_IMAGES)
     options.check_timeout(timeout)
-    service = connection.checked(
-        base_url, local=local, otherwise="add --local to try it with an emulator on this machine"
-    )
+    service = connection.checked(base_url, local=local)
     references = tuple(image or ())
-    checks.check_images([*references, *([] if mask is None else [mask])])
-    checks.check_directory(output)
-    order = steps.Generation(
-        prompt=prompt,
-        model=model,
-        images=references,
-        mask=mask,
-        inline=inline,
-        n=n,
-        size=size,
-        resolution=resolution,
-        quality=quality,
-        output_format=output_format,
-    )
+    options.check_images([*references, *([] if mask is None else [mask])])
+    options.check_directory(output)
+    arguments = {
+        "n": n,
+        "size": size,
+        "resolution": resolution,
+        "quality": quality,
+        "output_format": output_format,
+    }
 
-    async def work(client: AsyncApimart, job: Job, submits: Submits) -> None:
-        await steps.generate(client, job, order, submits)
-        task = await steps.wait(client, job, timeout)
-        await steps.save(client, job, task, output)
+    async def work() -> None:
+        from apimart_async.batch import Job
+        from apimart_async.cli.paid import GenerationBackend, run_paid
 
-    return run_jobs(
-        [Job("", "the picture")],
-        work,
-        connect=partial(connection.connected, service),
-        wording=Wording("picture", "made"),
-        resume_hint=ResumeHint(output, base_url, is_possible=not local),
-        render=results.lines(results.generation_record) if json else results.saved_paths,
+        job = Job(references, prompt, model, n or 1, id="0")
+        async with connection.connected(service) as client:
+            backend = GenerationBackend(client, inline=inline, mask=mask, arguments=arguments)
+            await run_paid(run, backend, [job], output, timeout=timeout)
+
+    run = Run(
+        [Item("", "the picture")],
+        Wording("picture", "made"),
+        results.lines(results.generation_record) if json else results.saved_paths,
+        ResumeHint(output, base_url, is_possible=not local),
     )
+    return run.execute(work)

@@ -1,7 +1,7 @@
-"""Batches with ``--local``: their service is gone when they end, and so is what it had not finished.
+"""Batches with ``--local``: the emulator ends with the command and loses its unfinished tasks.
 
-A mark beside the journal keeps them apart from batches of a real service: what was saved for play money must
-never pass for the real thing when the same command is run without ``--local``.
+A mark beside the journal keeps them apart from batches of a real service: a result of the emulator must never
+count as saved when the same command is run without ``--local``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from apimart_async.cli.exits import UsageError
+from apimart_async.cli.options import UsageError
 
 _MARK: Final = "emulated"
 
@@ -26,7 +26,7 @@ def check_directory_is_for(output: Path, *, local: bool) -> None:
     if has_batch and is_local and not local:
         raise UsageError(
             f"{output} holds a batch that --local made, with pictures of the emulator: name another "
-            "directory with -o, or go on with --local."
+            "directory with -o, or continue with --local."
         )
     if has_batch and local and not is_local:
         raise UsageError(f"{output} holds a batch of the real service: name another directory for --local.")
@@ -45,7 +45,7 @@ def mark(output: Path) -> None:
 
 
 async def drop_lost(output: Path) -> None:
-    """Let jobs begin anew that an emulator has taken with it: all that are neither saved nor failed.
+    """Remove the jobs that an emulator has lost, so that they start anew: all neither saved nor failed.
 
     Raises:
         JournalError: The journal cannot be used.

@@ -1,8 +1,9 @@
-"""Pictures made to fit dall-e-2, and what has to be right before they can be."""
+"""Pictures converted for dall-e-2, and the checks before the conversion."""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -10,9 +11,10 @@ import anyio
 import attrs
 from anyio import to_thread
 
-from apimart_async.cli import checks
-from apimart_async.cli.display.text import printable, sentence
-from apimart_async.cli.exits import UsageError
+from apimart_async.batch import Job
+from apimart_async.batch.backends import AppleRouterBackend, PreparedJob
+from apimart_async.cli.display.output import printable, sentence
+from apimart_async.cli.options import UsageError, refuse_pictures
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrent import for_each
 from apimart_async.transport.media import inputs, png
@@ -20,18 +22,19 @@ from apimart_async.transport.media import inputs, png
 if TYPE_CHECKING:
     from apimart_async.transport.media.inputs import Media
 
-DEFAULT_SIDE: Final = 1024
+_AT_ONCE: Final = max(1, min(4, os.cpu_count() or 1))
+"""Concurrent conversions: each takes a processor, and memory for its pixels."""
 
 _TURNED: Final = frozenset({5, 6, 7, 8})
 _ORIENTATION: Final = 0x0112
 
 
 @attrs.frozen
-class Look:
-    """What the head of a picture tells.
+class _Header:
+    """The facts about a picture that its header has.
 
     Attributes:
-        width: Pixels, as it is meant to be seen.
+        width: Pixels, after the turn that its metadata asks for.
         height: Pixels, likewise.
         has_alpha: Whether pixels can be transparent.
         is_small_png: Whether it is a PNG of a size that dall-e-2 takes.
@@ -44,64 +47,86 @@ class Look:
 
 
 def unfit(images: Sequence[str], mask: str | None) -> frozenset[str]:
-    """Return the pictures that have to be made to fit.
+    """Return the pictures that have to be converted.
 
     Args:
         images: Paths of pictures.
         mask: Path of the mask of all of them.
 
     Raises:
-        UsageError: Some cannot be sent, or there is nowhere to edit; it names each of them and why.
+        UsageError: Some cannot be sent, or have no area to edit; it has the reason for each of them.
     """
-    painted = None if mask is None else anyio.run(_look_at_mask, mask)
-    found: dict[str, Look] = {}
+    mask_header = None if mask is None else anyio.run(_check_mask, mask)
+    found: dict[str, _Header] = {}
 
     async def problem(image: str) -> str | None:
         try:
-            look = found[image] = await _look(image)
+            found[image] = await _read(image)
         except ImageError as error:
             return sentence(error.message)
-        return _problem(printable(image), look, painted)
+        return _problem(printable(image), found[image], mask_header)
 
-    checks.refuse_pictures(anyio.run(for_each, problem, images))
-    return frozenset(image for image in images if not _fits(found[image], painted))
+    refuse_pictures(anyio.run(for_each, problem, images))
+    return frozenset(image for image in images if not _fits(found[image], mask_header))
 
 
-def fitted(image: str, mask: str | None, side: int) -> tuple[bytes, bytes | None]:
-    """Return a picture and its mask made to fit, both of the same size; blocks while it works.
+@attrs.define(eq=False)
+class PngBackend(AppleRouterBackend):
+    """AppleRouter, with a conversion of the pictures that dall-e-2 does not take as they are.
+
+    Args:
+        client: Client of the service.
+        timeout: Seconds for the paid request; the client's by default.
+        unfit: Paths of the pictures to convert.
+        side: Pixels of the square PNGs.
+    """
+
+    _unfit: frozenset[str] = attrs.field(kw_only=True, alias="unfit")
+    _side: int = attrs.field(kw_only=True, alias="side")
+    _limiter: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(_AT_ONCE), init=False)
+
+    async def prepare(self, job: Job) -> PreparedJob:
+        """Check a job, and convert its picture and mask if necessary."""
+        if job.image not in self._unfit:
+            return await super().prepare(job)
+        sources = [str(job.image), *([job.options["mask"]] if "mask" in job.options else [])]
+        image, *mask = await to_thread.run_sync(_convert, sources, self._side, limiter=self._limiter)
+        options = {**job.options, "mask": mask[0]} if mask else job.options
+        return await super().prepare(attrs.evolve(job, image=image, options=options))
+
+
+def _convert(sources: Sequence[str], side: int) -> list[bytes]:
+    """Return pictures as PNGs of the same size; blocks while it works.
 
     Raises:
         ImageError: One of them cannot be read.
     """
-    sources = [image] if mask is None else [image, mask]
-    made = [png.prepare_png(source, side) for source in sources]
-    headers = [png.read_header(content) for content in made]
-    # Whichever had to be smaller to stay under the limit decides.
+    converted = [png.prepare_png(source, side) for source in sources]
+    headers = [png.read_header(content) for content in converted]
+    # A picture that had to be smaller to stay under the limit decides.
     smallest = min(header.width for header in headers if header is not None)
-    if smallest < side:
-        made = [png.prepare_png(source, smallest) for source in sources]
-    return made[0], made[1] if mask is not None else None
+    return converted if smallest == side else [png.prepare_png(source, smallest) for source in sources]
 
 
-async def _look_at_mask(mask: str) -> Look:
+async def _check_mask(mask: str) -> _Header:
     try:
-        painted = await _look(mask)
+        mask_header = await _read(mask)
     except ImageError as error:
         raise UsageError(f"{sentence(error.message)} Nothing was sent.") from error
-    if not painted.has_alpha:
+    if not mask_header.has_alpha:
         raise UsageError(f"{printable(mask)} has no transparency: make transparent what is to be edited.")
-    return painted
+    return mask_header
 
 
-async def _look(image: str) -> Look:
+async def _read(image: str) -> _Header:
     picture = await inputs.open_media(image, limit=png.SENT_LIMIT)
     return await to_thread.run_sync(_examine, picture)
 
 
-def _examine(picture: Media) -> Look:
+def _examine(picture: Media) -> _Header:
     header = png.read_header(picture.source.read_at(0, min(png.HEADER_BYTES, picture.size)))
     if header is not None:
-        return Look(header.width, header.height, header.has_alpha, picture.size < png.PNG_LIMIT)
+        return _Header(header.width, header.height, header.has_alpha, picture.size < png.PNG_LIMIT)
     try:
         from PIL import Image
     except ModuleNotFoundError as missing:
@@ -113,23 +138,23 @@ def _examine(picture: Media) -> Look:
             width, height = opened.size
             if opened.getexif().get(_ORIENTATION) in _TURNED:
                 width, height = height, width
-            return Look(width, height, opened.has_transparency_data, is_small_png=False)
+            return _Header(width, height, opened.has_transparency_data, is_small_png=False)
     except Exception as error:
         raise ImageError(f"{picture.name} cannot be read: {error}.") from error
 
 
-def _problem(name: str, look: Look, mask: Look | None) -> str | None:
-    if mask is not None and (mask.width, mask.height) != (look.width, look.height):
+def _problem(name: str, header: _Header, mask: _Header | None) -> str | None:
+    if mask is not None and (mask.width, mask.height) != (header.width, header.height):
         return (
-            f"{name} is {look.width} x {look.height} pixels and the mask {mask.width} x {mask.height}: "
+            f"{name} is {header.width} x {header.height} pixels and the mask {mask.width} x {mask.height}: "
             "make the mask from the picture."
         )
-    if mask is None and look.width == look.height and not look.has_alpha:
+    if mask is None and header.width == header.height and not header.has_alpha:
         return f"{name} is square and has no transparency, so there is nowhere to edit: give a --mask."
     return None
 
 
-def _fits(look: Look, mask: Look | None) -> bool:
-    if not look.is_small_png or look.width != look.height:
+def _fits(header: _Header, mask: _Header | None) -> bool:
+    if not header.is_small_png or header.width != header.height:
         return False
-    return look.has_alpha if mask is None else mask.is_small_png
+    return header.has_alpha if mask is None else mask.is_small_png

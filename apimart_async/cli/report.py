@@ -1,4 +1,4 @@
-"""``apimart report``: a page of a batch, to be looked at."""
+"""``apimart report``: an HTML page about a batch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from apimart_async.cli.display.streams import say, write_line
-from apimart_async.cli.display.text import sentence
-from apimart_async.cli.exits import Exit, UsageError
+from apimart_async.cli.display.output import say, sentence, write_line
+from apimart_async.cli.options import UsageError
+from apimart_async.cli.signals import Exit
 from apimart_async.errors import JournalError
 
 USAGE = "Usage: apimart report DIR"
 
 
 def report(
-    directory: Annotated[Path, Parameter(name="DIR", negative=(), help="Where the batch put its results.")],
+    directory: Annotated[Path, Parameter(name="DIR", negative=(), help="Directory of the batch.")],
     /,
 ) -> Exit:
     """Write report.html: each picture before and after, costs, times, failures.

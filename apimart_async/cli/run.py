@@ -1,108 +1,160 @@
-"""Run the jobs of one command: process them, show progress, write the results and a summary."""
+"""Run the items of one command: handle signals, show progress, write the results and a summary."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 
-from apimart_async.cli.display.explanation import explain, trace
-from apimart_async.cli.display.job_progress import Progress, progress_for
+from apimart_async.cli.display.item import Item
+from apimart_async.cli.display.messages import (
+    NO_RESUME,
+    ResumeHint,
+    Wording,
+    explain,
+    interruption,
+    sum_up,
+    trace,
+)
+from apimart_async.cli.display.output import is_terminal, printable, say
 from apimart_async.cli.display.results import Render, Results
-from apimart_async.cli.display.streams import is_terminal, say
-from apimart_async.cli.display.summary import Wording, interruption, sum_up
-from apimart_async.cli.exits import Exit
-from apimart_async.cli.job import Job, Stage
-from apimart_async.cli.resume_hint import ResumeHint
-from apimart_async.cli.signals import SIGNALS
-from apimart_async.cli.workers import Submits, settle, work_through
+from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.errors import ApimartError
 
-Client = TypeVar("Client")
+if TYPE_CHECKING:
+    from apimart_async.batch import Runner
 
-Work: TypeAlias = Callable[[Client, Job, Submits], Awaitable[None]]
-"""Processes one job."""
+IN_FLIGHT: Final = 32
+"""Maximum number of items in progress."""
 
-Connect: TypeAlias = Callable[[], AbstractAsyncContextManager[Client]]
-"""Opens a client."""
+GRACE: Final = 3.0
+"""Seconds that a paid request in flight has for its answer after the first signal."""
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    work: Work[Client],
-    *,
-    connect: Connect[Client],
-    wording: Wording,
-    resume_hint: ResumeHint,
-    render: Render,
-) -> Exit:
-    """Process all jobs concurrently, show their progress and write their results.
+class Run:
+    """The run of one command.
 
     Args:
-        jobs: In the order of the arguments.
-        work: Processes one job.
-        connect: Opens the client.
+        items: In the order of the arguments.
         wording: The noun and the verb of the summary.
-        resume_hint: The command that continues with tasks that are paid for.
-        render: Returns the lines for stdout of a job that has ended.
+        render: Returns the lines for stdout of an item that has ended.
+        resume_hint: How to continue paid tasks.
 
-    Returns:
-        The exit code. The first SIGINT or SIGTERM cancels the jobs and leaves paid requests in flight 3
-        seconds for their answer; the second cancels those too. The command lists the tasks that are paid for
-        and the requests without an answer.
+    Attributes:
+        items: In the order of the arguments.
+        runner: Runs the paid jobs, if there are any.
     """
-    progress = progress_for(jobs, partial(_why, resume_hint=resume_hint))
-    results = Results(jobs, render, hold=progress.draws and is_terminal(sys.stdout))
 
-    def tell(job: Job) -> None:
-        if job.stage is Stage.FAILED and job.error is not None:
-            trace(job.error)
-        progress.tell(job)
-        if job.has_ended:
-            results.advance()
+    def __init__(
+        self,
+        items: Sequence[Item],
+        wording: Wording,
+        render: Render,
+        resume_hint: ResumeHint = NO_RESUME,
+    ) -> None:
+        from apimart_async.cli.display.progress import Display, draw_items
 
-    for job in jobs:
-        job.on_stage = tell
-    started = time.monotonic()
-    interrupted = anyio.run(_work_on, jobs, work, connect, progress)
-    if interrupted:
-        for line in interruption(jobs, wording, resume_hint):
-            say(line)
-    elif len(jobs) > 1:
-        say(sum_up(jobs, wording, time.monotonic() - started))
-    results.finish()
-    if interrupted:
-        return Exit.INTERRUPTED
-    all_done = all(job.stage is Stage.DONE for job in jobs)
-    return Exit.ALL_DONE if all_done and results.are_whole else Exit.SOME_FAILED
+        self.items = items
+        self.runner: Runner | None = None
+        self._wording = wording
+        self._resume_hint = resume_hint
+        self._display = Display(partial(draw_items, items))
+        self._results = Results(items, render, hold=self._display.draws and is_terminal(sys.stdout))
+        self._scope: anyio.CancelScope
+        self._is_interrupted = False
 
+    def execute(self, work: Callable[[], Awaitable[None]]) -> Exit:
+        """Process the items, show their progress and write their results.
 
-async def _work_on(
-    jobs: Sequence[Job], work: Work[Client], connect: Connect[Client], progress: Progress
-) -> bool:
-    """Return whether a signal left a job unfinished."""
-    submits, scope = Submits(), anyio.CancelScope()
+        Args:
+            work: Processes all items, and calls ``end`` for each.
 
-    def stop() -> None:
-        scope.cancel()
-        submits.begin_grace()
+        Returns:
+            The exit code. The first SIGINT or SIGTERM cancels the work and leaves paid requests in flight 3
+            seconds for their answer; the second cancels those too. The command lists the paid tasks and the
+            requests without an answer.
+        """
+        started = time.monotonic()
+        anyio.run(self._run, work)
+        if self._is_interrupted:
+            for line in interruption(self.items, self._wording, self._resume_hint):
+                say(line)
+        elif len(self.items) > 1:
+            say(sum_up(self.items, self._wording, time.monotonic() - started))
+        self._results.write()
+        if self._is_interrupted:
+            return Exit.INTERRUPTED
+        all_done = all(item.stage == "done" for item in self.items)
+        return Exit.ALL_DONE if all_done and self._results.are_whole else Exit.SOME_FAILED
 
-    with SIGNALS.calling(stop, submits.cancel), progress:
-        with scope:
-            async with connect() as client:
+    async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._scope = anyio.CancelScope()
+        with SIGNALS.calling(self._stop, self._end_grace), self._display:
+            with self._scope:
+                await work()
+            for item in self.items:
+                if not item.has_ended:
+                    is_started = self._is_interrupted and item.stage != "queued"
+                    item.enter("interrupted" if is_started else "not_started")
 
-                async def one(job: Job) -> None:
-                    await work(client, job, submits)
+    def _stop(self) -> None:
+        self._is_interrupted = not all(item.has_ended for item in self.items)
+        self._scope.cancel()
+        if any(item.is_answer_due for item in self.items):
+            say(f"Waiting up to {GRACE:g} s for the answers to paid requests; Ctrl-C again stops at once.")
 
-                await work_through(jobs, one)
-        interrupted = scope.cancel_called and not all(job.has_ended for job in jobs)
-        settle(jobs)
-    return interrupted
+    def _end_grace(self) -> None:
+        if self.runner is not None:
+            self.runner.end_grace()
 
+    # --- called by the work -----------------------------------------------------------------------------
 
-def _why(job: Job, *, resume_hint: ResumeHint) -> str:
-    return explain(job.error, job, resume_hint) if job.error is not None else ""
+    def submitted(self, item: Item) -> None:
+        """Put the id of a new paid task on record in a log."""
+        if item.task is not None and not self._display.draws:
+            say(f"{item.label}: submitted as {printable(item.task.id)}")
+
+    def end(self, item: Item, stage: Literal["done", "failed"], error: Exception | None = None) -> None:
+        """Report the end of an item, and write the results that can be written by now."""
+        item.error = error
+        item.enter(stage)
+        if error is not None:
+            trace(error)
+            self._display.failed(item.label, explain(error, self._resume_hint, item))
+        else:
+            width = max(len(other.label) for other in self.items)
+            self._display.done(item.label, item.facts, width)
+        if not self._results.hold:
+            self._results.write()
+
+    async def each(self, work: Callable[[Item], Awaitable[object]]) -> None:
+        """Process every item with free requests, at most 32 concurrently.
+
+        An error of one item becomes its ``error``. After an error that every other item would meet too, the
+        others are cancelled.
+
+        Args:
+            work: Processes one item.
+
+        Cancellation leaves items that have not ended in their current stage.
+        """
+        limiter = anyio.CapacityLimiter(IN_FLIGHT)
+
+        async def process(item: Item) -> None:
+            async with limiter:
+                try:
+                    await work(item)
+                except Exception as error:  # noqa: BLE001 it is reported, and the other items continue
+                    self.end(item, "failed", error)
+                    if isinstance(error, ApimartError) and error.stops_batch:
+                        group.cancel_scope.cancel()
+                else:
+                    self.end(item, "done")
+
+        async with anyio.create_task_group() as group:
+            for item in self.items:
+                group.start_soon(process, item)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during the whole life of the process.
+"""Exit codes, and SIGINT and SIGTERM during the whole life of the process.
 
 The handler never raises: its exception could surface in any line, in the middle of an import or between the
 answer to a paid request and the line that keeps its task id. Before a command has anything to end, a signal
@@ -14,10 +14,9 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 from itertools import count
 from typing import TYPE_CHECKING, Final, TypeAlias
-
-from apimart_async.cli.exits import Exit
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,6 +26,15 @@ Step: TypeAlias = Callable[[], object]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _MOST_STEPS: Final = 2
+
+
+class Exit(IntEnum):
+    """The exit codes, as ``apimart --help`` lists them."""
+
+    ALL_DONE = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
 
 
 class Signals:

@@ -1,28 +1,30 @@
-"""``apimart task``: look at tasks, wait for them, save their images."""
+"""``apimart task``: show tasks, wait for them, save their images."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from apimart_async.cli import checks, connection, options, steps
+from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
-from apimart_async.cli.display.summary import Wording
-from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.job import Job, jobs_for
-from apimart_async.cli.resume_hint import ResumeHint
-from apimart_async.cli.run import run_jobs
+from apimart_async.cli.display.item import Item, items_for
+from apimart_async.cli.display.messages import ResumeHint, Wording
+from apimart_async.cli.options import UsageError
+from apimart_async.cli.run import Run
+from apimart_async.cli.signals import Exit
 
 if TYPE_CHECKING:
-    from apimart_async.cli.run import Work
-    from apimart_async.cli.workers import Submits
     from apimart_async.client import AsyncApimart
+    from apimart_async.models import Task
 
-HELP = """Look at tasks, wait for them, save their images.
+HELP = """Show tasks, wait for them, save their images.
 
-A task goes on whether anybody looks or not. Its id is all that is needed to
-find it again, for some days and from any machine."""
+A task goes on without the command. Its id is enough to find it again, for some
+days and from any machine."""
+
+Work: TypeAlias = "Callable[[AsyncApimart, Item], Awaitable[object]]"
 
 
 def get(ids: options.TaskIds, /, *, base_url: options.BaseUrl = None, json: options.Json = False) -> Exit:
@@ -32,16 +34,17 @@ def get(ids: options.TaskIds, /, *, base_url: options.BaseUrl = None, json: opti
 
       apimart task get task_01KA0000000000000000000000
 
-    With --json, each line has: task_id, status (how the look ended: done, failed,
+    With --json, each line has: task_id, status (of the request: done, failed,
     interrupted or not_started), task_status (the task's own), progress, images
     (url, expires_at), paths, cost (USD), created_at, completed_at, seconds, and
     error (type, message, status, code, task_id, idempotency_key) or null.
     """
 
-    async def work(client: AsyncApimart, job: Job, _: Submits) -> None:
-        await steps.look(client, job)
+    async def work(client: AsyncApimart, item: Item) -> None:
+        item.enter("waiting")
+        item.see(await client.tasks.get(item.source))
 
-    return _run_tasks(ids, work, Wording("task", "found"), None, base_url, json=json)
+    return _run(ids, work, Wording("task", "found"), None, base_url, json=json)
 
 
 def wait(
@@ -61,11 +64,8 @@ def wait(
     With --json, the lines are those of `apimart task get`.
     """
     options.check_timeout(timeout)
-
-    async def work(client: AsyncApimart, job: Job, _: Submits) -> None:
-        await steps.wait(client, job, timeout)
-
-    return _run_tasks(ids, work, Wording("task", "completed"), None, base_url, json=json)
+    work = partial(_wait, timeout=timeout)
+    return _run(ids, work, Wording("task", "completed"), None, base_url, json=json)
 
 
 def save(
@@ -79,8 +79,8 @@ def save(
 ) -> Exit:
     """Wait until tasks have their images, and save all of them.
 
-    The paths go to stdout, all else to stderr. What was saved before is kept and
-    not downloaded again.
+    The paths go to stdout, all else to stderr. Files that were saved before are
+    kept and not downloaded again.
 
     Try this:
 
@@ -90,33 +90,39 @@ def save(
     """
     options.check_timeout(timeout)
 
-    async def work(client: AsyncApimart, job: Job, _: Submits) -> None:
-        task = await steps.wait(client, job, timeout)
-        await steps.save(client, job, task, output)
+    async def work(client: AsyncApimart, item: Item) -> None:
+        task = await _wait(client, item, timeout=timeout)
+        item.enter("saving")
+        item.paths = await client.images.save(task, output)
 
-    return _run_tasks(ids, work, Wording("task", "saved"), output, base_url, json=json)
+    return _run(ids, work, Wording("task", "saved"), output, base_url, json=json)
 
 
-def _run_tasks(
-    ids: list[str],
-    work: Work[AsyncApimart],
-    wording: Wording,
-    directory: Path | None,
-    base_url: str | None,
-    *,
-    json: bool,
+async def _wait(client: AsyncApimart, item: Item, *, timeout: float | None) -> Task:
+    item.enter("waiting")
+    task = await client.tasks.wait(item.source, timeout=timeout, on_update=item.see)
+    item.see(task)
+    return task
+
+
+def _run(
+    ids: list[str], work: Work, wording: Wording, directory: Path | None, base_url: str | None, *, json: bool
 ) -> Exit:
     if not all(task_id.strip() for task_id in ids):
         raise UsageError("One of the task ids is empty.")
-    service = connection.checked(base_url, task_is_old=True, otherwise=connection.RUN_EMULATOR)
+    service = connection.checked(base_url, task_is_old=True)
     if directory is not None:
-        checks.check_directory(directory)
+        options.check_directory(directory)
+
+    async def work_on_all() -> None:
+        async with connection.connected(service) as client:
+            await run.each(partial(work, client))
+
     text = results.task_lines if directory is None else results.saved_paths
-    return run_jobs(
-        jobs_for(dict.fromkeys(task_id.strip() for task_id in ids)),
-        work,
-        connect=partial(connection.connected, service),
-        wording=wording,
-        resume_hint=ResumeHint(directory, base_url),
-        render=results.lines(results.task_record) if json else text,
+    run = Run(
+        items_for(dict.fromkeys(task_id.strip() for task_id in ids)),
+        wording,
+        results.lines(results.task_record) if json else text,
+        ResumeHint(directory, base_url),
     )
+    return run.execute(work_on_all)

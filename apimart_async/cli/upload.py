@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apimart_async.cli import checks, connection, options, steps
+from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
-from apimart_async.cli.display.summary import Wording
-from apimart_async.cli.exits import Exit, UsageError
-from apimart_async.cli.job import Job, jobs_for
-from apimart_async.cli.resume_hint import ResumeHint
-from apimart_async.cli.run import run_jobs
+from apimart_async.cli.display.item import Item, items_for
+from apimart_async.cli.display.messages import Wording
+from apimart_async.cli.options import UsageError
+from apimart_async.cli.run import Run
+from apimart_async.cli.signals import Exit
 
 if TYPE_CHECKING:
-    from apimart_async.cli.workers import Submits
     from apimart_async.client import AsyncApimart
 
 USAGE = "Usage: apimart upload IMAGES... [OPTIONS]"
@@ -37,21 +36,22 @@ def upload(
     not_started), url, filename, content_type, bytes, expires_at, seconds, and
     error (type, message, status, code, task_id, idempotency_key) or null.
     """
-    service = connection.checked(base_url, otherwise=connection.RUN_EMULATOR)
-    pictures = checks.once_each(images)
+    service = connection.checked(base_url)
+    pictures = options.distinct(images)
     remote = next((picture for picture in pictures if "://" in picture), None)
     if remote is not None:
         raise UsageError(f"{remote} is an address already: `apimart edit` takes it as it is.")
-    checks.check_images(pictures)
+    options.check_images(pictures)
 
-    async def work(client: AsyncApimart, job: Job, _: Submits) -> None:
-        await steps.upload(client, job)
+    async def work() -> None:
+        async with connection.connected(service) as client:
+            await run.each(partial(_upload, client))
 
-    return run_jobs(
-        jobs_for(pictures),
-        work,
-        connect=partial(connection.connected, service),
-        wording=Wording("image", "uploaded"),
-        resume_hint=ResumeHint(is_possible=False),
-        render=results.lines(results.upload_record) if json else results.upload_url,
-    )
+    render = results.lines(results.upload_record) if json else results.upload_url
+    run = Run(items_for(pictures), Wording("image", "uploaded"), render)
+    return run.execute(work)
+
+
+async def _upload(client: AsyncApimart, item: Item) -> None:
+    item.enter("uploading")
+    item.upload = await client.uploads.create(item.source)

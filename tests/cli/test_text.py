@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apimart_async.cli.display.text import dollars, printable, seconds, sentence, shorten
-from apimart_async.cli.job import jobs_for, stem_of
-from apimart_async.cli.resume_hint import ResumeHint
+from apimart_async.cli.display.item import items_for, stem_of
+from apimart_async.cli.display.messages import ResumeHint
+from apimart_async.cli.display.output import dollars, printable, seconds, sentence, shorten
 from apimart_async.transport.files.names import NameTemplate
 
 
@@ -48,7 +48,7 @@ def test_amounts(cost: float, text: str) -> None:
 
 def test_labels_are_short_unless_they_would_be_the_same() -> None:
     sources = ["a/one.jpg", "b/one.jpg", "b/two.jpg", "https://host/three.jpg?size=1", "x" * 100 + ".png"]
-    labels = [job.label for job in jobs_for(sources)]
+    labels = [item.label for item in items_for(sources)]
     assert labels[:4] == ["a/one.jpg", "b/one.jpg", "two.jpg", "three.jpg"]
     assert len(labels[4]) == 40
 

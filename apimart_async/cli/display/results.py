@@ -1,4 +1,4 @@
-"""What goes to stdout: results alone, in the order of the arguments, as text or as one JSON object a line."""
+"""Results on stdout, in the order of the arguments, as text or as one JSON object a line."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from apimart_async import errors
-from apimart_async.cli.display.streams import write_line
-from apimart_async.cli.display.text import dollars, printable, shorten
-from apimart_async.cli.job import Job
+from apimart_async.cli.display.item import Item
+from apimart_async.cli.display.output import dollars, printable, shorten, write_line
 from apimart_async.models import Task
 
-Render: TypeAlias = Callable[[Job], Iterable[str]]
-"""The lines of a job that has ended."""
+Render: TypeAlias = Callable[[Item], Iterable[str]]
+"""Returns the lines of an item that has ended."""
 
 Record: TypeAlias = Mapping[str, object]
 
@@ -21,63 +20,59 @@ _LONGEST_URL = 2048
 
 
 class Results:
-    """Write the results of jobs, each as soon as it and all before it have ended.
+    """Writes the results of items, each once it and all before it have ended.
 
     Args:
-        jobs: In the order of the arguments.
-        render: Makes the lines.
-        hold: Write nothing before ``finish``, because something else is using the terminal.
+        items: In the order of the arguments.
+        render: Returns the lines of an item.
+        hold: Whether results have to wait for the end, because the terminal is in use.
 
     Attributes:
-        are_whole: Whether all that was written has arrived.
+        hold: As given.
+        are_whole: Whether every line could be written.
     """
 
-    def __init__(self, jobs: Sequence[Job], render: Render, *, hold: bool) -> None:
-        self._jobs = jobs
+    def __init__(self, items: Sequence[Item], render: Render, *, hold: bool) -> None:
+        self._items = items
         self._render = render
-        self._hold = hold
         self._written = 0
+        self.hold = hold
         self.are_whole: bool = True
 
-    def advance(self) -> None:
-        """Write what can be written by now."""
-        if not self._hold:
-            self.finish()
-
-    def finish(self) -> None:
-        """Write all that has ended and was not written yet."""
-        while self._written < len(self._jobs) and self._jobs[self._written].has_ended:
-            for line in self._render(self._jobs[self._written]):
+    def write(self) -> None:
+        """Write the results that can be written by now."""
+        while self._written < len(self._items) and self._items[self._written].has_ended:
+            for line in self._render(self._items[self._written]):
                 self.are_whole = write_line(line) and self.are_whole
             self._written += 1
 
 
-def lines(record: Callable[[Job], Record]) -> Render:
-    """Return what renders a job as one line of JSON."""
-    return lambda job: [json_line(record(job))]
+def lines(record: Callable[[Item], Record]) -> Render:
+    """Return a function that renders an item as one line of JSON."""
+    return lambda item: [json_line(record(item))]
 
 
 def json_line(record: Record) -> str:
-    """Return a record as one line that any terminal and any reader can take."""
+    """Return a record as one line of ASCII."""
     return json.dumps(record)
 
 
 # --- as text ----------------------------------------------------------------------------------------------
 
 
-def saved_paths(job: Job) -> list[str]:
-    """Return the paths of the job's files."""
-    return [str(path) for path in job.paths]
+def saved_paths(item: Item) -> list[str]:
+    """Return the paths of the saved files."""
+    return [str(path) for path in item.paths]
 
 
-def upload_url(job: Job) -> list[str]:
-    """Return the address of the job's upload."""
-    return [job.upload.url] if job.upload else []
+def upload_url(item: Item) -> list[str]:
+    """Return the address of the upload."""
+    return [item.upload.url] if item.upload else []
 
 
-def task_lines(job: Job) -> list[str]:
-    """Describe the job's task: a line for itself and one for each image."""
-    task = job.task
+def task_lines(item: Item) -> list[str]:
+    """Return a line for the task and one for each image."""
+    task = item.task
     if task is None:
         return []
     facts = [
@@ -94,55 +89,55 @@ def task_lines(job: Job) -> list[str]:
 # --- as JSON ----------------------------------------------------------------------------------------------
 
 
-def edit_record(job: Job) -> Record:
-    """Return what became of an edit."""
+def edit_record(item: Item) -> Record:
+    """Return the result of an edit."""
     return {
-        "image": job.source,
-        "status": job.stage.value,
-        "task_id": job.task.id if job.task else None,
-        "paths": saved_paths(job),
-        "cost": job.task.cost if job.task else None,
-        "seconds": _rounded(job.seconds),
-        "error": _error(job),
+        "image": item.source,
+        "status": item.stage,
+        "task_id": item.task.id if item.task else None,
+        "paths": saved_paths(item),
+        "cost": item.task.cost if item.task else None,
+        "seconds": _rounded(item.seconds),
+        "error": _error(item),
     }
 
 
-def generation_record(job: Job) -> Record:
-    """Return what became of a generation."""
-    return {name: value for name, value in edit_record(job).items() if name != "image"}
+def generation_record(item: Item) -> Record:
+    """Return the result of a generation."""
+    return {name: value for name, value in edit_record(item).items() if name != "image"}
 
 
-def upload_record(job: Job) -> Record:
-    """Return what became of an upload."""
-    upload = job.upload
+def upload_record(item: Item) -> Record:
+    """Return the result of an upload."""
+    upload = item.upload
     return {
-        "image": job.source,
-        "status": job.stage.value,
+        "image": item.source,
+        "status": item.stage,
         "url": upload.url if upload else None,
         "filename": upload.filename if upload else None,
         "content_type": upload.content_type if upload else None,
         "bytes": upload.bytes if upload else None,
         "expires_at": upload.expires_at.isoformat() if upload else None,
-        "seconds": _rounded(job.seconds),
-        "error": _error(job),
+        "seconds": _rounded(item.seconds),
+        "error": _error(item),
     }
 
 
-def task_record(job: Job) -> Record:
-    """Return a task as it was last seen, and what became of the wish."""
-    task = job.task
+def task_record(item: Item) -> Record:
+    """Return a task as it was last seen."""
+    task = item.task
     return {
-        "task_id": job.source,
-        "status": job.stage.value,
+        "task_id": item.source,
+        "status": item.stage,
         "task_status": task.status if task else None,
         "progress": task.progress if task else None,
         "images": [] if task is None else _images(task),
-        "paths": saved_paths(job),
+        "paths": saved_paths(item),
         "cost": task.cost if task else None,
         "created_at": task.created_at.isoformat() if task and task.created_at else None,
         "completed_at": task.completed_at.isoformat() if task and task.completed_at else None,
-        "seconds": _rounded(job.seconds),
-        "error": _error(job) or _failure(task),
+        "seconds": _rounded(item.seconds),
+        "error": _error(item) or _failure(task),
     }
 
 
@@ -153,21 +148,20 @@ def _images(task: Task) -> list[Record]:
     ]
 
 
-def _error(job: Job) -> Record | None:
-    error = job.error
+def _error(item: Item) -> Record | None:
+    error, task_id, key = item.error, item.task.id if item.task else None, item.idempotency_key
     if error is None:
-        if job.doubt is None:
-            return None
-        return _error_record("Interrupted", job.doubt, idempotency_key=job.idempotency_key)
+        is_in_doubt = item.stage == "interrupted" and item.doubt is not None
+        return _error_record("Interrupted", str(item.doubt), idempotency_key=key) if is_in_doubt else None
     if not isinstance(error, errors.ApimartError):
-        return _error_record(type(error).__name__, str(error), task_id=job.task.id if job.task else None)
+        return _error_record(type(error).__name__, str(error), task_id=task_id)
     return _error_record(
         type(error).__name__,
         error.message,
         status=error.status,
         code=error.code,
-        task_id=error.task_id or (job.task.id if job.task else None),
-        idempotency_key=error.idempotency_key,
+        task_id=error.task_id or task_id,
+        idempotency_key=key,
     )
 
 

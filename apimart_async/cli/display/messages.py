@@ -1,0 +1,268 @@
+"""Sentences for people: errors with the next step, summaries, and commands that continue paid tasks."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import attrs
+
+from apimart_async import errors
+from apimart_async.cli.display.item import Item, total_cost
+from apimart_async.cli.display.output import dollars, seconds, sentence
+
+if TYPE_CHECKING:
+    from apimart_async.batch import Progress
+
+_DEBUG: Final = "APIMART_DEBUG"
+
+Steps: TypeAlias = tuple[tuple[type[errors.ApimartError], str], ...]
+
+_TOP_UP: Final = "Top up the account, then run it again."
+_NEXT_STEPS: Final[Steps] = (
+    (errors.InsufficientBalanceError, _TOP_UP),
+    (errors.PermissionDeniedError, "This key may not do it: check the model and the account."),
+    (errors.RateLimitError, "Nothing was billed; run it again in a while."),
+    (errors.NotFoundError, "Check the model and the base URL."),
+    (errors.APIConnectionError, "Nothing was billed; check the connection and run it again."),
+    (errors.InternalServerError, "Nothing was billed; run it again in a while."),
+    (errors.APIResponseValidationError, "Nothing was billed; check the base URL."),
+    (errors.APIStatusError, "Nothing was billed; correct it and run it again."),
+)
+_TASK_STEPS: Final[Steps] = (
+    (errors.TaskFailedError, "Failed tasks are free; change the prompt or the picture and try again."),
+    (errors.TaskCancelledError, "Run it again."),
+    (errors.TaskExpiredError, "Check the id; the service keeps tasks for some days only."),
+    (errors.NotFoundError, "Check the id; the service keeps tasks for some days only."),
+)
+
+
+@attrs.frozen
+class ResumeHint:
+    """How to continue paid tasks with another command.
+
+    Attributes:
+        directory: Directory for their images; ``None`` when they were only waited for.
+        base_url: The option.
+        is_possible: Whether the service outlives the command.
+        key: Name of the variable with the key.
+    """
+
+    directory: Path | None = None
+    base_url: str | None = None
+    is_possible: bool = True
+    key: str = "APIMART_API_KEY"
+
+    def command(self, task_ids: Sequence[str]) -> str | None:
+        """Return the command that continues these tasks, or ``None`` when there is none."""
+        if not task_ids or not self.is_possible:
+            return None
+        words = ["apimart", "task", "wait" if self.directory is None else "save", *task_ids]
+        if self.directory is not None:
+            words += ["-o", str(self.directory)]
+        if self.base_url is not None:
+            words += ["--base-url", self.base_url]
+        return shlex.join(words)
+
+
+NO_RESUME: Final = ResumeHint(is_possible=False)
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+def explain(error: Exception, resume_hint: ResumeHint = NO_RESUME, item: Item | None = None) -> str:
+    """Return the cause of an error and the next step in one line.
+
+    Args:
+        error: The error.
+        resume_hint: How to continue a paid task.
+        item: The argument that failed.
+    """
+    task_id = error.task_id if isinstance(error, errors.ApimartError) else None
+    if task_id is None and item is not None and item.task is not None:
+        task_id = item.task.id
+    step = _next_step(error, task_id, resume_hint)
+    return " ".join(filter(None, [sentence(_reason(error)), step]))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, errors.ApimartError):
+        context = _context(error)
+        message = error.message
+        if isinstance(error, errors.APIError):  # the service's words, often without a capital
+            message = message[:1].upper() + message[1:]
+        return f"{message.rstrip('.')} ({context})" if context else message
+    if isinstance(error, OSError):
+        return str(error)
+    unexpected = f"Unexpected {type(error).__name__}: {error}".rstrip(": .")
+    return unexpected if debugging() else f"{unexpected}; run it with {_DEBUG}=1 for the traceback."
+
+
+def _context(error: errors.ApimartError) -> str:
+    """Return the facts for the support of the service."""
+    is_unknown = bool(error.request_id) and str(error.request_id) not in error.message
+    facts = [
+        f"HTTP {error.status}" if error.status else None,
+        f"at {error.url}" if isinstance(error, errors.APIConnectionError) and error.url else None,
+        f"request id {error.request_id}" if is_unknown else None,
+    ]
+    return ", ".join(filter(None, facts))
+
+
+def _next_step(error: Exception, task_id: str | None, resume_hint: ResumeHint) -> str | None:
+    key_step = f"Check the key in {resume_hint.key} and the service it is for."
+    if task_id is not None:
+        known, command = _first(error, _TASK_STEPS), resume_hint.command([task_id])
+        if known is not None or command is None:
+            return known
+        first = f"{key_step} " if isinstance(error, errors.AuthenticationError) else ""
+        return f"{first}The task is not lost; go on with: {command}"
+    if isinstance(error, errors.AuthenticationError):
+        return key_step
+    if isinstance(error, errors.RateLimitError) and error.stops_batch:
+        return _TOP_UP
+    # The message of a SubmissionIndeterminateError says how to continue.
+    return None if isinstance(error, errors.SubmissionIndeterminateError) else _first(error, _NEXT_STEPS)
+
+
+def _first(error: Exception, steps: Steps) -> str | None:
+    return next((step for kind, step in steps if isinstance(error, kind)), None)
+
+
+def debugging() -> bool:
+    """Tell whether the user wants tracebacks."""
+    return os.environ.get(_DEBUG, "") not in {"", "0"}
+
+
+def trace(error: BaseException) -> None:
+    """Print the traceback when debugging."""
+    if debugging():
+        traceback.print_exception(error, file=sys.stderr)
+
+
+# --- the items of a command -------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Wording:
+    """The words of a summary, for example 3 ``images`` ``edited``.
+
+    Attributes:
+        noun: Name of one item.
+        done: Participle of the work.
+    """
+
+    noun: str
+    done: str
+
+    def count(self, number: int) -> str:
+        """Return the number and the noun."""
+        return f"{number} {self.noun}" if number == 1 else f"{number} {self.noun}s"
+
+
+def sum_up(items: Sequence[Item], wording: Wording, duration: float) -> str:
+    """Return the sentence about all items of a command that was not interrupted."""
+    stages = Counter(item.stage for item in items)
+    everything, done = wording.count(len(items)), stages["done"]
+    parts = [f"{everything if done == len(items) else f'{done} of {everything}'} {wording.done}"]
+    if stages["failed"]:
+        parts.append(f"{stages['failed']} failed")
+    if stages["not_started"]:
+        parts.append(f"{stages['not_started']} not started")
+    return f"{', '.join(parts)} in {seconds(duration)}{total_cost(items)}."
+
+
+def interruption(items: Sequence[Item], wording: Wording, resume_hint: ResumeHint) -> list[str]:
+    """Return the lines about an interrupted command: paid tasks, how to continue them, and doubts."""
+    done = sum(item.stage == "done" for item in items)
+    lines = [f"Interrupted: {done} of {wording.count(len(items))} {wording.done}{total_cost(items)}."]
+    cut_off = [item for item in items if item.stage == "interrupted"]
+    tasks = [item.task.id for item in cut_off if item.task is not None]
+    command = resume_hint.command(tasks)
+    if command is not None:
+        subject = "1 task is" if len(tasks) == 1 else f"{len(tasks)} tasks are"
+        lines += [f"{subject} paid for and not lost; go on with:", f"  {command}"]
+    if resume_hint.is_possible:
+        lines += [
+            f"{item.label}: {item.doubt} Look at the account before doing it again."
+            for item in cut_off
+            if item.doubt is not None
+        ]
+    return lines
+
+
+# --- batches ----------------------------------------------------------------------------------------------
+
+
+def batch_counts(progress: Progress) -> list[str]:
+    """Return the numbers of jobs that ended without being saved."""
+    numbers = {
+        "failed": progress.failed,
+        "in doubt": progress.in_doubt,
+        "unfinished": progress.unfinished,
+    }
+    return [f"{number:,} {word}" for word, number in numbers.items() if number]
+
+
+def batch_facts(progress: Progress) -> list[str]:
+    """Return the facts about a running batch: in flight, rate, cost, time left."""
+    eta = progress.eta
+    left = "finishing" if progress.is_shutting_down else f"{seconds(eta)} left" if eta is not None else ""
+    facts = [
+        f"{progress.in_flight:,} in flight",
+        *batch_counts(progress),
+        f"{progress.rate:.1f}/s" if progress.rate < 10 else f"{progress.rate:,.0f}/s",  # noqa: PLR2004 digits enough
+        dollars(progress.spent),
+        left,
+    ]
+    return [fact for fact in facts if fact]
+
+
+def batch_summary(progress: Progress, total: int, output: Path, *, is_interrupted: bool) -> str:
+    """Return the sentence about a batch that has ended.
+
+    Args:
+        progress: The last of the batch.
+        total: Number of jobs.
+        output: Directory of the results.
+        is_interrupted: Whether a signal ended it.
+    """
+    rest = total - progress.done
+    jobs = "job" if total == 1 else "jobs"
+    parts = [f"{progress.saved:,} of {total:,} {jobs} saved in {output}", *batch_counts(progress)]
+    if rest > 0:
+        parts.append(f"{rest:,} not done yet")
+    beginning = "Interrupted: " if is_interrupted else ""
+    spent = f", {dollars(progress.spent)} in all" if progress.spent else ""
+    return f"{beginning}{', '.join(parts)}; {seconds(progress.elapsed)}{spent}."
+
+
+def batch_hints(progress: Progress, output: Path, *, retried: bool, is_local: bool) -> Sequence[str]:
+    """Return how to continue with the jobs that were not saved, a line each.
+
+    Args:
+        progress: Of a batch that has ended.
+        output: Directory of the results.
+        retried: Whether failed jobs were started anew.
+        is_local: Whether its service ended with it.
+    """
+    lines: list[str] = []
+    if progress.in_doubt:
+        lines.append(
+            f"{progress.in_doubt:,} may have been paid for or not: look at the account. They are submitted "
+            "again only with --resubmit-in-doubt."
+        )
+    if progress.unfinished and not is_local:
+        lines.append(f"{progress.unfinished:,} are paid for and not lost: run the same command again.")
+    if progress.failed and not retried:
+        lines.append(f"{progress.failed:,} failed: run it again with --retry-failed to try them once more.")
+    if lines and (progress.failed or progress.in_doubt):
+        lines.append(f"The reasons are in {shlex.quote(str(output / 'results.jsonl'))}.")
+    return lines

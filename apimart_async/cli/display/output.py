@@ -1,0 +1,99 @@
+"""Lines on the two streams, results on stdout and messages on stderr, and texts made safe for them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final, TextIO
+
+_LONGEST_SENTENCE: Final = 1000
+
+
+def write_line(line: str) -> bool:
+    """Write a line of results to stdout at once.
+
+    Returns:
+        ``False`` when it cannot be written, for example because the disk is full. A reader that has closed
+        its end of the pipe is no failure.
+    """
+    try:
+        _print(line, sys.stdout)
+    except OSError as error:
+        complain(f"The results cannot be written: {error.strerror or error}.")
+        return False
+    return True
+
+
+def say(line: str) -> None:
+    """Write a line to stderr at once."""
+    try:
+        _print(line, sys.stderr)
+    except OSError:
+        return  # nobody reads it
+
+
+def complain(message: str) -> None:
+    """Write an error of the command as a whole to stderr."""
+    say(f"apimart: {message}")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal."""
+    return stream is not None and stream.isatty()
+
+
+def _print(line: str, stream: TextIO | None) -> None:
+    if stream is None:  # it was closed before the command started
+        return
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        _discard(stream)
+    except OSError:
+        _discard(stream)
+        raise
+
+
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream to the null device, so that the text in its buffer does not fail a second time."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+# --- texts --------------------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """Return a text as one line without control characters."""
+    return "".join(letter if letter.isprintable() else "�" for letter in " ".join(text.split()))
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut a text in its middle when it is longer than ``length`` characters."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[head + 1 - length :]}"
+
+
+def sentence(text: str) -> str:
+    """Return a text as one line that ends like a sentence, cut when it is very long."""
+    line = shorten(printable(text), _LONGEST_SENTENCE)
+    return line if line.endswith((".", "!", "?", "…")) else f"{line}."
+
+
+def seconds(duration: float) -> str:
+    """Write a duration: tenths of seconds at first, then minutes and hours."""
+    if duration < 60:  # noqa: PLR2004 a minute
+        return f"{duration:.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def dollars(cost: float) -> str:
+    """Write an amount in USD, with at least two and at most four decimals."""
+    text = f"{cost:.4f}".rstrip("0")
+    whole, _, cents = text.partition(".")
+    return f"${whole}.{cents:<02}"
