@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from apimart_async.cli.display.output import sentence
 from apimart_async.errors import ImageError
-from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs
 
 

@@ -12,7 +12,7 @@ from apimart_async.batch import BatchOptions, Job, JobProgress, Record, Runner, 
 from apimart_async.batch.backends import ApimartBackend, Backend, PreparedJob
 from apimart_async.cli.run import GRACE, IN_FLIGHT, Run
 from apimart_async.errors import ApimartError, DownloadError
-from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:

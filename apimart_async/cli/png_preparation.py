@@ -16,7 +16,7 @@ from apimart_async.batch.backends import AppleRouterBackend, PreparedJob
 from apimart_async.cli.display.output import printable, sentence
 from apimart_async.cli.options import UsageError, refuse_pictures
 from apimart_async.errors import ImageError
-from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs, png
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from anyio import to_thread
 from apimart_async import errors
 from apimart_async.resources import submission
 from apimart_async.transport import parsing
-from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs, png
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.responses import indeterminate

@@ -14,7 +14,7 @@ import anyio
 from apimart_async import errors
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.task_errors import task_error
-from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.atomic import find_images, write_image
 from apimart_async.transport.files.downloads import open_download
 from apimart_async.transport.files.names import NameTemplate

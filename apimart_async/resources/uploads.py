@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
 from apimart_async.transport import parsing
-from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.retry import Kind

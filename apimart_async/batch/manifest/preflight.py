@@ -17,7 +17,7 @@ from apimart_async.batch.manifest.reader import ROWS_AT_ONCE
 from apimart_async.batch.manifest.rows import BadRow, Row
 from apimart_async.errors import ImageError
 from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.transport.concurrent import for_each
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs
 from apimart_async.transport.media.data_urls import is_data_url
 

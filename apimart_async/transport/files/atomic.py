@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 
 from apimart_async.errors import DownloadError
+from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media import sniffing
-from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

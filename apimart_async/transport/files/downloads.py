@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apimart_async.errors import APIConnectionError, DownloadError
+from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media import data_urls, sniffing
-from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
     from apimart_async.transport.api import Api

@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from apimart_async.models import Upload
+from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media import data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
 from apimart_async.transport.media.sources import (
@@ -27,7 +28,6 @@ from apimart_async.transport.media.sources import (
     read_rest,
     unreadable,
 )
-from apimart_async.transport.threads import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

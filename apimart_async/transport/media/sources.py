@@ -17,7 +17,7 @@ import attrs
 from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError
-from apimart_async.transport.threads import run_in_file_thread
+from apimart_async.transport.concurrency import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""A few threads for file work, so that no disk holds up the event loop.
+"""Several calls at once: coroutines in one task group, and file work in a few threads.
 
-Four threads also bound how many chunks of files are in memory at once. A call that may never return, such as
-reading a pipe, does not belong here: it would keep a thread for good.
+File threads keep a slow disk away from the event loop, and four of them bound how many chunks of files are in
+memory at once. A call that may never return, such as reading a pipe, would keep a thread for good.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
+import anyio
 from anyio import CancelScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 
@@ -28,6 +31,34 @@ def _new_executor() -> ThreadPoolExecutor:
 
 
 _executor = _new_executor()
+
+
+async def for_each(function: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
+    """Call a function for all items at once and return the results in order.
+
+    Raises:
+        Exception: The first failure, as itself; it cancels the other calls.
+
+    Cancellation cancels all calls.
+    """
+    if len(items) == 1:
+        return [await function(items[0])]
+    results: dict[int, Result] = {}
+    failures: list[Exception] = []
+
+    async def one(index: int, item: Item) -> None:
+        try:
+            results[index] = await function(item)
+        except Exception as error:  # noqa: BLE001 raised below, outside the group
+            failures.append(error)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for index, item in enumerate(items):
+            group.start_soon(partial(one, index, item))
+    if failures:
+        raise failures[0]
+    return [results[index] for index in range(len(items))]
 
 
 async def run_in_file_thread(function: Callable[[*Args], Result], *args: *Args) -> Result:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from apimart_async.transport.threads import run_in_file_thread
+from apimart_async.transport.concurrency import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,7 @@ def output_of(code: str) -> str:
 def test_forked_process_starts_its_own_threads() -> None:
     code = """
 import asyncio, os
-from apimart_async.transport.threads import run_in_file_thread
+from apimart_async.transport.concurrency import run_in_file_thread
 asyncio.run(run_in_file_thread(abs, -1))
 child = os.fork()
 if not child:
@@ -122,7 +122,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_file_work_goes_on_while_the_interpreter_shuts_down() -> None:
     code = """
 import asyncio, threading
-from apimart_async.transport.threads import run_in_file_thread
+from apimart_async.transport.concurrency import run_in_file_thread
 
 def work():
     threading.main_thread().join()
