@@ -14,7 +14,7 @@ from cyclopts import Parameter
 
 from apimart_async import errors
 from apimart_async.cli import connection, local_batch, options
-from apimart_async.cli.display.messages import batch_facts, batch_hints, batch_summary, explain, trace
+from apimart_async.cli.display import messages, preflight
 from apimart_async.cli.display.output import (
     complain,
     dollars,
@@ -25,7 +25,6 @@ from apimart_async.cli.display.output import (
     shorten,
     write_line,
 )
-from apimart_async.cli.display.preflight import complaints, estimate, facts, preflight_record
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.signals import SIGNALS, Exit
@@ -120,7 +119,7 @@ def batch(
 ) -> Exit:
     """Edit the images of a manifest, or continue where an earlier run ended."""
     from apimart_async.batch import BatchOptions
-    from apimart_async.batch.manifest.preflight import preflight
+    from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import Defaults
     from apimart_async.resources.edits import DEFAULT_MODEL
@@ -135,14 +134,14 @@ def batch(
     opened = open_manifest(manifest, Defaults(prompt, model or DEFAULT_MODEL, n))
     if opened.kind == "folder" and output.resolve() == manifest.resolve():
         raise UsageError("The results would lie among the images: name another directory with -o.")
-    found = anyio.run(preflight, opened)
+    found = anyio.run(checks.preflight, opened)
     if check:
-        cost = estimate(found, output)
-        for line in [json_line(preflight_record(found, cost))] if json else facts(found, cost):
+        cost = preflight.estimate(found, output)
+        for line in [json_line(preflight.record(found, cost))] if json else preflight.facts(found, cost):
             write_line(line)
         return Exit.USAGE if found.bad else Exit.ALL_DONE
     if found.bad:
-        raise UsageError("\n".join(complaints(found)))
+        raise UsageError("\n".join(preflight.complaints(found)))
     service = connection.checked(base_url, local=local)
     local_batch.check_directory_is_for(output, local=local)
     options.check_directory(output)
@@ -208,16 +207,16 @@ class _BatchRun:
         try:
             is_interrupted = anyio.run(self._run, service, batch_options)
         except errors.ApimartError as ending:
-            trace(ending)
+            messages.trace(ending)
             error = ending
         last, total = self._progress, self._total
         if error is not None:
             complain(_reason(error))
         retried, is_local = batch_options.retry_failed, service.local
-        for hint in batch_hints(last, self._output, retried=retried, is_local=is_local):
+        for hint in messages.batch_hints(last, self._output, retried=retried, is_local=is_local):
             say(hint)
         is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
-        say(batch_summary(last, total, self._output, is_interrupted=is_interrupted))
+        say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
         if is_interrupted:
             return Exit.INTERRUPTED
         all_saved = error is None and last.saved == total and self._are_results_whole
@@ -230,11 +229,11 @@ class _BatchRun:
         from apimart_async.batch.edit_many import journal_path
 
         def finish() -> None:
-            say("Finishing what is in flight; Ctrl-C again stops at once, and loses nothing either.")
+            say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")
             batch_options.shutdown.request()
 
         scope = anyio.CancelScope()
-        with SIGNALS.calling(finish, scope.cancel), self._display, scope:
+        with SIGNALS.calling(finish, scope.cancel), self._display.shown, scope:
             if service.local:
                 await to_thread.run_sync(local_batch.mark, self._output)
                 await local_batch.drop_lost(self._output)
@@ -252,7 +251,7 @@ class _BatchRun:
         self._progress = progress
         if not self._display.draws and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_INTERVAL
-            facts = ", ".join(batch_facts(progress))
+            facts = ", ".join(messages.batch_facts(progress))
             say(f"{progress.done:,} of {progress.total:,} done, {facts}")
 
     def _report(self, outcome: Outcome) -> None:
@@ -265,10 +264,10 @@ class _BatchRun:
                 self._are_results_whole = write_line(line) and self._are_results_whole
         if outcome.error is None or outcome.status == "saved":
             return
-        trace(outcome.error)
+        messages.trace(outcome.error)
         self._failures += 1
         if self._failures <= _MOST_FAILURES:
-            self._display.failed(_label(outcome), explain(outcome.error))
+            self._display.failed(_label(outcome), messages.explain(outcome.error))
         elif self._failures == _MOST_FAILURES + 1:
             say("Further failures are only in results.jsonl.")
 

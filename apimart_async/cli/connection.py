@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
@@ -29,23 +30,13 @@ _OLD_TASK_POLL: Final = config.Poll(first=0.2, shortest=0.2)
 _LOCAL_POLL: Final = config.Poll(first=0.3, shortest=0.2, longest=1.0)
 
 
-@attrs.frozen
-class Provider:
-    """One of the two services.
+Provider: TypeAlias = Literal["APIMART", "APPLEROUTER"]
+"""One of the two services: the prefix of its variables."""
 
-    Attributes:
-        key: Name of the variable with its key.
-        base_url: Name of the variable with its address.
-        default_url: Its address without that variable.
-    """
-
-    key: str
-    base_url: str
-    default_url: str
-
-
-APIMART: Final = Provider("APIMART_API_KEY", "APIMART_BASE_URL", config.APIMART_BASE_URL)
-APPLEROUTER: Final = Provider("APPLEROUTER_API_KEY", "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL)
+_DEFAULT_URLS: Final[Mapping[Provider, str]] = {
+    "APIMART": config.APIMART_BASE_URL,
+    "APPLEROUTER": config.APPLEROUTER_BASE_URL,
+}
 
 
 @attrs.frozen
@@ -66,7 +57,7 @@ class Connection:
 def checked(
     base_url: str | None,
     *,
-    provider: Provider = APIMART,
+    provider: Provider = "APIMART",
     local: bool | None = None,
     task_is_old: bool = False,
 ) -> Connection:
@@ -87,12 +78,12 @@ def checked(
             raise UsageError("--local starts a service of its own: leave --base-url out, or --local.")
         emulator_class()
         return Connection(poll=_LOCAL_POLL, local=True)
-    key = os.environ.get(provider.key, "")
+    key = os.environ.get(f"{provider}_API_KEY", "")
     if not key.strip():
         advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
-        raise UsageError(f"No API key: set {provider.key}, or {advice}.")
+        raise UsageError(f"No API key: set {provider}_API_KEY, or {advice}.")
     config.check_api_key(key)
-    url = config.resolve_base_url(base_url, provider.base_url, provider.default_url)
+    url = config.resolve_base_url(base_url, f"{provider}_BASE_URL", _DEFAULT_URLS[provider])
     if task_is_old:
         return Connection(base_url, _OLD_TASK_POLL)
     # A service on this machine is an emulator, whose tasks are short.
@@ -104,10 +95,8 @@ async def connected(connection: Connection) -> AsyncGenerator[AsyncApimart]:
     """Open a client, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.client import AsyncApimart
 
-    async with (
-        _served(connection) as (api_key, base_url),
-        AsyncApimart(api_key, base_url=base_url, poll=connection.poll) as client,
-    ):
+    poll = connection.poll
+    async with _served(connection) as (key, url), AsyncApimart(key, base_url=url, poll=poll) as client:
         yield client
 
 
@@ -116,10 +105,7 @@ async def connected_router(connection: Connection) -> AsyncGenerator[AsyncAppleR
     """Open a client of AppleRouter, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.applerouter import AsyncAppleRouter
 
-    async with (
-        _served(connection) as (api_key, base_url),
-        AsyncAppleRouter(api_key, base_url=base_url) as client,
-    ):
+    async with _served(connection) as (key, url), AsyncAppleRouter(key, base_url=url) as client:
         yield client
 
 

@@ -84,7 +84,7 @@ def edit(
     from apimart_async.resources.submission import check_request
 
     is_apimart = service == "apimart"
-    provider = connection.APIMART if is_apimart else connection.APPLEROUTER
+    provider: connection.Provider = "APIMART" if is_apimart else "APPLEROUTER"
     model = (DEFAULT_MODEL if is_apimart else DALL_E_2) if model is None else model
     is_dall_e_2 = model == DALL_E_2 and not is_apimart
     check_request(prompt, model, n)
@@ -124,7 +124,7 @@ def edit(
         items_for(pictures),
         Wording("image", "edited"),
         results.lines(results.edit_record) if json else results.saved_paths,
-        ResumeHint(output, base_url, is_possible=not local, key=provider.key),
+        ResumeHint(output, base_url, is_possible=not local, key=f"{provider}_API_KEY"),
     )
     return run.execute(work)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
-from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,17 +16,15 @@ from apimart_async.cli.display.output import dollars, say, sentence, write_line
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.options import UsageError, flag
 from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.urls import is_loopback
 
 if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
-    from apimart_async.emulator.faults import Fault
 
-_EDIT = {
-    "model": "grok-imagine-1.0-edit-apimart",
-    "prompt": "Change the background to a starry sky",
-    "image_urls": ["https://example.com/photo.jpg"],
-    "n": 1,
-}
+_EDIT = (
+    '{"model": "grok-imagine-1.0-edit-apimart", "prompt": "Change the background to a starry sky", '
+    '"image_urls": ["https://example.com/photo.jpg"], "n": 1}'
+)
 
 
 def emulator(
@@ -66,6 +63,8 @@ def emulator(
       apimart emulator --task-seconds 30 --rate-limit 5 --faults faults.toml
     """
     kind = emulator_class()
+    from apimart_async.emulator.faults import load_faults
+
     try:
         running = kind(
             host=host,
@@ -77,26 +76,19 @@ def emulator(
             rate_limit=rate_limit,
             variants=variants,
             compat=compat,
-            faults=() if faults is None else _faults_in(faults),
+            faults=() if faults is None else load_faults(faults),
         )
+    except OSError as error:
+        raise UsageError(f"The faults in {faults} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise UsageError(sentence(f"The emulator cannot be started so: {error}")) from error
-    anyio.run(_serve, running, host, _as_json if json else _introduction)
+    anyio.run(partial(_serve, running, host, json=json))
     ledger = running.ledger
     say(f"Stopped. Billed {len(ledger.billed)} of {len(ledger.entries)} submits: {dollars(ledger.total)}.")
     return Exit.ALL_DONE
 
 
-def _faults_in(file: Path) -> Sequence[Fault]:
-    from apimart_async.emulator.faults import load_faults
-
-    try:
-        return load_faults(file)
-    except OSError as error:
-        raise UsageError(f"The faults in {file} cannot be read: {error.strerror or error}.") from error
-
-
-async def _serve(running: Emulator, host: str, introduce: Callable[[Emulator], str]) -> None:
+async def _serve(running: Emulator, host: str, *, json: bool) -> None:
     scope = anyio.CancelScope()
     async with AsyncExitStack() as stack:
         stack.enter_context(SIGNALS.calling(scope.cancel))
@@ -106,22 +98,12 @@ async def _serve(running: Emulator, host: str, introduce: Callable[[Emulator], s
         except OSError as error:
             reason = error.strerror or str(error)
             raise UsageError(f"It cannot listen there: {reason}. Choose another --host or --port.") from error
-        if not _is_loopback(host):
+        if not is_loopback(host):
             say(f"Warning: other machines can reach {host}; only the key protects it. Choose an --api-key.")
-        write_line(introduce(running))
+        address = {"base_url": running.base_url, "api_key": running.api_key}
+        write_line(json_line(address) if json else _introduction(running))
         say("Running until Ctrl-C.")
         await anyio.sleep_forever()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _as_json(running: Emulator) -> str:
-    return json_line({"base_url": running.base_url, "api_key": running.api_key})
 
 
 def _introduction(running: Emulator) -> str:
@@ -135,7 +117,7 @@ export APIMART_API_KEY={shlex.quote(key)}
 curl {url}/v1/uploads/images -H {bearer} -F file=@photo.jpg
 
 # Submit an edit, of that address; the answer has the id of a task:
-curl {url}/v1/images/edits -H {bearer} -H 'Content-Type: application/json' -d {shlex.quote(json_line(_EDIT))}
+curl {url}/v1/images/edits -H {bearer} -H 'Content-Type: application/json' -d {shlex.quote(_EDIT)}
 
 # Look at the task:
 curl {url}/v1/tasks/TASK_ID -H {bearer}

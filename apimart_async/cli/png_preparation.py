@@ -29,23 +29,6 @@ _TURNED: Final = frozenset({5, 6, 7, 8})
 _ORIENTATION: Final = 0x0112
 
 
-@attrs.frozen
-class _Header:
-    """The facts about a picture that its header has.
-
-    Attributes:
-        width: Pixels, after the turn that its metadata asks for.
-        height: Pixels, likewise.
-        has_alpha: Whether pixels can be transparent.
-        is_small_png: Whether it is a PNG of a size that dall-e-2 takes.
-    """
-
-    width: int
-    height: int
-    has_alpha: bool
-    is_small_png: bool
-
-
 def unfit(images: Sequence[str], mask: str | None) -> frozenset[str]:
     """Return the pictures that have to be converted.
 
@@ -56,18 +39,21 @@ def unfit(images: Sequence[str], mask: str | None) -> frozenset[str]:
     Raises:
         UsageError: Some cannot be sent, or have no area to edit; it has the reason for each of them.
     """
-    mask_header = None if mask is None else anyio.run(_check_mask, mask)
-    found: dict[str, _Header] = {}
+    mask_header, is_mask_png = (None, False) if mask is None else anyio.run(_check_mask, mask)
+    converted: set[str] = set()
 
     async def problem(image: str) -> str | None:
         try:
-            found[image] = await _read(image)
+            header, is_png = await _read(image)
         except ImageError as error:
             return sentence(error.message)
-        return _problem(printable(image), found[image], mask_header)
+        fits = header.has_alpha if mask is None else is_mask_png
+        if not (fits and is_png and header.width == header.height):
+            converted.add(image)
+        return _problem(printable(image), header, mask_header)
 
     refuse_pictures(anyio.run(for_each, problem, images))
-    return frozenset(image for image in images if not _fits(found[image], mask_header))
+    return frozenset(converted)
 
 
 @attrs.define(eq=False)
@@ -108,25 +94,26 @@ def _convert(sources: Sequence[str], side: int) -> list[bytes]:
     return converted if smallest == side else [png.prepare_png(source, smallest) for source in sources]
 
 
-async def _check_mask(mask: str) -> _Header:
+async def _check_mask(mask: str) -> tuple[png.PngHeader, bool]:
     try:
-        mask_header = await _read(mask)
+        header, is_png = await _read(mask)
     except ImageError as error:
         raise UsageError(f"{sentence(error.message)} Nothing was sent.") from error
-    if not mask_header.has_alpha:
-        raise UsageError(f"{printable(mask)} has no transparency: make transparent what is to be edited.")
-    return mask_header
+    if not header.has_alpha:
+        raise UsageError(f"{printable(mask)} has no transparency: make the area to edit transparent.")
+    return header, is_png
 
 
-async def _read(image: str) -> _Header:
+async def _read(image: str) -> tuple[png.PngHeader, bool]:
+    """Return the size and transparency of a picture, and whether it is a PNG small enough for dall-e-2."""
     picture = await inputs.open_media(image, limit=png.SENT_LIMIT)
     return await to_thread.run_sync(_examine, picture)
 
 
-def _examine(picture: Media) -> _Header:
+def _examine(picture: Media) -> tuple[png.PngHeader, bool]:
     header = png.read_header(picture.source.read_at(0, min(png.HEADER_BYTES, picture.size)))
     if header is not None:
-        return _Header(header.width, header.height, header.has_alpha, picture.size < png.PNG_LIMIT)
+        return header, picture.size < png.PNG_LIMIT
     try:
         from PIL import Image
     except ModuleNotFoundError as missing:
@@ -138,12 +125,12 @@ def _examine(picture: Media) -> _Header:
             width, height = opened.size
             if opened.getexif().get(_ORIENTATION) in _TURNED:
                 width, height = height, width
-            return _Header(width, height, opened.has_transparency_data, is_small_png=False)
+            return png.PngHeader(width, height, opened.has_transparency_data), False
     except Exception as error:
         raise ImageError(f"{picture.name} cannot be read: {error}.") from error
 
 
-def _problem(name: str, header: _Header, mask: _Header | None) -> str | None:
+def _problem(name: str, header: png.PngHeader, mask: png.PngHeader | None) -> str | None:
     if mask is not None and (mask.width, mask.height) != (header.width, header.height):
         return (
             f"{name} is {header.width} x {header.height} pixels and the mask {mask.width} x {mask.height}: "
@@ -152,9 +139,3 @@ def _problem(name: str, header: _Header, mask: _Header | None) -> str | None:
     if mask is None and header.width == header.height and not header.has_alpha:
         return f"{name} is square and has no transparency, so there is nowhere to edit: give a --mask."
     return None
-
-
-def _fits(header: _Header, mask: _Header | None) -> bool:
-    if not header.is_small_png or header.width != header.height:
-        return False
-    return header.has_alpha if mask is None else mask.is_small_png

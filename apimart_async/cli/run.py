@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 
+from apimart_async.cli.display import messages
 from apimart_async.cli.display.item import Item
-from apimart_async.cli.display.messages import (
-    NO_RESUME,
-    ResumeHint,
-    Wording,
-    explain,
-    interruption,
-    sum_up,
-    trace,
-)
+from apimart_async.cli.display.messages import ResumeHint, Wording
 from apimart_async.cli.display.output import is_terminal, printable, say
 from apimart_async.cli.display.results import Render, Results
 from apimart_async.cli.signals import SIGNALS, Exit
@@ -54,7 +47,7 @@ class Run:
         items: Sequence[Item],
         wording: Wording,
         render: Render,
-        resume_hint: ResumeHint = NO_RESUME,
+        resume_hint: ResumeHint = messages.NO_RESUME,
     ) -> None:
         from apimart_async.cli.display.progress import Display, draw_items
 
@@ -81,10 +74,10 @@ class Run:
         started = time.monotonic()
         anyio.run(self._run, work)
         if self._is_interrupted:
-            for line in interruption(self.items, self._wording, self._resume_hint):
+            for line in messages.interruption(self.items, self._wording, self._resume_hint):
                 say(line)
         elif len(self.items) > 1:
-            say(sum_up(self.items, self._wording, time.monotonic() - started))
+            say(messages.sum_up(self.items, self._wording, time.monotonic() - started))
         self._results.write()
         if self._is_interrupted:
             return Exit.INTERRUPTED
@@ -93,7 +86,7 @@ class Run:
 
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         self._scope = anyio.CancelScope()
-        with SIGNALS.calling(self._stop, self._end_grace), self._display:
+        with SIGNALS.calling(self._stop, self._end_grace), self._display.shown:
             with self._scope:
                 await work()
             for item in self.items:
@@ -123,8 +116,8 @@ class Run:
         item.error = error
         item.enter(stage)
         if error is not None:
-            trace(error)
-            self._display.failed(item.label, explain(error, self._resume_hint, item))
+            messages.trace(error)
+            self._display.failed(item.label, messages.explain(error, self._resume_hint, item))
         else:
             width = max(len(other.label) for other in self.items)
             self._display.done(item.label, item.facts, width)

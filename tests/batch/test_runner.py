@@ -90,23 +90,24 @@ async def test_a_job_that_fails_reports_why(
         ApimartBackend(client), [Job(pictures[0], " ")], tmp_path / "out", on_job=events.append
     )
     assert outcome.status == "failed"
+    assert events[-1].outcome == outcome
     assert [(event.stage, type(event.error)) for event in events] == [
         ("preparing", type(None)),
         ("failed", InvalidArgumentError),
     ]
 
 
-async def test_the_job_that_stops_a_batch_reports_the_error(
+async def test_an_error_that_stops_a_batch_is_reported_once(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     emulator.faults.add(Fault(kind="status", route="edits", status=401))
     events: list[JobProgress] = []
+    jobs = [Job(picture, "prompt") for picture in pictures]
     with pytest.raises(AuthenticationError):
-        await run(
-            ApimartBackend(client), [Job(pictures[0], "prompt")], tmp_path / "out", on_job=events.append
-        )
-    assert events[-1].stage == "failed"
-    assert isinstance(events[-1].error, AuthenticationError)
+        await run(ApimartBackend(client), jobs, tmp_path / "out", on_job=events.append)
+    (failed,) = [event for event in events if event.stage == "failed"]
+    assert isinstance(failed.error, AuthenticationError)
+    assert failed.outcome is None
 
 
 async def test_a_listener_that_raises_ends_the_batch_and_loses_no_task(
@@ -157,6 +158,27 @@ async def test_the_grace_period_of_unanswered_requests_is_an_option(
     with anyio.fail_after(120):
         async with runner(ApimartBackend(client), jobs, tmp_path / "out", on_job=note, grace=0.01):
             await submitted.wait()
+
+
+async def test_the_grace_period_can_be_ended_early(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    emulator.faults.add(Fault(kind="hang", route="edits", executed=True))
+    jobs = [Job(pictures[0], "a")]
+    scope = anyio.CancelScope()
+
+    def note(event: JobProgress) -> None:
+        if event.stage == "submitting":
+            scope.cancel()
+            outcomes.end_grace()
+
+    # A deadline that only catches a hang.
+    with anyio.fail_after(120), scope:
+        async with runner(
+            ApimartBackend(client), jobs, tmp_path / "out", on_job=note, grace=3600
+        ) as outcomes:
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
 
 
 async def test_images_that_no_task_remembers_are_saved_within_the_grace_period(

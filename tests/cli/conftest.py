@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 KEY = "sk-never-to-be-seen"
 SERVICES = ("APIMART", "APPLEROUTER")
-OURS = ("APIMART_DEBUG", *(f"{name}_{what}" for name in SERVICES for what in ("API_KEY", "BASE_URL")))
+OURS = ("APIMART_DEBUG", *(f"{name}_{part}" for name in SERVICES for part in ("API_KEY", "BASE_URL")))
 MODULE = (sys.executable, "-W", "error", "-m", "apimart_async")
 
 
 @attrs.frozen
 class Finished:
-    """What a run of the command left."""
+    """The exit code and the output of a run of the command."""
 
     code: int | None
     stdout: str
@@ -56,7 +56,7 @@ class Running:
     received: bytearray = attrs.field(factory=bytearray)
 
     async def stderr_until(self, text: str) -> str:
-        """Return what stderr says up to and including a text."""
+        """Return stderr up to and including a text."""
         assert self.process.stderr
         while text.encode() not in self.received:
             self.received.extend(await self.process.stderr.receive())
@@ -72,7 +72,7 @@ class Running:
             os.kill(self.process.pid, number)
 
     async def interrupt(self, how: signal.Signals = signal.SIGINT) -> Finished:
-        """Press Ctrl-C and return what the end of it is."""
+        """Press Ctrl-C, and wait for the end."""
         self.send_signal(how)
         return await self.finish()
 
@@ -169,7 +169,7 @@ class Command:
 
 
 def checked(finished: Finished) -> Finished:
-    """Hold what every run of the command is held to, however it ends."""
+    """Check the rules for every run of the command, however it ends."""
     everything = finished.stdout + finished.stderr
     assert KEY not in everything
     assert "Traceback" not in everything
@@ -178,7 +178,7 @@ def checked(finished: Finished) -> Finished:
 
 @pytest.fixture
 def offline(tmp_path: Path) -> Command:
-    """The command of somebody without a key."""
+    """The command without a key."""
     return Command({"COLUMNS": "100", "NO_PROXY": "*"}, tmp_path)
 
 
@@ -193,7 +193,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 
 @pytest.fixture
 def apimart(offline: Command, emulator: Emulator) -> Command:
-    """The command of somebody with a key."""
+    """The command with a key."""
     keys = {f"{name}_API_KEY": emulator.api_key for name in SERVICES}
     addresses = {f"{name}_BASE_URL": emulator.base_url for name in SERVICES}
     return Command(offline.environment | keys | addresses, offline.directory)

@@ -42,7 +42,7 @@ async def test_the_models_are_a_line_each(apimart: Command) -> None:
 
 
 @pytest.mark.parametrize("command", ["balance", "models"])
-async def test_what_goes_wrong_is_a_sentence(apimart: Command, emulator: Emulator, command: str) -> None:
+async def test_an_error_is_one_sentence(apimart: Command, emulator: Emulator, command: str) -> None:
     wrong = await apimart(command, APIMART_API_KEY="sk-wrong")
     assert (wrong.code, wrong.stdout) == (1, "")
     assert wrong.stderr.count("\n") == 1

@@ -35,7 +35,7 @@ async def edit(command: Command, *arguments: str | Path) -> Finished:
     return await command("edit", *arguments, "-p", PROMPT, "--service", "applerouter", "-o", "out")
 
 
-async def test_what_fits_is_sent_as_it_is(apimart: Command, emulator: Emulator) -> None:
+async def test_a_picture_that_fits_is_sent_unchanged(apimart: Command, emulator: Emulator) -> None:
     picture = draw(apimart.directory / "room.png")
     done = await edit(apimart, picture, "-n", "2", "--size", "256x256")
     assert done.code == 0
@@ -47,7 +47,7 @@ async def test_what_fits_is_sent_as_it_is(apimart: Command, emulator: Emulator) 
     assert PROMPT not in done.stdout + done.stderr
 
 
-async def test_photographs_are_made_to_fit(
+async def test_photographs_are_converted(
     apimart: Command, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     photos = [photographs["rocket.jpg"], photographs["chelsea.png"], draw(apimart.directory / "fits.png")]
@@ -62,7 +62,7 @@ async def test_photographs_are_made_to_fit(
 
 
 @pytest.mark.parametrize("name", ["photo.png", "photo.jpg"])
-async def test_a_mask_is_made_to_fit_with_its_picture(apimart: Command, name: str) -> None:
+async def test_a_mask_is_converted_with_its_picture(apimart: Command, name: str) -> None:
     photo = draw(apimart.directory / name, (80, 40), mode="RGB", hole=False)
     mask = draw(apimart.directory / "mask.png", (80, 40))
     done = await edit(apimart, photo, "--mask", mask, "--size", "256x256")
@@ -77,7 +77,7 @@ async def test_a_mask_that_fits_leaves_the_picture_as_it_is(apimart: Command) ->
     assert "made to fit" not in done.stderr
 
 
-async def test_there_has_to_be_somewhere_to_edit(apimart: Command, emulator: Emulator) -> None:
+async def test_pictures_without_an_area_to_edit_are_refused(apimart: Command, emulator: Emulator) -> None:
     square = draw(apimart.directory / "square.jpg", mode="RGB", hole=False)
     strip = draw(apimart.directory / "strip.jpg", (80, 40), mode="RGB", hole=False)
     opaque = draw(apimart.directory / "opaque.png", mode="RGB", hole=False)
@@ -88,7 +88,7 @@ async def test_there_has_to_be_somewhere_to_edit(apimart: Command, emulator: Emu
     assert "give a --mask" in nowhere.stderr
     no_mask = await edit(apimart, square, "--mask", opaque)
     assert no_mask.code == 2
-    assert "opaque.png has no transparency: make transparent what is to be edited" in no_mask.stderr
+    assert "opaque.png has no transparency: make the area to edit transparent" in no_mask.stderr
     sizes = await edit(apimart, square, strip, "--mask", other)
     assert sizes.code == 2
     assert "strip.jpg is 80 x 40 pixels and the mask 32 x 32: make the mask from the picture" in sizes.stderr
@@ -107,7 +107,7 @@ async def test_a_photograph_on_its_side_and_its_mask_agree(apimart: Command) -> 
     assert "is 40 x 80 pixels" in (await edit(apimart, photo, "--mask", stored)).stderr
 
 
-async def test_other_models_take_pictures_as_they_are(
+async def test_pictures_for_other_models_are_sent_unchanged(
     apimart: Command, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
     done = await edit(apimart, photographs["rocket.jpg"], "-m", "gpt-image-1", "--size", "1536x1024")
@@ -116,7 +116,9 @@ async def test_other_models_take_pictures_as_they_are(
     assert emulator.ledger.entries[0].model == "gpt-image-1"
 
 
-async def test_a_wrong_key_names_its_variable_and_ends_the_rest(apimart: Command, emulator: Emulator) -> None:
+async def test_a_wrong_key_stops_the_command_and_names_its_variable(
+    apimart: Command, emulator: Emulator
+) -> None:
     pictures = [draw(apimart.directory / f"{number}.png") for number in range(40)]
     options = ("-p", PROMPT, "--service", "applerouter")
     done = await apimart("edit", *pictures, *options, APPLEROUTER_API_KEY="sk-wrong")
@@ -129,7 +131,7 @@ async def test_a_wrong_key_names_its_variable_and_ends_the_rest(apimart: Command
     assert "set APPLEROUTER_API_KEY, or add --local" in keyless.stderr
 
 
-async def test_a_used_up_quota_ends_the_rest(apimart: Command, emulator: Emulator) -> None:
+async def test_a_used_up_quota_stops_the_command(apimart: Command, emulator: Emulator) -> None:
     emulator.faults.add(Fault(kind="status", route="applerouter", status=429, code="insufficient_quota"))
     pictures = [draw(apimart.directory / f"{number}.png") for number in range(40)]
     done = await edit(apimart, *pictures)
@@ -139,7 +141,7 @@ async def test_a_used_up_quota_ends_the_rest(apimart: Command, emulator: Emulato
     assert len(emulator.requests) <= 32
 
 
-async def test_what_is_not_certain_is_said_and_not_repeated(apimart: Command, emulator: Emulator) -> None:
+async def test_an_uncertain_submit_is_reported_and_not_repeated(apimart: Command, emulator: Emulator) -> None:
     emulator.faults.add(Fault(kind="disconnect", route="applerouter", executed=True))
     done = await edit(apimart, draw(apimart.directory / "room.png"), "--json")
     assert done.code == 1
@@ -161,7 +163,9 @@ async def test_results_that_cannot_be_fetched_are_named(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
-async def test_an_interruption_says_what_may_have_been_billed(apimart: Command, emulator: Emulator) -> None:
+async def test_an_interruption_reports_a_request_that_may_be_billed(
+    apimart: Command, emulator: Emulator
+) -> None:
     picture = draw(apimart.directory / "room.png")
     options = ("-p", PROMPT, "--service", "applerouter", "--json")
     async with Gate(emulator, "/images/edits", "executed") as gate:

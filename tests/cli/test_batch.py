@@ -62,7 +62,7 @@ async def submitted(emulator: Emulator, number: int) -> None:
         await anyio.sleep(0.02)
 
 
-# --- what is asked for, and once more -----------------------------------------------------------------------
+# --- a run, and a second one ---------------------------------------------------------------------------------
 
 
 async def test_a_folder_is_edited_and_the_same_command_again_does_nothing(
@@ -111,7 +111,7 @@ async def test_json_has_a_line_for_each_job_as_results_jsonl(
     assert billed_once(emulator)
 
 
-async def test_what_is_in_doubt_is_submitted_again_only_when_that_is_said(
+async def test_jobs_in_doubt_are_submitted_again_only_with_the_option(
     apimart: Command, emulator: Emulator, folder: Path
 ) -> None:
     emulator.faults.add(Fault(kind="disconnect", route="edits", executed=True, times=1))
@@ -165,7 +165,7 @@ async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
     assert not (offline.directory / "out").exists()
 
 
-async def test_a_price_that_results_have_told_is_believed(apimart: Command, folder: Path) -> None:
+async def test_the_estimate_uses_prices_of_earlier_results(apimart: Command, folder: Path) -> None:
     command = ("batch", folder, "-p", "sunset", "-o", "out", "--model", "another-model")
     before = await apimart(*command, "--check")
     await apimart(*command)
@@ -254,7 +254,7 @@ async def test_a_manifest_without_rows_is_nothing_to_do(apimart: Command) -> Non
 # --- ends before the end ------------------------------------------------------------------------------------
 
 
-async def test_a_budget_ends_it_and_more_money_goes_on(
+async def test_a_budget_ends_the_batch_and_a_larger_one_continues_it(
     apimart: Command, emulator: Emulator, many: Path
 ) -> None:
     done = await apimart("batch", many, "-o", "out", "--max-cost", "0.1")
@@ -267,7 +267,7 @@ async def test_a_budget_ends_it_and_more_money_goes_on(
     assert len(emulator.ledger.entries) == 30
 
 
-async def test_a_key_that_is_not_accepted_ends_it(apimart: Command, emulator: Emulator, many: Path) -> None:
+async def test_a_wrong_key_ends_the_batch(apimart: Command, emulator: Emulator, many: Path) -> None:
     done = await apimart("batch", many, "-o", "out", APIMART_API_KEY="sk-another")
 
     assert done.code == 1
@@ -278,7 +278,7 @@ async def test_a_key_that_is_not_accepted_ends_it(apimart: Command, emulator: Em
     assert len(emulator.ledger.entries) == 30
 
 
-async def test_a_balance_that_is_used_up_ends_it(offline: Command, many: Path) -> None:
+async def test_a_used_up_balance_ends_the_batch(offline: Command, many: Path) -> None:
     from apimart_async.emulator import Emulator
 
     async with Emulator(task_seconds=0.1, balance=0.05, images="tiny") as poor:
@@ -291,7 +291,7 @@ async def test_a_balance_that_is_used_up_ends_it(offline: Command, many: Path) -
     assert "3 of 30 jobs saved in out" in done.stderr.splitlines()[-1]
 
 
-async def test_a_dead_network_ends_it(apimart: Command, many: Path) -> None:
+async def test_a_dead_network_ends_the_batch(apimart: Command, many: Path) -> None:
     done = await apimart("batch", many, "-o", "out", APIMART_BASE_URL="http://127.0.0.1:9")
 
     assert done.code == 1
@@ -301,14 +301,14 @@ async def test_a_dead_network_ends_it(apimart: Command, many: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-async def test_the_first_signal_finishes_what_is_in_flight(
+async def test_the_first_signal_finishes_the_jobs_in_flight(
     apimart: Command, emulator: Emulator, many: Path, how: signal.Signals
 ) -> None:
     async with Gate(emulator, "/tasks", "received") as gate:
         running = await apimart.start("batch", many, "-o", "out", "--in-flight", "4", "--base-url", gate.url)
         await submitted(emulator, 4)
         running.send_signal(how)
-        await running.stderr_until("Finishing what is in flight")
+        await running.stderr_until("Finishing the jobs in flight")
         gate.release()
         done = await running.finish()
 
@@ -342,7 +342,9 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing(
 # --- without a key ------------------------------------------------------------------------------------------
 
 
-async def test_local_batches_keep_to_themselves(apimart: Command, emulator: Emulator, folder: Path) -> None:
+async def test_local_and_real_batches_do_not_share_a_directory(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
     command = ("batch", folder, "-p", "sunset", "-o", "out")
     assert (await apimart(*command, "--local")).code == 0
     assert (await apimart(*command, "--local")).code == 0
@@ -359,7 +361,7 @@ async def test_local_batches_keep_to_themselves(apimart: Command, emulator: Emul
 
 
 @posix
-async def test_a_local_batch_starts_jobs_anew_that_its_emulator_took_with_it(
+async def test_a_local_batch_starts_jobs_anew_that_its_emulator_has_lost(
     apimart: Command, many: Path
 ) -> None:
     manifest = apimart.directory / "fewer.csv"
@@ -377,7 +379,7 @@ async def test_a_local_batch_starts_jobs_anew_that_its_emulator_took_with_it(
     assert "12 of 12 jobs saved" in again.stderr
 
 
-# --- looking at it ------------------------------------------------------------------------------------------
+# --- status, report and display ------------------------------------------------------------------------------
 
 
 async def test_status_and_report_of_a_batch(apimart: Command, emulator: Emulator, folder: Path) -> None:
@@ -402,7 +404,7 @@ async def test_status_and_report_of_a_batch(apimart: Command, emulator: Emulator
 
 
 @posix
-async def test_the_display_shows_how_far_it_is(apimart: Command, emulator: Emulator, folder: Path) -> None:
+async def test_the_display_shows_the_progress(apimart: Command, emulator: Emulator, folder: Path) -> None:
     emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
     done = await apimart.on_terminal("batch", folder, "-p", "sunset", "-o", "out", stdout_too=True)
 

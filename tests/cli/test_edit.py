@@ -43,7 +43,7 @@ async def test_paths_on_stdout_and_all_else_on_stderr(
     assert PROMPT not in done.stdout + done.stderr
 
 
-async def test_json_in_the_order_of_the_arguments_and_a_failure_that_ends_nothing(
+async def test_json_is_in_the_order_of_the_arguments_and_one_failure_ends_nothing(
     apimart: Command, emulator: Emulator, photos: list[Path]
 ) -> None:
     emulator.faults.add(
@@ -87,16 +87,28 @@ async def test_an_uncertain_submit_is_not_repeated_and_names_its_key(
     assert f"idempotency key {entry.idempotency_key}" in done.stderr
 
 
-async def test_a_key_that_is_not_accepted_is_tried_once(apimart: Command, photo: Path) -> None:
+async def test_a_wrong_key_is_reported_once(apimart: Command, photo: Path) -> None:
     pictures = [shutil.copy(photo, apimart.directory / f"{number}{photo.suffix}") for number in range(40)]
     done = await apimart("edit", *pictures, "-p", PROMPT, "-o", "out", APIMART_API_KEY="sk-another")
 
     assert done.code == 1
     assert done.stdout == ""
     assert "sk-another" not in done.stderr
-    assert "Check the key in APIMART_API_KEY" in done.stderr
+    assert done.stderr.count("Check the key in APIMART_API_KEY") == 1
     assert "0 of 40 images edited" in done.stderr
     assert "not started" in done.stderr
+
+
+async def test_equal_pictures_are_uploaded_once_and_edited_each(
+    apimart: Command, emulator: Emulator, photo: Path
+) -> None:
+    twins = [Path(shutil.copy(photo, apimart.directory / f"{name}{photo.suffix}")) for name in "ab"]
+    done = await apimart("edit", *twins, "-p", PROMPT, "-o", "out")
+
+    assert done.code == 0
+    assert [Path(path).stem for path in done.results] == ["a", "b"]
+    assert len(emulator.ledger.billed) == 2
+    assert emulator.counts["uploads"] == 1
 
 
 async def test_local_needs_no_key_and_inline_no_upload(offline: Command, repository: Path) -> None:

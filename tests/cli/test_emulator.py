@@ -1,4 +1,4 @@
-"""`apimart emulator`: what it prints works, and it ends when it is told to."""
+"""`apimart emulator`: the requests it prints work, and a signal ends it."""
 
 from __future__ import annotations
 

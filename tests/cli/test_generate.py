@@ -67,7 +67,7 @@ async def test_inline_uploads_nothing(apimart: Command, emulator: Emulator, phot
     assert emulator.counts["uploads"] == 0
 
 
-async def test_a_failure_says_what_to_do(apimart: Command, emulator: Emulator) -> None:
+async def test_a_failure_has_a_next_step(apimart: Command, emulator: Emulator) -> None:
     done = await apimart("generate", "moderated", "--json")
     assert done.code == 1
     (record,) = done.records

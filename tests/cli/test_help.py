@@ -59,7 +59,7 @@ def test_the_default_model_is_that_of_the_sdk(capsys: pytest.CaptureFixture[str]
     assert f"default: {DEFAULT_MODEL}]" in re.sub(r"[\s│]+", " ", help_of(capsys, "edit"))
 
 
-def test_no_arguments_are_a_question_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     assert capsys.readouterr().out == help_of(capsys)
 

@@ -238,9 +238,7 @@ async def signalled_until_it_ends(running: Running, number: signal.Signals) -> F
     return done
 
 
-async def test_before_anything_is_begun_one_signal_ends_the_process(
-    slow_import: SlowImport, photo: Path
-) -> None:
+async def test_before_the_loop_runs_one_signal_ends_the_process(slow_import: SlowImport, photo: Path) -> None:
     done = await signalled_until_it_ends(await slow_import.start("cyclopts", photo), signal.SIGINT)
 
     assert done.code == 130
@@ -262,7 +260,7 @@ async def test_while_a_module_is_imported_in_the_loop_signals_wait_for_it(
     assert emulator.requests == ()
 
 
-async def test_the_third_signal_ends_what_does_not_end(slow_import: SlowImport, photo: Path) -> None:
+async def test_the_third_signal_ends_a_command_that_hangs(slow_import: SlowImport, photo: Path) -> None:
     running = await slow_import.start("aiohttp", photo)
     running.send_signal(signal.SIGINT)
     done = await signalled_until_it_ends(running, signal.SIGTERM)

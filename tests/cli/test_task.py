@@ -27,7 +27,7 @@ async def task(client: AsyncApimart, photo: Path) -> Task:
     return await client.edits.create(photo, "sunset", n=2)
 
 
-async def test_get_shows_what_there_is(apimart: Command, emulator: Emulator, task: Task) -> None:
+async def test_get_shows_the_task_and_its_images(apimart: Command, emulator: Emulator, task: Task) -> None:
     emulator.advance(60)
     done = await apimart("task", "get", task.id, "task_unknown", task.id)
 
@@ -39,7 +39,7 @@ async def test_get_shows_what_there_is(apimart: Command, emulator: Emulator, tas
     assert "Check the id" in done.stderr
 
 
-async def test_get_tells_scripts_everything(
+async def test_get_with_json_has_every_field(
     apimart: Command, emulator: Emulator, client: AsyncApimart, task: Task, photo: Path
 ) -> None:
     emulator.faults.add(Fault(kind="task-failed", route="edits"))
@@ -79,7 +79,7 @@ async def test_wait_then_save_twice(apimart: Command, emulator: Emulator, task: 
     assert [seen for seen in emulator.requests if seen.route == "files" and seen.authorization] == []
 
 
-async def test_a_wait_that_is_too_short_says_how_to_go_on(
+async def test_a_wait_that_is_too_short_names_the_command_to_continue(
     apimart: Command, emulator: Emulator, photo: Path
 ) -> None:
     emulator.faults.add(Fault(kind="task-stuck", route="edits", times=1))

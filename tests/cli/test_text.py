@@ -53,7 +53,7 @@ def test_labels_are_short_unless_they_would_be_the_same() -> None:
     assert len(labels[4]) == 40
 
 
-def test_the_command_that_goes_on_can_be_copied() -> None:
+def test_the_command_to_continue_can_be_copied() -> None:
     command = ResumeHint(Path("my results"), "http://host:1").command(["task_1", "task;2"])
     assert command is not None
     assert shlex.split(command) == [

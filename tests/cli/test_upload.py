@@ -1,4 +1,4 @@
-"""`apimart upload`: addresses in order, and what is known of each."""
+"""`apimart upload`: addresses in order, with the facts about each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .conftest import Command
 
 
-async def test_json_says_what_was_stored_in_the_order_of_the_arguments(
+async def test_json_describes_each_upload_in_the_order_of_the_arguments(
     apimart: Command, emulator: Emulator, photos: list[Path]
 ) -> None:
     emulator.faults.add(Fault(kind="slow", route="uploads", seconds=0.5, times=1))

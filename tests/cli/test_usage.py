@@ -1,4 +1,4 @@
-"""What is wrong before anything is sent: one sentence, exit code 2, no request."""
+"""Mistakes found before anything is sent: one sentence, exit code 2, no request."""
 
 from __future__ import annotations
 
@@ -117,12 +117,12 @@ async def test_bad_pictures_are_all_named_and_nothing_is_sent(
 
 
 @pytest.mark.parametrize(
-    ("command", "way_on"),
+    ("command", "remedy"),
     [("edit", "add --local"), ("upload", "run `apimart emulator`"), ("task", "run `apimart emulator`")],
 )
-def test_without_a_key_both_ways_on_are_named(
+def test_without_a_key_both_remedies_are_named(
     command: str,
-    way_on: str,
+    remedy: str,
     photo: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -138,7 +138,7 @@ def test_without_a_key_both_ways_on_are_named(
 
     sentence = capsys.readouterr().err
     assert "set APIMART_API_KEY" in sentence
-    assert way_on in sentence
+    assert remedy in sentence
 
 
 @pytest.mark.parametrize("module", ["cyclopts", "rich"])
@@ -165,7 +165,7 @@ def test_without_pillow_the_emulator_names_its_extra(
     assert "needs Pillow: pip install 'apimart-async[emulator]'" in capsys.readouterr().err
 
 
-async def test_the_unexpected_is_a_sentence_and_a_traceback_only_when_asked_for(
+async def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_when_debugging(
     offline: Command, photo: Path
 ) -> None:
     (offline.directory / "aiohttp.py").write_text("raise RuntimeError('a broken package')")

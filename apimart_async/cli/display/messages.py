@@ -203,12 +203,9 @@ def interruption(items: Sequence[Item], wording: Wording, resume_hint: ResumeHin
 
 def batch_counts(progress: Progress) -> list[str]:
     """Return the numbers of jobs that ended without being saved."""
-    numbers = {
-        "failed": progress.failed,
-        "in doubt": progress.in_doubt,
-        "unfinished": progress.unfinished,
-    }
-    return [f"{number:,} {word}" for word, number in numbers.items() if number]
+    numbers = (progress.failed, progress.in_doubt, progress.unfinished)
+    words = ("failed", "in doubt", "unfinished")
+    return [f"{number:,} {word}" for number, word in zip(numbers, words, strict=True) if number]
 
 
 def batch_facts(progress: Progress) -> list[str]:

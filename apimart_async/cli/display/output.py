@@ -29,7 +29,7 @@ def say(line: str) -> None:
     try:
         _print(line, sys.stderr)
     except OSError:
-        return  # nobody reads it
+        return  # the stream is closed
 
 
 def complain(message: str) -> None:

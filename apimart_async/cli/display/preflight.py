@@ -71,7 +71,7 @@ def facts(found: Preflight, cost: float | None) -> Sequence[str]:
     return lines if not found.bad else [*lines, *complaints(found)]
 
 
-def preflight_record(found: Preflight, cost: float | None) -> Record:
+def record(found: Preflight, cost: float | None) -> Record:
     """Return the numbers and the invalid rows for ``--json``."""
     return {
         "jobs": found.jobs,

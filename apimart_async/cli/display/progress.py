@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,8 +21,6 @@ from apimart_async.cli.display.messages import batch_facts
 from apimart_async.cli.display.output import is_terminal, printable, say, seconds, shorten
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from apimart_async.batch import Progress
 
 _MOST_ROWS: Final = 8
@@ -36,7 +35,7 @@ _SPINNER: Final = Spinner("dots", style="cyan")
 
 
 class Display:
-    """Shows progress while it is entered.
+    """Shows progress.
 
     Args:
         draw: Returns the picture of the progress for a console.
@@ -44,13 +43,14 @@ class Display:
 
     Attributes:
         draws: Whether it draws on the terminal, so that nothing else may write there.
+        shown: Draws while it is entered.
     """
 
     def __init__(self, draw: Callable[[Console], RenderableType], *, is_plain: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         can_draw = self._console.is_interactive and not self._console.legacy_windows
         self.draws: bool = can_draw and is_terminal(sys.stderr) and not is_plain
-        self._live = Live(
+        live = Live(
             console=self._console,
             get_renderable=partial(draw, self._console),
             refresh_per_second=_REFRESH,
@@ -58,16 +58,7 @@ class Display:
             redirect_stdout=False,
             redirect_stderr=True,
         )
-
-    def __enter__(self) -> Self:
-        if self.draws:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
+        self.shown: AbstractContextManager[object] = live if self.draws else nullcontext()
 
     def done(self, label: str, facts: str, width: int) -> None:
         """Print the line of an item that is done.
@@ -154,7 +145,7 @@ def draw_batch(progress: Progress, console: Console) -> RenderableType:
     """Draw the progress of a batch, with its facts below."""
     total = progress.total or 0
     bar = _overall(console, progress.done, total, Text(f"{progress.done:,} of {total:,} done"))
-    return Group(bar, Text(" · ".join(batch_facts(progress)), style="dim"))
+    return Group(bar, Text("  " + " · ".join(batch_facts(progress)), style="dim"))
 
 
 def _overall(console: Console, done: int, total: int, counts: Text) -> RenderableType:

@@ -153,10 +153,11 @@ def _error(item: Item) -> Record | None:
     if error is None:
         is_in_doubt = item.stage == "interrupted" and item.doubt is not None
         return _error_record("Interrupted", str(item.doubt), idempotency_key=key) if is_in_doubt else None
+    kind = type(error).__name__
     if not isinstance(error, errors.ApimartError):
-        return _error_record(type(error).__name__, str(error), task_id=task_id)
+        return _error_record(kind, str(error), task_id=task_id)
     return _error_record(
-        type(error).__name__,
+        kind,
         error.message,
         status=error.status,
         code=error.code,
@@ -166,30 +167,15 @@ def _error(item: Item) -> Record | None:
 
 
 def _failure(task: Task | None) -> Record | None:
-    if task is None or task.error is None:
+    failure = task.error if task else None
+    if task is None or failure is None:
         return None
-    return _error_record(
-        task.error.type or task.status, task.error.message, code=task.error.code, task_id=task.id
-    )
+    return _error_record(failure.type or task.status, failure.message, code=failure.code, task_id=task.id)
 
 
-def _error_record(
-    kind: str,
-    message: str,
-    *,
-    status: int | None = None,
-    code: str | None = None,
-    task_id: str | None = None,
-    idempotency_key: str | None = None,
-) -> Record:
-    return {
-        "type": kind,
-        "message": message,
-        "status": status,
-        "code": code,
-        "task_id": task_id,
-        "idempotency_key": idempotency_key,
-    }
+def _error_record(kind: str, message: str, **facts: int | str | None) -> Record:
+    names = ("status", "code", "task_id", "idempotency_key")
+    return {"type": kind, "message": message, **{name: facts.get(name) for name in names}}
 
 
 def _rounded(seconds: float | None) -> float | None:
