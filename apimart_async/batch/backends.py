@@ -24,7 +24,7 @@ from apimart_async.transport.media import inputs
 from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media, SingleImage
 from apimart_async.transport.media.sniffing import EXTENSIONS
-from apimart_async.transport.media.sources import OnDisk
+from apimart_async.transport.media.sources import LocalFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,14 +120,14 @@ class Backend(Protocol):
 
 
 @attrs.define(eq=False)
-class _PreparingBackend(Backend):
+class _JobPreparer(Backend):
     """The check of jobs, which is the same for both services but for these constants."""
 
     max_bytes: ClassVar[int]
     image_options: ClassVar[frozenset[str]] = frozenset()
     has_tasks: ClassVar[bool]
 
-    _digests: OrderedDict[OnDisk, str] = attrs.field(factory=OrderedDict[OnDisk, str], init=False)
+    _digests: OrderedDict[LocalFile, str] = attrs.field(factory=OrderedDict[LocalFile, str], init=False)
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""
@@ -172,7 +172,7 @@ class _PreparingBackend(Backend):
         if url is not None:
             return url
         media, digest = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
-        if isinstance(media.source, OnDisk):
+        if isinstance(media.source, LocalFile):
             # A file used with many prompts is read once.
             self._digests[media.source] = digest
             self._digests.move_to_end(media.source)
@@ -200,7 +200,7 @@ def payload_digest(images: Sequence[str], prompt: str, model: str, n: int, optio
 
 
 @attrs.define(eq=False)
-class ApimartBackend(_PreparingBackend):
+class ApimartBackend(_JobPreparer):
     """APIMart: images are uploaded, requests start tasks, results are downloaded.
 
     Args:
@@ -268,7 +268,7 @@ class ApimartBackend(_PreparingBackend):
 
 
 @attrs.define(eq=False)
-class AppleRouterBackend(_PreparingBackend):
+class AppleRouterBackend(_JobPreparer):
     """AppleRouter: the answer to the paid request is the result.
 
     Args:

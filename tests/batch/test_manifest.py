@@ -60,7 +60,7 @@ aside = anyio.to_thread.run_sync
 
 
 def complaints(manifest: Manifest) -> dict[str, str]:
-    return {row.place: row.complaint for row in manifest.rows() if isinstance(row, BadRow)}
+    return {row.location: row.complaint for row in manifest.rows() if isinstance(row, BadRow)}
 
 
 # --- what rows mean -----------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_any_bytes_are_rows_or_complaints(content: bytes, name: str, headed: boo
         except InvalidArgumentError as error:
             assert error.message.endswith((".", "image,prompt"))  # noqa: PT017
         else:
-            assert all(row.place.startswith("line ") for row in rows)
+            assert all(row.location.startswith("line ") for row in rows)
 
 
 # --- what is wrong ------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ async def test_bad_pictures_and_ids_are_found_row_by_row_and_not_all_listed(fold
     found = await preflight(manifest)
 
     assert (found.jobs, found.bad_count, len(found.bad)) == (300, 80, MAX_LISTED)
-    assert [row.place for row in found.bad[:4]] == ["line 302", "line 303", "line 304", "line 305"]
+    assert [row.location for row in found.bad[:4]] == ["line 302", "line 303", "line 304", "line 305"]
     first, second, third, fourth = (row.complaint for row in found.bad[:4])
     assert "is text" in first
     assert first == third

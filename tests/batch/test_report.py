@@ -221,7 +221,7 @@ def outcome(**changes: object) -> Outcome:
 
 
 @given(st.text())
-def test_whatever_the_image_was_the_page_refers_to_no_other_place(image: str) -> None:
+def test_the_page_refers_to_no_other_file_for_any_kind_of_image(image: str) -> None:
     found = before(image, Path.cwd())
     assert found is None or urlsplit(found).scheme in {"", "data"}
 

@@ -62,7 +62,7 @@ async def submitted(emulator: Emulator, number: int) -> None:
         await anyio.sleep(0.02)
 
 
-# --- a run, and a second one ---------------------------------------------------------------------------------
+# --- a run, and a second one --------------------------------------------------------------------------------
 
 
 async def test_a_folder_is_edited_and_the_same_command_again_does_nothing(
@@ -379,7 +379,7 @@ async def test_a_local_batch_starts_jobs_anew_that_its_emulator_has_lost(
     assert "12 of 12 jobs saved" in again.stderr
 
 
-# --- status, report and display ------------------------------------------------------------------------------
+# --- status, report and display -----------------------------------------------------------------------------
 
 
 async def test_status_and_report_of_a_batch(apimart: Command, emulator: Emulator, folder: Path) -> None:

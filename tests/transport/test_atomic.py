@@ -228,7 +228,7 @@ async def test_killed_program_leaves_no_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def full_disk() -> Iterator[None]:
+def no_space_left() -> Iterator[None]:
     """A limit on the size of files stands in for a disk that fills up."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -237,8 +237,8 @@ def full_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("full_disk")
-async def test_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_space_left")
+async def test_no_space_left_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"File too large.*paid image is not lost") as caught:
         await write_image(Content(picture(), bytes(MIB), bytes(MIB), bytes(MIB)), tmp_path, "sky")
     assert isinstance(caught.value.__cause__, OSError)

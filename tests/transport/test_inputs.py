@@ -22,7 +22,7 @@ from apimart_async.models import Upload
 from apimart_async.transport.media import inputs
 from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES, Media, open_and_digest, open_media
 from apimart_async.transport.media.multipart import multipart
-from apimart_async.transport.media.sources import OnDisk
+from apimart_async.transport.media.sources import LocalFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ async def test_every_form_can_be_sent_repeatedly(photo: Path, form: Callable[[Pa
 
 async def test_known_file_is_not_digested_again_until_it_changes(photo: Path) -> None:
     media, digest = await open_and_digest(photo, {})
-    assert isinstance(media.source, OnDisk)
+    assert isinstance(media.source, LocalFile)
     known = {media.source: "noted"}
     assert await open_and_digest(photo, known) == (media, "noted")
     rewritten(photo)

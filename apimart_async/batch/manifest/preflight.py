@@ -36,7 +36,7 @@ _TABLES: Final = f"""
 PRAGMA cache_size = -{_CACHE_KIB};
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE ids (id TEXT PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE ids (id TEXT PRIMARY KEY, location TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE works (digest TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE pictures (path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, complaint TEXT) WITHOUT ROWID;
 BEGIN;
@@ -137,7 +137,7 @@ class _Count:
             if complaint is not None:
                 self.found.bad_count += 1
                 if len(self.found.bad) < MAX_LISTED:
-                    self.found.bad += (BadRow(row.place, complaint),)
+                    self.found.bad += (BadRow(row.location, complaint),)
             elif isinstance(row, Row):
                 self._count(row.job)
 
@@ -151,7 +151,7 @@ class _Count:
             earlier = self._find("ids", "id", job_id)
             if earlier is not None:
                 return f"Its id {job_id} is that of {earlier[1]} already."
-            self.seen.execute("INSERT INTO ids VALUES (?, ?)", (job_id, row.place))
+            self.seen.execute("INSERT INTO ids VALUES (?, ?)", (job_id, row.location))
         return None
 
     def _count(self, job: Job) -> None:

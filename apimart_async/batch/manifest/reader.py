@@ -71,11 +71,11 @@ class Manifest:
             read = csv_rows if self.kind == "csv" else jsonl_rows
             with self.path.open(encoding=_encoding(self.path), errors="surrogateescape", newline="") as file:
                 for line, values in read(_lines(file.readline)):
-                    place = f"line {line}"
+                    location = f"line {line}"
                     if isinstance(values, str):
-                        yield BadRow(place, values)
+                        yield BadRow(location, values)
                     else:
-                        yield read_row(place, values, folder, self.defaults)
+                        yield read_row(location, values, folder, self.defaults)
         except OSError as error:
             raise InvalidArgumentError(
                 f"The manifest {self.path} cannot be read: {error.strerror or error}."
@@ -94,7 +94,9 @@ class Manifest:
             while chunk := await to_thread.run_sync(lambda: list(islice(rows, ROWS_AT_ONCE))):
                 for row in chunk:
                     if isinstance(row, BadRow):
-                        raise InvalidArgumentError(f"The manifest {self.path}, {row.place}: {row.complaint}")
+                        raise InvalidArgumentError(
+                            f"The manifest {self.path}, {row.location}: {row.complaint}"
+                        )
                     yield row.job
         finally:
             with CancelScope(shield=True):

@@ -50,11 +50,11 @@ class Row:
     """A row that is a job.
 
     Attributes:
-        place: Its place, for messages: ``"line 7"``, or the name of a file in a folder.
+        location: Its location, for messages: ``"line 7"``, or the name of a file in a folder.
         job: Its job.
     """
 
-    place: str
+    location: str
     job: Job
 
 
@@ -63,31 +63,31 @@ class BadRow:
     """A row that is no job.
 
     Attributes:
-        place: Its place: ``"line 7"``, or the name of a file in a folder.
+        location: Its location: ``"line 7"``, or the name of a file in a folder.
         complaint: The mistake in it, as a sentence.
     """
 
-    place: str
+    location: str
     complaint: str
 
 
-def read_row(place: str, values: Mapping[str, Any], folder: str, defaults: Defaults) -> Row | BadRow:
+def read_row(location: str, values: Mapping[str, Any], folder: str, defaults: Defaults) -> Row | BadRow:
     """Turn a row into a job, or name its mistake.
 
     A row without a name is named after its id, and one without an id after its image, so that results can be
     told apart.
 
     Args:
-        place: Its place.
+        location: Its location.
         values: Its values by column; ``None`` and empty ones count as missing.
         folder: Base of relative paths.
         defaults: For missing values.
     """
     given = {name: value for name, value in values.items() if value is not None and value != ""}
     try:
-        return Row(place, _job(given, folder, defaults))
+        return Row(location, _job(given, folder, defaults))
     except InvalidArgumentError as error:
-        return BadRow(place, error.message)
+        return BadRow(location, error.message)
 
 
 def _job(given: dict[str, Any], folder: str, defaults: Defaults) -> Job:

@@ -32,7 +32,7 @@ def complaints(found: Preflight) -> Sequence[str]:
 
 def _complaint(found: Preflight, number: int) -> str:
     row = found.bad[number]
-    return f"{row.place[:1].upper()}{row.place[1:]}: {sentence(row.complaint)}"
+    return f"{row.location[:1].upper()}{row.location[1:]}: {sentence(row.complaint)}"
 
 
 def estimate(found: Preflight, output: Path) -> float | None:
@@ -81,7 +81,7 @@ def record(found: Preflight, cost: float | None) -> Record:
         "bytes": found.bytes,
         "estimated_cost": cost,
         "bad_count": found.bad_count,
-        "bad": [{"place": row.place, "complaint": row.complaint} for row in found.bad],
+        "bad": [{"place": row.location, "complaint": row.complaint} for row in found.bad],
     }
 
 

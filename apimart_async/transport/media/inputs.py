@@ -23,7 +23,7 @@ from apimart_async.transport.media.filenames import safe_filename
 from apimart_async.transport.media.sources import (
     InMemory,
     InSeekableFile,
-    OnDisk,
+    LocalFile,
     Source,
     read_rest,
     unreadable,
@@ -169,7 +169,7 @@ async def open_media(
 
 
 async def open_and_digest(
-    image: SingleImage, known: Mapping[OnDisk, str], *, limit: int = MAX_UPLOAD_BYTES
+    image: SingleImage, known: Mapping[LocalFile, str], *, limit: int = MAX_UPLOAD_BYTES
 ) -> tuple[Media, str]:
     """Check an image and compute its digest, in a single call to a thread.
 
@@ -187,7 +187,7 @@ async def open_and_digest(
 
     def examine() -> tuple[Media, str]:
         media = _examine(image, None, limit)
-        digest = known.get(media.source) if isinstance(media.source, OnDisk) else None
+        digest = known.get(media.source) if isinstance(media.source, LocalFile) else None
         return media, digest or _digest(media)
 
     return await _run_in_thread(examine, image)
@@ -346,7 +346,7 @@ def _locate_path(path: str | bytes) -> Located:
     if not text:
         raise ImageError("The path of the image is empty.")
     name = shown(text)
-    return Located(name, os.path.basename(text), OnDisk.examine(name, text))
+    return Located(name, os.path.basename(text), LocalFile.examine(name, text))
 
 
 def _locate_file(file: BinaryFile, limit: int) -> Located:

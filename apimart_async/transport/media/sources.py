@@ -71,7 +71,7 @@ async def read_chunk(source: Source, offset: int, size: int, before: bytes, afte
 
     if isinstance(source, InMemory):
         return read()
-    if isinstance(source, OnDisk):
+    if isinstance(source, LocalFile):
         return await run_in_file_thread(read)
     return await to_thread.run_sync(read)  # the caller's file object may take any time
 
@@ -97,7 +97,7 @@ class InMemory:
 
 
 @attrs.frozen
-class OnDisk:
+class LocalFile:
     """A regular file on disk.
 
     Attributes:
@@ -111,7 +111,7 @@ class OnDisk:
     fingerprint: tuple[int, int, int, int]
 
     @classmethod
-    def examine(cls, name: str, path: str) -> OnDisk:
+    def examine(cls, name: str, path: str) -> LocalFile:
         """Take the fingerprint of a file without opening it: opening a pipe would wait for its other end.
 
         Raises:
