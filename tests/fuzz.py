@@ -1,7 +1,9 @@
 """Nobody gets another's answer, whatever a server does to its connections: ``nox -s fuzz``.
 
 Every call carries a tag, and its answer repeats the tag. The server cuts answers, hangs up, sends a second
-answer behind a good one, or says farewell on an idle connection; the client cancels calls at random moments.
+answer behind a good one or some time later, or says farewell on an idle connection, with and without closing
+it; the client cancels calls at random moments. A second answer comes later to polls and uploads alone: no
+client can tell one to another submit or download, which names nothing of its request, from its own.
 A call may fail, but an answer with another tag ends the run with exit code 1.
 """
 
@@ -60,6 +62,24 @@ def answer_to(target: str, body: bytes) -> bytes:
     return answer(json.dumps(upload | facts).encode())
 
 
+async def misbehave(writer: asyncio.StreamWriter, target: str, good: bytes, chance: random.Random) -> bool:
+    """Answer a request, perhaps badly; return whether the connection stays open."""
+    chosen = chance.randrange(12)
+    if chosen == 0:
+        return False
+    if chosen == 1:
+        writer.write(good[: chance.randrange(len(good))])
+        return False
+    if chosen == 2:
+        await asyncio.sleep(chance.uniform(0, 0.02))
+    behind = {3: "/v1/tasks/of-somebody-else", 4: "/v1/images/edits"}.get(chosen)
+    writer.write(good + (answer_to(behind, b'{"prompt": "of-somebody-else"}') if behind else b""))
+    if chosen in {5, 6} and target.startswith(("/v1/tasks/", "/v1/uploads/")):
+        await asyncio.sleep(chance.uniform(0, 0.005))
+        writer.write(good if chosen == 5 else answer_to("/v1/tasks/of-somebody-else", b""))
+    return True
+
+
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, chance: random.Random) -> None:
     """Answer the requests of one connection, some of them badly."""
     try:
@@ -69,26 +89,14 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, chan
                     head = await reader.readuntil(b"\r\n\r\n")
             except TimeoutError:
                 writer.write(FAREWELL)
-                return
+                if chance.random() < 0.5:
+                    return
+                continue
             length = re.search(rb"(?i)content-length: (\d+)", head)
             body = await reader.readexactly(int(length[1])) if length else b""
             _, target, _ = head.split(b" ", 2)
-            good = answer_to(target.decode(), body)
-            match chance.randrange(12):
-                case 0:
-                    return
-                case 1:
-                    writer.write(good[: chance.randrange(len(good))])
-                    return
-                case 2:
-                    writer.write(good + answer_to("/v1/tasks/of-somebody-else", b""))
-                case 3:
-                    writer.write(good + answer_to("/v1/images/edits", b'{"prompt": "of-somebody-else"}'))
-                case 4:
-                    await asyncio.sleep(chance.uniform(0, 0.02))
-                    writer.write(good)
-                case _:
-                    writer.write(good)
+            if not await misbehave(writer, target.decode(), answer_to(target.decode(), body), chance):
+                return
             await writer.drain()
     except (ConnectionError, asyncio.IncompleteReadError):
         pass

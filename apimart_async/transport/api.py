@@ -17,7 +17,13 @@ from apimart_async import errors
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.transport import retry
 from apimart_async.transport.exchange import NoAnswerError, RequestBody
-from apimart_async.transport.responses import Answer, FailedAttempt, indeterminate, read_response
+from apimart_async.transport.responses import (
+    FAREWELL,
+    Answer,
+    FailedAttempt,
+    indeterminate,
+    read_response,
+)
 from apimart_async.transport.retry import Action, Attempt, Effect, Kind
 from apimart_async.urls import bare_url
 
@@ -159,9 +165,11 @@ class Api:
             if isinstance(outcome, Answer):
                 if call.matches is None or call.matches(outcome.payload):
                     return outcome
-                await self.session.retire(reply.pool)
+                self.session.retire(reply.pool)
                 error = errors.APIConnectionError("The connection brought the answer to another request.")
                 return FailedAttempt(Effect.UNKNOWN, error)
+            if reply.status == FAREWELL:
+                self.session.retire(reply.pool)
             # A quota that is used up is answered 429 too, but says nothing about the rate.
             if outcome.effect is not Effect.REJECTED:
                 status, wait = outcome.error.status, outcome.retry_after

@@ -215,6 +215,7 @@ class Download:
     Attributes:
         length: Bytes announced; ``None`` when the host did not say.
         content_type: MIME type announced.
+        discard: Call it if this cannot be the file: the connections it came through are not used again.
     """
 
     def __init__(
@@ -222,8 +223,10 @@ class Download:
         response: aiohttp.ClientResponse,
         url: str,
         limit: int,
+        *,
         read: Callable[[], Awaitable[bytes]],
         on_close: Callable[[], None],
+        on_discard: Callable[[], None],
     ) -> None:
         self.length: int | None = response.content_length
         self.content_type: str | None = response.headers.get("Content-Type")
@@ -233,6 +236,7 @@ class Download:
         self._limit = limit
         self._read = read
         self._on_close = [response.release, on_close]
+        self.discard = on_discard
 
     async def read(self) -> bytes:
         """Return all that has come since the last call, waiting for some, and nothing at the end.

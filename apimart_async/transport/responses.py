@@ -23,6 +23,10 @@ _KEEPS_THE_BODY: Final = frozenset({307, 308})
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
 
 
+FAREWELL: Final = 408
+"""Request Timeout: how a server gives up an idle connection. It may have crossed a request on its way."""
+
+
 class Reply(NamedTuple):
     """An HTTP answer as received.
 

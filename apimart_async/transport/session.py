@@ -34,7 +34,7 @@ from apimart_async.transport.exchange import (
     too_large,
 )
 from apimart_async.transport.rate_limit import Semaphore
-from apimart_async.transport.responses import Reply
+from apimart_async.transport.responses import FAREWELL, Reply
 from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url, is_loopback, is_public, origin
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from apimart_async.config import Settings, Timeout
     from apimart_async.transport.exchange import RequestBody
 
-Purpose: TypeAlias = Literal["api", "paid", "files"]
+Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
 
 PAID_KEEPALIVE: Final = 1.0
 """Seconds an idle connection is kept for the next paid request.
@@ -221,9 +221,18 @@ class Session:
             finally:
                 self._end(deadline)
             read = partial(self._read_chunk, response, url, deadline)
-            download = Download(response, url, limit, read, partial(self._release, pool))
+            download = Download(
+                response,
+                url,
+                limit,
+                read=read,
+                on_close=partial(self._release, pool),
+                on_discard=partial(self.retire, pool),
+            )
             if response.status < _BAD_FROM and (download.length or 0) <= limit:
                 return download
+            if response.status == FAREWELL:
+                download.discard()
             download.close()
             if response.status in _REDIRECTS and "Location" in response.headers:
                 url = _joined(url, response.headers["Location"])
@@ -235,21 +244,15 @@ class Session:
         message = f"The file host redirects more than {_MAX_REDIRECTS} times."
         raise errors.DownloadError(message, method="GET", url=bare_url(url))
 
-    async def retire(self, pool: object) -> None:
+    def retire(self, pool: object) -> None:
         """Give up the connections that another request's answer came through; those in use are closed later.
 
         Args:
             pool: ``Reply.pool`` of the answer.
         """
-        if not isinstance(pool, _Pool) or pool.is_external:
-            return
-        if self._pools.get(pool.purpose) is pool:
+        if isinstance(pool, _Pool) and not pool.is_external and self._pools.get(pool.purpose) is pool:
             del self._pools[pool.purpose]
             self._retired.append(pool)
-        unused = [each for each in self._retired if not each.users]
-        self._retired = [each for each in self._retired if each.users]
-        for each in unused:
-            await each.close()
 
     async def close(self) -> None:
         """End the requests under way and close the connections opened here; a second call does nothing.
@@ -295,6 +298,8 @@ class Session:
         proxy = self._proxy(url) if self._proxies or self._settings.proxy else None
         is_first = True
         while True:
+            if self._retired:
+                await self._close_retired()
             pool = self._pool(purpose, proxy)
             if pool.is_external:
                 given, headers = headers, CIMultiDict(_HEADERS)
@@ -326,7 +331,13 @@ class Session:
             is_first = False
             response.close()
             pool.users -= 1
-            await self.retire(pool)
+            self.retire(pool)
+
+    async def _close_retired(self) -> None:
+        unused = [pool for pool in self._retired if not pool.users]
+        self._retired = [pool for pool in self._retired if pool.users]
+        for pool in unused:
+            await pool.close()
 
     def _count_round(self) -> None:
         self._rounds += 1
@@ -361,9 +372,10 @@ class Session:
             raise errors.APITimeoutError(message, method=method, url=bare_url(url)) from error
 
     def _pool(self, purpose: Purpose, proxy: str | None) -> _Pool:
-        # Behind a proxy, the proxy looks names up.
-        if self._external is not None or (purpose == "files" and (self._is_local or proxy is not None)):
+        if self._external is not None:
             purpose = "api"
+        elif purpose == "files" and proxy is not None:
+            purpose = "proxied files"
         pool = self._pools.get(purpose)
         if pool is None:
             if self._all_ended is not None:
@@ -379,7 +391,9 @@ class Session:
             return _Pool(purpose, self._external, loop, is_external=True)
         settings = self._settings
         keepalive = settings.limits.keepalive
-        resolver = PublicResolver(aiohttp.DefaultResolver()) if purpose == "files" else None
+        # A proxy looks names up by itself.
+        is_guarded = purpose == "files" and not self._is_local
+        resolver = PublicResolver(aiohttp.DefaultResolver()) if is_guarded else None
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=min(keepalive, PAID_KEEPALIVE) if purpose == "paid" else keepalive,

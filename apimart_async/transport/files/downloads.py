@@ -26,6 +26,10 @@ class Download(Protocol):
         """Return the next chunk as it comes, and ``b""`` at the end."""
         ...
 
+    def discard(self) -> None:
+        """Give up the connections, which brought another content than an image."""
+        ...
+
     def close(self) -> None:
         """Release the connection."""
         ...
@@ -67,6 +71,9 @@ class _Decoded:
     async def read(self) -> bytes:
         content, self._content = self._content, b""
         return content
+
+    def discard(self) -> None:
+        self._content = b""
 
     def close(self) -> None:
         self._content = b""
@@ -122,6 +129,7 @@ class VerifiedDownload:
         self._head = chunk[:_HEAD_BYTES]
         self._kind = kind = sniffing.identify(self._head)
         if kind.extension is None:
+            self._download.discard()
             raise DownloadError(f"The file host sent {kind.description} instead of an image.")
         self.extension = kind.extension
 
