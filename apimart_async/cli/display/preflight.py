@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rich.filesize import decimal
+
 from apimart_async.cli.display.output import dollars, sentence
 from apimart_async.cli.display.results import Record
 
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
 # USD an image in the service's documentation: an estimate until results have the real cost.
 _DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
-_KILO: Final = 1000
-_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def complaints(found: Preflight) -> Sequence[str]:
@@ -63,7 +63,7 @@ def facts(found: Preflight, cost: float | None) -> Sequence[str]:
         f"Jobs: {found.jobs:,}"
         + (f" ({found.repeated:,} more rows ask for the same)" * bool(found.repeated)),
         f"Images to come: {images:,}",
-        f"Pictures to upload: {found.pictures:,}, {size(found.bytes)}",
+        f"Pictures to upload: {found.pictures:,}, {decimal(found.bytes)}",
         "Estimated cost: not known before the first results"
         if cost is None
         else f"Estimated cost: {dollars(cost)}, for all of it",
@@ -83,11 +83,3 @@ def record(found: Preflight, cost: float | None) -> Record:
         "bad_count": found.bad_count,
         "bad": [{"place": row.location, "complaint": row.complaint} for row in found.bad],
     }
-
-
-def size(count: int) -> str:
-    """Write a number of bytes."""
-    number, unit = float(count), 0
-    while number >= _KILO and unit < len(_UNITS) - 1:
-        number, unit = number / _KILO, unit + 1
-    return f"{number:.1f} {_UNITS[unit]}" if unit else f"{count} {'byte' if count == 1 else 'bytes'}"
