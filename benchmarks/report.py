@@ -24,7 +24,8 @@ _EXPLANATION: Final = (
     "Written by `nox -s bench`. Processor time (user and system) of the client's process for one piece of "
     "work, as its ratio to plain aiohttp in turns within one process, the median over the rounds with the "
     "least and the most; extra memory at the peak; how late the event loop was at most in 99 of 100 times "
-    "(nothing for blocking clients). What each client does, and what to make of it: `docs/performance.md`."
+    "(nothing for blocking clients). `docs/performance.md` describes the clients. Tables dated before "
+    "2026-11-28 measured an earlier transport; their rows of the package no longer hold."
 )
 _STEADY: Final = (0.97, 1.03)
 
@@ -35,7 +36,7 @@ def heading() -> str:
     """Say where and with what it was measured."""
     versions = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
     where = f"{_machine()}; CPython {_PYTHON}, {versions}."
-    return f"# What was measured\n\n{_EXPLANATION}\n\n{where}\n"
+    return f"# Measurements\n\n{_EXPLANATION}\n\n{where}\n"
 
 
 def section(title: str, found: Sequence[Row], clients: Iterable[str], rounds: int) -> str:
