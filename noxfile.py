@@ -132,7 +132,7 @@ def stress(session: nox.Session) -> None:
 @nox.session(requires=["wheel"])
 def fuzz(session: nox.Session) -> None:
     """Cut, mix up and cancel calls, 20,000 for each loop with and without TLS; `-- --calls 100000` more."""
-    session.install(f"{built_wheel(session)}[speed]", "trustme>=1.2", "uvloop>=0.21")
+    session.install(f"{built_wheel(session)}[speed]", *group("fuzz"))
     session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
     for options in ((), ("--tls",), ("--uvloop",), ("--tls", "--uvloop")):
         session.run("python", "tests/fuzz.py", *options, *session.posargs, env=INSTALLED_ONLY)
