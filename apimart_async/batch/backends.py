@@ -208,10 +208,10 @@ class ApimartBackend(_JobPreparer):
         inline: Send local images inside the paid request instead of uploading them.
     """
 
-    default_model: ClassVar = DEFAULT_MODEL
-    reports_costs: ClassVar = True
-    max_bytes: ClassVar = inputs.MAX_UPLOAD_BYTES
-    has_tasks: ClassVar = True
+    default_model: ClassVar[str] = DEFAULT_MODEL
+    reports_costs: ClassVar[bool] = True
+    max_bytes: ClassVar[int] = inputs.MAX_UPLOAD_BYTES
+    has_tasks: ClassVar[bool] = True
 
     _client: AsyncApimart
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
@@ -276,14 +276,14 @@ class AppleRouterBackend(_JobPreparer):
         timeout: Seconds for the paid request; the client's by default.
     """
 
-    default_model: ClassVar = DALL_E_2
-    reports_costs: ClassVar = False
-    max_bytes: ClassVar = 50 * 1024 * 1024
-    image_options: ClassVar = frozenset({"mask"})
-    has_tasks: ClassVar = False
+    default_model: ClassVar[str] = DALL_E_2
+    reports_costs: ClassVar[bool] = False
+    max_bytes: ClassVar[int] = 50 * 1024 * 1024
+    image_options: ClassVar[frozenset[str]] = frozenset({"mask"})
+    has_tasks: ClassVar[bool] = False
 
     # Fields of the form that the client has arguments for.
-    _ARGUMENTS: ClassVar = frozenset({"mask", "size", "response_format", "user"})
+    _ARGUMENTS: ClassVar[frozenset[str]] = frozenset({"mask", "size", "response_format", "user"})
 
     _client: AsyncAppleRouter
     _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.resources import submission
+from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import image_urls
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class AsyncEdits:
         Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
         exception's notes and in the log.
         """
+        check_wait_timeout(timeout)  # before the paid submit
         task = await self.create(
             image,
             prompt,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
 from apimart_async.resources import submission
+from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import image_urls
 from apimart_async.transport.media import inputs
 
@@ -190,6 +191,7 @@ class AsyncGenerations:
         Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
         exception's notes and in the log.
         """
+        check_wait_timeout(timeout)  # before the paid submit
         task = await self.create(
             prompt,
             model=model,

@@ -96,7 +96,9 @@ class AsyncTasks:
 
         Cancellation leaves the task as it is; the exception's notes and the log name its id.
         """
-        seen = await wait_for(self._queue, self._cadence, _as_task(task), _checked(timeout), on_update)
+        seen = await wait_for(
+            self._queue, self._cadence, _as_task(task), check_wait_timeout(timeout), on_update
+        )
         if seen.is_completed:
             return seen
         raise task_error(seen) or timeout_error(seen)
@@ -122,7 +124,9 @@ class AsyncTasks:
 
         Leaving the block early, and cancellation, leave the tasks as they are.
         """
-        return Watch(self._queue, self._cadence, [_as_task(task) for task in tasks], _checked(timeout))
+        return Watch(
+            self._queue, self._cadence, [_as_task(task) for task in tasks], check_wait_timeout(timeout)
+        )
 
     def duration_stats(self) -> dict[str, Any]:
         """Return the duration statistics of each model: plain data that JSON can hold, some KB a model.
@@ -174,7 +178,12 @@ def _checked_id(task_id: str) -> str:
     return stripped
 
 
-def _checked(timeout: float | None) -> float | None:
+def check_wait_timeout(timeout: float | None) -> float | None:
+    """Return the timeout of a wait.
+
+    Raises:
+        InvalidArgumentError: The timeout is not more than 0.
+    """
     if timeout is not None and not timeout > 0:
         raise errors.InvalidArgumentError(f"timeout must be more than 0 seconds, not {timeout!r}.")
     return timeout

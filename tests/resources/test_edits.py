@@ -268,3 +268,15 @@ async def test_hundred_concurrent_edits_keep_the_connection_limit(
     assert len(emulator.ledger.entries) == 100
     assert not emulator.ledger.billed_more_than_once
     assert 8 <= relay.most <= 24  # idle ones for polls, paid requests and files are kept apart
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0])
+async def test_a_wait_without_time_is_refused_before_anything_is_paid(
+    client: AsyncApimart, emulator: Emulator, timeout: float
+) -> None:
+    gif = b"GIF89a" + bytes([1, 0, 1, 0, 0, 0, 0, 0x3B])
+    with pytest.raises(InvalidArgumentError, match="timeout must be more than 0"):
+        await client.edits.run(gif, "snow", timeout=timeout)
+    with pytest.raises(InvalidArgumentError, match="timeout must be more than 0"):
+        await client.generations.run("snow", timeout=timeout)
+    assert emulator.requests == ()

@@ -150,3 +150,15 @@ def test_hostile_task_id_stays_in_one_path_segment(client: Apimart, emulator: Em
     with pytest.raises(TaskExpiredError):
         client.tasks.wait("../v1/balance?x=1#")
     assert all(request.path.startswith("/v1/tasks/") for request in emulator.requests)
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0])
+def test_a_wait_without_time_is_refused_before_anything_is_paid(
+    client: Apimart, emulator: Emulator, timeout: float
+) -> None:
+    gif = b"GIF89a" + bytes([1, 0, 1, 0, 0, 0, 0, 0x3B])
+    with pytest.raises(InvalidArgumentError, match="timeout must be more than 0"):
+        client.edits.run(gif, "snow", timeout=timeout)
+    with pytest.raises(InvalidArgumentError, match="timeout must be more than 0"):
+        client.generations.run("snow", timeout=timeout)
+    assert emulator.requests == ()
