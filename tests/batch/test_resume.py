@@ -87,7 +87,7 @@ async def test_an_upload_that_fails_fails_for_all_who_wait_and_is_tried_by_the_n
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     async def key() -> str:
-        await anyio.sleep(0.3)  # all jobs are waiting for the upload when it is sent
+        await anyio.sleep(1.5)  # all jobs are waiting for the upload when it is sent
         return emulator.api_key
 
     impatient = client.with_options(api_key=key, max_retries=0)

@@ -22,6 +22,8 @@ from apimart_async import (
 )
 
 if TYPE_CHECKING:
+    from tests.clock import Clock
+
     from .conftest import Exchange, RawServer
 
 GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
@@ -40,7 +42,7 @@ RATES = {
 def connect(raw_server: RawServer, **options: Any) -> AsyncAppleRouter:
     settings: dict[str, Any] = {
         "retry": Retry(initial_delay=0.01, max_delay=0.02, max_retry_after=0.5),
-        "timeout": Timeout(connect=1, read=0.3, total=2, pool=0.2),
+        "timeout": Timeout(read=100, total=1000),
         "base_url": raw_server.base_url,
     }
     return AsyncAppleRouter("sk-test", **(settings | options))
@@ -170,7 +172,7 @@ async def test_a_good_answer_without_an_image_is_indeterminate(raw_server: RawSe
 
 
 @pytest.mark.parametrize("when", ["before reading", "after reading", "half an answer", "no answer"])
-async def test_a_lost_answer_is_indeterminate(raw_server: RawServer, when: str) -> None:
+async def test_a_lost_answer_is_indeterminate(raw_server: RawServer, clock: Clock, when: str) -> None:
     async def handle(exchange: Exchange) -> None:
         if when == "before reading":
             await exchange.reader.read(1)
@@ -180,7 +182,8 @@ async def test_a_lost_answer_is_indeterminate(raw_server: RawServer, when: str) 
         if when == "half an answer":
             await exchange.answer(MADE[:20], length=len(MADE))
         if when == "no answer":
-            await asyncio.sleep(5)
+            async with clock.rushing(200):
+                await asyncio.Event().wait()
         exchange.drop()
 
     raw_server.handle = handle
@@ -215,11 +218,11 @@ async def test_a_cancelled_edit_says_so_in_its_notes_and_in_the_log(
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         arrived.set()
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
     raw_server.handle = handle
     with caplog.at_level(logging.WARNING, "apimart_async"):
-        async with connect(raw_server, timeout=Timeout(read=5)) as client:
+        async with connect(raw_server) as client:
             editing = asyncio.create_task(edit(client))
             await arrived.wait()
             editing.cancel()

@@ -26,7 +26,11 @@ from apimart_async import (
     errors,
 )
 
+from .conftest import arrive
+
 if TYPE_CHECKING:
+    from tests.clock import Clock
+
     from .conftest import Exchange, RawServer
 
 ACCEPTED = b'{"code":200,"data":[{"status":"submitted","task_id":"task_01J"}]}'
@@ -37,7 +41,7 @@ KEY = "one-key"
 def connect(raw_server: RawServer, **options: object) -> AsyncApimart:
     settings = {
         "retry": Retry(initial_delay=0.01, max_delay=0.02, max_retry_after=0.5),
-        "timeout": Timeout(connect=1, read=0.3, total=2, pool=0.2),
+        "timeout": Timeout(read=100, total=1000),
         "base_url": raw_server.base_url,
     }
     return AsyncApimart("sk-test", **(settings | options))  # type: ignore[arg-type]
@@ -136,29 +140,34 @@ async def test_a_failed_tls_handshake_was_never_sent(raw_server: RawServer) -> N
     assert not isinstance(caught.value, SubmissionIndeterminateError)
 
 
-async def test_waiting_too_long_for_a_connection_was_never_sent(raw_server: RawServer) -> None:
-    arrived = asyncio.Event()
+async def test_waiting_too_long_for_a_connection_was_never_sent(raw_server: RawServer, clock: Clock) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
 
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         arrived.set()
-        await asyncio.sleep(1)
+        await go_on.wait()
         await exchange.answer(ACCEPTED)
 
     raw_server.handle = handle
-    timeout = Timeout(pool=0.05, read=5)
+    timeout = Timeout(pool=10, read=1000, total=1000)
     async with connect(raw_server, limits=Limits(connections=1), timeout=timeout, max_retries=0) as client:
-        async with asyncio.TaskGroup() as group:
-            first = group.create_task(submit(client))
-            await arrived.wait()
-            with pytest.raises(APITimeoutError, match=r"Timeout\.pool"):
-                await submit(client)
-        assert first.result() == "task_01J"
+        first = asyncio.create_task(submit(client))
+        await arrived.wait()
+        second = asyncio.create_task(submit(client))
+        await arrive()
+        clock.advance(20)
+        with pytest.raises(APITimeoutError, match=r"Timeout\.pool"):
+            await second
+        go_on.set()
+        assert await first == "task_01J"
     assert len(raw_server.seen) == 1
 
 
 @pytest.mark.parametrize("when", ["before reading", "after reading", "half an answer", "no answer", "drip"])
-async def test_a_lost_answer_is_indeterminate_and_never_sent_again(raw_server: RawServer, when: str) -> None:
+async def test_a_lost_answer_is_indeterminate_and_never_sent_again(
+    raw_server: RawServer, clock: Clock, when: str
+) -> None:
     async def handle(exchange: Exchange) -> None:
         if when == "before reading":
             await exchange.reader.read(1)
@@ -168,17 +177,18 @@ async def test_a_lost_answer_is_indeterminate_and_never_sent_again(raw_server: R
         if when == "half an answer":
             await exchange.answer(ACCEPTED[:20], length=len(ACCEPTED))
         if when == "no answer":
-            await asyncio.sleep(5)
+            async with clock.rushing(200):
+                await asyncio.Event().wait()
         if when == "drip":
             await exchange.answer(b"{", length=1000)
             for _ in range(50):
                 exchange.writer.write(b" ")
-                await asyncio.sleep(0.1)
+                await arrive()
+                clock.advance(50)
         exchange.drop()
 
     raw_server.handle = handle
-    options = {"timeout": Timeout(total=0.5)} if when == "drip" else {}
-    async with connect(raw_server, **options) as client:
+    async with connect(raw_server) as client:
         with pytest.raises(SubmissionIndeterminateError, match=f"not sent again.*{KEY}") as caught:
             await submit(client)
     assert raw_server.connections == 1
@@ -395,7 +405,7 @@ async def test_a_cancelled_submit_leaves_its_key_in_the_notes_and_in_the_log(
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         arrived.set()
-        await asyncio.sleep(5)
+        await asyncio.Event().wait()
 
     raw_server.handle = handle
     with caplog.at_level(logging.WARNING, "apimart_async"):

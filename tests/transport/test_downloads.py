@@ -209,7 +209,7 @@ async def test_a_head_of_any_form_that_aiohttp_reads_is_read(
         await exchange.writer.drain()
 
     raw_server.handle = handle
-    timeout = Timeout(read=1)
+    timeout = Timeout(read=600)
     async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=timeout, max_retries=0) as client:
         async with aiohttp.ClientSession() as session:
             try:
@@ -262,7 +262,7 @@ async def test_what_is_no_image_keeps_nothing_waiting_after_it(
         await exchange.answer({"/a.png": page, "/b.png": SMALL}.get(seen.path, TASK))
 
     raw_server.handle = handle
-    timeout = Timeout(read=5)
+    timeout = Timeout(read=600)
     async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=timeout, max_retries=0) as client:
         for name in "ababba":
             image = Image(f"{raw_server.base_url}/{name}.png", task_id=f"task_{name}")
@@ -287,7 +287,7 @@ async def test_an_answer_without_a_body_is_no_image(
         await exchange.writer.drain()
 
     raw_server.handle = handle
-    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=Timeout(read=5)) as client:
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, timeout=Timeout(read=600)) as client:
         image = Image(f"{raw_server.base_url}/a.png", task_id="task_1")
         with pytest.raises(DownloadError, match="empty file"):
             await client.images.save(image, tmp_path)

@@ -11,7 +11,11 @@ from apimart_async import AsyncApimart, Limits, RateLimitError, Retry
 from apimart_async.emulator import Emulator
 from apimart_async.transport.rate_limit import LearnedRate, RateLimiter, Semaphore
 
+from .conftest import arrive
+
 if TYPE_CHECKING:
+    from tests.clock import Clock
+
     from .conftest import Exchange, RawServer
 
 
@@ -50,14 +54,14 @@ async def test_requests_per_second_are_kept_without_a_single_refusal() -> None:
     assert 200 / elapsed <= 100
 
 
-async def test_one_429_pauses_the_whole_client(raw_server: RawServer) -> None:
-    moments: list[float] = []
+async def test_one_429_pauses_the_whole_client(raw_server: RawServer, clock: Clock) -> None:
+    answered = asyncio.Event()
 
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
-        moments.append(time.monotonic())
-        if len(moments) == 1:
-            await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "1.5"})
+        if len(raw_server.seen) == 1:
+            await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "25"})
+            answered.set()
         else:
             await exchange.answer(b'{"data":[]}')
 
@@ -65,12 +69,15 @@ async def test_one_429_pauses_the_whole_client(raw_server: RawServer) -> None:
     async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
         async with asyncio.TaskGroup() as group:
             refused = group.create_task(client.account.models())
-            while not moments:  # noqa: ASYNC110 the server has no bell
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.7)  # for the answer
+            await answered.wait()
+            await arrive()
             other = group.create_task(client.with_options(max_retries=0).account.models())
+            await arrive()
+            clock.advance(20)
+            await arrive()
+            assert len(raw_server.seen) == 1
+            clock.advance(20)
         assert refused.result() == other.result() == []
-    assert min(moments[1:]) - moments[0] >= 1.49
 
 
 async def test_a_wait_too_long_to_be_waited_pauses_nobody(raw_server: RawServer) -> None:
@@ -85,20 +92,24 @@ async def test_a_wait_too_long_to_be_waited_pauses_nobody(raw_server: RawServer)
     async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
         with pytest.raises(RateLimitError):
             await client.account.models()
-        with anyio.fail_after(5):
+        with anyio.fail_after(600):
             assert await client.account.models() == []
 
 
-async def test_retries_end_with_the_total_time(raw_server: RawServer) -> None:
+async def test_retries_end_with_the_total_time(raw_server: RawServer, clock: Clock) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
-        await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "0.8"})
+        await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "8"})
 
     raw_server.handle = handle
-    options = {"max_retries": 1000, "retry": Retry(max_elapsed=2.0)}
+    options = {"max_retries": 1000, "retry": Retry(max_elapsed=20)}
     async with AsyncApimart("sk-test", base_url=raw_server.base_url, **options) as client:  # type: ignore[arg-type]
+        calling = asyncio.create_task(client.account.models())
+        while not calling.done():
+            await arrive()
+            clock.advance(1)
         with pytest.raises(RateLimitError):
-            await client.account.models()
+            await calling
     assert 2 <= len(raw_server.seen) <= 4
 
 
@@ -107,13 +118,17 @@ async def test_retries_end_with_the_total_time(raw_server: RawServer) -> None:
 )
 async def test_each_limit_is_kept(raw_server: RawServer, limits: Limits, most: int) -> None:
     inside = highest = 0
+    full = asyncio.Event()
 
     async def handle(exchange: Exchange) -> None:
         nonlocal inside, highest
         await exchange.read()
         inside += 1
         highest = max(highest, inside)
-        await asyncio.sleep(0.01)
+        if inside == most:
+            full.set()
+        await full.wait()
+        await arrive()
         inside -= 1
         await exchange.answer(
             b'{"url":"https://u.example/a","filename":"a","content_type":"image/gif","bytes":46}'
@@ -133,13 +148,17 @@ async def test_each_limit_is_kept(raw_server: RawServer, limits: Limits, most: i
 
 async def test_downloads_have_a_limit_of_their_own(raw_server: RawServer) -> None:
     inside = highest = 0
+    full = asyncio.Event()
 
     async def handle(exchange: Exchange) -> None:
         nonlocal inside, highest
         await exchange.read()
         inside += 1
         highest = max(highest, inside)
-        await asyncio.sleep(0.01)
+        if inside == 2:
+            full.set()
+        await full.wait()
+        await arrive()
         inside -= 1
         await exchange.answer(b"GIF89a" + bytes(40))
 

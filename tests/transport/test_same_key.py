@@ -20,9 +20,13 @@ from apimart_async import (
 )
 from apimart_async.emulator import Emulator, Fault
 
+from .conftest import arrive
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from tests.clock import Clock
 
     from .conftest import Exchange, RawServer
 
@@ -69,17 +73,25 @@ LOST: Final[Said] = (409, refusal("idempotency_result_indeterminate"), {})
 
 
 @pytest.mark.parametrize("kind", ["disconnect", "truncated", "empty", "no answer", "status"])
-async def test_a_replay_is_the_answer_that_was_lost(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_replay_is_the_answer_that_was_lost(
+    kind: Any, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     fault = Fault(kind="disconnect", executed=True, first=1)
     if kind == "no answer":
-        fault = Fault(kind="hang", executed=True, first=1)
+        fault = Fault(kind="hang", executed=True, first=1, seconds=120)
     elif kind == "status":
         fault = Fault(kind="status", status=502, executed=True, first=1)
     elif kind != "disconnect":
         fault = Fault(kind=kind, first=1)
-    timeout = Timeout(read=1.5)
+    timeout = Timeout(read=100, total=1000)
     async with Emulator(faults=[fault]) as emulator, connect(emulator.base_url, timeout=timeout) as client:
-        task_id = await submit(client)
+        submitting = asyncio.create_task(submit(client))
+        if kind == "no answer":
+            while not emulator.ledger.entries:  # noqa: ASYNC110 the emulator has no event for a submit
+                await asyncio.sleep(0.01)
+            await arrive()
+            clock.advance(150)
+        task_id = await submitting
     (entry,) = emulator.ledger.entries
     assert entry.task_id == task_id
     assert [request.idempotency_key for request in emulator.requests] == [KEY, KEY]
@@ -153,11 +165,14 @@ async def test_tries_end_and_the_last_word_is_indeterminate(raw_server: RawServe
 
 @pytest.mark.parametrize(
     "retry",
-    [attrs.evolve(SAME_KEY, max_retry_after=1), attrs.evolve(SAME_KEY, max_elapsed=1)],
+    [
+        attrs.evolve(SAME_KEY, max_retry_after=100),
+        attrs.evolve(SAME_KEY, max_retry_after=1000, max_elapsed=100),
+    ],
     ids=["longer than it is waited for", "beyond the time there is"],
 )
 async def test_a_wait_that_is_too_long_is_not_begun(raw_server: RawServer, retry: Retry) -> None:
-    in_turn(raw_server, None, (429, {}, {"Retry-After": "2"}))
+    in_turn(raw_server, None, (429, {}, {"Retry-After": "200"}))
     async with connect(raw_server.base_url, retry=retry) as client:
         with pytest.raises(SubmissionIndeterminateError):
             await submit(client)
@@ -174,7 +189,7 @@ async def cut_off_once(
     submitting = asyncio.create_task(submit(client))
     while not server.seen:  # noqa: ASYNC110 the handler is each test's own
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await arrive()
     await how(submitting)
     with pytest.raises(BaseException) as caught:  # noqa: PT011 a cancellation is no Exception
         await submitting
@@ -219,7 +234,7 @@ async def test_a_submit_cancelled_in_a_pause_of_the_whole_client_names_its_key(
             with pytest.raises(RateLimitError):
                 await client.with_options(max_retries=0).account.models()
             paused.set()
-            await asyncio.sleep(0.1)
+            await arrive()
             submitting.cancel()
 
         raised = await cut_off_once(raw_server, client, pause_all)
@@ -228,13 +243,14 @@ async def test_a_submit_cancelled_in_a_pause_of_the_whole_client_names_its_key(
 
 
 async def test_a_client_closed_between_two_tries_leaves_the_key_behind(
-    raw_server: RawServer, caplog: pytest.LogCaptureFixture
+    raw_server: RawServer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    in_turn(raw_server, (500, {}, {"Retry-After": "0.3"}))
+    in_turn(raw_server, (500, {}, {"Retry-After": "20"}))
     client = connect(raw_server.base_url)
 
     async def close(_: asyncio.Task[str]) -> None:
         await client.close()
+        clock.advance(30)
 
     raised = await cut_off_once(raw_server, client, close)
     assert isinstance(raised, RuntimeError)

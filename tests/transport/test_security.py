@@ -243,7 +243,7 @@ async def test_nothing_secret_is_logged_or_shown(
                 await wrong.edits.run("https://p.example/a.png", PROMPT)
             seen += [repr(refused.value), "".join(traceback.format_exception(refused.value))]
             seen.append(repr(pickle.dumps(refused.value)))
-    timeout = Timeout(connect=0.2)
+    timeout = Timeout(connect=600)
     async with AsyncApimart(KEY, base_url="http://127.0.0.1:9", max_retries=1, timeout=timeout) as client:
         with pytest.raises(APIConnectionError) as unreachable:
             await client.edits.create("https://p.example/a.png", PROMPT)
