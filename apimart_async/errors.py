@@ -151,7 +151,7 @@ class ConflictError(APIStatusError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class PayloadTooLargeError(APIStatusError):
-    """413: what was sent is larger than the service takes."""
+    """413: the request is larger than the service accepts."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)

@@ -125,7 +125,7 @@ def what_follows(example: Reply | Effect, retry: Retry) -> str:
 
 def rendered() -> str:
     lines = [
-        "| what happened to the paid request | executed? | by default | with `same-key` |",
+        "| outcome of the paid request | executed? | by default | with `same-key` |",
         "|---|---|---|---|",
     ]
     for label, examples in ROWS:
@@ -147,8 +147,8 @@ def page(repository: Path) -> str:
     return (repository / "docs" / "money.md").read_text(encoding="utf-8")
 
 
-def test_the_table_is_what_the_code_does(page: str) -> None:
-    (table,) = re.findall(r"^\| what happened.*\n(?:\|.*\n)+", page, re.MULTILINE)
+def test_the_table_agrees_with_the_code(page: str) -> None:
+    (table,) = re.findall(r"^\| outcome of.*\n(?:\|.*\n)+", page, re.MULTILINE)
     assert table.strip().splitlines() == rendered().splitlines()
 
 

@@ -124,6 +124,8 @@ class JobFlow:
     _prepared: PreparedJob = attrs.field(init=False)
     _obstacle: Exception | None = attrs.field(init=False, default=None)
     """The reason why it cannot be submitted; a task that is already paid for can be finished all the same."""
+    _error: Exception | None = attrs.field(init=False, default=None)
+    """The last error of this run; the journal keeps only its message and class."""
     _earlier_seconds: float = attrs.field(init=False, default=0.0)
     _started: float = attrs.field(init=False, factory=time.monotonic)
 
@@ -155,6 +157,8 @@ class JobFlow:
             del context.running[job_id]
             ended.set()
         if outcome is not None:
+            if self._error is not None and outcome.status != "saved":
+                outcome = attrs.evolve(outcome, error=self._error)
             stage: Stage = "done" if outcome.status == "saved" else "failed"
             self._report(stage, error=outcome.error, outcome=outcome)
         return outcome
@@ -225,8 +229,8 @@ class JobFlow:
         is_resumed = previous is not None and previous.key is not None
         if previous is None or not is_resumed:
             previous = await self._put(self._prepared.record.failed(error, self._seconds()))
-        outcome = previous.outcome(self._context.options.output, job=self._job, resumed=is_resumed)
-        return attrs.evolve(outcome, error=error)
+        self._error = error
+        return previous.outcome(self._context.options.output, job=self._job, resumed=is_resumed)
 
     # --- submit -----------------------------------------------------------------------------------------
 
@@ -272,17 +276,20 @@ class JobFlow:
         try:
             result = await context.backend.submit(self._prepared, images, key)
         except errors.SubmissionIndeterminateError as error:
+            self._error = error
             record = intent.in_doubt(error)
             if error.task_id is not None:
                 task = Task(error.task_id, "submitted", idempotency_key=key, model=intent.model)
                 record = intent.submitted(task)
         except errors.ApimartError as error:
+            self._error = error
             if doubt is None:
                 return await self._refused(intent, error, previous)
             # This request was not executed; the one before it remains in doubt.
             context.shutdown.check(error)
             return await self._put(doubt.in_doubt(error))
         except Exception as error:  # noqa: BLE001 the request may have been sent
+            self._error = error
             record = intent.in_doubt(error)
         else:
             record = intent.submitted(result) if isinstance(result, Task) else intent.completed(result)
@@ -335,11 +342,14 @@ class JobFlow:
             context.shutdown.reached()
             ended = record.completed(done)
         except errors.TaskTimeoutError as error:
+            self._error = error
             ended = record.with_error(error, self._seconds())
         except errors.TaskError as error:
+            self._error = error
             cost = (error.task.cost if error.task else None) or 0.0
             ended = attrs.evolve(record.failed(error, self._seconds()), cost=cost)
         except Exception as error:  # noqa: BLE001 the task goes on
+            self._error = error
             context.shutdown.check(error)
             ended = record.with_error(error, self._seconds())
         finally:
@@ -373,8 +383,10 @@ class JobFlow:
                 try:
                     paths = await self._download(record)
                 except errors.TaskError as error:
+                    self._error = error
                     return await self._put(record.failed(error, self._seconds()))
                 except Exception as error:  # noqa: BLE001 the result stays paid for
+                    self._error = error
                     context.shutdown.check(error)
                     return await self._put(record.with_error(error, self._seconds()))
             names = tuple(str(path.relative_to(context.options.output)) for path in paths)

@@ -47,8 +47,8 @@ PollBatch = dict[str, "list[Wait]"]
 """The waits that share one request, by task id, in the order in which they were due."""
 
 
-class Watcher(Protocol):
-    """The owner of waits. Its methods return at once and never raise."""
+class WaitOwner(Protocol):
+    """The watch that waits belong to. Its methods return at once and never raise."""
 
     def start(self, request: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a request in a task that is cancelled when the owner is done."""
@@ -65,7 +65,7 @@ class Wait:
 
     Attributes:
         task: Last known state.
-        watcher: Owner of the wait.
+        owner: Runs its requests and takes its results.
         cadence: Decides when to poll.
         submitted_at: Moment of the submit, as far as it is known.
         is_age_known: Whether ``submitted_at`` is more than a guess.
@@ -83,7 +83,7 @@ class Wait:
     """
 
     task: Task
-    watcher: Watcher
+    owner: WaitOwner
     cadence: Cadence
     submitted_at: float
     is_age_known: bool
@@ -125,7 +125,7 @@ class Wait:
             is_moving = first is not None and second is not None and 0.0 <= first < second < 100.0  # noqa: PLR2004 percent
             if self.is_age_known:
                 stats.record_running(id(self), self.unfinished_age, second if is_moving else None)
-        self.watcher.changed(self)
+        self.owner.changed(self)
 
     def failed(self, error: Exception, now: float) -> None:
         """Record the error of a poll: a transient one delays the next poll, any other ends the wait."""
@@ -150,7 +150,7 @@ class Wait:
             self.entry = 0
             self.error = error
             self.cadence.stats.of(self.task.model, self.cadence.settings.first).record_abandoned(id(self))
-            self.watcher.changed(self)
+            self.owner.changed(self)
 
 
 class PollQueue:
@@ -257,7 +257,7 @@ class PollQueue:
             heappop(queue)
         for batch in batches:
             first = next(iter(batch.values()))[0]
-            request = first.watcher.start(self._poll(batch))
+            request = first.owner.start(self._poll(batch))
             request.add_done_callback(partial(self._requeue, batch))
         self.set_timer()
 

@@ -133,7 +133,7 @@ class Watch:
             wait.end()
 
 
-async def wait_for(
+async def until_ended(
     queue: PollQueue,
     cadence: Cadence,
     task: Task,

@@ -215,11 +215,8 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
 
 
 def _check_completed(task: Task) -> None:
-    ended = task_error(task)
-    if ended is not None:
-        raise ended
     if not task.is_completed:
-        raise errors.InvalidArgumentError(
+        raise task_error(task) or errors.InvalidArgumentError(
             f"Task {task.id} is {task.status} and has no images yet: wait for it first, with tasks.wait().",
             task_id=task.id,
         )

@@ -1,4 +1,4 @@
-"""A paid submit: check the arguments, send the request once and read the task from the answer."""
+"""A paid submit: check the arguments, send the request and read the task from the answer."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ def check_request(
     for name, value in texts:
         if not isinstance(value, str) or not value.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise errors.InvalidArgumentError(f"{name} must be a text that is not empty, not {value!r}.")
+        if not _is_unicode(value):
+            raise errors.InvalidArgumentError(
+                f"{name} holds half of a surrogate pair, which cannot be sent: {value!r}."
+            )
     count: object = n
     if count is not None and (type(count) is not int or not 1 <= count <= max_n):
         raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {max_n}, not {n!r}.")
@@ -53,6 +57,14 @@ def check_request(
         json.dumps(extra_body)
     if extra_headers:
         check_headers(extra_headers)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def submit(

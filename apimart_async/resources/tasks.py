@@ -14,7 +14,7 @@ from apimart_async.models import Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.poller import PollQueue, SharedPolling
 from apimart_async.polling.task_errors import task_error, timeout_error
-from apimart_async.polling.watch import Watch, wait_for
+from apimart_async.polling.watch import Watch, until_ended
 from apimart_async.transport import json, parsing
 from apimart_async.transport.retry import Kind
 
@@ -96,7 +96,7 @@ class AsyncTasks:
 
         Cancellation leaves the task as it is; the exception's notes and the log name its id.
         """
-        seen = await wait_for(
+        seen = await until_ended(
             self._queue, self._cadence, _as_task(task), check_wait_timeout(timeout), on_update
         )
         if seen.is_completed:

@@ -311,16 +311,16 @@ async def next_chunk(content: aiohttp.StreamReader) -> bytes:
 
 def connection_error(error: Exception, method: str, url: str) -> APIConnectionError:
     """Make the error for an exchange without a whole answer."""
-    kind, what, reason = APIConnectionError, "The connection failed", str(error)
+    kind, event, reason = APIConnectionError, "The connection failed", str(error)
     if isinstance(error, TimeoutError):
-        kind, what = APITimeoutError, "Timed out"
+        kind, event = APITimeoutError, "Timed out"
     elif isinstance(error, aiohttp.ClientHttpProxyError):
         reason = f"the proxy answered {error.status} {error.message}"
     elif isinstance(error, aiohttp.ClientResponseError):
         reason = f"the answer is not HTTP: {error.message}"
     elif isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
         reason = "the server hung up in the middle of a head"  # of which aiohttp shows as much as came
-    return kind(f"{what}: {reason or type(error).__name__}.", method=method, url=bare_url(url))
+    return kind(f"{event}: {reason or type(error).__name__}.", method=method, url=bare_url(url))
 
 
 def too_large(url: str, limit: int) -> DownloadError:

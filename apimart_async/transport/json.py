@@ -72,8 +72,8 @@ def _loads_slowly(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
         return _standard_decode(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         excerpt = data[:_EXCERPT].decode("utf-8", "replace")
-        what = "an empty body" if not data.strip() else "something that is not JSON"
-        message = f"The service answered with {what}."
+        content = "an empty body" if not data.strip() else "something that is not JSON"
+        message = f"The service answered with {content}."
         raise APIResponseValidationError(message, excerpt=excerpt) from error
 
 
@@ -172,7 +172,7 @@ def _required_moment(value: object, _: object) -> datetime:
 
 
 def _make_converter() -> Converter:
-    """Make the one converter: strict for what a model cannot be without, tolerant for the rest."""
+    """Make the one converter: strict for the fields that a model needs, tolerant for the rest."""
     made = Converter(detailed_validation=False)  # 7 µs a task instead of 11
     made.register_structure_hook(str, _required_text)
     made.register_structure_hook(datetime, _required_moment)
@@ -209,12 +209,12 @@ def structure(data: Mapping[str, Any], kind: type[Model_], answer: object) -> Mo
         raise not_understood(kind.__name__.lower(), answer) from error
 
 
-def not_understood(what: str, answer: object) -> APIResponseValidationError:
-    """Make the error that says what was looked for and shows the beginning of the answer."""
+def not_understood(subject: str, answer: object) -> APIResponseValidationError:
+    """Make the error that names the missing subject and shows the beginning of the answer."""
     try:
         excerpt = json.dumps(answer, ensure_ascii=True)[:_EXCERPT]
     except (TypeError, ValueError, RecursionError):
         excerpt = None
     return APIResponseValidationError(
-        f"The service's answer holds no {what} that can be read.", excerpt=excerpt
+        f"The service's answer holds no {subject} that can be read.", excerpt=excerpt
     )

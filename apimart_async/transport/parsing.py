@@ -285,7 +285,7 @@ def read_image_set(payload: object) -> ImageSet:
 
 
 def read_balance(payload: object) -> Balance:
-    """Read what the account has left.
+    """Read the balance of the account.
 
     Raises:
         APIResponseValidationError: It tells nothing of the kind.

@@ -188,9 +188,9 @@ class RateLimiter:
 class LearnedRate:
     """Spaces requests to a rate: the caller's, the learned one, or none.
 
-    After a 429 the rate is a little less than what was answered well in the second before it. It is held, and
-    then raised slowly until the next 429; while there is less than a second to go by, it is raised fast. All
-    moments are seconds of one steady clock.
+    After a 429 the rate is a little less than the rate of good answers in the second before it. It is held,
+    and then raised slowly until the next 429; while there is less than a second to go by, it is raised fast.
+    All moments are seconds of one steady clock.
 
     Args:
         most: Requests per second that are never passed; ``None`` for no limit of the caller's.

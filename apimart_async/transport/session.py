@@ -178,6 +178,7 @@ class Session:
             sent = (body is None or body.started) and not isinstance(error, NEVER_SENT)
             effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
             if self._all_ended is not None:
+                # The client is closed: no attempt may follow, whether this one was executed or not.
                 effect = Effect.UNKNOWABLE if sent else Effect.REJECTED
             raise NoAnswerError(connection_error(error, method, url), effect) from error
         finally:
@@ -304,10 +305,7 @@ class Session:
             if pool.is_external:
                 given, headers = headers, CIMultiDict(_HEADERS)
                 headers.update(given)
-            if not self._is_counting:
-                self._is_counting = True
-                pool.loop.call_soon(self._count_round)
-            round_ = self._rounds
+            round_sent = self._current_round(pool.loop)
             pool.users += 1
             try:
                 response = await pool.session.request(
@@ -325,8 +323,9 @@ class Session:
             except BaseException:
                 pool.users -= 1
                 raise
-            # The second is believed: a session of the caller's may answer without a connection.
-            if self._rounds != round_ or not is_first:
+            # An answer in the round of its request came before the request; see the class. A second such
+            # answer is believed: a session of the caller's may answer without a connection.
+            if self._rounds != round_sent or not is_first:
                 return pool, response
             is_first = False
             response.close()
@@ -338,6 +337,13 @@ class Session:
         self._retired = [pool for pool in self._retired if pool.users]
         for pool in unused:
             await pool.close()
+
+    def _current_round(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Return a number that changes with the next round of the event loop."""
+        if not self._is_counting:
+            self._is_counting = True
+            loop.call_soon(self._count_round)
+        return self._rounds
 
     def _count_round(self) -> None:
         self._rounds += 1

@@ -173,6 +173,8 @@ async def test_a_job_in_doubt_is_sent_again_only_when_asked_and_under_the_same_k
     (doubtful,) = await run(client, jobs, tmp_path / "out")
     assert doubtful.status == "in_doubt"
     assert isinstance(doubtful.error, SubmissionIndeterminateError)
+    assert doubtful.error.url == f"{emulator.base_url}/v1/images/edits"
+    assert doubtful.error.__traceback__ is not None
     (still,) = await run(client, jobs, tmp_path / "out")
     assert (still.status, still.resumed) == ("in_doubt", True)
     assert isinstance(still.error, SubmissionIndeterminateError)

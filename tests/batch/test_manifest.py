@@ -285,7 +285,7 @@ def test_what_is_no_manifest_says_so(folder: Path, name: str, text: str, part: s
 def test_a_missing_manifest_and_a_folder_without_a_prompt(folder: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"There is no manifest"):
         open_manifest(folder / "none.csv")
-    with pytest.raises(InvalidArgumentError, match="say what to change with -p"):
+    with pytest.raises(InvalidArgumentError, match="give the prompt with -p"):
         open_manifest(folder / "photos")
     with pytest.raises(InvalidArgumentError, match="cannot be read: Is a directory"):
         list(Manifest(folder, "csv").rows())

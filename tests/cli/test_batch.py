@@ -207,7 +207,7 @@ def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("batch", "MANIFEST"),
         ("batch FOLDER -p x", "--output"),
-        ("batch FOLDER -o OUT", "say what to change with -p"),
+        ("batch FOLDER -o OUT", "give the prompt with -p"),
         ("batch FOLDER -p x -o FOLDER", "among the images"),
         ("batch FOLDER -p x -o OUT --in-flight 0", "--in-flight must be 1 or more"),
         ("batch FOLDER -p x -o OUT --max-cost 0", "--max-cost must be more than 0"),

@@ -24,7 +24,7 @@ from apimart_async import (
     Task,
 )
 from apimart_async.polling.cadence import align
-from apimart_async.polling.watch import Watch, wait_for
+from apimart_async.polling.watch import Watch, until_ended
 
 from .virtual import BACKEND, Service, cadence, now, queued, until
 
@@ -52,7 +52,7 @@ async def test_waits_watches_and_cadences_share_requests() -> None:
     queue = service.queue()
     tasks = [queued(name) for name in service.ends]
     watch = Watch(queue, cadence(EVERY_SECOND, 2), tasks[10:])
-    waits = [wait_for(queue, cadence(EVERY_SECOND, seed), task) for seed, task in enumerate(tasks[:10])]
+    waits = [until_ended(queue, cadence(EVERY_SECOND, seed), task) for seed, task in enumerate(tasks[:10])]
     watching = asyncio.create_task(consume(watch))
     ended = await asyncio.gather(*waits)
     assert all(task.is_completed for task in (*ended, *await watching))
@@ -123,7 +123,7 @@ async def test_a_permanent_error_reaches_every_wait_and_names_its_task() -> None
     service = Service()
     service.error = AuthenticationError("no", status=401)
     queue, pace = service.queue(), cadence(EVERY_SECOND)
-    waits = [wait_for(queue, pace, queued(name)) for name in names(5)]
+    waits = [until_ended(queue, pace, queued(name)) for name in names(5)]
     errors = await asyncio.gather(*waits, return_exceptions=True)
     assert all(isinstance(error, AuthenticationError) for error in errors)
     assert {getattr(error, "task_id", None) for error in errors} == set(names(5))
@@ -133,7 +133,7 @@ async def test_an_error_outside_the_api_reaches_every_wait() -> None:
     service = Service()
     service.error = RuntimeError("This client is closed; make a new one.")
     queue, pace = service.queue(), cadence(EVERY_SECOND)
-    waits = [wait_for(queue, pace, queued(name)) for name in names(3)]
+    waits = [until_ended(queue, pace, queued(name)) for name in names(3)]
     errors = await asyncio.gather(*waits, return_exceptions=True)
     assert [str(error) for error in errors] == [str(service.error)] * 3
 
@@ -142,7 +142,7 @@ async def test_a_task_that_a_batch_omits_is_polled_singly() -> None:
     service = Service()
     service.ends = dict.fromkeys(names(5), 20.0)
     queue, pace = service.queue(), cadence(EVERY_SECOND)
-    waits = [wait_for(queue, pace, queued(name)) for name in (*service.ends, "unknown")]
+    waits = [until_ended(queue, pace, queued(name)) for name in (*service.ends, "unknown")]
     *ended, unknown = await asyncio.gather(*waits)
     assert all(task.is_completed for task in ended)
     assert unknown.status == "expired"
@@ -169,7 +169,7 @@ async def test_cancelling_waits_at_random_moments_disturbs_no_other(seed: int) -
     service.seconds = 0.4
     service.ends = {name: random.uniform(5, 30) for name in names(40)}
     queue, pace = service.queue(), cadence(EVERY_SECOND)
-    waits = [asyncio.create_task(wait_for(queue, pace, queued(name))) for name in service.ends]
+    waits = [asyncio.create_task(until_ended(queue, pace, queued(name))) for name in service.ends]
     watching = asyncio.create_task(consume(Watch(queue, pace, map(queued, names(20)))))
     cancelled = random.sample(waits, 25)
     for wait in cancelled:
@@ -191,8 +191,8 @@ async def test_when_the_wait_that_runs_a_request_leaves_another_sends_it(leaves:
     service.ends = dict.fromkeys(names(10), 0.0)
     queue, pace = service.queue(), cadence(EVERY_SECOND)
     timeout = 5.0 if leaves == "deadline" else None
-    first = asyncio.create_task(wait_for(queue, pace, queued("task_0"), timeout))
-    others = [asyncio.create_task(wait_for(queue, pace, queued(name))) for name in names(10)[1:]]
+    first = asyncio.create_task(until_ended(queue, pace, queued("task_0"), timeout))
+    others = [asyncio.create_task(until_ended(queue, pace, queued(name))) for name in names(10)[1:]]
     await until(lambda: service.requests)
     if leaves == "cancelled":
         first.cancel()
@@ -213,7 +213,7 @@ async def test_leaving_a_watch_that_runs_a_request_hands_it_over() -> None:
     service.ends = dict.fromkeys(names(2), 0.0)
     queue, pace = service.queue(), cadence(EVERY_SECOND)
     async with Watch(queue, pace, [queued("task_0")]):
-        other = asyncio.create_task(wait_for(queue, pace, queued("task_1")))
+        other = asyncio.create_task(until_ended(queue, pace, queued("task_1")))
         await until(lambda: service.requests)
     service.gate.set()
     assert (await other).is_completed
@@ -224,8 +224,8 @@ async def test_a_wait_cancelled_before_its_request_starts_hands_it_over() -> Non
     service = Service()
     service.ends = dict.fromkeys(names(2), 0.0)
     queue, pace = service.queue(), cadence(EVERY_SECOND)
-    first = asyncio.create_task(wait_for(queue, pace, queued("task_0")))
-    second = asyncio.create_task(wait_for(queue, pace, queued("task_1")))
+    first = asyncio.create_task(until_ended(queue, pace, queued("task_0")))
+    second = asyncio.create_task(until_ended(queue, pace, queued("task_1")))
     await asyncio.sleep(0)
     assert queue._timer
     # The first wait wakes up after it was given the request, and before that starts.
@@ -255,7 +255,7 @@ async def test_a_budget_of_requests_is_kept_and_shared_fairly() -> None:
     queue, pace = service.queue(requests_per_second=5), cadence(EVERY_SECOND)
     *watched, alone = map(queued, service.ends)
     began = now()
-    await asyncio.gather(consume(Watch(queue, pace, watched, 60)), wait_for(queue, pace, alone, 60))
+    await asyncio.gather(consume(Watch(queue, pace, watched, 60)), until_ended(queue, pace, alone, 60))
     assert len(service.batches) == 1
     assert 250 <= service.requests <= 5 * (now() - began) + 1
     assert set(service.singles) == set(service.ends)

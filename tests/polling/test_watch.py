@@ -25,7 +25,7 @@ from apimart_async import (
     Task,
 )
 from apimart_async.polling.poller import PollQueue, is_survived
-from apimart_async.polling.watch import Watch, wait_for
+from apimart_async.polling.watch import Watch, until_ended
 
 from .virtual import BACKEND, cadence, now, queued
 
@@ -61,7 +61,7 @@ class Script:
     def wait(
         self, task: Task, timeout: float | None = None, on_update: Callable[[Task], object] | None = None
     ) -> Coroutine[Any, Any, Task]:
-        return wait_for(self.queue, self.cadence, task, timeout, on_update)
+        return until_ended(self.queue, self.cadence, task, timeout, on_update)
 
     def watch(self, *task_ids: str, timeout: float | None = None) -> Watch:
         return Watch(self.queue, self.cadence, map(queued, task_ids), timeout)

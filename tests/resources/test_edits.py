@@ -115,6 +115,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
     "an empty prompt": ({"prompt": ""}, InvalidArgumentError, "prompt"),
     "a blank prompt": ({"prompt": " \n"}, InvalidArgumentError, "prompt"),
     "no prompt": ({"prompt": None}, InvalidArgumentError, "prompt"),
+    "half a surrogate pair": ({"prompt": "sun \ud800"}, InvalidArgumentError, "surrogate"),
     "an empty model": ({"model": ""}, InvalidArgumentError, "model"),
     "no images": ({"image": []}, ImageError, "image"),
     "an empty image": ({"image": b""}, ImageError, "empty"),

@@ -118,7 +118,7 @@ def open_manifest(path: str | os.PathLike[str], defaults: Defaults | None = None
     path, defaults = Path(path), defaults or Defaults()
     if path.is_dir():
         if defaults.prompt is None:
-            raise InvalidArgumentError(f"{path} is a folder of images: say what to change with -p.")
+            raise InvalidArgumentError(f"{path} is a folder of images: give the prompt with -p.")
         return Manifest(path, "folder", defaults)
     if not path.exists():
         raise InvalidArgumentError(f"There is no manifest {path}.")

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
+from anyio import to_thread
 
+from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media.inputs import Media
-from apimart_async.transport.media.sources import read_chunk
+from apimart_async.transport.media.sources import InMemory, LocalFile, Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -51,7 +53,21 @@ class Body:
                 size = min(CHUNK_BYTES, media.size - offset)
                 before = b"" if offset else head
                 after = self._end if number == last_part and offset + size == media.size else b""
-                yield await read_chunk(media.source, offset, size, before, after)
+                yield await _read_chunk(media.source, offset, size, before, after)
+
+
+async def _read_chunk(source: Source, offset: int, size: int, before: bytes, after: bytes) -> bytes:
+    """Return a part of an image and its framing; a file is read in a file thread."""
+
+    def read() -> bytes:
+        content = source.read_at(offset, size)
+        return b"".join((before, content, after)) if before or after else content
+
+    if isinstance(source, InMemory):
+        return read()
+    if isinstance(source, LocalFile):
+        return await run_in_file_thread(read)
+    return await to_thread.run_sync(read)  # the caller's file object may take any time
 
 
 def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, str]] = ()) -> Body:

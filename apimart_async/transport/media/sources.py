@@ -1,7 +1,6 @@
 """The bytes of an image that is sent: a file on disk, a file object of the caller, or memory.
 
-Every read checks that the image is still the checked one. All methods block; ``read_chunk`` is the way to
-read on the event loop.
+Every read checks that the image is still the checked one. All methods block, but those of ``InMemory``.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 import attrs
-from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError
-from apimart_async.transport.concurrency import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,31 +46,6 @@ class Source(Protocol):
             ImageError: The bytes cannot be read or have changed.
         """
         ...
-
-
-async def read_chunk(source: Source, offset: int, size: int, before: bytes, after: bytes) -> bytes:
-    """Read a chunk without blocking the event loop: files in a file thread, memory at once.
-
-    Args:
-        source: The bytes of an image.
-        offset: Start of the chunk.
-        size: Bytes of the chunk.
-        before: Bytes to put before the chunk.
-        after: Bytes to put after the chunk.
-
-    Raises:
-        ImageError: The bytes cannot be read or have changed.
-    """
-
-    def read() -> bytes:
-        content = source.read_at(offset, size)
-        return b"".join((before, content, after)) if before or after else content
-
-    if isinstance(source, InMemory):
-        return read()
-    if isinstance(source, LocalFile):
-        return await run_in_file_thread(read)
-    return await to_thread.run_sync(read)  # the caller's file object may take any time
 
 
 @attrs.frozen(repr=False)
