@@ -38,6 +38,7 @@ TIFF: Final = Kind("a TIFF image", "image/tiff", ".tiff")
 BMP: Final = Kind("a BMP image", "image/bmp", ".bmp")
 JXL: Final = Kind("a JPEG XL image", "image/jxl", ".jxl")
 JPEG_2000: Final = Kind("a JPEG 2000 image", "image/jp2", ".jp2")
+PSD: Final = Kind("a Photoshop document", "image/vnd.adobe.photoshop")
 
 IMAGES: Final = (JPEG, PNG, WEBP, GIF, AVIF, HEIC, TIFF, BMP, JXL, JPEG_2000)
 EXTENSIONS: Final = tuple(kind.extension for kind in IMAGES if kind.extension)
@@ -57,7 +58,7 @@ _BEGINNINGS: Final = (
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", JXL),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", JPEG_2000),
     (b"%PDF-", Kind("a PDF", "application/pdf")),
-    (b"8BPS", Kind("a Photoshop document", "image/vnd.adobe.photoshop")),
+    (b"8BPS", PSD),
     (b"\x00\x00\x01\x00", Kind("an icon", "image/x-icon")),
     (b"PK\x03\x04", Kind("a ZIP archive", "application/zip")),
     (b"\x1f\x8b", Kind("a gzip archive", "application/gzip")),
