@@ -333,6 +333,74 @@ async def test_download_that_always_breaks_is_an_error_and_leaves_no_file(
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+async def test_image_that_is_cut_short_by_its_length_too_is_not_whole(
+    host: FileHost, client: AsyncApimart, tmp_path: Path, kind: str
+) -> None:
+    whole, short = picture(kind), picture(kind)[:-20]
+    (path,) = await client.images.save(task_of(host.put("/a", short, whole)), tmp_path)
+    assert path.read_bytes() == whole
+    with pytest.raises(DownloadError, match="cut short"):
+        await client.images.read(host.put("/b", short))
+    async with client.images.stream(host.put("/c", short)) as chunks:
+        with pytest.raises(DownloadError, match="cut short"):
+            _ = [chunk async for chunk in chunks]
+    host.requests.clear()
+    inside = f"data:image/png;base64,{base64.b64encode(short).decode()}"
+    with pytest.raises(DownloadError, match="cut short"):
+        await client.images.save(task_of(inside), tmp_path / "inside")
+    assert names(tmp_path / "inside") == set()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+async def test_bytes_behind_the_end_of_a_chunked_image_belong_to_it(
+    host: FileHost, client: AsyncApimart, kind: str
+) -> None:
+    content = picture(kind) + bytes(10_000)
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+    url = host.put("/a", Reply(body, length=-1, headers={"Transfer-Encoding": "chunked"}))
+    assert await client.images.read(url) == content
+
+
+async def test_image_that_the_emulator_cuts_short_is_fetched_again(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    from apimart_async import Poll
+    from apimart_async.emulator import Fault
+
+    emulator.faults.add(Fault(kind="cut-image", times=1))
+    poll = Poll(first=0.05, shortest=0.05, longest=0.5)
+    async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as client:
+        task = await client.edits.run(picture(), "stars")
+        (path,) = await client.images.save(task, tmp_path)
+    assert [happened for _, happened in emulator.faults.happened] == [1]
+    with Pillow.open(path) as saved:
+        saved.load()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+async def test_file_that_was_saved_cut_short_is_not_taken_for_the_image(
+    host: FileHost, client: AsyncApimart, tmp_path: Path, kind: str
+) -> None:
+    whole, task = picture(kind), task_of(host.put("/a", picture(kind)))
+    (path,) = await client.images.save(task, tmp_path)
+    path.write_bytes(whole[:-20])
+    (again,) = await client.images.save(task, tmp_path)
+    assert (again.read_bytes(), path.read_bytes()) == (whole, whole[:-20])
+    assert again != path
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+async def test_file_that_was_saved_with_bytes_behind_its_end_is_found(
+    host: FileHost, client: AsyncApimart, tmp_path: Path, kind: str
+) -> None:
+    task = task_of(host.put("/a", picture(kind) + bytes(10_000)))
+    paths = await client.images.save(task, tmp_path)
+    host.requests.clear()
+    assert await client.images.save(task, tmp_path) == paths
+    assert not host.requests
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 async def test_body_of_unknown_length_is_checked_by_its_end(
     host: FileHost, client: AsyncApimart, kind: str
 ) -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
+def png_of(content: bytes) -> bytes:
+    """Return a PNG with the content in a chunk that decoders skip."""
+    chunk = len(content).to_bytes(4) + b"juNk" + content + bytes(4)
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IEND\xaeB`\x82"
+
+
 @attrs.define
 class Seen:
     """A request as it arrived."""

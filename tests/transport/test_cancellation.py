@@ -17,7 +17,7 @@ from apimart_async import (
     Timeout,
 )
 
-from .conftest import arrive
+from .conftest import arrive, png_of
 
 if TYPE_CHECKING:
     import ssl
@@ -30,7 +30,7 @@ KEY = "sk-test"
 PROMPT = "Change the background to a starry sky"
 GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
 LARGE = GIF[:-1] + bytes(8_000_000) + GIF[-1:]
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 12_000 + b"\0\0\0\0IEND\xaeB`\x82"
+PNG = png_of(bytes(range(256)) * 12_000)
 HANG = 600  # seconds: only for a test that hangs
 
 plain_or_secure = pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "tls"])

@@ -20,7 +20,7 @@ from apimart_async import (
 )
 from apimart_async.transport.session import PAID_KEEPALIVE
 
-from .conftest import arrive
+from .conftest import arrive, png_of
 
 if TYPE_CHECKING:
     import ssl
@@ -36,7 +36,7 @@ PICTURE = "https://p.example/a.png"
 GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
 SUBMITTED = b'{"code":200,"data":[{"status":"submitted","task_id":"task_1"}]}'
 ANOTHERS_SUBMIT = b'{"data":[{"task_id":"task_of_somebody_else"}]}'
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 300 + b"\0\0\0\0IEND\xaeB`\x82"
+PNG = png_of(bytes(range(256)) * 300)
 QUICK = Retry(initial_delay=0.001, max_delay=0.002)
 
 

@@ -12,7 +12,7 @@ import pytest
 from apimart_async import AsyncApimart, DownloadError, Image, Limits, Timeout
 from apimart_async.transport.exchange import Download
 
-from .conftest import arrive
+from .conftest import arrive, png_of
 
 if TYPE_CHECKING:
     import ssl
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .conftest import Exchange, RawServer
 
 KEY = "sk-test"
-LARGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 12_000 + b"\0\0\0\0IEND\xaeB`\x82"
-SMALL = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 300 + b"\0\0\0\0IEND\xaeB`\x82"
+LARGE = png_of(bytes(range(256)) * 12_000)
+SMALL = png_of(bytes(range(256)) * 300)
 TASK = b'{"code":200,"data":{"id":"task_1","status":"processing"}}'
 
 
@@ -63,7 +63,7 @@ async def test_it_arrives_whole_through_tls(
 
 async def test_many_at_once_mix_nothing(raw_server: RawServer, tmp_path: Path) -> None:
     def content(number: int) -> bytes:
-        return LARGE[:8] + bytes([number]) * 2_000_000 + LARGE[-12:]
+        return png_of(bytes([number]) * 2_000_000)
 
     async def handle(exchange: Exchange) -> None:
         seen = await exchange.read()
@@ -201,7 +201,7 @@ async def test_an_answer_of_another_form_comes_whole_too(
 async def test_a_head_of_any_form_that_aiohttp_reads_is_read(
     raw_server: RawServer, tmp_path: Path, head: bytes
 ) -> None:
-    body = SMALL[:40] + b"\r\n\r\n" + SMALL[40:]
+    body = png_of(b"\r\n\r\n" * 1000)
 
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
@@ -340,7 +340,7 @@ async def test_a_download_that_is_not_read_costs_its_connection_at_most(
 
 
 async def test_a_caller_that_does_not_read_is_sent_no_more_than_its_buffer(raw_server: RawServer) -> None:
-    huge = LARGE[:8] + bytes(40_000_000) + LARGE[-12:]
+    huge = png_of(bytes(40_000_000))
     sent = 0
 
     async def handle(exchange: Exchange) -> None:

@@ -135,7 +135,7 @@ async def test_each_limit_is_kept(raw_server: RawServer, limits: Limits, most: i
         )
 
     raw_server.handle = handle
-    gif = b"GIF89a" + bytes(40)
+    gif = b"GIF89a" + bytes(39) + b";"
     async with (
         AsyncApimart("sk-test", base_url=raw_server.base_url, limits=limits) as client,
         anyio.create_task_group() as group,
@@ -160,7 +160,7 @@ async def test_downloads_have_a_limit_of_their_own(raw_server: RawServer) -> Non
         await full.wait()
         await arrive()
         inside -= 1
-        await exchange.answer(b"GIF89a" + bytes(40))
+        await exchange.answer(b"GIF89a" + bytes(39) + b";")
 
     raw_server.handle = handle
     limits = Limits(downloads=2)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 KEY = "sk-very-secret-0123456789"
 PROMPT = "a prompt nobody else should read"
-GIF = b"GIF89a" + bytes(40)
+GIF = b"GIF89a" + bytes(39) + b";"
 
 
 @pytest.mark.parametrize("url", ["http://api.example", "http://10.0.0.7", "http://localhost.example"])

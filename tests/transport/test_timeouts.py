@@ -17,7 +17,7 @@ from apimart_async import (
     Timeout,
 )
 
-from .conftest import arrive
+from .conftest import arrive, png_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEY = "sk-test"
 GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 12_000 + b"\0\0\0\0IEND\xaeB`\x82"
+PNG = png_of(bytes(range(256)) * 12_000)
 NEVER = 1e9
 
 

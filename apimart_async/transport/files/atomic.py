@@ -20,12 +20,14 @@ import anyio
 from apimart_async.errors import DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media import sniffing
+from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _WRITE_BYTES: Final = 1024 * 1024
 _COPY_BYTES: Final = 512 * 1024
+_TAIL_BYTES: Final = 16
 _STEM_SHOWN: Final = 40
 _MAX_NUMBER: Final = 10_000
 _DESCRIPTORS: Final = "/proc/self/fd"
@@ -122,12 +124,20 @@ def _is_whole_image(path: str) -> bool:
             return False
         with FileIO(path) as file:
             head = file.read(sniffing.HEAD_BYTES)
-            file.seek(max(0, status.st_size - sniffing.TAIL_BYTES))
-            tail = file.read(sniffing.TAIL_BYTES)
+            kind = sniffing.identify(head)
+            if kind.extension is None:
+                return False
+            file.seek(max(0, status.st_size - _TAIL_BYTES))
+            if is_surely_whole(kind, head, file.read(_TAIL_BYTES), status.st_size):
+                return True
+            # Other bytes may follow the end, so the whole file has to be read.
+            end = EndFinder(kind)
+            file.seek(0)
+            while not end.is_found and (chunk := file.read(_COPY_BYTES)):
+                end.feed(chunk)
     except OSError:
         return False
-    kind = sniffing.identify(head)
-    return kind.extension is not None and not sniffing.is_cut_short(kind, head, tail, status.st_size)
+    return end.is_found
 
 
 def _not_saved(directory: Path, error: OSError) -> DownloadError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from apimart_async.errors import APIConnectionError, DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media import data_urls, sniffing
+from apimart_async.transport.media.image_end import EndFinder
 
 if TYPE_CHECKING:
     from apimart_async.transport.api import Api
@@ -46,7 +47,8 @@ async def open_download(api: Api, url: str) -> VerifiedDownload:
     Cancellation closes the connection.
     """
     if data_urls.is_data_url(url):
-        return VerifiedDownload(await _decode(url, api.settings.limits.download_bytes))
+        decoded = await _decode(url, api.settings.limits.download_bytes)
+        return VerifiedDownload(decoded, is_repeatable=False)
     return VerifiedDownload(await api.download(url))
 
 
@@ -84,16 +86,17 @@ class VerifiedDownload:
 
     Args:
         download: The body; closed by ``close``.
+        is_repeatable: Whether another download may bring the rest of an image that was cut short.
 
     Attributes:
         extension: File extension of the image's format, with its dot; known once a chunk was read.
     """
 
-    def __init__(self, download: Download) -> None:
+    def __init__(self, download: Download, *, is_repeatable: bool = True) -> None:
         self.extension: str = ""
         self._download = download
-        self._kind: sniffing.Kind | None = None
-        self._head = self._tail = b""
+        self._is_repeatable = is_repeatable
+        self._end: EndFinder | None = None
         self._received = 0
 
     async def read(self) -> bytes:
@@ -101,21 +104,22 @@ class VerifiedDownload:
 
         Raises:
             DownloadError: The content is not an image, or has more bytes than ``Limits.download_bytes``.
-            APIConnectionError: The connection broke before the end; another download may succeed.
+            APIConnectionError: The body ended before the image; another download may succeed.
 
         Cancellation leaves the download to be closed.
         """
         chunk = await self._download.read()
-        if self._kind is None:
+        end = self._end
+        if end is None:
             while len(chunk) < _HEAD_BYTES and (more := await self._download.read()):
                 chunk += more
-            self._identify(chunk)
+            end = self._end = EndFinder(self._identify(chunk))
         self._received += len(chunk)
-        if self._download.length is None:
-            self._tail = (self._tail + chunk)[-sniffing.TAIL_BYTES :]
-        if not chunk and not self._is_whole(self._download.length):
-            raise APIConnectionError(
-                f"The connection ended after {self._received} bytes, before the image did."
+        end.feed(chunk)
+        if not chunk and not (end.is_found and self._download.length in {None, self._received}):
+            error = APIConnectionError if self._is_repeatable else DownloadError
+            raise error(
+                f"The image is cut short: its bytes ended after {self._received:,}, before the image did."
             )
         return chunk
 
@@ -123,19 +127,12 @@ class VerifiedDownload:
         """Release the connection; a second call does nothing."""
         self._download.close()
 
-    def _identify(self, chunk: bytes) -> None:
+    def _identify(self, chunk: bytes) -> sniffing.Kind:
         if not chunk:
             raise DownloadError("The file host sent an empty file.")
-        self._head = chunk[:_HEAD_BYTES]
-        self._kind = kind = sniffing.identify(self._head)
+        kind = sniffing.identify(chunk[:_HEAD_BYTES])
         if kind.extension is None:
             self._download.discard()
             raise DownloadError(f"The file host sent {kind.description} instead of an image.")
         self.extension = kind.extension
-
-    def _is_whole(self, length: int | None) -> bool:
-        if length is not None:
-            return self._received == length
-        # Without a length, a host may end the body by closing the connection, as a failure also does.
-        kind = self._kind
-        return kind is None or not sniffing.is_cut_short(kind, self._head, self._tail, self._received)
+        return kind

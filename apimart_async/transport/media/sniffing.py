@@ -9,9 +9,6 @@ import attrs
 HEAD_BYTES: Final = 512
 """The number of first bytes that `identify` uses at most."""
 
-TAIL_BYTES: Final = 4096
-"""The number of last bytes that `is_cut_short` needs; encoders add little after the end of an image."""
-
 
 @attrs.frozen(eq=False)
 class Kind:
@@ -47,6 +44,8 @@ RESULT_EXTENSIONS: Final = EXTENSIONS[:5]
 
 UNKNOWN: Final = Kind("not an image of any known kind", "application/octet-stream")
 
+_EPS: Final = Kind("a PostScript drawing", "application/postscript")
+
 _BEGINNINGS: Final = (
     (b"\xff\xd8\xff", JPEG),
     (b"\x89PNG\r\n\x1a\n", PNG),
@@ -58,6 +57,8 @@ _BEGINNINGS: Final = (
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", JXL),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", JPEG_2000),
     (b"%PDF-", Kind("a PDF", "application/pdf")),
+    (b"%!PS", _EPS),
+    (b"\xc5\xd0\xd3\xc6", _EPS),
     (b"8BPS", PSD),
     (b"\x00\x00\x01\x00", Kind("an icon", "image/x-icon")),
     (b"PK\x03\x04", Kind("a ZIP archive", "application/zip")),
@@ -69,6 +70,8 @@ _BRANDS: Final = {
     **dict.fromkeys((b"avif", b"avis"), AVIF),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIC),
 }
+_GENERAL_BRANDS: Final = frozenset({b"mif1", b"msf1"})
+"""Brands of AVIF and HEIC alike; a more specific one follows."""
 
 _TEXT: Final = Kind("text", "text/plain")
 _TEXTS: Final = (
@@ -77,9 +80,6 @@ _TEXTS: Final = (
     ((b"<?xml",), Kind("XML", "application/xml")),
 )
 _NOT_TEXT: Final = bytes(set(range(0x20)) - set(b"\t\n\r\f\x1b"))
-
-# Bytes near the end of every complete file of a kind.
-_ENDINGS: Final = {PNG: b"IEND", JPEG: b"\xff\xd9", GIF: b"\x3b"}
 
 
 def identify(head: bytes) -> Kind:
@@ -97,7 +97,8 @@ def identify(head: bytes) -> Kind:
     if head[:4] == b"RIFF":
         return WEBP if head[8:12] == b"WEBP" else UNKNOWN
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], Kind("a video", "video/mp4"))
+        is_avif = head[8:12] in _GENERAL_BRANDS and b"avif" in head[16 : int.from_bytes(head[:4])]
+        return AVIF if is_avif else _BRANDS.get(head[8:12], Kind("a video", "video/mp4"))
     # Two letters alone would be any text that begins with "BM"; the reserved bytes are always zero.
     if head[:2] == b"BM" and head[6:10] == bytes(4):
         return BMP
@@ -117,18 +118,3 @@ def _identify_text(head: bytes) -> Kind:
     if b"<svg" in text:
         return Kind("an SVG drawing", "image/svg+xml")
     return next((kind for beginning, kind in _TEXTS if text.startswith(beginning)), _TEXT)
-
-
-def is_cut_short(kind: Kind, head: bytes, tail: bytes, size: int) -> bool:
-    """Tell whether a file clearly lacks its end; ``False`` for formats without a recognisable end.
-
-    Args:
-        kind: The result of `identify`.
-        head: First bytes of the file.
-        tail: Last bytes of the file, up to `TAIL_BYTES`.
-        size: Size of the file in bytes.
-    """
-    if kind == WEBP:
-        return size < int.from_bytes(head[4:8], "little") + 8
-    ending = _ENDINGS.get(kind)
-    return ending is not None and ending not in tail
