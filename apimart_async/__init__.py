@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-from apimart_async.config import Limits, Poll, Retry, Timeout
+from apimart_async.config import Limits, Media, Poll, Retry, Timeout
 from apimart_async.errors import (
     APIConnectionError,
     APIError,
@@ -87,6 +87,7 @@ __all__ = [
     "JournalError",
     "JournalInUseError",
     "Limits",
+    "Media",
     "Model",
     "NotFoundError",
     "Outcome",

@@ -37,6 +37,8 @@ class AsyncAppleRouter:
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
+        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
+            converts them.
         proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
@@ -64,6 +66,7 @@ class AsyncAppleRouter:
         max_retries: int = 2,
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
+        media: config.Media | None = None,
         proxy: str | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -82,6 +85,7 @@ class AsyncAppleRouter:
             max_retries=max_retries,
             retry=retry,
             limits=limits,
+            media=media,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -105,6 +109,7 @@ class AsyncAppleRouter:
         timeout: config.Timeout | float | None = None,
         max_retries: int | None = None,
         retry: config.Retry | None = None,
+        media: config.Media | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy of the client with other options.
@@ -117,6 +122,7 @@ class AsyncAppleRouter:
             timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
+            media: Treatment of pictures that the service refuses as they are.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -128,6 +134,7 @@ class AsyncAppleRouter:
             timeout=timeout,
             max_retries=max_retries,
             retry=retry,
+            media=media,
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))

@@ -40,6 +40,8 @@ class AsyncApimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
+        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
+            converts them.
         proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
@@ -76,6 +78,7 @@ class AsyncApimart:
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
+        media: config.Media | None = None,
         proxy: str | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -95,6 +98,7 @@ class AsyncApimart:
             retry=retry,
             limits=limits,
             poll=poll,
+            media=media,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -130,6 +134,7 @@ class AsyncApimart:
         max_retries: int | None = None,
         retry: config.Retry | None = None,
         poll: config.Poll | None = None,
+        media: config.Media | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy of the client with other options.
@@ -143,6 +148,7 @@ class AsyncApimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
+            media: Treatment of pictures that the service refuses as they are.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -155,6 +161,7 @@ class AsyncApimart:
             max_retries=max_retries,
             retry=retry,
             poll=poll,
+            media=media,
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))

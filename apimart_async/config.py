@@ -148,6 +148,27 @@ class Poll:
     requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(_positive))
 
 
+@attrs.frozen(kw_only=True)
+class Media:
+    """Treatment of pictures that the service refuses as they are.
+
+    Attributes:
+        convert: ``"auto"``, the default, converts such pictures before they are sent: HEIC, AVIF, TIFF, BMP,
+            JPEG 2000 and Photoshop files, and files over the size limit of the service (20,971,520 bytes for
+            APIMart). They become PNG if pixels are transparent and otherwise JPEG at quality 92, upright and
+            with their ICC profile; a file that is still too large is scaled down. The conversion needs the
+            extra ``formats``. ``"never"`` refuses such pictures: for programs that promise to send pictures
+            unchanged, or that must not decode files of strangers.
+        on_convert: Called in the event loop after each conversion, with the sentence that the logger
+            ``apimart_async`` gets too: ``"photo.heic was converted from a HEIC photo to JPEG."``
+    """
+
+    convert: Literal["auto", "never"] = attrs.field(
+        default="auto", validator=validators.in_(("auto", "never"))
+    )
+    on_convert: Callable[[str], object] | None = None
+
+
 def _resolve_timeout(timeout: Timeout | float | None) -> Timeout:
     if timeout is None:
         return Timeout()
@@ -166,6 +187,10 @@ def _resolve_poll(poll: Poll | None) -> Poll:
     return poll or Poll()
 
 
+def _resolve_media(media: Media | None) -> Media:
+    return media or Media()
+
+
 def _resolve_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
     return dict(headers or {})
 
@@ -182,6 +207,7 @@ class Settings:
         retry: Delays between the attempts.
         limits: Maximum use of resources.
         poll: Schedule of the polls.
+        media: Treatment of pictures that the service refuses as they are.
         proxy: Proxy URL; ``None`` takes the proxy from the environment.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
@@ -194,6 +220,7 @@ class Settings:
     retry: Retry = attrs.field(default=None, converter=_resolve_retry)
     limits: Limits = attrs.field(default=None, converter=_resolve_limits)
     poll: Poll = attrs.field(default=None, converter=_resolve_poll)
+    media: Media = attrs.field(default=None, converter=_resolve_media)
     proxy: str | None = attrs.field(default=None, repr=False)
     ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
     default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)
@@ -207,6 +234,7 @@ def revise(
     max_retries: int | None = None,
     retry: Retry | None = None,
     poll: Poll | None = None,
+    media: Media | None = None,
     default_headers: Mapping[str, str] | None = None,
 ) -> Settings:
     """Return a copy of the settings with the given values.
@@ -223,6 +251,7 @@ def revise(
         max_retries=settings.max_retries if max_retries is None else max_retries,
         retry=retry or settings.retry,
         poll=poll or settings.poll,
+        media=media or settings.media,
         default_headers=settings.default_headers if default_headers is None else default_headers,
     )
 

@@ -226,7 +226,8 @@ class ApimartBackend(_JobPreparer):
             image
             if isinstance(image, str)
             else await cache.get(
-                f"{server} {image.digest}",
+                # The digest is of the file, and the upload may be of the picture that was made from it.
+                f"{server} {image.digest}{' converted' if image.media.refused_kind else ''}",
                 partial(self._client.uploads.create, cast("SingleImage", image.media)),
             )
             for image in prepared.images

@@ -9,7 +9,7 @@ from anyio import to_thread
 from apimart_async import errors
 from apimart_async.resources import submission
 from apimart_async.transport import parsing
-from apimart_async.transport.concurrency import for_each
+from apimart_async.transport.concurrency import for_each, run_in_picture_thread
 from apimart_async.transport.media import inputs, png
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.responses import indeterminate
@@ -57,9 +57,10 @@ class AsyncAppleRouterEdits:
         their own. The service has no idempotency keys, so a request of unknown outcome is never sent again.
 
         Args:
-            image: A path, bytes, binary file, PIL image or ``data:`` URL, or for models that take several, a
-                sequence of up to 16. For ``dall-e-2`` a square PNG under 4 MB, with an alpha channel when
-                there is no mask.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
+                for models that take several, a sequence of up to 16. For ``dall-e-2`` a square PNG under 4
+                MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or GIF of
+                at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make; for ``dall-e-2`` at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service.
@@ -83,8 +84,8 @@ class AsyncAppleRouterEdits:
         Cancellation may leave a paid edit whose result is lost; the log then says so.
         """
         submission.check_request(prompt, model, n)
-        images = await for_each(_open, inputs.flatten(image))
-        opened_mask = None if mask is None else await _open(mask)
+        images = await for_each(self._open, inputs.flatten(image))
+        opened_mask = None if mask is None else await self._open(mask)
         if len(images) > _MOST_IMAGES:
             raise errors.ImageError(f"At most {_MOST_IMAGES} images can be sent, not {len(images)}.")
         if model == DALL_E_2:
@@ -119,11 +120,12 @@ class AsyncAppleRouterEdits:
             error.request_id = answer.request_id
             raise indeterminate(error) from error
 
-
-async def _open(image: SingleImage) -> Media:
-    if inputs.remote_url(image) is not None:
-        raise errors.ImageError("This service takes the image itself, not a URL: give a path or bytes.")
-    return await inputs.open_media(image, limit=png.SENT_LIMIT)
+    async def _open(self, image: SingleImage) -> Media:
+        if inputs.remote_url(image) is not None:
+            raise errors.ImageError("This service takes the image itself, not a URL: give a path or bytes.")
+        options = self._api.settings.media
+        media = await inputs.open_media(image, limit=png.SENT_LIMIT, convert=options.convert == "auto")
+        return await inputs.converted(media, options)
 
 
 def _as_text(name: str, value: object) -> str:
@@ -161,7 +163,7 @@ async def _check_images(images: list[Media], mask: Media | None) -> None:
             f"{images[0].name} is {header.width} x {header.height} pixels; dall-e-2 takes squares. {_HINT}"
         )
     if mask is None:
-        if not header.has_alpha:
+        if not await run_in_picture_thread(png.has_transparency, images[0], header):
             raise errors.ImageError(
                 f"{images[0].name} has no transparency; dall-e-2 needs that, or a mask, to know where to "
                 f"edit. {_HINT}"

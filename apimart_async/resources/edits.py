@@ -46,9 +46,10 @@ class AsyncEdits:
         was not executed.
 
         Args:
-            image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
-                sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
-                20,971,520 bytes.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
+                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
+                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
+                the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.
@@ -106,9 +107,10 @@ class AsyncEdits:
         """Upload the image if necessary, submit an edit of it and wait for its images. Billable.
 
         Args:
-            image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
-                sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
-                20,971,520 bytes.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
+                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
+                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
+                the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.

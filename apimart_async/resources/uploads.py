@@ -32,8 +32,9 @@ class AsyncUploads:
         """Upload an image.
 
         Args:
-            image: A path, bytes, binary file, PIL image or ``data:`` URL. JPEG, PNG, WebP or GIF, judged by
-                content, at most 20,971,520 bytes. Files are streamed in chunks.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL.
+                JPEG, PNG, WebP or GIF, judged by content, at most 20,971,520 bytes; another image is
+                converted if ``Media.convert`` of the client allows. Files are streamed in chunks.
             filename: Name of the stored file; the image's own name by default.
             timeout: Seconds for an attempt of the request; the client's timeout by default.
 
@@ -50,24 +51,28 @@ class AsyncUploads:
             raise errors.ImageError(
                 "Only an image on this machine can be uploaded; pass its URL to the edit instead."
             )
-        return await upload(self._api, await inputs.open_media(image, filename=filename), timeout)
+        convert = self._api.settings.media.convert == "auto"
+        media = await inputs.open_media(image, filename=filename, convert=convert)
+        return await upload(self._api, media, timeout)
 
 
 async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
     """Upload a checked image.
 
     Raises:
-        ImageError: The image changed since it was checked.
+        ImageError: The image changed since it was checked, or cannot be converted.
         APIError: The upload failed after all retries.
     """
-    body = multipart([("file", image)])
     names = api.session.upload_names
-    names.append(image.filename)
-    matches = partial(parsing.is_about_upload, size=image.size, filename=image.filename, others=names)
     uploads = api.rate_limiter.uploads
     if not uploads.acquire_nowait():
         await uploads.acquire()
     try:
+        # Here, as the limit of uploads bounds how many converted images are in memory.
+        image = await inputs.converted(image, api.settings.media)
+        body = multipart([("file", image)])
+        names.append(image.filename)
+        matches = partial(parsing.is_about_upload, size=image.size, filename=image.filename, others=names)
         answer = await api.request(
             "POST", _PATH, kind=Kind.FREE_WRITE, body=body, timeout=timeout, matches=matches
         )
@@ -86,16 +91,22 @@ async def image_urls(api: Api, images: ImageInput, *, inline: bool, timeout: flo
         timeout: Seconds for an attempt of each upload; the client's timeout by default.
 
     Raises:
-        ImageError: An image cannot be sent; nothing was sent.
+        ImageError: An image cannot be sent; nothing was sent, unless its conversion failed.
         APIError: An upload failed after all retries.
 
     Cancellation leaves nothing behind, or unused uploads.
     """
-    checked = [inputs.remote_url(image) or await inputs.open_media(image) for image in inputs.flatten(images)]
+    media = api.settings.media
+    checked = [
+        inputs.remote_url(image) or await inputs.open_media(image, convert=media.convert == "auto")
+        for image in inputs.flatten(images)
+    ]
 
     async def send(image: str | Media) -> str:
         if isinstance(image, str):
             return image
-        return await inputs.data_url(image) if inline else (await upload(api, image, timeout)).url
+        if inline:
+            return await inputs.data_url(await inputs.converted(image, media))
+        return (await upload(api, image, timeout)).url
 
     return await for_each(send, checked)

@@ -1,7 +1,8 @@
-"""Several calls at once: coroutines in one task group, and file work in a few threads.
+"""Several calls at once: coroutines in one task group, file work and pictures in a few threads.
 
 File threads keep a slow disk away from the event loop, and four of them bound how many chunks of files are in
-memory at once. A call that may never return, such as reading a pipe, would keep a thread for good.
+memory at once. A call that may never return, such as reading a pipe, would keep a thread for good. Two threads
+of their own bound how many decoded pictures are in memory, and keep them away from the files.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
 
-_THREADS: Final = 4
+_FILE_THREADS: Final = 4
+_PICTURE_THREADS: Final = 2
 
 
-def _new_executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, "apimart-async files")
+def _new_executors() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    return (
+        ThreadPoolExecutor(_FILE_THREADS, "apimart-async files"),
+        ThreadPoolExecutor(_PICTURE_THREADS, "apimart-async pictures"),
+    )
 
 
-_executor = _new_executor()
+_file_executor, _picture_executor = _new_executors()
 
 
 async def for_each(function: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
@@ -69,8 +74,23 @@ async def run_in_file_thread(function: Callable[[*Args], Result], *args: *Args) 
 
     Cancellation waits for a function that has begun, so nothing goes on behind the caller's back.
     """
+    return await _run(_file_executor, function, *args)
+
+
+async def run_in_picture_thread(function: Callable[[*Args], Result], *args: *Args) -> Result:
+    """Call a function that decodes a picture in one of two threads, and return its result.
+
+    Raises:
+        BaseException: The exception of the function.
+
+    Cancellation waits for a function that has begun.
+    """
+    return await _run(_picture_executor, function, *args)
+
+
+async def _run(executor: ThreadPoolExecutor, function: Callable[[*Args], Result], *args: *Args) -> Result:
     try:
-        call = _executor.submit(function, *args)
+        call = executor.submit(function, *args)
     except RuntimeError:  # the interpreter is shutting down and starts no more threads
         return function(*args)
     try:
@@ -86,10 +106,11 @@ async def run_in_file_thread(function: Callable[[*Args], Result], *args: *Args) 
         raise
 
 
-def _replace_executor() -> None:
-    global _executor  # noqa: PLW0603 a forked process has the object, but none of its threads
-    _executor = _new_executor()
+def _replace_executors() -> None:
+    # A forked process has the objects, but none of their threads.
+    global _file_executor, _picture_executor
+    _file_executor, _picture_executor = _new_executors()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_replace_executor)
+    os.register_at_fork(after_in_child=_replace_executors)

@@ -197,12 +197,13 @@ async def test_values_at_the_limits_are_accepted(router: AsyncAppleRouter, chang
     assert (await router.edits.create(**{"image": PNG, "prompt": "a red hat"} | changes)).images
 
 
-async def test_service_refuses_opaque_image_with_alpha_channel(
+async def test_opaque_image_with_alpha_channel_is_not_sent(
     router: AsyncAppleRouter, emulator: Emulator
 ) -> None:
-    with pytest.raises(BadRequestError, match="must have transparency"):
+    with pytest.raises(ImageError, match="has no transparency"):
         await router.edits.create(png(hole=False), "a red hat")
-    assert not emulator.ledger.entries
+    assert not emulator.requests
+    assert (await router.edits.create(png(hole=False), "a red hat", mask=PNG)).images
 
 
 # --- errors -----------------------------------------------------------------------------------------------

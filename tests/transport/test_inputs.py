@@ -241,7 +241,7 @@ async def test_asynchronous_file_is_refused_without_a_warning() -> None:
         async def read(self, _: int = -1, /) -> bytes:
             return picture()
 
-    with pytest.raises(ImageError, match="does not return bytes"):
+    with pytest.raises(ImageError, match=r"asynchronous; give the bytes, await file\.read\(\)"):
         await open_media(Asynchronous())  # type: ignore[arg-type]
 
 
@@ -322,16 +322,11 @@ async def test_named_pipe_is_refused_without_reading(named_pipe: Path) -> None:
         ("data:image/png;base64,!", ImageError, "not base64"),
         ("data:image/png", ImageError, "no comma"),
         (b"%PDF-1.7", UnsupportedImageError, r"is a PDF \(8 bytes\).*JPEG, PNG, WebP and GIF"),
-        (b"II*\x00" + bytes(40), UnsupportedImageError, "is a TIFF image"),
         (b"<!DOCTYPE html><title>404", UnsupportedImageError, "is an HTML page"),
-        (b"\0\0\0\x18ftypheic" + bytes(20), UnsupportedImageError, "is a HEIC photo"),
+        (b"\xff\x0a" + bytes(20), UnsupportedImageError, "is a JPEG XL image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", UnsupportedImageError, "is a PostScript drawing"),
         (b"hello", UnsupportedImageError, "is text"),
         (bytes(100), UnsupportedImageError, "not an image of any known kind"),
-        (
-            PNG + bytes(MAX_UPLOAD_BYTES),
-            ImageTooLargeError,
-            r"PNG image of 20,971,528 bytes\. At most 20,971,520",
-        ),
         (42, UnsupportedImageError, "cannot be given as int"),
         (None, UnsupportedImageError, "NoneType"),
         (object(), UnsupportedImageError, "object"),
@@ -358,6 +353,9 @@ async def test_largest_accepted_file_can_be_sent(tmp_path: Path) -> None:
     os.truncate(path, MAX_UPLOAD_BYTES)
     assert (await open_media(path)).size == MAX_UPLOAD_BYTES
     os.truncate(path, MAX_UPLOAD_BYTES + 1)
+    with pytest.raises(ImageTooLargeError, match=r"large\.png is a PNG image of 20,971,521 bytes\. At most"):
+        await open_media(path, convert=False)
+    os.truncate(path, 256 * 1024 * 1024 + 1)
     with pytest.raises(ImageTooLargeError, match=r"large\.png"):
         await open_media(path)
 

@@ -85,6 +85,8 @@ async def every_kind_of_image(client: AsyncApimart, upload: Upload, image: Pillo
         Path("photo.jpg"),
         b"bytes",
         BytesIO(),
+        ("photo.jpg", b"bytes", "image/jpeg"),
+        ("photo.jpg", BytesIO(), None),
         upload,
         image,
         "https://example.org/a.png",

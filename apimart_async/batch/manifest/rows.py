@@ -6,7 +6,6 @@ import json
 import os
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -16,7 +15,7 @@ from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.resources.submission import check_request
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.media.data_urls import is_data_url
-from apimart_async.transport.media.filenames import clean_stem
+from apimart_async.transport.media.filenames import clean_stem, url_filename
 from apimart_async.transport.media.inputs import remote_url
 
 if TYPE_CHECKING:
@@ -133,8 +132,7 @@ def _name_after(job_id: str | None, image: str) -> str | None:
         return clean_stem(job_id)
     if is_data_url(image):
         return None
-    path = urlsplit(image).path if remote_url(image) else image
-    return clean_stem(PurePath(path).stem)
+    return clean_stem(PurePath(url_filename(image) if remote_url(image) else image).stem)
 
 
 def _shown(value: object) -> str:

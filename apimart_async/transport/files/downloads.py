@@ -118,9 +118,7 @@ class VerifiedDownload:
         end.feed(chunk)
         if not chunk and not (end.is_found and self._download.length in {None, self._received}):
             error = APIConnectionError if self._is_repeatable else DownloadError
-            raise error(
-                f"The image is cut short: its bytes ended after {self._received:,}, before the image did."
-            )
+            raise error(f"The image is cut short: {self._received:,} bytes came, which is not all of it.")
         return chunk
 
     def close(self) -> None:

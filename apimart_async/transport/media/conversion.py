@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import io
 import math
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
+from apimart_async.errors import ImageTooLargeError, UnsupportedImageError
 from apimart_async.transport.media import sniffing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Generator, Mapping
 
     from PIL.Image import Image as PillowImage
 
 JPEG_QUALITY: Final = 92
 _JPEG_MODES: Final = frozenset({"L", "RGB", "CMYK"})
-_PNG_MODES: Final = frozenset({"LA", "RGBA"})
+ALPHA_MODES: Final = frozenset({"LA", "RGBA"})
+"""Modes of pictures that ``decode`` returns with an alpha channel."""
+
 _GREY_MODES: Final = frozenset({"1", "L", "LA", "La"})
 _OTHER_COLOURS: Final = frozenset({"LAB", "HSV", "YCbCr"})
+_ORIENTATION: Final = 0x0112
 _OPAQUE: Final = 255
 _SCALE_MARGIN: Final = 0.95
 _SMALLEST_SIDE: Final = 16
+_LONGEST_SIDE: Final = 65_500
+"""Pixels; a JPEG encoder takes no more."""
 
 _PILLOW_FORMATS: Final[Mapping[sniffing.Kind, str]] = {
     sniffing.JPEG: "JPEG",
@@ -63,6 +70,18 @@ def is_convertible(kind: sniffing.Kind) -> bool:
     return kind is sniffing.HEIC or kind in _PILLOW_FORMATS
 
 
+def can_decode(kind: sniffing.Kind) -> bool:
+    """Tell whether the decoder of a kind of image is known and installed."""
+    packages = ("PIL", "pillow_heif") if kind is sniffing.HEIC else ("PIL",)
+    if not is_convertible(kind) or not all(map(find_spec, packages)):
+        return False
+    if kind is not sniffing.AVIF:
+        return True
+    from PIL import features
+
+    return bool(features.check("avif"))
+
+
 def convert(name: str, content: bytes, kind: sniffing.Kind, limit: int) -> Converted:
     """Convert a picture to JPEG or PNG of at most a number of bytes.
 
@@ -80,20 +99,20 @@ def convert(name: str, content: bytes, kind: sniffing.Kind, limit: int) -> Conve
         UnsupportedImageError: The decoder is not installed, or cannot decode the content.
         ImageTooLargeError: The picture has more pixels than can be decoded safely.
     """
-    picture = _decode(name, content, kind)
-    has_alpha = picture.mode in _PNG_MODES
+    picture = decode(name, content, kind)
+    has_alpha = picture.mode in ALPHA_MODES
     target = sniffing.PNG if has_alpha else sniffing.JPEG
-    width, height = picture.size
+    original_size = picture.size
+    if max(picture.size) > _LONGEST_SIDE:
+        picture = _scaled(picture, _LONGEST_SIDE / max(picture.size))
     encoded = _encode(picture, target)
     while len(encoded) > limit and min(picture.size) > _SMALLEST_SIDE:
         # The size of a file grows with the number of pixels, the square of a side.
-        scale = min(_SCALE_MARGIN, math.sqrt(limit / len(encoded)) * _SCALE_MARGIN)
-        sides = tuple(max(1, round(side * scale)) for side in picture.size)
-        picture = _resized(picture, sides)
+        picture = _scaled(picture, math.sqrt(limit / len(encoded)) * _SCALE_MARGIN)
         encoded = _encode(picture, target)
     if len(encoded) > limit:
         raise ImageTooLargeError(f"{name} cannot be made smaller than {len(encoded):,} bytes.")
-    return Converted(encoded, target, _change(kind, target, (width, height), picture.size))
+    return Converted(encoded, target, _change(kind, target, original_size, picture.size))
 
 
 def _change(
@@ -109,53 +128,92 @@ def _change(
     return " and ".join(steps)
 
 
-def _decode(name: str, content: bytes, kind: sniffing.Kind) -> PillowImage:
-    try:
-        from PIL import Image, ImageOps
-    except ModuleNotFoundError as error:
-        raise _missing_extra(name, kind) from error
-    try:
-        with _open(name, content, kind) as opened:
-            # The profile describes the colours of the file, so it goes when they are converted.
-            profile = None if opened.mode in _OTHER_COLOURS else opened.info.get("icc_profile")
-            picture = _in_target_mode(ImageOps.exif_transpose(opened))
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"{name} has too many pixels: {error}") from error
-    except Exception as error:
+def decode(name: str, content: bytes, kind: sniffing.Kind) -> PillowImage:
+    """Decode a picture with the decoder of its kind alone.
+
+    Returns:
+        The first frame, upright: with an alpha channel only if pixels are transparent, and without
+        metadata other than the ICC profile.
+
+    Raises:
+        UnsupportedImageError: The decoder is not known, not installed, or cannot decode the content.
+        ImageTooLargeError: The picture has more pixels than can be decoded safely.
+    """
+    if not is_convertible(kind):
         raise UnsupportedImageError(
-            f"{name} is {kind.description} that cannot be decoded: {error}."
-        ) from error
-    picture.info = {"icc_profile": profile} if profile else {}
-    return picture
+            f"{name} is {kind.description}, which cannot be decoded: save it as JPEG or PNG first."
+        )
+    if not can_decode(kind):
+        raise UnsupportedImageError(
+            f"{name} is {kind.description}: the extra 'formats' of apimart-async decodes it. "
+            "Without that extra, save it as JPEG or PNG first."
+        )
+    with decoding(f"{name} is {kind.description} that"), open_picture(content, kind) as opened:
+        return upright(opened)
 
 
-def _open(name: str, content: bytes, kind: sniffing.Kind) -> PillowImage:
-    if kind is sniffing.HEIC:
-        return _open_heic(name, content)
-    from PIL import Image, features
+@contextmanager
+def decoding(subject: str) -> Generator[None]:
+    """Turn the exceptions of a decoder, which may be of any class, into errors about its subject."""
+    from PIL import Image
 
-    if kind is sniffing.AVIF and not features.check("avif"):
-        raise _missing_extra(name, kind)
-    return Image.open(io.BytesIO(content), formats=[_PILLOW_FORMATS[kind]])
-
-
-def _open_heic(name: str, content: bytes) -> PillowImage:
     try:
-        import pillow_heif
-    except ModuleNotFoundError as error:
-        raise _missing_extra(name, sniffing.HEIC) from error
-    open_heif: Callable[[io.BytesIO], object] = pillow_heif.open_heif
-    picture: PillowImage = open_heif(io.BytesIO(content)).to_pillow()  # type: ignore[attr-defined] # not typed
+        yield
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(f"{subject} has too many pixels: {error}") from error
+    except Exception as error:
+        reason = str(error).rstrip(".")
+        raise UnsupportedImageError(f"{subject} cannot be decoded: {reason}.") from error
+
+
+def orientation(picture: PillowImage) -> int:
+    """Return the EXIF orientation, 1 for a picture without one or with damaged metadata."""
+    try:
+        found = picture.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001 of metadata that nobody else reads
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def turned_upright(picture: PillowImage) -> PillowImage:
+    """Load a picture and return it upright: itself when it is upright already."""
+    from PIL import ImageOps
+
+    picture.load()
+    return picture if orientation(picture) == 1 else ImageOps.exif_transpose(picture)
+
+
+def upright(picture: PillowImage) -> PillowImage:
+    """Return a picture upright, in a mode that its target format stores, with its ICC profile alone.
+
+    The given picture may be the result, without its other metadata: a copy would take as much memory again.
+    """
+    # The profile describes the colours of the file, so it goes when they are converted.
+    profile = None if picture.mode in _OTHER_COLOURS else picture.info.get("icc_profile")
+    turned = _in_target_mode(turned_upright(picture))
+    turned.info = {"icc_profile": profile} if profile else {}
+    return turned
+
+
+def open_picture(content: bytes, kind: sniffing.Kind) -> PillowImage:
+    """Open a picture of a kind that ``can_decode``, without decoding its pixels where the decoder allows.
+
+    Raises:
+        Exception: The content cannot be decoded; decoders raise all kinds of exceptions.
+    """
+    from PIL import Image
+
+    if kind is not sniffing.HEIC:
+        return Image.open(io.BytesIO(content), formats=[_PILLOW_FORMATS[kind]])
+    import pillow_heif
+
+    opened = pillow_heif.open_heif(io.BytesIO(content))  # pyright: ignore[reportUnknownMemberType]
+    width, height = opened.size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > 2 * limit:  # Pillow applies the same limit to other formats
+        raise Image.DecompressionBombError(f"{width}x{height} pixels")
+    picture: PillowImage = opened.to_pillow()
     return picture
-
-
-def _missing_extra(name: str, kind: sniffing.Kind) -> UnsupportedImageError:
-    return UnsupportedImageError(
-        f"{name} is {kind.description}, which the service does not take. The extra 'formats' of "
-        "apimart-async converts it; without that extra, save it as JPEG or PNG first."
-    )
 
 
 def _in_target_mode(picture: PillowImage) -> PillowImage:
@@ -176,12 +234,13 @@ def _high_byte(value: float) -> float:
     return value / 256
 
 
-def _resized(picture: PillowImage, size: tuple[int, ...]) -> PillowImage:
+def _scaled(picture: PillowImage, scale: float) -> PillowImage:
     from PIL import Image
 
-    resized = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-    resized.info = picture.info
-    return resized
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    scaled = picture.resize((width, height), Image.Resampling.LANCZOS)
+    scaled.info = picture.info
+    return scaled
 
 
 def _encode(picture: PillowImage, kind: sniffing.Kind) -> bytes:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from pathlib import PurePosixPath
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from apimart_async.transport.media.sniffing import IMAGES
 
@@ -52,6 +54,11 @@ def safe_filename(name: str, content_type: str) -> str:
         return clean_stem(last[: extension.start()]) + extension.group()
     fitting = next((kind.extension for kind in IMAGES if kind.content_type == content_type), None)
     return clean_stem(last) + (fitting or ".bin")
+
+
+def url_filename(url: str) -> str:
+    """Return the decoded last component of the path of a URL; empty for a URL without a path."""
+    return unquote(PurePosixPath(urlsplit(url).path).name)
 
 
 def clean_stem(text: str, limit: int = STEM_BYTES) -> str:

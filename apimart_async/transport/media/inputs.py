@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import logging
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard, TypeVar, cast
+from urllib.request import url2pathname
 
 import attrs
 from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from apimart_async.models import Upload
-from apimart_async.transport.concurrency import run_in_file_thread
-from apimart_async.transport.media import data_urls, sniffing
+from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
+from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
+from apimart_async.transport.media.pillow_images import encode, is_pillow_image, pixel_digest
 from apimart_async.transport.media.sources import (
     InMemory,
     InSeekableFile,
     LocalFile,
     Source,
     read_rest,
-    unreadable,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from apimart_async import config
+    from apimart_async.transport.media.pillow_images import PillowImage
     from apimart_async.transport.media.sources import BinaryFile
 
 Result = TypeVar("Result")
+
+_log: Final = logging.getLogger("apimart_async")
 
 MAX_UPLOAD_BYTES: Final = 20_971_520
 """The largest file that the service accepts."""
@@ -42,49 +48,27 @@ MAX_UPLOAD_BYTES: Final = 20_971_520
 ACCEPTED: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP, sniffing.GIF})
 """Kinds that the service accepts; it judges by content too."""
 
+_MAX_CONVERTIBLE_BYTES: Final = 256 * 1024 * 1024
 _DIGEST_CHUNK_BYTES: Final = 1024 * 1024
 
 # A scheme of one letter is a Windows drive.
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
+_FILE_SCHEME: Final = "file://"
+_MIME_TYPE: Final = re.compile(r"(application|binary|image)/[A-Za-z0-9.+-]+ *(;.*)?")
+_URL_SAFE: Final = str.maketrans("+/", "-_")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{64}[A-Za-z0-9+/_=\s-]*")
 _SHOWN: Final = 120
-_JPEG_QUALITY: Final = 95
-_JPEG_FORMATS: Final = frozenset({"JPEG", "MPO"})
-_JPEG_MODES: Final = frozenset({"L", "RGB", "CMYK"})
-_PNG_MODES: Final = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
-_NEAREST_MODE: Final = {"I": "I;16", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 
-
-class PillowImage(Protocol):
-    """The members of ``PIL.Image.Image`` in use, so that Pillow need not be installed."""
-
-    @property
-    def format(self) -> str | None:
-        """Format of the file that the image came from."""
-        ...
-
-    @property
-    def mode(self) -> str:
-        """Format of the pixels."""
-        ...
-
-    @property
-    def info(self) -> Mapping[Any, Any]:
-        """Metadata of the file."""
-        ...
-
-    def convert(self, mode: str) -> PillowImage:
-        """Return the image with another format of pixels."""
-        ...
-
-    def save(self, fp: IO[bytes], format: str | None = None, **params: Any) -> None:  # noqa: A002, ANN401
-        """Write the image as a file."""
-        ...
-
-
-SingleImage: TypeAlias = (
+UnnamedImage: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | PillowImage | Upload"
 )
 """A path, an ``https://`` or ``data:`` URL, the bytes of a file, a binary file, a Pillow image, an upload."""
+
+NamedFile: TypeAlias = "tuple[str | None, bytes | bytearray | memoryview | BinaryFile, str | None]"
+"""Name, content and MIME type, as web frameworks pass files; the content decides the type."""
+
+SingleImage: TypeAlias = "UnnamedImage | NamedFile"
+"""An image in any form."""
 
 ImageInput: TypeAlias = "SingleImage | Sequence[SingleImage]"
 """One image or several."""
@@ -100,6 +84,8 @@ class Media:
         content_type: MIME type, from the content.
         size: Bytes.
         source: The content.
+        refused_kind: Kind of an image that has to be converted first, as the service refuses it.
+        limit: Most bytes that can be sent.
     """
 
     name: str
@@ -107,22 +93,55 @@ class Media:
     content_type: str
     size: int
     source: Source = attrs.field(repr=False)
+    refused_kind: sniffing.Kind | None = None
+    limit: int = MAX_UPLOAD_BYTES
 
 
 def flatten(image: ImageInput) -> list[SingleImage]:
     """Return one image, or a sequence of images, as a list.
 
     Raises:
-        ImageError: The sequence is empty or holds another sequence.
+        ImageError: The sequence is empty, holds another sequence, or may be meant as a file with its name.
     """
-    if not isinstance(image, Sequence) or isinstance(image, (str, bytes, bytearray, memoryview)):
+    is_single = isinstance(image, (str, bytes, bytearray, memoryview)) or is_named_file(image)
+    if is_single or not isinstance(image, Sequence):
         return [cast("SingleImage", image)]
-    images = list(image)
+    images = cast("list[object]", list(image))
     if not images:
         raise ImageError("The list of images is empty: at least one is needed.")
-    if any(isinstance(cast("object", each), (list, tuple)) for each in images):
-        raise ImageError("The list of images holds another list: give one flat list.")
-    return images
+    if isinstance(image, tuple) and [isinstance(images[0], str), *map(is_content, images[1:])] == [
+        True,
+        True,
+    ]:
+        raise ImageError(
+            "A tuple of a text and bytes may be a file with its name or two images: "
+            "give (name, content, MIME type) for the file, or a list for the images."
+        )
+    if any(not is_named_file(each) and isinstance(each, (list, tuple)) for each in images):
+        raise ImageError(
+            "The list of images holds another list: give one flat list, with named files as "
+            "(name, content, MIME type)."
+        )
+    return cast("list[SingleImage]", images)
+
+
+def is_named_file(image: object) -> TypeGuard[NamedFile]:
+    """Tell whether a value is a file as web frameworks pass it, and not a tuple of three images."""
+    if not isinstance(image, tuple):
+        return False
+    match cast("tuple[object, ...]", image):
+        case (str() | None, content, None | ""):
+            return is_content(content)
+        case (str() | None, content, str(mime)):
+            is_path = mime.lower().endswith(sniffing.EXTENSIONS)
+            return is_content(content) and not is_path and _MIME_TYPE.fullmatch(mime) is not None
+        case _:
+            return False
+
+
+def is_content(value: object) -> TypeGuard[bytes | bytearray | memoryview | BinaryFile]:
+    """Tell whether a value is bytes or a file object."""
+    return isinstance(value, (bytes, bytearray, memoryview)) or is_binary_file(value)
 
 
 def remote_url(image: SingleImage) -> str | None:
@@ -138,14 +157,21 @@ def remote_url(image: SingleImage) -> str | None:
         return None
     if scheme.group(1).lower() in {"http", "https"}:
         return image
+    advice = "Give a path, or download it first."
+    path = image[len(_FILE_SCHEME) :].removeprefix("localhost")
+    if scheme.group().lower() == _FILE_SCHEME and path.startswith("/"):
+        advice = f"Give the path itself, {shown(url2pathname(path))!r}."
     raise UnsupportedImageError(
-        f"{shown(image)} is a {scheme.group()} URL: https://, http:// and data: URLs can be used. "
-        "Give a path, or download it first."
+        f"{shown(image)} is a {scheme.group()} URL: https://, http:// and data: URLs can be used. {advice}"
     )
 
 
 async def open_media(
-    image: SingleImage | Media, *, filename: str | None = None, limit: int = MAX_UPLOAD_BYTES
+    image: SingleImage | Media,
+    *,
+    filename: str | None = None,
+    limit: int = MAX_UPLOAD_BYTES,
+    convert: bool = True,
 ) -> Media:
     """Check an image that is to be sent, without blocking the event loop.
 
@@ -155,17 +181,54 @@ async def open_media(
             when it came from a JPEG file, otherwise as PNG. A checked image is returned as it is.
         filename: Name in the upload; the image's own name by default.
         limit: Most bytes of the image.
+        convert: Whether to accept an image that ``converted`` makes acceptable.
 
     Raises:
-        UnsupportedImageError: The content is not JPEG, PNG, WebP or GIF.
-        ImageTooLargeError: The image has more bytes than the limit.
+        UnsupportedImageError: The content is not JPEG, PNG, WebP or GIF, and cannot be converted.
+        ImageTooLargeError: The image has more bytes than the limit, and cannot be converted.
         ImageError: The image is missing, empty, not a regular file, or cannot be read.
     """
     if isinstance(image, Media):
+        if image.refused_kind is not None and not convert:
+            raise _refusal(image.name, image.refused_kind, image.size, image.limit, convert=False)
         return image
-    if isinstance(image, bytes):
-        return _examine(image, filename, limit)
-    return await _run_in_thread(partial(_examine, image, filename, limit), image)
+    examine = partial(_examine, image, filename, limit, convert=convert)
+    if isinstance(image, bytes) and len(image) <= limit:
+        kind = sniffing.identify(image[: sniffing.HEAD_BYTES])
+        if kind in ACCEPTED or not conversion.is_convertible(kind):
+            return examine()
+    return await _run_in_thread(examine, image)
+
+
+async def converted(media: Media, options: config.Media) -> Media:
+    """Return an image as the service accepts it: converted if necessary, one image in each of two threads.
+
+    Raises:
+        UnsupportedImageError: The image cannot be decoded.
+        ImageTooLargeError: The image has more pixels than can be decoded safely.
+        ImageError: The image has changed since it was checked.
+    """
+    if media.refused_kind is None:
+        return media
+    result, change = await run_in_picture_thread(_convert, media, media.refused_kind)
+    line = f"{media.name} {change}."
+    _log.info("%s", line)
+    if options.on_convert is not None:
+        options.on_convert(line)
+    return result
+
+
+def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
+    content = media.source.read_at(0, media.size)
+    made = conversion.convert(media.name, content, kind, media.limit)
+    result = Media(
+        media.name,
+        f"{Path(media.filename).stem}{made.kind.extension}",
+        made.kind.content_type,
+        len(made.content),
+        InMemory(made.content),
+    )
+    return result, made.change
 
 
 async def open_and_digest(
@@ -179,14 +242,17 @@ async def open_and_digest(
         limit: Most bytes of the image.
 
     Returns:
-        The checked image, and the SHA-256 of its content in hexadecimal.
+        The checked image, and the SHA-256 of its content in hexadecimal: of the file before it is converted,
+        and of the pixels of a Pillow image, so that another encoder does not make another image of it.
 
     Raises:
         ImageError: As ``open_media``, or the image changed while it was read.
     """
 
     def examine() -> tuple[Media, str]:
-        media = _examine(image, None, limit)
+        media = _examine(image, None, limit, convert=True)
+        if is_pillow_image(image):
+            return media, pixel_digest(image)
         digest = known.get(media.source) if isinstance(media.source, LocalFile) else None
         return media, digest or _digest(media)
 
@@ -198,32 +264,43 @@ async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> 
     if isinstance(image, (str, os.PathLike, bytes)):
         return await run_in_file_thread(function)
     # A read from a pipe may never return, so cancellation does not wait for it.
-    may_hang = is_binary_file(image) and not is_seekable(image)
+    content = image[1] if is_named_file(image) else image
+    may_hang = is_binary_file(content) and not is_seekable(content)
     return await to_thread.run_sync(function, abandon_on_cancel=may_hang)
 
 
-def _examine(image: SingleImage, filename: str | None, limit: int) -> Media:
+def _examine(image: SingleImage, filename: str | None, limit: int, *, convert: bool) -> Media:
     located = locate(image, limit)
     name, source, size = located.name, located.source, located.source.size
     if size == 0:
         raise ImageError(f"{name} is empty: it has 0 bytes.")
     kind = sniffing.identify(source.read_at(0, min(size, sniffing.HEAD_BYTES)))
-    if kind not in ACCEPTED:
-        raise UnsupportedImageError(
-            f"{name} is {kind.description} ({size:,} bytes). JPEG, PNG, WebP and GIF images of up to "
-            f"{limit:,} bytes can be sent: save it as one of these first."
-        )
-    if size > limit:
-        raise ImageTooLargeError(
-            f"{name} is {kind.description} of {size:,} bytes. At most {limit:,} can be sent: "
-            "make it smaller, or save it as JPEG or WebP."
-        )
+    is_refused = kind not in ACCEPTED or size > limit
+    if is_refused and not (convert and size <= _MAX_CONVERTIBLE_BYTES and conversion.can_decode(kind)):
+        raise _refusal(name, kind, size, limit, convert=convert)
     return Media(
         name,
         safe_filename(filename or located.filename, kind.content_type),
         kind.content_type,
         size,
         source,
+        kind if is_refused else None,
+        limit,
+    )
+
+
+def _refusal(name: str, kind: sniffing.Kind, size: int, limit: int, *, convert: bool) -> ImageError:
+    extra = ""
+    if convert and size <= _MAX_CONVERTIBLE_BYTES and conversion.is_convertible(kind):
+        extra = ", or let the extra 'formats' convert it: pip install 'apimart-async[formats]'"
+    if kind not in ACCEPTED:
+        return UnsupportedImageError(
+            f"{name} is {kind.description} ({size:,} bytes). JPEG, PNG, WebP and GIF images of up to "
+            f"{limit:,} bytes can be sent: save it as one of these first{extra}."
+        )
+    return ImageTooLargeError(
+        f"{name} is {kind.description} of {size:,} bytes. At most {limit:,} can be sent: "
+        f"make it smaller, or save it as JPEG or WebP{extra}."
     )
 
 
@@ -274,20 +351,24 @@ def locate(image: SingleImage, limit: int) -> Located:
         ImageTooLargeError: The image is a pipe or a ``data:`` URL and holds more than the limit.
         ImageError: The image cannot be read.
     """
+    if is_named_file(image):
+        name, content, _ = image
+        located = locate(content, limit)
+        return attrs.evolve(located, name=shown(name), filename=name) if name else located
     if isinstance(image, str) and data_urls.is_data_url(image):
         return Located("The data: URL", "image", _decode(image, limit))
     if isinstance(image, (str, os.PathLike)):
         return _locate_path(os.fspath(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
         return Located("The image given as bytes", "image", InMemory(bytes(image)))
-    if _is_pillow_image(image):
+    if is_pillow_image(image):
         # Only the stem: the extension follows from the format that the image is written in.
-        return Located("The Pillow image", Path(_origin(image, "filename")).stem or "image", _encode(image))
+        return Located("The Pillow image", Path(_origin(image, "filename")).stem or "image", encode(image))
     if is_binary_file(image):
         return _locate_file(image, limit)
     raise UnsupportedImageError(
         f"An image cannot be given as {type(image).__name__}: give a path, a URL, the bytes of a file, "
-        "a binary file, a Pillow image or an Upload."
+        "a binary file, (name, content, MIME type), a Pillow image or an Upload."
     )
 
 
@@ -312,12 +393,6 @@ def is_seekable(file: object) -> bool:
         return bool(seekable()) if callable(seekable) else False
     except Exception:  # noqa: BLE001 a closed file, for example: reading it gives the reason
         return False
-
-
-def _is_pillow_image(image: object) -> TypeGuard[PillowImage]:
-    # There is no Pillow image in a process that has not imported Pillow.
-    pillow = sys.modules.get("PIL.Image")
-    return pillow is not None and isinstance(image, pillow.Image)
 
 
 def _origin(image: object, attribute: str) -> str:
@@ -346,7 +421,24 @@ def _locate_path(path: str | bytes) -> Located:
     if not text:
         raise ImageError("The path of the image is empty.")
     name = shown(text)
-    return Located(name, os.path.basename(text), LocalFile.examine(name, text))
+    try:
+        return Located(name, os.path.basename(text), LocalFile.examine(name, text))
+    except ImageError:
+        kind = _kind_in_base64(text)
+        if kind is None:
+            raise
+        raise ImageError(
+            f"{text[:20]}… is {kind.description} as base64 text, not a path: give base64.b64decode(text), "
+            f"or a data: URL, data:{kind.content_type};base64,{text[:20]}…"
+        ) from None
+
+
+def _kind_in_base64(text: str) -> sniffing.Kind | None:
+    """Return the kind of the image that a text holds in base64, if it does."""
+    if _BASE64.fullmatch(text) is None:
+        return None
+    kind = sniffing.identify(base64.urlsafe_b64decode(text[:64].translate(_URL_SAFE)))
+    return None if kind.extension is None else kind
 
 
 def _locate_file(file: BinaryFile, limit: int) -> Located:
@@ -356,20 +448,3 @@ def _locate_file(file: BinaryFile, limit: int) -> Located:
         raise ImageError(f"{name} is open in text mode; open it in binary mode, open(path, 'rb').")
     source = InSeekableFile(name, file) if is_seekable(file) else read_rest(name, file, limit)
     return Located(name, Path(path).name or "image", source)
-
-
-def _encode(image: PillowImage) -> InMemory:
-    """Encode a Pillow image: as JPEG when it came from a JPEG file and its mode allows, otherwise as PNG."""
-    buffer = io.BytesIO()
-    try:
-        profile = image.info.get("icc_profile")
-        if image.format in _JPEG_FORMATS and image.mode in _JPEG_MODES:
-            image.save(buffer, "JPEG", quality=_JPEG_QUALITY, icc_profile=profile)
-        elif image.mode in _PNG_MODES:
-            image.save(buffer, "PNG", icc_profile=profile)
-        else:
-            # The profile describes the colours before the conversion.
-            image.convert(_NEAREST_MODE.get(image.mode, "RGB")).save(buffer, "PNG", icc_profile=None)
-    except Exception as error:
-        raise unreadable("The Pillow image", error) from error
-    return InMemory(buffer.getvalue())

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from apimart_async.errors import ImageError, ImageTooLargeError, InvalidArgumentError, UnsupportedImageError
-from apimart_async.transport.media import inputs
+from apimart_async.errors import ImageError, InvalidArgumentError, UnsupportedImageError
+from apimart_async.transport.media import conversion, inputs, sniffing
 from apimart_async.transport.media.inputs import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
 
-    from apimart_async.transport.media.inputs import SingleImage
+    from apimart_async.transport.media.inputs import Media, SingleImage
 
 PNG_LIMIT: Final = 4 * 1024 * 1024
 """A PNG for dall-e-2 must have fewer bytes."""
@@ -64,6 +64,18 @@ def read_header(data: bytes) -> PngHeader | None:
     return PngHeader(width, height, has_alpha)
 
 
+def has_transparency(image: Media, header: PngHeader) -> bool:
+    """Tell whether pixels of a PNG are transparent; blocks. Without Pillow, its header decides.
+
+    Raises:
+        ImageError: The image cannot be decoded, or has changed since it was checked.
+    """
+    if not header.has_alpha or not conversion.can_decode(sniffing.PNG):
+        return header.has_alpha
+    content = image.source.read_at(0, image.size)
+    return conversion.decode(image.name, content, sniffing.PNG).mode in conversion.ALPHA_MODES
+
+
 def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
     """Convert any image for dall-e-2: to a square PNG with an alpha channel, under 4 MB.
 
@@ -72,8 +84,8 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
     blocks: in asynchronous code call ``await anyio.to_thread.run_sync(prepare_png, image)``.
 
     Args:
-        image: A path, bytes, binary file, Pillow image or ``data:`` URL, in any format that Pillow
-            reads; of an animation the first frame.
+        image: A path, bytes, binary file, Pillow image or ``data:`` URL: JPEG, PNG, WebP, GIF, TIFF, BMP,
+            AVIF, JPEG 2000, PSD, or with the extra ``formats`` HEIC; of an animation the first frame.
         size: Width and height in pixels: 256, 512 or 1024. Halved until the file is under 4 MB.
 
     Returns:
@@ -81,7 +93,7 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
 
     Raises:
         InvalidArgumentError: The size is none of these.
-        UnsupportedImageError: Pillow cannot read the image, or is not installed.
+        UnsupportedImageError: The image cannot be decoded, or Pillow is not installed.
         ImageTooLargeError: The image has more pixels than can be decoded safely.
         ImageError: The image cannot be found or read, or is a URL.
     """
@@ -104,37 +116,15 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
 
 
 def _decode(image: SingleImage) -> Pillow:
+    """Return the image upright, in colours of 8 bits with an alpha channel."""
     from PIL import Image
 
-    name = "The Pillow image"
-    try:
-        if isinstance(image, Image.Image):
-            return _upright(image)
-        located = locate(image, _SOURCE_LIMIT)
-        name = located.name
-        content = located.source.read_at(0, located.source.size)
-        with Image.open(io.BytesIO(content)) as opened:
-            return _upright(opened)
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"{name} has too many pixels: {error}") from error
-    except Exception as error:  # decoders raise all kinds
-        raise UnsupportedImageError(f"{name} is not an image that can be read: {error}") from error
-
-
-def _upright(picture: Pillow) -> Pillow:
-    """Return the image upright, in colours of 8 bits with an alpha channel."""
-    from PIL import ImageOps
-
-    turned = ImageOps.exif_transpose(picture)
-    if turned.mode.startswith("I;16"):
-        turned = turned.convert("I").point(_high_byte).convert("L")  # convert() alone would clip to white
-    return turned.convert("RGBA")
-
-
-def _high_byte(value: float) -> float:
-    return value / 256
+    if isinstance(image, Image.Image):
+        with conversion.decoding("The Pillow image"):
+            return conversion.upright(image.copy()).convert("RGBA")
+    located = locate(image, _SOURCE_LIMIT)
+    content = located.source.read_at(0, located.source.size)
+    return conversion.decode(located.name, content, sniffing.identify(content)).convert("RGBA")
 
 
 def _square(picture: Pillow, size: int) -> Pillow:

@@ -225,6 +225,7 @@ def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
         close = getattr(content, "close", None)
         if callable(close):
             close()  # a coroutine, which nobody will await
+            raise TypeError("its read() is asynchronous; give the bytes, await file.read()")
         raise TypeError("its read() does not return bytes; open it in binary mode, open(path, 'rb')")
     pieces = [bytes(content)]
     left = size - len(pieces[0])

@@ -136,12 +136,13 @@ def test_values_at_the_limits_are_accepted(router: AppleRouter, changes: dict[st
     assert (router.edits.create(**{"image": PNG, "prompt": "a red hat"} | changes)).images
 
 
-def test_service_refuses_opaque_image_with_alpha_channel(
+def test_opaque_image_with_alpha_channel_is_not_sent(
     router: AppleRouter, emulator: Emulator
 ) -> None:
-    with pytest.raises(BadRequestError, match="must have transparency"):
+    with pytest.raises(ImageError, match="has no transparency"):
         router.edits.create(png(hole=False), "a red hat")
-    assert not emulator.ledger.entries
+    assert not emulator.requests
+    assert (router.edits.create(png(hole=False), "a red hat", mask=PNG)).images
 
 
 # --- errors -----------------------------------------------------------------------------------------------
