@@ -112,6 +112,7 @@ def batch(
             "Submit again the jobs that may have been paid for: look at the account first.",
         ),
     ] = False,
+    convert: options.Convert = "auto",
     local: options.Local = False,
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
@@ -142,7 +143,7 @@ def batch(
         return Exit.USAGE if found.bad else Exit.ALL_DONE
     if found.bad:
         raise UsageError("\n".join(preflight.complaints(found)))
-    service = connection.checked(base_url, local=local)
+    service = connection.checked(base_url, local=local, convert=convert)
     local_batch.check_directory_is_for(output, local=local)
     options.check_directory(output)
     if not found.jobs:

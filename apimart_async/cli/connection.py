@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import attrs
 
 from apimart_async import config
-from apimart_async.cli.options import UsageError
+from apimart_async.cli.display.output import printable, say
+from apimart_async.cli.options import Conversion, UsageError
 from apimart_async.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ class Connection:
         base_url: The option; ``None`` for the address from the environment or of the service.
         poll: Pace of polling.
         local: Whether to start an emulator and connect to it.
+        media: Treatment of pictures that the service refuses as they are.
     """
 
     base_url: str | None = None
     poll: config.Poll = attrs.field(factory=config.Poll)
     local: bool = False
+    media: config.Media = attrs.field(factory=config.Media)
 
 
 def checked(
@@ -60,6 +63,7 @@ def checked(
     provider: Provider = "APIMART",
     local: bool | None = None,
     task_is_old: bool = False,
+    convert: Conversion = "auto",
 ) -> Connection:
     """Return the connection after checking the key, the options and the packages it needs.
 
@@ -68,16 +72,18 @@ def checked(
         provider: The service.
         local: The option; ``None`` when the command has none.
         task_is_old: Whether the tasks may have ended long ago.
+        convert: The option.
 
     Raises:
         UsageError: There is no key, Pillow is missing for the emulator, or the options exclude each other.
         InvalidArgumentError: The key or the base URL is malformed.
     """
+    media = config.Media(convert=convert, on_convert=_say_conversion)
     if local:
         if base_url is not None:
             raise UsageError("--local starts a service of its own: leave --base-url out, or --local.")
         emulator_class()
-        return Connection(poll=_LOCAL_POLL, local=True)
+        return Connection(poll=_LOCAL_POLL, local=True, media=media)
     key = os.environ.get(f"{provider}_API_KEY", "")
     if not key.strip():
         advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
@@ -87,7 +93,12 @@ def checked(
     if task_is_old:
         return Connection(base_url, _OLD_TASK_POLL)
     # A service on this machine is an emulator, whose tasks are short.
-    return Connection(base_url, _LOCAL_POLL if is_loopback(urlsplit(url).hostname or "") else config.Poll())
+    poll = _LOCAL_POLL if is_loopback(urlsplit(url).hostname or "") else config.Poll()
+    return Connection(base_url, poll, media=media)
+
+
+def _say_conversion(line: str) -> None:
+    say(printable(line))
 
 
 @asynccontextmanager
@@ -95,8 +106,10 @@ async def connected(connection: Connection) -> AsyncGenerator[AsyncApimart]:
     """Open a client, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.client import AsyncApimart
 
-    poll = connection.poll
-    async with _served(connection) as (key, url), AsyncApimart(key, base_url=url, poll=poll) as client:
+    async with (
+        _served(connection) as (key, url),
+        AsyncApimart(key, base_url=url, poll=connection.poll, media=connection.media) as client,
+    ):
         yield client
 
 
@@ -105,7 +118,10 @@ async def connected_router(connection: Connection) -> AsyncGenerator[AsyncAppleR
     """Open a client of AppleRouter, and the emulator with ``--local``; leaving closes both."""
     from apimart_async.applerouter import AsyncAppleRouter
 
-    async with _served(connection) as (key, url), AsyncAppleRouter(key, base_url=url) as client:
+    async with (
+        _served(connection) as (key, url),
+        AsyncAppleRouter(key, base_url=url, media=connection.media) as client,
+    ):
         yield client
 
 

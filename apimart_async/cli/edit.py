@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,9 @@ from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
 from apimart_async.cli.signals import Exit
 from apimart_async.transport.media import inputs, png
+
+if TYPE_CHECKING:
+    from apimart_async.transport.media.inputs import NamedFile
 
 USAGE: Final = "Usage: apimart edit IMAGES... -p PROMPT [OPTIONS]"
 
@@ -53,6 +56,7 @@ def edit(
     output: options.Output = options.DEFAULT_DIRECTORY,
     local: options.Local = False,
     inline: options.Inline = False,
+    convert: options.Convert = "auto",
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
@@ -69,6 +73,7 @@ def edit(
       apimart edit photos/*.jpg -p "A starry sky behind it" --local
       apimart edit portrait.png -p "Watercolour painting" -n 3 -o variants
       apimart edit *.jpg -p "Pencil sketch" --json > results.jsonl
+      apimart edit - -p "Deep snow" < photo.jpg
       apimart edit room.jpg -p "A red sofa" --service applerouter --mask m.png
 
     AppleRouter's key is APPLEROUTER_API_KEY. It has no tasks: each request brings
@@ -79,7 +84,7 @@ def edit(
     not_started), task_id, paths, cost (USD), seconds, and error (type, message,
     status, code, task_id, idempotency_key) or null.
     """
-    from apimart_async.resources.applerouter import DALL_E_2
+    from apimart_async.resources.applerouter import DALL_E_2, check_words
     from apimart_async.resources.edits import DEFAULT_MODEL
     from apimart_async.resources.submission import check_request
 
@@ -90,15 +95,22 @@ def edit(
     check_request(prompt, model, n)
     options.check_timeout(timeout)
     _check_service(service, mask=mask, size=size, inline=inline)
-    reached = connection.checked(base_url, provider=provider, local=local)
-    pictures = options.distinct(images)
-    if len(pictures) < len(images):
+    reached = connection.checked(base_url, provider=provider, local=local, convert=convert)
+    sources = options.distinct(images)
+    if len(sources) < len(images):
         say("A picture that is given twice is edited once.")
-    unfit: frozenset[str] = frozenset()
+    pictures = options.opened(sources)
+    unfit: Collection[str | NamedFile] = ()
     if is_apimart:
-        options.check_images(pictures)
+        options.check_images(pictures, convert=convert)
+    elif is_dall_e_2:
+        check_words(prompt, size)
+        _check_are_local(sources, mask)
+        unfit = _find_unfit(pictures, mask, _side(size), convert)
     else:
-        unfit = _check_applerouter(pictures, prompt, mask, size, is_dall_e_2=is_dall_e_2)
+        _check_are_local(sources, mask)
+        given = [*pictures, *([] if mask is None else [mask])]
+        options.check_images(given, convert=convert, limit=png.SENT_LIMIT)
     options.check_directory(output)
 
     async def work() -> None:
@@ -112,7 +124,8 @@ def edit(
         fields = {"size": size, "mask": mask, "response_format": response_format}
         given = {name: value for name, value in fields.items() if value is not None}
         jobs = [Job(picture, prompt, model, n, str(i), options=given) for i, picture in enumerate(pictures)]
-        pay = partial(run_paid, run, jobs=jobs, output=output, template=lambda job: stem_of(str(job.image)))
+        stems = [stem_of(source) for source in sources]
+        pay = partial(run_paid, run, jobs=jobs, output=output, template=lambda job: stems[int(job.id or 0)])
         if is_apimart:
             async with connection.connected(reached) as client:
                 await pay(ApimartBackend(client, inline=inline), timeout=timeout)
@@ -121,7 +134,7 @@ def edit(
                 await pay(PngBackend(router, timeout=timeout, unfit=unfit, side=_side(size)))
 
     run = Run(
-        items_for(pictures),
+        items_for(sources),
         Wording("image", "edited"),
         results.lines(results.edit_record) if json else results.saved_paths,
         ResumeHint(output, base_url, is_possible=not local, key=f"{provider}_API_KEY"),
@@ -137,30 +150,28 @@ def _check_service(service: str, *, mask: str | None, size: str | None, inline: 
             raise UsageError(f"{name} is for --service {other}.")
 
 
-def _check_applerouter(
-    images: Sequence[str], prompt: str, mask: str | None, size: str | None, *, is_dall_e_2: bool
-) -> frozenset[str]:
-    """Check everything before the first request, and return the pictures to convert for dall-e-2."""
-    from apimart_async.resources.applerouter import check_words
-
-    if is_dall_e_2:
-        check_words(prompt, size)
-    pictures = [*images, *([] if mask is None else [mask])]
-    remote = next((picture for picture in pictures if inputs.remote_url(picture) is not None), None)
+def _check_are_local(images: Sequence[str], mask: str | None) -> None:
+    sources = [*images, *([] if mask is None else [mask])]
+    remote = next((source for source in sources if inputs.remote_url(source) is not None), None)
     if remote is not None:
         raise UsageError(f"{printable(remote)} is an address: download it first, AppleRouter takes files.")
-    if not is_dall_e_2:
-        options.check_images(pictures, limit=png.SENT_LIMIT)
-        return frozenset()
+
+
+def _find_unfit(
+    pictures: Sequence[str | NamedFile], mask: str | None, side: int, convert: options.Conversion
+) -> Collection[str | NamedFile]:
+    """Check the pictures for dall-e-2, and return those to convert."""
     from apimart_async.cli.png_preparation import unfit
 
-    converted = unfit(images, mask)
+    converted = unfit(pictures, mask, convert)
     if len(converted) == 1:
-        subject = f"{printable(next(iter(converted)))} is made to fit dall-e-2, as a square PNG"
+        (picture,) = converted
+        name = picture if isinstance(picture, str) else "stdin"
+        subject = f"{printable(name)} is made to fit dall-e-2, as a square PNG"
     else:
-        subject = f"{len(converted)} of {len(images)} pictures are made to fit dall-e-2, as square PNGs"
+        subject = f"{len(converted)} of {len(pictures)} pictures are made to fit dall-e-2, as square PNGs"
     if converted:
-        say(f"{subject} of {_side(size)} pixels, transparent at the sides.")
+        say(f"{subject} of {side} pixels, transparent at the sides.")
     return converted
 
 

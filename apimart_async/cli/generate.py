@@ -43,6 +43,7 @@ def generate(
     output: options.Output = Path("generated"),
     local: options.Local = False,
     inline: options.Inline = False,
+    convert: options.Convert = "auto",
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
@@ -68,9 +69,9 @@ def generate(
 
     check_request(prompt, model, n, MOST_IMAGES)
     options.check_timeout(timeout)
-    service = connection.checked(base_url, local=local)
+    service = connection.checked(base_url, local=local, convert=convert)
     references = tuple(image or ())
-    options.check_images([*references, *([] if mask is None else [mask])])
+    options.check_images([*references, *([] if mask is None else [mask])], convert=convert)
     options.check_directory(output)
     arguments = {
         "n": n,

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TextIO, TypeAlias, cast
 
 import anyio
 from cyclopts import Parameter
 
-from apimart_async.cli.display.output import sentence
+from apimart_async.cli.display.item import STDIN
+from apimart_async.cli.display.output import is_terminal, printable, sentence
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs
+
+if TYPE_CHECKING:
+    from apimart_async.transport.media.inputs import NamedFile
+
+_MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
 
 
 class UsageError(Exception):
@@ -29,7 +36,20 @@ def flag(name: str, text: str) -> Parameter:
 DEFAULT_DIRECTORY: Final = Path("edited")
 
 Images: TypeAlias = Annotated[
-    list[str], Parameter(negative=(), help="Pictures: JPEG, PNG, WebP or GIF files of at most 20 MiB.")
+    list[str],
+    Parameter(
+        negative=(),
+        allow_leading_hyphen=True,  # for the picture on stdin; other such arguments are refused
+        help="Pictures: JPEG, PNG, WebP or GIF files of at most 20 MiB; - is stdin.",
+    ),
+]
+Conversion: TypeAlias = Literal["auto", "never"]
+Convert: TypeAlias = Annotated[
+    Conversion,
+    Parameter(
+        name="--convert",
+        help="Whether HEIC, AVIF, TIFF, BMP and larger pictures are made JPEG or PNG, or refused.",
+    ),
 ]
 TaskIds: TypeAlias = Annotated[list[str], Parameter(name="IDS", negative=(), help="Ids of tasks.")]
 Output: TypeAlias = Annotated[
@@ -63,30 +83,57 @@ def check_timeout(timeout: float | None) -> None:
         raise UsageError(f"--timeout must be more than 0 seconds, not {timeout:g}.")
 
 
-def distinct(images: Iterable[str]) -> list[str]:
-    """Return the pictures in order, without those given before, so that none is paid for twice."""
-    return list({_identity(image): image for image in reversed(list(images))}.values())[::-1]
+def distinct(images: Sequence[str]) -> list[str]:
+    """Return the pictures in order, without those given before, so that none is paid for twice.
+
+    Raises:
+        UsageError: One of them is an option that the command does not have.
+    """
+    for image in images:
+        if image.startswith("-") and image != STDIN and not os.path.lexists(image):
+            raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
+    return list({_identity(image): image for image in reversed(images)}.values())[::-1]
 
 
 def _identity(image: str) -> str:
-    return image if "://" in image else os.path.realpath(image)
+    return image if "://" in image or image == STDIN else os.path.realpath(image)
 
 
-def check_images(images: Sequence[str], *, limit: int = inputs.MAX_UPLOAD_BYTES) -> None:
+def opened(images: Sequence[str]) -> list[str | NamedFile]:
+    """Return the pictures to send: the arguments, with the content of stdin in place of ``-``.
+
+    Raises:
+        UsageError: Stdin is a terminal, is closed or has too many bytes.
+    """
+    if STDIN not in images:
+        return list(images)
+    stdin = cast("TextIO | None", sys.stdin)
+    if stdin is None or is_terminal(stdin):
+        raise UsageError("- is the picture on stdin, but there is none: redirect it, as in < photo.jpg")
+    content = stdin.buffer.read(_MOST_STDIN_BYTES + 1)
+    if len(content) > _MOST_STDIN_BYTES:
+        raise UsageError(f"The picture on stdin has more than {_MOST_STDIN_BYTES:,} bytes.")
+    return [("stdin", content, None) if image == STDIN else image for image in images]
+
+
+def check_images(
+    images: Sequence[str | NamedFile], *, convert: Conversion, limit: int = inputs.MAX_UPLOAD_BYTES
+) -> None:
     """Check every picture.
 
     Args:
-        images: Paths, addresses or ``data:`` URLs.
+        images: The pictures.
+        convert: The option.
         limit: Most bytes of a picture.
 
     Raises:
         UsageError: Some cannot be sent; it has the reason for each of them.
     """
 
-    async def problem(image: str) -> str | None:
+    async def problem(image: str | NamedFile) -> str | None:
         try:
             if inputs.remote_url(image) is None:
-                await inputs.open_media(image, limit=limit)
+                await inputs.open_media(image, limit=limit, convert=convert == "auto")
         except ImageError as error:
             return sentence(error.message)
         return None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
-
 from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
 from apimart_async.cli.display.item import Item, items_for
@@ -12,15 +9,18 @@ from apimart_async.cli.display.messages import Wording
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
 from apimart_async.cli.signals import Exit
-
-if TYPE_CHECKING:
-    from apimart_async.client import AsyncApimart
+from apimart_async.transport.media import inputs
 
 USAGE = "Usage: apimart upload IMAGES... [OPTIONS]"
 
 
 def upload(
-    images: options.Images, /, *, base_url: options.BaseUrl = None, json: options.Json = False
+    images: options.Images,
+    /,
+    *,
+    convert: options.Convert = "auto",
+    base_url: options.BaseUrl = None,
+    json: options.Json = False,
 ) -> Exit:
     """Upload pictures, which is free, and print their addresses.
 
@@ -31,27 +31,29 @@ def upload(
 
       apimart upload portrait.png
       apimart upload photos/*.jpg --json
+      apimart upload - < photo.jpg
 
     With --json, each line has: image, status (done, failed, interrupted or
     not_started), url, filename, content_type, bytes, expires_at, seconds, and
     error (type, message, status, code, task_id, idempotency_key) or null.
     """
-    service = connection.checked(base_url)
-    pictures = options.distinct(images)
-    remote = next((picture for picture in pictures if "://" in picture), None)
+    service = connection.checked(base_url, convert=convert)
+    sources = options.distinct(images)
+    remote = next((source for source in sources if inputs.remote_url(source) is not None), None)
     if remote is not None:
         raise UsageError(f"{remote} is an address already: `apimart edit` takes it as it is.")
-    options.check_images(pictures)
+    pictures = options.opened(sources)
+    options.check_images(pictures, convert=convert)
 
     async def work() -> None:
         async with connection.connected(service) as client:
-            await run.each(partial(_upload, client))
+
+            async def upload(item: Item) -> None:
+                item.enter("uploading")
+                item.upload = await client.uploads.create(pictures[sources.index(item.source)])
+
+            await run.each(upload)
 
     render = results.lines(results.upload_record) if json else results.upload_url
-    run = Run(items_for(pictures), Wording("image", "uploaded"), render)
+    run = Run(items_for(sources), Wording("image", "uploaded"), render)
     return run.execute(work)
-
-
-async def _upload(client: AsyncApimart, item: Item) -> None:
-    item.enter("uploading")
-    item.upload = await client.uploads.create(item.source)

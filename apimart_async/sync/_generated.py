@@ -107,9 +107,10 @@ class AppleRouterEdits:
         their own. The service has no idempotency keys, so a request of unknown outcome is never sent again.
 
         Args:
-            image: A path, bytes, binary file, PIL image or ``data:`` URL, or for models that take several, a
-                sequence of up to 16. For ``dall-e-2`` a square PNG under 4 MB, with an alpha channel when
-                there is no mask.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
+                for models that take several, a sequence of up to 16. For ``dall-e-2`` a square PNG under 4
+                MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or GIF of
+                at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make; for ``dall-e-2`` at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service.
@@ -174,9 +175,10 @@ class Edits:
         was not executed.
 
         Args:
-            image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
-                sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
-                20,971,520 bytes.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
+                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
+                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
+                the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.
@@ -229,9 +231,10 @@ class Edits:
         """Upload the image if necessary, submit an edit of it and wait for its images. Billable.
 
         Args:
-            image: A path, bytes, binary file, PIL image, ``https://`` or ``data:`` URL, an ``Upload``, or a
-                sequence of these; the service edits the first. JPEG, PNG, WebP or GIF of at most
-                20,971,520 bytes.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
+                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
+                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
+                the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.
@@ -652,8 +655,9 @@ class Uploads:
         """Upload an image.
 
         Args:
-            image: A path, bytes, binary file, PIL image or ``data:`` URL. JPEG, PNG, WebP or GIF, judged by
-                content, at most 20,971,520 bytes. Files are streamed in chunks.
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL.
+                JPEG, PNG, WebP or GIF, judged by content, at most 20,971,520 bytes; another image is
+                converted if ``Media.convert`` of the client allows. Files are streamed in chunks.
             filename: Name of the stored file; the image's own name by default.
             timeout: Seconds for an attempt of the request; the client's timeout by default.
 
@@ -686,6 +690,8 @@ class Apimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
+        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
+            converts them.
         proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
@@ -722,6 +728,7 @@ class Apimart:
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
+        media: config.Media | None = None,
         proxy: str | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -736,6 +743,7 @@ class Apimart:
             retry=retry,
             limits=limits,
             poll=poll,
+            media=media,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -763,6 +771,7 @@ class Apimart:
         max_retries: int | None = None,
         retry: config.Retry | None = None,
         poll: config.Poll | None = None,
+        media: config.Media | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy of the client with other options.
@@ -776,6 +785,7 @@ class Apimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
+            media: Treatment of pictures that the service refuses as they are.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -787,6 +797,7 @@ class Apimart:
             max_retries=max_retries,
             retry=retry,
             poll=poll,
+            media=media,
             default_headers=default_headers,
         )
         return object.__new__(type(self))._attach(wrapped, self._portal)
@@ -830,6 +841,8 @@ class AppleRouter:
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
+        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
+            converts them.
         proxy: Proxy URL; the proxy of the environment by default.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
@@ -857,6 +870,7 @@ class AppleRouter:
         max_retries: int = 2,
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
+        media: config.Media | None = None,
         proxy: str | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -870,6 +884,7 @@ class AppleRouter:
             max_retries=max_retries,
             retry=retry,
             limits=limits,
+            media=media,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -892,6 +907,7 @@ class AppleRouter:
         timeout: config.Timeout | float | None = None,
         max_retries: int | None = None,
         retry: config.Retry | None = None,
+        media: config.Media | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy of the client with other options.
@@ -904,6 +920,7 @@ class AppleRouter:
             timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
+            media: Treatment of pictures that the service refuses as they are.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -914,6 +931,7 @@ class AppleRouter:
             timeout=timeout,
             max_retries=max_retries,
             retry=retry,
+            media=media,
             default_headers=default_headers,
         )
         return object.__new__(type(self))._attach(wrapped, self._portal)

@@ -1,8 +1,8 @@
 """Several calls at once: coroutines in one task group, file work and pictures in a few threads.
 
 File threads keep a slow disk away from the event loop, and four of them bound how many chunks of files are in
-memory at once. A call that may never return, such as reading a pipe, would keep a thread for good. Two threads
-of their own bound how many decoded pictures are in memory, and keep them away from the files.
+memory at once. A call that may never return, such as reading a pipe, would keep a thread for good. Two other
+threads bound how many decoded pictures are in memory, and leave the file threads free.
 """
 
 from __future__ import annotations

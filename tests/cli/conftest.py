@@ -121,12 +121,16 @@ class Command:
         return checked(Finished(code, results.getvalue(), stderr.getvalue()))
 
     async def in_process(self, *arguments: str | Path, **environment: str) -> Finished:
-        """Run it in a process of its own."""
+        """Run it in a process of its own, with nothing on stdin."""
+        return await self.fed(b"", *arguments, **environment)
+
+    async def fed(self, stdin: bytes, *arguments: str | Path, **environment: str) -> Finished:
+        """Run it in a process of its own, with these bytes on stdin."""
         done = await anyio.run_process(
             [*MODULE, *map(str, arguments)],
             cwd=self.directory,
             env=self.whole_environment | environment,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             check=False,
         )
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -188,9 +188,9 @@ async def test_bad_rows_are_listed_with_their_lines_and_nothing_is_sent(
         first = next(number for number, line in enumerate(said) if "32 of 33 rows cannot be done" in line)
 
         assert done.code == 2
-        assert said[first + 1].startswith("  Line 3: ")
+        assert said[first + 1].startswith("  line 3: ")
         assert "none.png" in said[first + 1]
-        assert said[first + 2].startswith("  Line 4: It has no prompt")
+        assert said[first + 2].startswith("  line 4: It has no prompt")
         assert said[-1] == "  and 12 more"
     assert emulator.requests == ()
     assert not (apimart.directory / "out").exists()

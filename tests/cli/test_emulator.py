@@ -72,7 +72,7 @@ async def test_json_has_the_address_faults_come_from_a_file_and_an_open_port_is_
     assert where["api_key"] == "sk-emulator"
     assert where["base_url"].startswith("http://127.0.0.1:")
     assert uploaded.code == 1
-    assert "Too much (HTTP 413" in uploaded.stderr
+    assert ": too much (HTTP 413" in uploaded.stderr
     assert done.code == 0
     assert f"Warning: other machines can reach {everywhere}" in done.stderr
 

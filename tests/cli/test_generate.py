@@ -76,7 +76,7 @@ async def test_a_failure_has_a_next_step(apimart: Command, emulator: Emulator) -
 
     refused = await apimart("generate", PROMPT, "--size", "enormous")
     assert refused.code == 1
-    assert "Size must be" in refused.stderr
+    assert ": size must be" in refused.stderr
     assert "Nothing was billed; correct it and run it again." in refused.stderr
 
     emulator.faults.add(Fault(kind="task-stuck", route="generations"))

@@ -35,6 +35,7 @@ from apimart_async import errors
 from apimart_async.batch.job import Job, Outcome, Status
 from apimart_async.models import ImageSet, Task, Upload
 from apimart_async.transport.json import converter, structure
+from apimart_async.transport.media.inputs import is_named_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -280,6 +281,8 @@ class Record:
 
 
 def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checker passes anything
+    if is_named_file(image):
+        return _in_words(image[0] or image[1])
     if isinstance(image, (list, tuple)):
         return ", ".join(map(_in_words, cast("Sequence[Any]", image)))
     if isinstance(image, Upload):

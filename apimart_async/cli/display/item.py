@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import attrs
 
 from apimart_async.cli.display.output import dollars, printable, seconds, shorten
 from apimart_async.models import ImageSet, Task, Upload
-from apimart_async.transport.media.filenames import clean_stem
+from apimart_async.transport.media.filenames import clean_stem, url_filename
 
 Stage: TypeAlias = Literal[
     "queued",
@@ -32,13 +31,16 @@ Stage: TypeAlias = Literal[
 _LAST: Final[frozenset[Stage]] = frozenset({"done", "failed", "interrupted", "not_started"})
 _LONGEST_LABEL: Final = 40
 
+STDIN: Final = "-"
+"""The argument that stands for the picture on stdin."""
+
 
 @attrs.define(eq=False)
 class Item:
     """An argument and the state of the work on it.
 
     Attributes:
-        source: The argument as it was typed: a path, a URL or a task id.
+        source: The argument as it was typed: a path, a URL, ``-`` or a task id.
         label: Its name in messages.
         stage: How far it is.
         is_submitted: Whether a paid request was started for it.
@@ -134,5 +136,7 @@ def stem_of(source: str) -> str:
 
 
 def _last_part(source: str) -> str:
-    path = urlsplit(source).path if source.startswith(("http://", "https://")) else source
-    return Path(path).name or source
+    if source == STDIN:
+        return "stdin"
+    name = url_filename(source) if source.startswith(("http://", "https://")) else Path(source).name
+    return name or source

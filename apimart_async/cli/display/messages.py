@@ -95,10 +95,7 @@ def explain(error: Exception, resume_hint: ResumeHint = NO_RESUME, item: Item | 
 def _reason(error: Exception) -> str:
     if isinstance(error, errors.ApimartError):
         context = _context(error)
-        message = error.message
-        if isinstance(error, errors.APIError):  # the service's words, often without a capital
-            message = message[:1].upper() + message[1:]
-        return f"{message.rstrip('.')} ({context})" if context else message
+        return f"{error.message.rstrip('.')} ({context})" if context else error.message
     if isinstance(error, OSError):
         return str(error)
     unexpected = f"Unexpected {type(error).__name__}: {error}".rstrip(": .")

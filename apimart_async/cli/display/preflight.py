@@ -32,7 +32,7 @@ def complaints(found: Preflight) -> Sequence[str]:
 
 def _complaint(found: Preflight, number: int) -> str:
     row = found.bad[number]
-    return f"{row.location[:1].upper()}{row.location[1:]}: {sentence(row.complaint)}"
+    return f"{row.location}: {sentence(row.complaint)}"
 
 
 def estimate(found: Preflight, output: Path) -> float | None:

@@ -109,10 +109,8 @@ def flatten(image: ImageInput) -> list[SingleImage]:
     images = cast("list[object]", list(image))
     if not images:
         raise ImageError("The list of images is empty: at least one is needed.")
-    if isinstance(image, tuple) and [isinstance(images[0], str), *map(is_content, images[1:])] == [
-        True,
-        True,
-    ]:
+    is_pair = isinstance(image, tuple) and len(images) == len(("name", "content"))
+    if is_pair and isinstance(images[0], str) and is_content(images[1]):
         raise ImageError(
             "A tuple of a text and bytes may be a file with its name or two images: "
             "give (name, content, MIME type) for the file, or a list for the images."
