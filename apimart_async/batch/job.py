@@ -50,6 +50,8 @@ class Job:
         name: Name of the files, without extension; ``-1``, ``-2``, … is added when ``n`` is more than 1. By
             default they are named after the task.
         options: Further fields of the request.
+        extra: Data of the caller with a JSON form. It is never sent, has no part in the identity of the job,
+            and is ``"extra"`` in the job's line of ``results.jsonl``.
     """
 
     image: ImageInput = attrs.field(repr=_shown)
@@ -59,6 +61,7 @@ class Job:
     id: str | None = None
     name: str | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
 
 
 @attrs.frozen

@@ -310,6 +310,7 @@ def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
         "n": job.n,
         "name": job.name,
         "options": dict(job.options),
+        "extra": dict(job.extra),
         "task_id": task.id if task else None,
         "paths": [
             (path.relative_to(directory) if path.is_relative_to(directory) else path).as_posix()

@@ -115,6 +115,7 @@ class Record:
         n: Number of variants.
         name: Name of the files, if one was given.
         options: Further fields of the request, for people.
+        extra: Data of the caller.
         key: Idempotency key of the last paid request; ``None`` when there was none.
         task: As last seen, once it is known.
         images: The answer of a service without tasks, until it is saved.
@@ -134,6 +135,7 @@ class Record:
     n: int = 1
     name: str | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     key: str | None = None
     task: Task | None = None
     images: ImageSet | None = None
@@ -163,6 +165,7 @@ class Record:
                 name: _in_words(value) if len(repr(value)) > _LONGEST else value
                 for name, value in job.options.items()
             },
+            extra=job.extra,
         )
 
     def intent(self, key: str, seconds: float) -> Record:
@@ -212,8 +215,11 @@ class Record:
             job: As it was given; by default as the row describes it.
             resumed: Whether an earlier run had started it.
         """
+        described = Job(
+            self.image, self.prompt, self.model, self.n, self.id, self.name, self.options, self.extra
+        )
         return Outcome(
-            job=job or Job(self.image, self.prompt, self.model, self.n, self.id, self.name, self.options),
+            job=job or described,
             status=_STATUSES[self.state],
             task=self.task,
             paths=tuple(directory / path for path in self.paths),
@@ -236,6 +242,7 @@ class Record:
             "prompt": self.prompt,
             "name": self.name,
             "options": dict(self.options),
+            "extra": dict(self.extra),
             "task": converter.unstructure(self.task) if self.task else None,
             "images": converter.unstructure(self.images) if self.images else None,
             "paths": list(self.paths),
@@ -267,6 +274,7 @@ class Record:
                 n=images,
                 name=body.get("name"),
                 options=body.get("options", {}),
+                extra=body.get("extra", {}),
                 key=key,
                 task=structure(task, Task, task) if task else None,
                 images=structure(image_set, ImageSet, image_set) if image_set else None,

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import re
+from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.batch.manifest.jsonl import parse_json
-from apimart_async.batch.manifest.rows import COLUMNS
-from apimart_async.errors import InvalidArgumentError
+from apimart_async.batch.manifest.rows import ALIASES, COLUMNS, column_name, option_name, read_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+LONGEST_CELL: Final = 32 * 1024 * 1024
+"""Characters; an image of the largest size as a ``data:`` URL fits."""
+
 # Spreadsheets pick the delimiter by locale.
 _DELIMITERS: Final = ",;\t|"
-_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,9}")
+# Excel reads the delimiter from a first line such as sep=; and does not show the line.
+_SEPARATOR: Final = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*\Z', re.IGNORECASE)
+_WHOLE: Final = re.compile(r"([+-]?[0-9]{1,9})([.,]0+)?")
 # The start of a JSON value other than a bare text.
 _JSON: Final = re.compile(r'[-0-9\[{"]|(true|false|null)\Z')
 
@@ -26,11 +32,21 @@ def csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any] | st
     Raises:
         InvalidArgumentError: The header names no column ``image``, or one twice.
     """
-    columns, delimiter = _header(next(lines, ""))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    # The limit of the module, for all its readers; 131,072 characters by default.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    first, before = next(lines, ""), 1
+    separator = _SEPARATOR.match(first)
+    if separator is not None:
+        first, before = next(lines, ""), 2
+    delimiter = separator.group(1) if separator is not None else _delimiter(first)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    try:
+        columns = read_columns(next(reader, []))
+    except csv.Error:
+        columns = read_columns([])
     while True:
-        # A quoted field may span lines: a row is where it starts, below the header.
-        number = reader.line_num + 2
+        # A quoted field may span lines: a row is where it starts.
+        number = reader.line_num + before
         try:
             fields = next(reader)
         except StopIteration:
@@ -42,27 +58,14 @@ def csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any] | st
             yield number, _values(columns, fields)
 
 
-def _header(line: str) -> tuple[Sequence[str], str]:
-    """Return the columns and the delimiter."""
+def _delimiter(line: str) -> str:
+    """Return the delimiter of a header: the first that makes a column ``image`` of it."""
     for delimiter in _DELIMITERS:
-        try:
-            columns = [_column(name) for names in csv.reader([line], delimiter=delimiter) for name in names]
-        except csv.Error:
-            continue
-        if "image" not in columns:
-            continue
-        twice = {column for column in columns if column and columns.count(column) > 1}
-        if twice:
-            raise InvalidArgumentError(f"The manifest has two columns {min(twice)}.")
-        return columns, delimiter
-    raise InvalidArgumentError(
-        "The first line of the manifest names no column `image`; it should look like: image,prompt"
-    )
-
-
-def _column(name: str) -> str:
-    name = name.strip()
-    return name.lower() if name.lower() in COLUMNS else name
+        with suppress(csv.Error):
+            names = {column_name(name) for row in csv.reader([line], delimiter=delimiter) for name in row}
+            if names & {"image", *ALIASES}:
+                return delimiter
+    return ","
 
 
 def _values(columns: Sequence[str], fields: Sequence[str]) -> Mapping[str, Any] | str:
@@ -72,18 +75,15 @@ def _values(columns: Sequence[str], fields: Sequence[str]) -> Mapping[str, Any] 
             f"It has {len(fields)} cells, but there are {len(columns)} columns: quote a text that holds a "
             "separator."
         )
-    values: dict[str, Any] = {}
-    for column, field in zip(columns, fields, strict=False):
-        if not column:
-            if field.strip():
-                return f"It has a cell in a column without a name: {field.strip()[:40]}"
-        elif column == "n":
-            values[column] = whole_number(field)
-        elif column in COLUMNS:
-            values[column] = field.strip()
-        else:
-            values[column] = typed(field)
-    return values
+    return {column: _value(column, field) for column, field in zip(columns, fields, strict=False)}
+
+
+def _value(column: str, field: str) -> object:
+    if column == "n":
+        return whole_number(field)
+    if column in COLUMNS:
+        return field.strip()
+    return typed(field) if option_name(column) else field
 
 
 def typed(field: str) -> object:
@@ -109,6 +109,10 @@ def typed(field: str) -> object:
 
 
 def whole_number(field: str) -> object:
-    """Return the number in a field, or its text when there is none, for the check of the row to refuse."""
+    """Return the number in a field, or its text when there is none, for the check of the row to refuse.
+
+    Spreadsheets and data frames write ``2`` as ``2.0`` or ``2,0``.
+    """
     text = field.strip()
-    return int(text) if _WHOLE.fullmatch(text) else text or None
+    number = _WHOLE.fullmatch(text)
+    return int(number.group(1)) if number is not None else text or None

@@ -1,4 +1,4 @@
-"""A manifest, read row by row: a CSV file, a JSONL file or a folder of images.
+"""A manifest, read row by row: a CSV or JSONL file, a table, a folder of images or a glob pattern.
 
 It is read twice, once to check every row before anything is paid and once for the jobs, and never held in
 memory: a manifest of a million rows takes as much memory as one of ten.
@@ -7,37 +7,45 @@ memory: a manifest of a million rows takes as much memory as one of ten.
 from __future__ import annotations
 
 import os
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 from anyio import CancelScope, to_thread
 
-from apimart_async.batch.manifest.csv import csv_rows
+from apimart_async.batch.manifest import folder, tables
+from apimart_async.batch.manifest.csv import LONGEST_CELL, csv_rows
 from apimart_async.batch.manifest.jsonl import jsonl_rows
-from apimart_async.batch.manifest.rows import BadRow, Defaults, Row, read_row
+from apimart_async.batch.manifest.rows import (
+    BadRow,
+    EmbeddedImage,
+    Folder,
+    ManifestOptions,
+    Row,
+    Skipped,
+    read_row,
+)
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.transport.media.inputs import shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 
     from apimart_async.batch.job import Job
 
-ROWS_AT_ONCE: Final = 256
-"""Rows read by one call in a worker thread."""
+_ROWS_AT_ONCE: Final = 256
+_BYTES_AT_ONCE: Final = 32 * 1024 * 1024
+"""Of images that are inside the manifest."""
 
-_LONGEST_LINE: Final = 32 * 1024 * 1024
-"""Characters; an image of the largest size as a ``data:`` URL fits."""
+Kind: TypeAlias = Literal["csv", "jsonl", "table", "folder", "pattern"]
 
-_KINDS: Final[dict[str, Literal["csv", "jsonl"]]] = {
+_KINDS: Final[dict[str, Kind]] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    **dict.fromkeys(tables.EXTENSIONS, "table"),
 }
-_IMAGES: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
 
 
 @attrs.frozen
@@ -45,91 +53,141 @@ class Manifest:
     """A manifest that was found.
 
     Attributes:
-        path: The file or folder.
+        path: The file, the folder or the pattern.
         kind: Its kind.
-        defaults: For values that rows lack.
+        options: Values that rows lack, and the rights of the manifest.
     """
 
     path: Path
-    kind: Literal["csv", "jsonl", "folder"]
-    defaults: Defaults = attrs.field(factory=Defaults)
+    kind: Kind
+    options: ManifestOptions = attrs.field(factory=ManifestOptions)
 
-    def rows(self) -> Generator[Row | BadRow]:
+    @property
+    def is_folder(self) -> bool:
+        """Return whether its rows are files."""
+        return self.kind in {"folder", "pattern"}
+
+    def rows(self) -> Generator[Row | BadRow | Skipped]:
         """Yield the rows in order; blocks, and does not open the images.
 
         Raises:
             InvalidArgumentError: It cannot be read, or is not of its kind.
         """
-        folder = os.path.abspath(self.path if self.kind == "folder" else self.path.parent)  # noqa: PTH100 links in it are the user's to keep
         try:
-            if self.kind == "folder":
-                with os.scandir(folder) as entries:
-                    names = sorted(entry.name for entry in entries if _is_image(entry))
-                for name in names:
-                    yield read_row(shown(name), {"image": f".{os.sep}{name}"}, folder, self.defaults)
-                return
-            read = csv_rows if self.kind == "csv" else jsonl_rows
-            with self.path.open(encoding=_encoding(self.path), errors="surrogateescape", newline="") as file:
-                for line, values in read(_lines(file.readline)):
-                    location = f"line {line}"
-                    if isinstance(values, str):
-                        yield BadRow(location, values)
-                    else:
-                        yield read_row(location, values, folder, self.defaults)
+            yield from self._files() if self.is_folder else self._lines()
         except OSError as error:
             raise InvalidArgumentError(
                 f"The manifest {self.path} cannot be read: {error.strerror or error}."
             ) from error
 
-    async def jobs(self) -> AsyncGenerator[Job]:
+    def _files(self) -> Iterator[Row | BadRow | Skipped]:
+        output = None if self.options.output is None else os.path.realpath(self.options.output)
+        if self.kind == "folder":
+            base = Folder.at(self.path)
+            found = folder.images(base.path, recursive=self.options.recursive, output=output)
+        else:
+            base, found = Folder.at(folder.fixed_part(self.path)), folder.matches(self.path, output)
+        for path, reason in found:
+            # A name such as https: is no address.
+            image = f".{os.sep}{path}" if self.kind == "folder" else os.path.abspath(path)  # noqa: PTH100 as in Folder.at
+            yield (
+                read_row(shown(path), {"image": image}, base, self.options)
+                if reason is None
+                else Skipped(shown(path), reason)
+            )
+
+    def _lines(self) -> Iterator[Row | BadRow]:
+        base = Folder.at(self.path.parent)
+        if self.kind == "table":
+            for number, values in tables.table_rows(self.path):
+                embedding = f"{self.path.name}/{number}"
+                yield read_row(f"row {number}", values, base, self.options, embedding)
+            return
+        read = csv_rows if self.kind == "csv" else jsonl_rows
+        with self.path.open(encoding=_encoding(self.path), errors="surrogateescape", newline="") as file:
+            for line, values in read(_lines(file.readline)):
+                location = f"line {line}"
+                yield (
+                    BadRow(location, values)
+                    if isinstance(values, str)
+                    else read_row(location, values, base, self.options)
+                )
+
+    async def jobs(self, skip: Iterable[int] = ()) -> AsyncGenerator[Job]:
         """Yield the jobs, read a few hundred at a time in a worker thread.
+
+        Args:
+            skip: Numbers of the rows to leave out, from 0, ascending.
 
         Raises:
             InvalidArgumentError: It cannot be read, or a row is bad because it has changed since the check.
 
         Cancellation leaves it closed.
         """
-        rows = self.rows()
+        rows, bad = self.rows(), iter(skip)
+        number, next_bad = 0, next(bad, -1)
         try:
-            while chunk := await to_thread.run_sync(lambda: list(islice(rows, ROWS_AT_ONCE))):
+            while chunk := await to_thread.run_sync(next_rows, rows):
                 for row in chunk:
-                    if isinstance(row, BadRow):
-                        raise InvalidArgumentError(
-                            f"The manifest {self.path}, {row.location}: {row.complaint}"
-                        )
-                    yield row.job
+                    if not isinstance(row, Skipped):
+                        is_left_out, number = number == next_bad, number + 1
+                        if is_left_out:
+                            next_bad = next(bad, -1)
+                        elif isinstance(row, BadRow):
+                            raise InvalidArgumentError(
+                                f"The manifest {self.path}, {row.location}: {row.complaint}"
+                            )
+                        else:
+                            yield row.job
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(rows.close)
 
 
-def open_manifest(path: str | os.PathLike[str], defaults: Defaults | None = None) -> Manifest:
+def next_rows(rows: Iterator[Row | BadRow | Skipped]) -> list[Row | BadRow | Skipped]:
+    """Return the next few hundred rows, fewer where they hold images; none at the end; blocks."""
+    chunk: list[Row | BadRow | Skipped] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        if isinstance(row, Row) and isinstance(row.job.image, EmbeddedImage):
+            size += row.job.image.size
+        if len(chunk) == _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE:
+            break
+    return chunk
+
+
+def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None = None) -> Manifest:
     """Find a manifest, and determine its kind; blocks.
 
     Args:
-        path: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file, or a folder of JPEG, PNG, WebP and GIF
-            files. The columns of a file are ``image``, ``prompt``, ``model``, ``n``, ``id`` and ``name``; any
-            other is an option of the request. Relative paths of images start from the folder of the file.
-        defaults: For values that rows lack; a folder needs a prompt here.
+        path: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file, a Parquet, Arrow or Feather table, a folder
+            of JPEG, PNG, WebP and GIF files, or a glob pattern for such files. The columns of a file are
+            ``image``, ``prompt``, ``model``, ``n``, ``id`` and ``name``. Documented fields of the request,
+            such as ``size``, and columns called ``option.NAME`` are options of the request; any other column
+            is carried into ``results.jsonl``. Relative paths of images start from the folder of the file.
+        options: Values that rows lack, and the rights of the manifest; a folder needs a prompt here.
 
     Raises:
         InvalidArgumentError: There is no such file, its kind is unknown, or a folder has no prompt.
     """
-    path, defaults = Path(path), defaults or Defaults()
-    if path.is_dir():
-        if defaults.prompt is None:
-            raise InvalidArgumentError(f"{path} is a folder of images: give the prompt with -p.")
-        return Manifest(path, "folder", defaults)
+    path, options = Path(path), options or ManifestOptions()
+    is_pattern = folder.is_pattern(path)
+    if is_pattern or path.is_dir():
+        if options.prompt is None:
+            subject = "a pattern" if is_pattern else "a folder of images"
+            raise InvalidArgumentError(f"{path} is {subject}: give the prompt with -p.")
+        return Manifest(path, "pattern" if is_pattern else "folder", options)
     if not path.exists():
         raise InvalidArgumentError(f"There is no manifest {path}.")
     suffix = path.suffix.lower()
-    if suffix in _IMAGES:
+    if suffix in folder.IMAGE_EXTENSIONS:
         raise InvalidArgumentError(f"{path} is an image: give its folder, or use `apimart edit`.")
     if suffix not in _KINDS or not path.is_file():
         raise InvalidArgumentError(
-            f"{path} is no manifest: give a .csv or .jsonl file, or a folder of images."
+            f"{path} is no manifest: give a .csv, .jsonl or .parquet file, or a folder of images."
         )
-    return Manifest(path, _KINDS[suffix], defaults)
+    return Manifest(path, _KINDS[suffix], options)
 
 
 def _encoding(path: Path) -> str:
@@ -140,14 +198,10 @@ def _encoding(path: Path) -> str:
 
 def _lines(readline: Callable[[int], str]) -> Iterator[str]:
     number = 0
-    while line := readline(_LONGEST_LINE):
+    while line := readline(LONGEST_CELL):
         number += 1
-        if len(line) == _LONGEST_LINE:
+        if len(line) == LONGEST_CELL:
             raise InvalidArgumentError(
-                f"Line {number} of the manifest is longer than {_LONGEST_LINE:,} characters."
+                f"Line {number} of the manifest is longer than {LONGEST_CELL:,} characters."
             )
         yield line
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return entry.name.lower().endswith(_IMAGES) and not entry.name.startswith(".") and entry.is_file()

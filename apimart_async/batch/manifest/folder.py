@@ -1,0 +1,103 @@
+"""The images of a folder or of a glob pattern, and the reason why each other file is left out; blocks."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from contextlib import suppress
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+IMAGE_EXTENSIONS: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
+
+SUBFOLDER: Final = "in a subfolder"
+_LINK: Final = "link to a folder"
+_RESULT: Final = "result of a batch"
+_JUNK: Final = frozenset({"thumbs.db", "desktop.ini"})
+_MAGIC: Final = re.compile(r"[*?\[]")
+
+
+def is_pattern(path: Path) -> bool:
+    """Tell whether a path that names no file is a glob pattern."""
+    return _MAGIC.search(str(path)) is not None and not os.path.lexists(path)
+
+
+def fixed_part(pattern: Path) -> str:
+    """Return the folder that all matches of a glob pattern are in."""
+    parts: list[str] = []
+    for part in PurePath(os.path.expanduser(pattern)).parts[:-1]:  # noqa: PTH111 a text again
+        if _MAGIC.search(part):
+            break
+        parts.append(part)
+    return os.path.join(*parts) if parts else os.curdir  # noqa: PTH118 a text again
+
+
+def matches(pattern: Path, output: str | None) -> Iterator[tuple[str, str | None]]:
+    """Yield each match of a glob pattern in order, and the reason why it is left out; ``**`` is any folders.
+
+    Args:
+        pattern: The pattern.
+        output: Folder of the results, with symbolic links resolved; files in it are not yielded.
+    """
+    for path in sorted(glob.iglob(os.path.expanduser(pattern), recursive=True)):  # noqa: PTH111, PTH207 links and hidden files as a shell treats them
+        folder = os.path.dirname(path)  # noqa: PTH120 a text again
+        if output is not None and PurePath(os.path.realpath(folder)).is_relative_to(output):
+            continue
+        if os.path.isdir(path):  # noqa: PTH112 a text again
+            if "**" not in pattern.parts:
+                yield path, "folder"
+        elif os.path.basename(path).lower() not in _JUNK:  # noqa: PTH119 a text again
+            yield path, _reason(path)
+
+
+def images(folder: str, *, recursive: bool, output: str | None) -> Iterator[tuple[str, str | None]]:
+    """Yield each file of a folder in order, by its path in the folder, and the reason why it is left out.
+
+    Hidden files are not yielded, nor are other files than images of subfolders that are left out.
+
+    Args:
+        folder: Its path.
+        recursive: Whether the images in subfolders are taken.
+        output: Folder of the results, with symbolic links resolved; files in it are not yielded.
+    """
+    pending: list[tuple[str, str | None]] = [("", None)]
+    while pending:
+        below, left_out = pending.pop()
+        subfolders: list[tuple[str, str | None]] = []
+        for entry in _entries(os.path.join(folder, below), may_fail=left_out is not None):  # noqa: PTH118 a text again
+            path = os.path.join(below, entry.name)  # noqa: PTH118 a text again
+            if entry.name.startswith(".") or entry.name.lower() in _JUNK:
+                continue
+            if not entry.is_dir():
+                reason = _reason(path) if entry.is_file() else "no regular file"
+                if left_out is None or reason is None:
+                    yield path, left_out or reason
+            elif entry.is_symlink():
+                # It may lead back to a folder above it.
+                yield path, _LINK
+            elif output is None or os.path.realpath(entry.path) != output:
+                has_results = os.path.isdir(os.path.join(entry.path, ".batch"))  # noqa: PTH112, PTH118 a text again
+                reason = left_out or (_RESULT if has_results else None if recursive else SUBFOLDER)
+                subfolders.append((path, reason))
+        pending.extend(reversed(subfolders))
+
+
+def _entries(folder: str, *, may_fail: bool) -> list[os.DirEntry[str]]:
+    """Return the content of a folder in order of the names."""
+    with suppress(OSError) if may_fail else suppress():
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    return []
+
+
+def _reason(path: str) -> str | None:
+    """Return the reason why a file is left out, ``None`` for an image."""
+    extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 a text again
+    if extension in IMAGE_EXTENSIONS:
+        return None
+    return extension[1:].upper() or "without an extension"
