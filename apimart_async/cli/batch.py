@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -31,15 +32,18 @@ from apimart_async.cli.signals import SIGNALS, Exit
 
 if TYPE_CHECKING:
     from apimart_async.batch import BatchOptions, Job, Outcome, Progress, Status
+    from apimart_async.batch.manifest.preflight import Preflight
     from apimart_async.batch.manifest.reader import Manifest
 
 HELP = """Edit all pictures of a manifest, safe to kill and run again.
 
-A manifest is a folder of images, edited with one prompt, or a CSV or JSONL file
-with a row for each edit. Its columns are image and prompt, and optionally
-model, n, id and name; any other column is an option of the request, such as
-size. Paths of images start from the folder of the file. All rows are checked
-before anything is sent.
+A manifest is a folder of images or a pattern such as 'photos/*.jpg', edited
+with one prompt, or a CSV, JSONL, Parquet or Arrow file with a row for each
+edit. Its columns are image and prompt, and optionally model, n, id and name;
+documented fields of the request, such as size, and columns called option.NAME
+are options, and any other column is only carried into results.jsonl. Paths of
+images start from the folder of the file, and lead out of it only with
+--allow-outside. All rows are checked before anything is sent.
 
 Every step is in a journal in the output directory before the next is taken.
 The same command continues the batch: nothing is paid twice, and no paid result
@@ -79,7 +83,10 @@ _MOST_REASONS: Final = 5
 
 
 def batch(
-    manifest: Annotated[Path, Parameter(negative=(), help="A .csv or .jsonl file, or a folder of images.")],
+    manifest: Annotated[
+        Path,
+        Parameter(negative=(), help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern."),
+    ],
     /,
     *,
     output: options.Output,
@@ -94,6 +101,20 @@ def batch(
     check: Annotated[
         bool,
         options.flag("--check", "Only check, and print the number of jobs and an estimate of the cost."),
+    ] = False,
+    recursive: Annotated[
+        bool, options.flag("--recursive", "Take the images in subfolders of the folder as well.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, options.flag("--skip-bad", "Leave out rows that cannot be done, and do the others.")
+    ] = False,
+    allow_outside: Annotated[
+        bool,
+        options.flag("--allow-outside", "Let the manifest name images outside its folder: if you trust it."),
+    ] = False,
+    allow_webhook: Annotated[
+        bool,
+        options.flag("--allow-webhook", "Let the manifest choose an address that is told of the results."),
     ] = False,
     in_flight: Annotated[
         int, Parameter(name="--in-flight", help="Jobs from submit to the end of their task, at most.")
@@ -120,9 +141,10 @@ def batch(
 ) -> Exit:
     """Edit the images of a manifest, or continue where an earlier run ended."""
     from apimart_async.batch import BatchOptions
+    from apimart_async.batch.edit_many import journal_path
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
-    from apimart_async.batch.manifest.rows import Defaults
+    from apimart_async.batch.manifest.rows import ManifestOptions
     from apimart_async.resources.edits import DEFAULT_MODEL
     from apimart_async.resources.submission import check_request
 
@@ -132,24 +154,46 @@ def batch(
         raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
     if max_cost is not None and not max_cost > 0:
         raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
-    opened = open_manifest(manifest, Defaults(prompt, model or DEFAULT_MODEL, n))
-    if opened.kind == "folder" and output.resolve() == manifest.resolve():
+    opened = open_manifest(
+        manifest,
+        ManifestOptions(
+            prompt,
+            model or DEFAULT_MODEL,
+            n,
+            recursive=recursive,
+            output=output,
+            allow_outside=allow_outside,
+            allow_webhook=allow_webhook,
+        ),
+    )
+    if opened.is_folder and output.resolve() == Path(opened.folder.real):
         raise UsageError("The results would lie among the images: name another directory with -o.")
-    found = anyio.run(checks.preflight, opened)
     if check:
-        cost = preflight.estimate(found, output)
-        for line in [json_line(preflight.record(found, cost))] if json else preflight.facts(found, cost):
+        local_batch.check_directory_is_for(output, local=local)
+    checking = partial(
+        checks.preflight,
+        opened,
+        journal=journal_path(output) if check else None,
+        retry_failed=retry_failed,
+        resubmit_in_doubt=resubmit_in_doubt,
+    )
+    found = anyio.run(checking)
+    if check:
+        plan = preflight.Plan(found, max_cost, has_files=opened.is_folder)
+        for line in [json_line(plan.record())] if json else plan.facts():
             write_line(line)
-        return Exit.USAGE if found.bad else Exit.ALL_DONE
-    if found.bad:
+        return _code_of(plan, skip_bad=skip_bad)
+    if found.bad and not skip_bad:
         raise UsageError("\n".join(preflight.complaints(found)))
     service = connection.checked(base_url, local=local, convert=convert)
     local_batch.check_directory_is_for(output, local=local)
     options.check_directory(output)
+    for line in preflight.remarks(found):
+        say(line)
     if not found.jobs:
-        say("The manifest has no rows: there is nothing to do.")
-        return Exit.ALL_DONE
-    run = _BatchRun(opened, found.jobs + found.repeated, output, json=json)
+        say(preflight.nothing(has_files=opened.is_folder))
+        return Exit.SOME_FAILED if found.bad or opened.is_folder else Exit.ALL_DONE
+    run = _BatchRun(opened, found, output, json=json)
     return run.execute(
         service,
         BatchOptions(
@@ -164,22 +208,31 @@ def batch(
     )
 
 
+def _code_of(plan: preflight.Plan, *, skip_bad: bool) -> Exit:
+    """Return the exit code of a check."""
+    if plan.found.bad and not skip_bad:
+        return Exit.USAGE
+    is_empty = plan.has_files and not plan.found.jobs
+    return Exit.SOME_FAILED if plan.found.bad or is_empty or plan.fits is False else Exit.ALL_DONE
+
+
 class _BatchRun:
     """The run of a batch: its jobs, its display and its messages.
 
     Args:
         manifest: Its rows are the jobs.
-        total: Number of rows.
+        found: Its check.
         output: Directory for the results; it exists.
         json: The option.
     """
 
-    def __init__(self, manifest: Manifest, total: int, output: Path, *, json: bool) -> None:
+    def __init__(self, manifest: Manifest, found: Preflight, output: Path, *, json: bool) -> None:
         from apimart_async.batch import Progress
         from apimart_async.cli.display.progress import Display, draw_batch
 
         self._manifest = manifest
-        self._total = total
+        self._bad_rows = found.bad_rows
+        self._total = total = found.jobs + found.repeated
         self._output = output
         self._json = json
         # Paths on a terminal would only disturb the display.
@@ -195,7 +248,7 @@ class _BatchRun:
         return self._total
 
     def __aiter__(self) -> AsyncIterator[Job]:
-        return self._manifest.jobs()
+        return self._manifest.jobs(self._bad_rows)
 
     def execute(self, service: connection.Connection, batch_options: BatchOptions) -> Exit:
         """Process the jobs that are not saved yet.
@@ -220,7 +273,7 @@ class _BatchRun:
         say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
         if is_interrupted:
             return Exit.INTERRUPTED
-        all_saved = error is None and last.saved == total and self._are_results_whole
+        all_saved = error is None and last.saved == total and not self._bad_rows and self._are_results_whole
         return Exit.ALL_DONE if all_saved else Exit.SOME_FAILED
 
     async def _run(self, service: connection.Connection, batch_options: BatchOptions) -> bool:

@@ -9,6 +9,7 @@ import os
 import tempfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import pytest
@@ -20,13 +21,15 @@ from apimart_async.batch.job import Job
 from apimart_async.batch.manifest.csv import typed, whole_number
 from apimart_async.batch.manifest.preflight import MAX_LISTED, preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
-from apimart_async.batch.manifest.rows import BadRow, Defaults, Row
+from apimart_async.batch.manifest.rows import BadRow, ManifestOptions, Row
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: text.strip())
-OPTIONS = st.dictionaries(
-    st.text("abcdefgh", min_size=1, max_size=5),
+PREFIX = "option."
+FIELDS = st.text("abcdefgh", min_size=1, max_size=5)
+OTHER_COLUMNS = st.dictionaries(
+    FIELDS | FIELDS.map(lambda name: PREFIX + name),
     st.none()
     | st.booleans()
     | st.integers(-(2**60), 2**60)
@@ -44,10 +47,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def written(folder: Path, name: str, text: str | bytes, **defaults: str | int) -> Manifest:
+def written(folder: Path, name: str, text: str | bytes, **options: Any) -> Manifest:
     content = text.encode() if isinstance(text, str) else text
     (folder / name).write_bytes(content)
-    return open_manifest(folder / name, Defaults(**defaults))  # type: ignore[arg-type]
+    return open_manifest(folder / name, ManifestOptions(**options))
 
 
 def jobs(manifest: Manifest) -> list[Job]:
@@ -72,7 +75,7 @@ def complaints(manifest: Manifest) -> dict[str, str]:
 def test_csv_as_spreadsheets_write_it(folder: Path, encoding: str, delimiter: str, newline: str) -> None:
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator=newline)
-    writer.writerow(["Image", " prompt", "N", "model", "id", "name", "size", "seed", ""])
+    writer.writerow(["Image", " prompt", "N", "model", "id", "name", "size", "Option.seed", ""])
     writer.writerow(
         ["photos/a.png", 'Say "hi"; then,\nwave 👋', "2", "", "one", "first {x}", "16:9", "7", ""]
     )
@@ -95,7 +98,7 @@ def test_csv_as_spreadsheets_write_it(folder: Path, encoding: str, delimiter: st
 
 def test_jsonl_keeps_its_types_and_defaults_fill_what_is_missing(folder: Path) -> None:
     lines = [
-        {"image": "photos/a.png", "n": 3, "seed": 1.5, "flags": ["x", {"y": None}], "size": None},
+        {"image": "photos/a.png", "n": 3, "option.seed": 1.5, "option.flags": ["x", {"y": None}], "size": None},
         {"image": "photos/b.png", "prompt": "snow", "model": "own", "id": 12},
     ]
     text = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
@@ -123,7 +126,7 @@ def test_a_folder_is_its_pictures_in_order(folder: Path) -> None:
     (photos / "https:").mkdir()
     (photos / "Z.JPG").write_bytes(PNG)
 
-    found = jobs(open_manifest(photos, Defaults(prompt="sunset")))
+    found = jobs(open_manifest(photos, ManifestOptions(prompt="sunset")))
     assert [Path(str(job.image)).name for job in found] == ["Z.JPG", "a.png", "b.png", "c d.png"]
     assert [job.name for job in found] == ["Z", "a", "b", "c d"]
     assert {job.prompt for job in found} == {"sunset"}
@@ -175,25 +178,23 @@ def test_any_cell_is_a_value_that_json_can_carry(cell: str) -> None:
     json.dumps([typed(cell), whole_number(cell)], allow_nan=False)
 
 
-@given(st.lists(st.tuples(TEXT, st.integers(1, 10), OPTIONS), max_size=5))
+@given(st.lists(st.tuples(TEXT, st.integers(1, 10), OTHER_COLUMNS), max_size=5))
 def test_what_was_written_as_jsonl_is_read(written: list[tuple[str, int, dict[str, object]]]) -> None:
     # A folder of hypothesis' own: fixtures live for all examples together.
     with tempfile.TemporaryDirectory() as place:
         manifest = Path(place, "jobs.jsonl")
-        lines = [{"image": "a.png", "prompt": p, "n": n, **o} for p, n, o in written if o.keys() != {"n"}]
+        lines = [{"image": "a.png", "prompt": p, "n": n, **o} for p, n, o in written]
         manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
         found = jobs(open_manifest(manifest))
-        assert [(job.prompt, job.n, dict(job.options)) for job in found] == [
+        assert [(job.prompt, job.n, dict(job.options), dict(job.extra)) for job in found] == [
             (
-                line["prompt"],
-                line["n"],
-                {name: line[name] for name in line if name not in _OURS and line[name] is not None},
+                prompt,
+                n,
+                {name[len(PREFIX) :]: o[name] for name in o if name.startswith(PREFIX) and o[name] is not None},
+                {name: o[name] for name in o if not name.startswith(PREFIX)},
             )
-            for line in lines
+            for prompt, n, o in written
         ]
-
-
-_OURS = {"image", "prompt", "n"}
 
 
 @given(st.binary(max_size=300), st.sampled_from(["jobs.csv", "jobs.jsonl"]), st.booleans())
@@ -272,7 +273,7 @@ def test_each_mistake_in_jsonl_is_named(folder: Path, line: str | bytes, part: s
         ("jobs.csv", "", "names no column `image`"),
         ("jobs.csv", "picture,prompt\n", "names no column `image`"),
         ("jobs.csv", "image,prompt,Image\n", "two columns image"),
-        ("jobs.txt", "image,prompt\n", "give a .csv or .jsonl file"),
+        ("jobs.txt", "image,prompt\n", "give a .csv, .jsonl or .parquet file"),
         ("photo.jpg", "", "is an image"),
         ("jobs.jsonl", "x" * (32 * 1024 * 1024), "longer than"),
     ],
@@ -364,5 +365,5 @@ def test_a_name_that_is_no_text_is_a_bad_row(folder: Path) -> None:
         (folder / "photos" / os.fsdecode(b"caf\xe9.png")).write_bytes(PNG)
     except OSError:
         return  # this file system has no such names either
-    found = complaints(open_manifest(folder / "photos", Defaults(prompt="x")))
+    found = complaints(open_manifest(folder / "photos", ManifestOptions(prompt="x")))
     assert list(found) == ["caf�.png"]

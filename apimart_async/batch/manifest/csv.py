@@ -41,7 +41,7 @@ def csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any] | st
     delimiter = separator.group(1) if separator is not None else _delimiter(first)
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
-        columns = read_columns(next(reader, []))
+        columns = read_columns(next(reader, list[str]()))
     except csv.Error:
         columns = read_columns([])
     while True:
@@ -75,7 +75,11 @@ def _values(columns: Sequence[str], fields: Sequence[str]) -> Mapping[str, Any] 
             f"It has {len(fields)} cells, but there are {len(columns)} columns: quote a text that holds a "
             "separator."
         )
-    return {column: _value(column, field) for column, field in zip(columns, fields, strict=False)}
+    return {
+        column or f"column {number}": _value(column, field)
+        for number, (column, field) in enumerate(zip(columns, fields, strict=False), 1)
+        if column or field.strip()
+    }
 
 
 def _value(column: str, field: str) -> object:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from array import array
 from collections import Counter
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 from anyio import CancelScope, to_thread
 
 from apimart_async.batch.backends import payload_digest
-from apimart_async.batch.manifest.reader import ROWS_AT_ONCE
-from apimart_async.batch.manifest.rows import BadRow, Row
+from apimart_async.batch.job import Status
+from apimart_async.batch.manifest.earlier import Earlier, read_earlier
+from apimart_async.batch.manifest.reader import next_rows
+from apimart_async.batch.manifest.rows import BadRow, EmbeddedImage, Row, Skipped
 from apimart_async.errors import ImageError
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.transport.concurrency import for_each
@@ -22,13 +24,19 @@ from apimart_async.transport.media import inputs
 from apimart_async.transport.media.data_urls import is_data_url
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from apimart_async.batch.job import Job
     from apimart_async.batch.manifest.reader import Manifest
 
+Image: TypeAlias = str | EmbeddedImage
+
 MAX_LISTED: Final = 20
-"""Number of bad rows that are kept; the others are counted."""
+"""Number of bad rows and left-out files that are kept; the others are counted."""
+
+MAX_COLUMNS: Final = 100
+"""Number of names of columns that are kept."""
 
 _CACHE_KIB: Final = 8 * 1024
 
@@ -38,7 +46,11 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE ids (id TEXT PRIMARY KEY, location TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE works (digest TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE pictures (path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, complaint TEXT) WITHOUT ROWID;
+CREATE TABLE pictures (
+    key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, complaint TEXT, digest TEXT, used INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX sizes ON pictures (bytes, digest);
+CREATE INDEX digests ON pictures (digest);
 BEGIN;
 """
 
@@ -50,29 +62,69 @@ class Preflight:
     Attributes:
         jobs: Rows that are jobs; of equal ones only the first.
         repeated: Rows that are equal to an earlier one.
-        images: Images to be made, by model.
-        pictures: Different images to be uploaded.
+        started: Jobs that the journal has, by the state that the next run reports.
+        left: Jobs that the next run submits.
+        images: Images that the next run submits, by model.
+        pictures: Different images to be uploaded for them.
         bytes: Their size together.
+        options: Columns that are sent as options of the request.
+        extra: Columns that are carried into ``results.jsonl``.
+        skipped: Left-out files by the reason.
+        skipped_names: The first of their names.
         bad: The first bad rows.
-        bad_count: Number of bad rows in all.
+        bad_rows: The numbers of all bad rows, from 0.
+        earlier: Sums over the journal; ``None`` when it was not read.
     """
 
     jobs: int = 0
     repeated: int = 0
+    started: Counter[Status] = attrs.field(factory=Counter[Status])
+    left: int = 0
     images: Counter[str] = attrs.field(factory=Counter[str])
     pictures: int = 0
     bytes: int = 0
+    options: dict[str, None] = attrs.field(factory=dict[str, None])
+    extra: dict[str, None] = attrs.field(factory=dict[str, None])
+    skipped: Counter[str] = attrs.field(factory=Counter[str])
+    skipped_names: tuple[str, ...] = ()
     bad: tuple[BadRow, ...] = ()
-    bad_count: int = 0
+    bad_rows: array[int] = attrs.field(factory=lambda: array("Q"))
+    earlier: Earlier | None = None
+
+    @property
+    def bad_count(self) -> int:
+        """Return the number of bad rows in all."""
+        return len(self.bad_rows)
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows in all."""
+        return self.jobs + self.repeated + self.bad_count
 
 
-async def preflight(manifest: Manifest) -> Preflight:
+async def preflight(
+    manifest: Manifest,
+    *,
+    journal: Path | None = None,
+    retry_failed: bool = False,
+    resubmit_in_doubt: bool = False,
+) -> Preflight:
     """Check every row and every image of a manifest, without sending anything.
 
-    Seen ids and images are kept in a temporary file, so memory does not grow with the manifest.
+    Seen ids and images are kept in a temporary file, so memory does not grow with the manifest, but by eight
+    bytes for each bad row.
+
+    Args:
+        manifest: Read once.
+        journal: Path of the journal that the batch will use. With it, the jobs in it are told from those that
+            are left, and images of equal content count as one: images are read, not only examined, if there
+            is such a file or another image has the same size.
+        retry_failed: As the batch will be run.
+        resubmit_in_doubt: As the batch will be run.
 
     Raises:
         InvalidArgumentError: The manifest cannot be read.
+        JournalError: The journal is damaged or of a newer version.
 
     Cancellation leaves nothing behind.
     """
@@ -82,12 +134,19 @@ async def preflight(manifest: Manifest) -> Preflight:
         partial(sqlite3.connect, "", check_same_thread=False, isolation_level=None)
     )
     try:
-        count = _Count(seen)
         await to_thread.run_sync(seen.executescript, _TABLES)
-        while chunk := await to_thread.run_sync(lambda: list(islice(rows, ROWS_AT_ONCE))):
+        count = _Count(seen)
+        if journal is not None and await to_thread.run_sync(journal.is_file):
+            again = {"retry_failed": retry_failed, "resubmit_in_doubt": resubmit_in_doubt}
+            count.found.earlier = await to_thread.run_sync(partial(read_earlier, journal, seen, **again))
+        examine = _examine if count.found.earlier is None else _read
+        while chunk := await to_thread.run_sync(next_rows, rows):
             new = await to_thread.run_sync(count.new_pictures, chunk)
-            checked = await for_each(_check, new) if new else []
-            await to_thread.run_sync(count.add, checked, chunk)
+            await to_thread.run_sync(count.add_pictures, await for_each(examine, new))
+            if journal is not None:
+                twins = await to_thread.run_sync(count.same_size, new)
+                await to_thread.run_sync(count.add_pictures, await for_each(_read, twins))
+            await to_thread.run_sync(count.add, chunk)
         return count.found
     finally:
         with CancelScope(shield=True):
@@ -95,22 +154,41 @@ async def preflight(manifest: Manifest) -> Preflight:
             await to_thread.run_sync(seen.close)
 
 
-async def _check(image: str) -> tuple[str, int, str | None]:
-    """Return the key of an image, its size, and the mistake in it."""
+_Picture: TypeAlias = tuple[str, int, str | None, str | None]
+"""Key, size, mistake and digest."""
+
+
+async def _examine(image: Image) -> _Picture:
+    """Return the size of an image, and the mistake in it."""
+    if isinstance(image, EmbeddedImage) or is_data_url(image):
+        return await _read(image)
     try:
-        return _key(image), (await inputs.open_media(image)).size, None
+        return image, (await inputs.open_media(image)).size, None, None
     except ImageError as error:
-        return _key(image), 0, error.message
+        return image, 0, error.message, None
 
 
-def _key(image: str) -> str:
-    """Return the key of an image in the tables; a ``data:`` URL may be many megabytes long."""
+async def _read(image: Image) -> _Picture:
+    """Return the size of an image and its digest, and the mistake in it."""
+    try:
+        media, digest = await inputs.open_and_digest(image, {})
+    except ImageError as error:
+        return _key(image), 0, error.message, None
+    return _key(image), media.size, None, digest
+
+
+def _key(image: Image) -> str:
+    """Return the key of an image in the tables; one inside the manifest may be many megabytes long."""
+    if isinstance(image, EmbeddedImage):
+        return f"bytes:{hashlib.sha256(image.getbuffer()).hexdigest()}"
     return f"data:{hashlib.sha256(image.encode()).hexdigest()}" if is_data_url(image) else image
 
 
-def _picture(job: Job) -> str | None:
+def _picture(job: Job) -> Image | None:
     """Return the image that has to be uploaded for a job of a manifest."""
     image = job.image
+    if isinstance(image, EmbeddedImage):
+        return image
     return image if isinstance(image, str) and inputs.remote_url(image) is None else None
 
 
@@ -119,52 +197,108 @@ class _Count:
     seen: sqlite3.Connection
     found: Preflight = attrs.field(factory=Preflight)
 
-    def new_pictures(self, rows: Sequence[Row | BadRow]) -> list[str]:
+    def new_pictures(self, rows: Sequence[Row | BadRow | Skipped]) -> list[Image]:
         """Return the images that were not checked yet."""
         wanted = {
-            _key(picture): picture for row in rows if isinstance(row, Row) and (picture := _picture(row.job))
+            _key(picture): picture
+            for row in rows
+            if isinstance(row, Row) and (picture := _picture(row.job)) is not None
         }
-        return [picture for key, picture in wanted.items() if self._find("pictures", "path", key) is None]
+        query = "SELECT 1 FROM pictures WHERE key = ?"
+        return [picture for key, picture in wanted.items() if self._find(query, key) is None]
 
-    def add(self, checked: Sequence[tuple[str, int, str | None]], rows: Sequence[Row | BadRow]) -> None:
+    def add_pictures(self, checked: Iterable[_Picture]) -> None:
+        """Keep the facts about images."""
+        self.seen.executemany(
+            "INSERT INTO pictures (key, bytes, complaint, digest) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET complaint = excluded.complaint, digest = excluded.digest",
+            checked,
+        )
+
+    def same_size(self, new: Iterable[Image]) -> list[Image]:
+        """Return the files without a digest that have the size of a new image, if there are several."""
+        query = "SELECT bytes FROM pictures WHERE key = ? AND complaint IS NULL"
+        sizes = {size for image in new for (size,) in self.seen.execute(query, (_key(image),))}
+        twins: list[Image] = []
+        for size in sizes:
+            same = self.seen.execute("SELECT key, digest FROM pictures WHERE bytes = ? LIMIT 2", (size,))
+            if len(same.fetchall()) > 1:
+                query = "SELECT key FROM pictures WHERE bytes = ? AND digest IS NULL AND complaint IS NULL"
+                twins += [key for (key,) in self.seen.execute(query, (size,))]
+        return twins
+
+    def add(self, rows: Iterable[Row | BadRow | Skipped]) -> None:
         """Count rows whose images were checked."""
-        self.seen.executemany("INSERT INTO pictures VALUES (?, ?, ?)", checked)
-        sizes = [size for _, size, complaint in checked if complaint is None]
-        self.found.pictures += len(sizes)
-        self.found.bytes += sum(sizes)
+        found = self.found
         for row in rows:
-            complaint = row.complaint if isinstance(row, BadRow) else self._complaint(row)
+            if isinstance(row, Skipped):
+                found.skipped[row.reason] += 1
+                if len(found.skipped_names) < MAX_LISTED:
+                    found.skipped_names += (row.location,)
+                continue
+            complaint = row.complaint if isinstance(row, BadRow) else self._count(row)
             if complaint is not None:
-                self.found.bad_count += 1
-                if len(self.found.bad) < MAX_LISTED:
-                    self.found.bad += (BadRow(row.location, complaint),)
-            elif isinstance(row, Row):
-                self._count(row.job)
+                found.bad_rows.append(found.rows)
+                if len(found.bad) < MAX_LISTED:
+                    found.bad += (BadRow(row.location, complaint),)
 
-    def _complaint(self, row: Row) -> str | None:
-        picture, job_id = _picture(row.job), row.job.id
+    def _count(self, row: Row) -> str | None:
+        """Count a job, or return the reason why it cannot be done."""
+        job, found = row.job, self.found
+        model, picture = job.model or DEFAULT_MODEL, _picture(job)
+        key = content = str(job.image)
         if picture is not None:
-            (_, _, complaint) = self._find("pictures", "path", _key(picture)) or (None, None, None)
+            key = _key(picture)
+            complaint, digest = self._get("SELECT complaint, digest FROM pictures WHERE key = ?", key)
             if complaint is not None:
                 return str(complaint)
-        if job_id is not None:
-            earlier = self._find("ids", "id", job_id)
+            content = digest or key
+            if digest is not None:
+                # The first image of equal content stands for all of them.
+                (key,) = self._get("SELECT key FROM pictures WHERE digest = ? ORDER BY rowid", digest)
+        payload = payload_digest([content], job.prompt, model, job.n, job.options)
+        known, status = self._known(job.id or payload[:32])
+        if known and known != payload:
+            return f"Its id {job.id} is that of another image, prompt, model or options in the journal."
+        if job.id is not None:
+            earlier = self._find("SELECT location FROM ids WHERE id = ?", job.id)
             if earlier is not None:
-                return f"Its id {job_id} is that of {earlier[1]} already."
-            self.seen.execute("INSERT INTO ids VALUES (?, ?)", (job_id, row.location))
+                return f"Its id {job.id} is that of {earlier[0]} already."
+            self.seen.execute("INSERT INTO ids VALUES (?, ?)", (job.id, row.location))
+        self._note_columns(job)
+        work = job.id or payload_digest([key], job.prompt, model, job.n, job.options)
+        if not self.seen.execute("INSERT OR IGNORE INTO works VALUES (?)", (work,)).rowcount:
+            found.repeated += 1
+            return None
+        found.jobs += 1
+        if status is not None:
+            found.started[status] += 1
+            return None
+        found.left += 1
+        found.images[model] += job.n
+        query = "UPDATE pictures SET used = 1 WHERE key = ? AND NOT used RETURNING bytes"
+        if picture is not None and (used := self._find(query, key)) is not None:
+            found.pictures += 1
+            found.bytes += used[0]
         return None
 
-    def _count(self, job: Job) -> None:
-        model = job.model or DEFAULT_MODEL
-        if job.id is None:
-            digest = payload_digest([_key(str(job.image))], job.prompt, model, job.n, job.options)
-            if not self.seen.execute("INSERT OR IGNORE INTO works VALUES (?)", (digest,)).rowcount:
-                self.found.repeated += 1
-                return
-        self.found.jobs += 1
-        self.found.images[model] += job.n
+    def _known(self, job_id: str) -> tuple[str, Status | None]:
+        """Return the payload and the status of a job of an earlier run that the next run does not submit."""
+        if self.found.earlier is None:
+            return "", None
+        return self._find("SELECT payload, status FROM journal WHERE id = ?", job_id) or ("", None)
 
-    def _find(self, table: str, column: str, value: str) -> tuple[object, ...] | None:
-        found = self.seen.execute(f"SELECT * FROM {table} WHERE {column} = ?", (value,))  # noqa: S608 own names
-        row: tuple[object, ...] | None = found.fetchone()
+    def _note_columns(self, job: Job) -> None:
+        for columns, names in ((self.found.options, job.options), (self.found.extra, job.extra)):
+            if len(columns) < MAX_COLUMNS:
+                columns.update(dict.fromkeys(names))
+
+    def _get(self, query: str, value: str) -> tuple[Any, ...]:
+        row = self._find(query, value)
+        if row is None:
+            raise LookupError(value)
+        return row
+
+    def _find(self, query: str, value: str) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self.seen.execute(query, (value,)).fetchone()
         return row

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import attrs
 from anyio import CancelScope, to_thread
 
-from apimart_async.batch.manifest import folder, tables
+from apimart_async.batch.manifest import files, tables
 from apimart_async.batch.manifest.csv import LONGEST_CELL, csv_rows
 from apimart_async.batch.manifest.jsonl import jsonl_rows
 from apimart_async.batch.manifest.rows import (
@@ -67,6 +67,13 @@ class Manifest:
         """Return whether its rows are files."""
         return self.kind in {"folder", "pattern"}
 
+    @property
+    def folder(self) -> Folder:
+        """Return the folder that its images are in, and that relative paths start from; blocks."""
+        if self.kind == "pattern":
+            return Folder.at(files.fixed_part(self.path))
+        return Folder.at(self.path if self.kind == "folder" else self.path.parent)
+
     def rows(self) -> Generator[Row | BadRow | Skipped]:
         """Yield the rows in order; blocks, and does not open the images.
 
@@ -82,11 +89,12 @@ class Manifest:
 
     def _files(self) -> Iterator[Row | BadRow | Skipped]:
         output = None if self.options.output is None else os.path.realpath(self.options.output)
-        if self.kind == "folder":
-            base = Folder.at(self.path)
-            found = folder.images(base.path, recursive=self.options.recursive, output=output)
-        else:
-            base, found = Folder.at(folder.fixed_part(self.path)), folder.matches(self.path, output)
+        base = self.folder
+        found = (
+            files.images(base.path, recursive=self.options.recursive, output=output)
+            if self.kind == "folder"
+            else files.matches(self.path, output)
+        )
         for path, reason in found:
             # A name such as https: is no address.
             image = f".{os.sep}{path}" if self.kind == "folder" else os.path.abspath(path)  # noqa: PTH100 as in Folder.at
@@ -97,11 +105,11 @@ class Manifest:
             )
 
     def _lines(self) -> Iterator[Row | BadRow]:
-        base = Folder.at(self.path.parent)
+        base = self.folder
         if self.kind == "table":
-            for number, values in tables.table_rows(self.path):
+            for number, row in tables.table_rows(self.path):
                 embedding = f"{self.path.name}/{number}"
-                yield read_row(f"row {number}", values, base, self.options, embedding)
+                yield read_row(f"row {number}", row, base, self.options, embedding)
             return
         read = csv_rows if self.kind == "csv" else jsonl_rows
         with self.path.open(encoding=_encoding(self.path), errors="surrogateescape", newline="") as file:
@@ -161,18 +169,19 @@ def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None 
     """Find a manifest, and determine its kind; blocks.
 
     Args:
-        path: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file, a Parquet, Arrow or Feather table, a folder
-            of JPEG, PNG, WebP and GIF files, or a glob pattern for such files. The columns of a file are
-            ``image``, ``prompt``, ``model``, ``n``, ``id`` and ``name``. Documented fields of the request,
-            such as ``size``, and columns called ``option.NAME`` are options of the request; any other column
-            is carried into ``results.jsonl``. Relative paths of images start from the folder of the file.
+        path: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file, a Parquet, Arrow or Feather table, a
+            folder of JPEG, PNG, WebP and GIF files, or a glob pattern for such files. The columns of a file
+            are ``image``, ``prompt``, ``model``, ``n``, ``id`` and ``name``. Documented fields of the
+            request, such as ``size``, and columns called ``option.NAME`` are options of the request; any
+            other column is carried into ``results.jsonl``. Relative paths of images start from the folder of
+            the file.
         options: Values that rows lack, and the rights of the manifest; a folder needs a prompt here.
 
     Raises:
         InvalidArgumentError: There is no such file, its kind is unknown, or a folder has no prompt.
     """
     path, options = Path(path), options or ManifestOptions()
-    is_pattern = folder.is_pattern(path)
+    is_pattern = files.is_pattern(path)
     if is_pattern or path.is_dir():
         if options.prompt is None:
             subject = "a pattern" if is_pattern else "a folder of images"
@@ -181,7 +190,7 @@ def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None 
     if not path.exists():
         raise InvalidArgumentError(f"There is no manifest {path}.")
     suffix = path.suffix.lower()
-    if suffix in folder.IMAGE_EXTENSIONS:
+    if suffix in files.IMAGE_EXTENSIONS:
         raise InvalidArgumentError(f"{path} is an image: give its folder, or use `apimart edit`.")
     if suffix not in _KINDS or not path.is_file():
         raise InvalidArgumentError(

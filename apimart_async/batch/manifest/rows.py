@@ -1,4 +1,4 @@
-"""A row of a manifest turned into a job: its columns, its options, the place of its image, and its mistakes."""
+"""A row of a manifest turned into a job: its columns, its options, its image, and its mistakes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ from apimart_async.transport.media.filenames import clean_stem, url_filename
 from apimart_async.transport.media.inputs import remote_url, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+    from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
 COLUMNS: Final = frozenset({"image", "prompt", "model", "n", "id", "name"})
 """The columns of a job."""
 
 OPTIONS: Final = frozenset(
-    "background language mask_url moderation output_compression output_format quality resolution size "
-    "webhook".split()
+    {
+        *("background", "language", "mask_url", "moderation", "output_compression", "output_format"),
+        *("quality", "resolution", "size", "webhook"),
+    }
 )
 """The documented fields of the service's requests; columns of these names are options."""
 
@@ -142,12 +145,12 @@ class EmbeddedImage(io.BytesIO):
 
 
 def read_columns(names: Sequence[str]) -> Sequence[str]:
-    """Return the columns of a table: known names in lower case, unnamed columns numbered.
+    """Return the columns of a table, with known names in lower case.
 
     Raises:
         InvalidArgumentError: There is no column ``image``, or one twice.
     """
-    columns = [column_name(name) or f"column {number}" for number, name in enumerate(names, 1)]
+    columns = [column_name(name) for name in names]
     if "image" not in columns:
         columns = [ALIASES.get(column, column) for column in columns]
     if "image" not in columns:
@@ -174,7 +177,7 @@ def option_name(column: str) -> str | None:
 
 
 def _check_distinct(columns: Sequence[str], subject: str) -> None:
-    fields = [option_name(column) or column for column in columns]
+    fields = [option_name(column) or column for column in columns if column]
     twice = {field for field in fields if fields.count(field) > 1}
     if twice:
         raise InvalidArgumentError(f"{subject} has two columns {min(twice)}.")
@@ -215,7 +218,7 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
     given = {
         name: value
         for name, value in values.items()
-        if name not in extra and value is not None and value != ""  # noqa: PLC1901 0 and False are values
+        if name not in extra and value is not None and value != ""
     }
     image = _image(given.pop("image", None), folder, options, embedding)
     try:
@@ -246,7 +249,7 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
     return Job(image, prompt, model, n, job_id, name or _name_after(job_id, image), fields, extra)
 
 
-def _check_fields(fields: Set[str], options: ManifestOptions) -> None:
+def _check_fields(fields: AbstractSet[str], options: ManifestOptions) -> None:
     reserved = (COLUMNS | _IMAGES) & fields
     if reserved:
         raise InvalidArgumentError(
@@ -261,15 +264,13 @@ def _check_fields(fields: Set[str], options: ManifestOptions) -> None:
 
 
 def _image(value: object, folder: Folder, options: ManifestOptions, embedding: str) -> str | EmbeddedImage:
-    if isinstance(value, Mapping):
-        cell = cast("Mapping[str, object]", value)
-        path = cell.get("path")
-        if cell.keys() <= _CELL and isinstance(cell.get("bytes"), bytes):
-            stem = path if isinstance(path, str) and path else "image"
-            return EmbeddedImage(cast("bytes", cell["bytes"]), f"{embedding}/{PurePath(stem).name}")
-        value = path if cell.keys() <= _CELL and cell.get("bytes") is None else value
+    filename = "image"
+    if isinstance(value, Mapping) and cast("Mapping[str, object]", value).keys() <= _CELL:
+        path, content = (cast("Mapping[str, object]", value).get(name) for name in ("path", "bytes"))
+        value = path if content is None else content
+        filename = PurePath(path).name if isinstance(path, str) and path else filename
     if isinstance(value, bytes):
-        return EmbeddedImage(value, f"{embedding}/image")
+        return EmbeddedImage(value, f"{embedding}/{filename}")
     if not isinstance(value, str):
         problem = "It has no image" if value is None else f"image must be a text, not {_shown(value)}"
         raise InvalidArgumentError(f"{problem}: give a path, or an https:// or data: URL.")

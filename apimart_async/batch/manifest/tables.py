@@ -54,7 +54,7 @@ def _rows(arrow: Any, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:  #
     columns: Sequence[str] | None = None
     for batch in _batches(arrow, path):
         columns = columns or _columns(arrow, batch.schema)
-        size = _images_or_rows(arrow, batch.schema)
+        size = _images_or_rows(batch.schema)
         for start in range(0, batch.num_rows, size):
             part = batch.slice(start, size)
             values = [_values(arrow, column) for column in part.columns]
@@ -77,7 +77,7 @@ def _batches(arrow: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 as above
         parquet: Any = import_module("pyarrow.parquet")
         # Columns are read in small pieces: a row group with images may have hundreds of megabytes.
         with parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
-            size = _images_or_rows(arrow, table.schema_arrow)
+            size = _images_or_rows(table.schema_arrow)
             yield from table.iter_batches(size, use_threads=False)
         return
     ipc: Any = import_module("pyarrow.ipc")
@@ -95,7 +95,7 @@ def _batches(arrow: Any, path: Path) -> Iterator[Any]:  # noqa: ANN401 as above
                     yield batch
 
 
-def _images_or_rows(arrow: Any, schema: Any) -> int:  # noqa: ANN401 as above
+def _images_or_rows(schema: Any) -> int:  # noqa: ANN401 as above
     holds_bytes = any("binary" in str(field.type) for field in schema)
     return _IMAGES_AT_ONCE if holds_bytes else _ROWS_AT_ONCE
 

@@ -1,29 +1,42 @@
-"""A manifest before anything is sent: its invalid rows, its size and its estimated cost."""
+"""A manifest before anything is sent: its invalid rows, its size, and its cost against the budget."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import attrs
 from rich.filesize import decimal
 
-from apimart_async.cli.display.output import dollars, sentence
+from apimart_async.cli.display.output import dollars, printable, sentence, shorten
 from apimart_async.cli.display.results import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from apimart_async.batch.job import Status
     from apimart_async.batch.manifest.preflight import Preflight
 
 # USD an image in the service's documentation: an estimate until results have the real cost.
 _DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
 
+_STARTED: Final[Mapping[Status, str]] = {
+    "saved": "saved",
+    "unfinished": "paid for and to be finished",
+    "in_doubt": "in doubt and left alone without --resubmit-in-doubt",
+    "failed": "failed and left alone without --retry-failed",
+}
+_ROUNDING: Final = 1e-9
+_MAX_NAMES: Final = 12
 
-def complaints(found: Preflight) -> Sequence[str]:
+
+def complaints(found: Preflight, *, skip_bad: bool = False) -> Sequence[str]:
     """Return the reason for each invalid row, a line each."""
-    rows = found.jobs + found.repeated + found.bad_count
-    if found.bad_count == 1:
+    result = "left out" if skip_bad else "so nothing was sent"
+    if found.bad_count == 1 and not skip_bad:
         return [f"{_complaint(found, 0)} Nothing was sent."]
-    lines = [f"{found.bad_count:,} of {rows:,} rows cannot be done, so nothing was sent:"]
+    lines = [f"{found.bad_count:,} of {found.rows:,} rows cannot be done, {result}:"]
     lines += [f"  {_complaint(found, number)}" for number in range(len(found.bad))]
     if found.bad_count > len(found.bad):
         lines.append(f"  and {found.bad_count - len(found.bad):,} more")
@@ -35,51 +48,145 @@ def _complaint(found: Preflight, number: int) -> str:
     return f"{row.location}: {sentence(row.complaint)}"
 
 
-def estimate(found: Preflight, output: Path) -> float | None:
-    """Return the estimated cost of all jobs in USD; ``None`` when the price of a model is not known.
-
-    Args:
-        found: The checks of the manifest.
-        output: Directory of the batch: the costs of earlier jobs in it are the best guess.
-    """
-    from apimart_async.batch.edit_many import journal_path, read_outcomes
-
-    prices: dict[str, float] = {}
-    if journal_path(output).is_file():
-        for outcome in read_outcomes(output):
-            if outcome.cost and outcome.paths:
-                model, price = outcome.job.model or "", outcome.cost / len(outcome.paths)
-                prices[model] = max(price, prices.get(model, 0.0))
-    known = {**_DOCUMENTED, **prices}
-    if found.images.keys() - known.keys():
-        return None
-    return sum(count * known[model] for model, count in found.images.items())
+def remarks(found: Preflight) -> Sequence[str]:
+    """Return lines about left-out files and rows and about columns that are not sent, for a run."""
+    lines = [*_skipped(found)]
+    if found.bad:
+        lines += complaints(found, skip_bad=True)
+    if found.extra:
+        lines.append(f"Columns that are not sent, and kept in results.jsonl: {_listed(found.extra)}")
+    return lines
 
 
-def facts(found: Preflight, cost: float | None) -> Sequence[str]:
-    """Return the numbers of a manifest, a line each, and its invalid rows."""
-    images = sum(found.images.values())
-    lines = [
-        f"Jobs: {found.jobs:,}"
-        + (f" ({found.repeated:,} more rows ask for the same)" * bool(found.repeated)),
-        f"Images to come: {images:,}",
-        f"Pictures to upload: {found.pictures:,}, {decimal(found.bytes)}",
-        "Estimated cost: not known before the first results"
-        if cost is None
-        else f"Estimated cost: {dollars(cost)}, for all of it",
+def nothing(*, has_files: bool) -> str:
+    """Return the sentence for a manifest without jobs."""
+    missing = "It has no pictures to edit" if has_files else "The manifest has no rows"
+    return f"{missing}: there is nothing to do."
+
+
+def _skipped(found: Preflight) -> Sequence[str]:
+    """Return the line that counts the left-out files of a folder, if there are any."""
+    if not found.skipped:
+        return []
+    from apimart_async.batch.manifest.files import SUBFOLDER
+
+    kinds = [
+        f"{count:,} {'in subfolders' if reason == SUBFOLDER and count > 1 else printable(reason)}"
+        for reason, count in found.skipped.most_common()
     ]
-    return lines if not found.bad else [*lines, *complaints(found)]
+    count = found.skipped.total()
+    hint = "; use --recursive" if found.skipped[SUBFOLDER] else ""
+    return [f"{count:,} {'file' if count == 1 else 'files'} skipped: {', '.join(kinds)}{hint}"]
 
 
-def record(found: Preflight, cost: float | None) -> Record:
-    """Return the numbers and the invalid rows for ``--json``."""
-    return {
-        "jobs": found.jobs,
-        "repeated": found.repeated,
-        "images": dict(found.images),
-        "pictures": found.pictures,
-        "bytes": found.bytes,
-        "estimated_cost": cost,
-        "bad_count": found.bad_count,
-        "bad": [{"place": row.location, "complaint": row.complaint} for row in found.bad],
-    }
+def _listed(names: Iterable[str]) -> str:
+    shown = [shorten(printable(name), 40) for name in names]
+    more = f" and {len(shown) - _MAX_NAMES:,} more" if len(shown) > _MAX_NAMES else ""
+    return f"{', '.join(shown[:_MAX_NAMES])}{more}"
+
+
+@attrs.frozen
+class Plan:
+    """The work that the next run of a batch would do.
+
+    Attributes:
+        found: The check of the manifest.
+        max_cost: The option.
+        has_files: Whether the manifest is a folder or a pattern.
+    """
+
+    found: Preflight
+    max_cost: float | None
+    has_files: bool
+
+    @property
+    def cost(self) -> float | None:
+        """Return the USD that the next run may cost; ``None`` when the price of a model is not known.
+
+        It includes the jobs of earlier runs that may be billed, but whose cost is not known.
+        """
+        earlier = self.found.earlier
+        known = {**_DOCUMENTED, **(earlier.prices if earlier else {})}
+        images = self.found.images + (earlier.outstanding if earlier else Counter[str]())
+        if images.keys() - known.keys():
+            return None
+        return sum(count * known[model] for model, count in images.items())
+
+    @property
+    def spent(self) -> float:
+        """Return the USD that earlier runs have cost."""
+        return self.found.earlier.spent if self.found.earlier else 0.0
+
+    @property
+    def fits(self) -> bool | None:
+        """Return whether everything fits the budget; ``None`` if there is none, or the cost is not known."""
+        if self.max_cost is None or self.cost is None:
+            return None
+        return self.spent + self.cost <= self.max_cost + _ROUNDING
+
+    def facts(self) -> Sequence[str]:
+        """Return the numbers of a manifest, a line each, and its invalid rows."""
+        found = self.found
+        lines = [
+            f"Jobs: {found.jobs:,}"
+            + (f" ({found.repeated:,} more rows ask for the same)" * bool(found.repeated)),
+        ]
+        if found.earlier is not None:
+            states = [(found.started[status], text) for status, text in _STARTED.items()]
+            started = [f"{count:,} {text}" for count, text in states if count]
+            lines += [f"Started: {', '.join(started)}"] if started else []
+            lines.append(f"Left: {found.left:,}")
+        lines += [
+            f"Images to come: {found.images.total():,}",
+            f"Pictures to upload: {found.pictures:,}, {decimal(found.bytes)}",
+            self._cost_in_words(),
+        ]
+        if self.max_cost is not None:
+            lines.append(f"Budget: {dollars(self.max_cost)}{self._fit_in_words()}")
+        if found.options:
+            lines.append(f"Columns sent as options: {_listed(found.options)}")
+        if found.extra:
+            lines.append(f"Columns kept in results.jsonl, not sent: {_listed(found.extra)}")
+        lines += _skipped(found)
+        if found.skipped:
+            more = found.skipped.total() - len(found.skipped_names)
+            names = [f"  {printable(name)}" for name in found.skipped_names]
+            lines += [*names, f"  and {more:,} more"] if more else names
+        if not found.jobs and self.has_files:
+            lines.append(nothing(has_files=True))
+        return lines if not found.bad else [*lines, *complaints(found)]
+
+    def _cost_in_words(self) -> str:
+        if self.cost is None:
+            return "Estimated cost: not known before the first results"
+        if self.found.earlier is None:
+            return f"Estimated cost: {dollars(self.cost)}, for all of it"
+        return f"Estimated cost: {dollars(self.cost)}, in addition to {dollars(self.spent)} so far"
+
+    def _fit_in_words(self) -> str:
+        if self.fits is None:
+            return ""
+        return ", enough" if self.fits else ", not enough: the batch would end early"
+
+    def record(self) -> Record:
+        """Return the numbers and the invalid rows for ``--json``."""
+        found = self.found
+        return {
+            "jobs": found.jobs,
+            "repeated": found.repeated,
+            **{str(status): found.started[status] for status in _STARTED},
+            "left": found.left,
+            "images": dict(found.images),
+            "pictures": found.pictures,
+            "bytes": found.bytes,
+            "spent": round(self.spent, 6),
+            "estimated_cost": self.cost,
+            "max_cost": self.max_cost,
+            "fits": self.fits,
+            "options": list(found.options),
+            "extra": list(found.extra),
+            "skipped": dict(found.skipped),
+            "skipped_names": list(found.skipped_names),
+            "bad_count": found.bad_count,
+            "bad": [{"place": row.location, "complaint": row.complaint} for row in found.bad],
+        }

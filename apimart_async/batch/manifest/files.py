@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-from contextlib import suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
@@ -89,10 +88,13 @@ def images(folder: str, *, recursive: bool, output: str | None) -> Iterator[tupl
 
 def _entries(folder: str, *, may_fail: bool) -> list[os.DirEntry[str]]:
     """Return the content of a folder in order of the names."""
-    with suppress(OSError) if may_fail else suppress():
+    try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    return []
+    except OSError:
+        if may_fail:
+            return []
+        raise
 
 
 def _reason(path: str) -> str | None:

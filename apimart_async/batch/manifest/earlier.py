@@ -1,0 +1,70 @@
+"""The jobs of earlier runs, as the check of a manifest needs them; blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from apimart_async.batch.journal.sqlite import read_journal
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from apimart_async.batch.job import Status
+    from apimart_async.batch.journal.record import Record
+
+_TABLE: Final = "CREATE TABLE journal (id TEXT PRIMARY KEY, payload TEXT NOT NULL, status TEXT) WITHOUT ROWID"
+
+
+@attrs.define
+class Earlier:
+    """Sums over a journal.
+
+    Attributes:
+        spent: USD of the costs that are known.
+        outstanding: Images that may be billed at a cost that is not known yet, by model.
+        prices: The highest cost of an image in USD, by model.
+    """
+
+    spent: float = 0.0
+    outstanding: Counter[str] = attrs.field(factory=Counter[str])
+    prices: dict[str, float] = attrs.field(factory=dict[str, float])
+
+    def add(self, record: Record) -> None:
+        """Count a job."""
+        self.spent += record.cost or 0.0
+        if record.cost and record.paths:
+            price = record.cost / len(record.paths)
+            self.prices[record.model] = max(price, self.prices.get(record.model, 0.0))
+        if record.cost is None and record.state not in {"saved", "failed"}:
+            self.outstanding[record.model] += record.n
+
+
+def read_earlier(
+    journal: Path, tables: sqlite3.Connection, *, retry_failed: bool, resubmit_in_doubt: bool
+) -> Earlier:
+    """Write the jobs of a journal to a table ``journal`` of ids, payloads and statuses, and return the sums.
+
+    Jobs that the next run submits have no status.
+
+    Raises:
+        JournalError: The journal is damaged or of a newer version.
+    """
+    sums = Earlier()
+
+    def rows() -> Iterator[tuple[str, str, Status | None]]:
+        for record in read_journal(journal):
+            sums.add(record)
+            status = record.outcome(journal.parent).status
+            is_left = (status == "failed" and (retry_failed or record.key is None)) or (
+                status == "in_doubt" and resubmit_in_doubt
+            )
+            yield record.id, record.payload, None if is_left else status
+
+    tables.execute(_TABLE)
+    tables.executemany("INSERT INTO journal VALUES (?, ?, ?)", rows())
+    return sums
