@@ -98,7 +98,13 @@ def test_csv_as_spreadsheets_write_it(folder: Path, encoding: str, delimiter: st
 
 def test_jsonl_keeps_its_types_and_defaults_fill_what_is_missing(folder: Path) -> None:
     lines = [
-        {"image": "photos/a.png", "n": 3, "option.seed": 1.5, "option.flags": ["x", {"y": None}], "size": None},
+        {
+            "image": "photos/a.png",
+            "n": 3,
+            "option.seed": 1.5,
+            "option.flags": ["x", {"y": None}],
+            "size": None,
+        },
         {"image": "photos/b.png", "prompt": "snow", "model": "own", "id": 12},
     ]
     text = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
@@ -190,7 +196,11 @@ def test_what_was_written_as_jsonl_is_read(written: list[tuple[str, int, dict[st
             (
                 prompt,
                 n,
-                {name[len(PREFIX) :]: o[name] for name in o if name.startswith(PREFIX) and o[name] is not None},
+                {
+                    name[len(PREFIX) :]: o[name]
+                    for name in o
+                    if name.startswith(PREFIX) and o[name] is not None
+                },
                 {name: o[name] for name in o if not name.startswith(PREFIX)},
             )
             for prompt, n, o in written

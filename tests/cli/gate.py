@@ -28,6 +28,9 @@ class Gate:
         emulator: It is running.
         path: Part of the path of the requests that are held.
         stage: When they are held.
+
+    Attributes:
+        bodies: Of all requests, by their path.
     """
 
     def __init__(self, emulator: Emulator, path: str, stage: Stage) -> None:
@@ -38,6 +41,7 @@ class Gate:
         self._released = anyio.Event()
         self._stack = AsyncExitStack()
         self.url = ""
+        self.bodies: dict[str, bytes] = {}
 
     async def __aenter__(self) -> Self:
         self._session = await self._stack.enter_async_context(aiohttp.ClientSession())
@@ -68,7 +72,7 @@ class Gate:
         self._released.set()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        body = self.bodies[request.path] = await request.read()
         await self._reach(request, "received")
         async with self._session.request(
             request.method,

@@ -138,7 +138,9 @@ async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
     offline: Command, photos: list[Path]
 ) -> None:
     manifest = offline.directory / "jobs.csv"
-    rows = [f"{photo},x,2" for photo in photos]
+    for photo in photos:
+        shutil.copy(photo, offline.directory)
+    rows = [f"{photo.name},x,2" for photo in photos]
     manifest.write_text("\n".join(["image,prompt,n", *rows, rows[0]]))
     done = await offline("batch", manifest, "-o", "out", "--check")
     as_json = await offline("batch", manifest, "-o", "out", "--check", "--json")
@@ -155,10 +157,22 @@ async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
     assert record == {
         "jobs": 3,
         "repeated": 1,
+        "saved": 0,
+        "unfinished": 0,
+        "in_doubt": 0,
+        "failed": 0,
+        "left": 3,
         "images": {"grok-imagine-1.0-edit-apimart": 6},
         "pictures": 3,
         "bytes": size,
+        "spent": 0.0,
         "estimated_cost": pytest.approx(0.09),
+        "max_cost": None,
+        "fits": None,
+        "options": [],
+        "extra": [],
+        "skipped": {},
+        "skipped_names": [],
         "bad_count": 0,
         "bad": [],
     }
@@ -169,9 +183,9 @@ async def test_the_estimate_uses_prices_of_earlier_results(apimart: Command, fol
     command = ("batch", folder, "-p", "sunset", "-o", "out", "--model", "another-model")
     before = await apimart(*command, "--check")
     await apimart(*command)
-    after = await apimart(*command, "--check")
+    after = await apimart(*command, "-n", "2", "--check")
     assert before.results[-1] == "Estimated cost: not known before the first results"
-    assert after.results[-1] == "Estimated cost: $0.045, for all of it"
+    assert after.results[-1] == "Estimated cost: $0.09, in addition to $0.045 so far"
 
 
 async def test_bad_rows_are_listed_with_their_lines_and_nothing_is_sent(

@@ -264,11 +264,7 @@ def _check_fields(fields: AbstractSet[str], options: ManifestOptions) -> None:
 
 
 def _image(value: object, folder: Folder, options: ManifestOptions, embedding: str) -> str | EmbeddedImage:
-    filename = "image"
-    if isinstance(value, Mapping) and cast("Mapping[str, object]", value).keys() <= _CELL:
-        path, content = (cast("Mapping[str, object]", value).get(name) for name in ("path", "bytes"))
-        value = path if content is None else content
-        filename = PurePath(path).name if isinstance(path, str) and path else filename
+    value, filename = _content(value)
     if isinstance(value, bytes):
         return EmbeddedImage(value, f"{embedding}/{filename}")
     if not isinstance(value, str):
@@ -286,6 +282,18 @@ def _image(value: object, folder: Folder, options: ManifestOptions, embedding: s
             "if you trust the manifest."
         )
     return path
+
+
+def _content(value: object) -> tuple[object, str]:
+    """Return the text or the bytes of an image, and its file name, if the cell has one."""
+    if not isinstance(value, Mapping):
+        return value, "image"
+    cell = cast("Mapping[str, object]", value)
+    if not cell.keys() <= _CELL:
+        return cell, "image"
+    path, content = cell.get("path"), cell.get("bytes")
+    filename = PurePath(path).name if isinstance(path, str) and path else "image"
+    return (path if content is None else content), filename
 
 
 def _name_after(job_id: str | None, image: str | EmbeddedImage) -> str | None:

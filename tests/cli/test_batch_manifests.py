@@ -1,0 +1,214 @@
+"""`apimart batch` with manifests as people have them: folders, spreadsheets and files of strangers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from apimart_async.emulator.faults import Fault
+
+from .gate import Gate
+
+if TYPE_CHECKING:
+    from apimart_async.emulator import Emulator
+
+    from .conftest import Command
+
+
+@pytest.fixture
+def folder(apimart: Command, photos: list[Path]) -> Path:
+    """A folder of two pictures and a HEIC photo, with a third picture in a subfolder."""
+    pictures = apimart.directory / "pictures"
+    (pictures / "more").mkdir(parents=True)
+    for photo in photos[:2]:
+        shutil.copy(photo, pictures)
+    shutil.copy(photos[2], pictures / "more")
+    (pictures / "scan.xcf").touch()
+    return pictures
+
+
+def results(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "results.jsonl").read_text().splitlines()]
+
+
+# --- folders and patterns -----------------------------------------------------------------------------------
+
+
+async def test_left_out_files_are_counted_and_the_others_are_done(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    command = ("batch", folder, "-p", "sunset", "-o", "out")
+    line = "2 files skipped: 1 XCF, 1 in a subfolder; use --recursive"
+    checked = await apimart(*command, "--check")
+    done = await apimart(*command)
+
+    assert (checked.code, done.code) == (0, 0)
+    assert checked.results[-3:] == [line, "  scan.xcf", f"  {Path('more', 'no_time_for_that_tiny.gif')}"]
+    assert done.stderr.splitlines()[0] == line
+    assert len(emulator.ledger.entries) == len(done.results) == 2
+
+    more = await apimart(*command, "--recursive", "-o", folder / "out")
+    again = await apimart(*command, "--recursive", "-o", folder / "out")
+    assert more.stderr.splitlines()[0] == again.stderr.splitlines()[0] == "1 file skipped: 1 XCF"
+    assert (more.code, again.code, len(again.results)) == (0, 0, 3)
+    assert len(emulator.ledger.entries) == 5
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+async def test_a_folder_without_pictures_is_nothing_done(
+    apimart: Command, emulator: Emulator, check: tuple[str, ...]
+) -> None:
+    (apimart.directory / "docs").mkdir()
+    (apimart.directory / "docs" / "notes.txt").touch()
+    done = await apimart("batch", "docs", "-p", "sunset", "-o", "out", *check)
+    said = done.stdout + done.stderr
+    assert done.code == 1
+    assert "1 file skipped: 1 TXT\n" in said
+    assert said.endswith("It has no pictures to edit: there is nothing to do.\n")
+
+    missing = await apimart("batch", "docs/*.jpg", "-p", "sunset", "-o", "out", *check)
+    assert missing.code == 1
+    assert emulator.requests == ()
+
+
+async def test_a_quoted_pattern_is_expanded(apimart: Command, emulator: Emulator, folder: Path) -> None:
+    done = await apimart("batch", "pictures/**/*.[gp]*", "-p", "sunset", "-o", "pictures/out")
+    again = await apimart("batch", "pictures/**/*.[gp]*", "-p", "sunset", "-o", "pictures/out")
+    assert (done.code, again.code, len(again.results)) == (0, 0, 2)
+    assert len(emulator.ledger.entries) == 2
+    among = await apimart("batch", "pictures/*.png", "-p", "sunset", "-o", folder)
+    assert among.code == 2
+    assert "among the images" in among.stderr
+
+
+async def test_skip_bad_does_the_other_rows_and_says_so(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    (folder / "a.jpg").write_text("no image")
+    (folder / "z.png").touch()
+    command = ("batch", folder, "-p", "sunset", "-o", "out")
+    refused, checked = await apimart(*command), await apimart(*command, "--skip-bad", "--check")
+    assert (refused.code, checked.code) == (2, 1)
+    assert emulator.requests == ()
+
+    done = await apimart(*command, "--skip-bad")
+    lines = done.stderr.splitlines()
+    assert done.code == 1
+    assert lines[1] == "2 of 4 rows cannot be done, left out:"
+    assert (lines[2][:9], lines[3][:9]) == ("  A.jpg: ", "  Z.png: ")
+    assert lines[-1].startswith("2 of 2 jobs saved in out; ")
+    assert len(results(apimart.directory / "out")) == len(emulator.ledger.entries) == 2
+
+
+async def test_only_bad_rows_are_nothing_done(apimart: Command, emulator: Emulator) -> None:
+    (apimart.directory / "jobs.csv").write_text("image,prompt\nnone.png,x\n")
+    done = await apimart("batch", "jobs.csv", "-o", "out", "--skip-bad")
+    assert done.code == 1
+    assert "none.png" in done.stderr
+    assert emulator.requests == ()
+
+
+# --- columns and rights -------------------------------------------------------------------------------------
+
+
+async def test_other_columns_reach_the_results_and_not_the_service(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    name = next(path.name for path in folder.iterdir() if path.suffix == ".png")
+    text = f"image;prompt;n;size;option.seed;customer\npictures/{name};x;2.0;1:1;7;Ada & Söhne \n"
+    (apimart.directory / "jobs.csv").write_text(f"sep=;\n{text}", encoding="utf-8")
+    checked = await apimart("batch", "jobs.csv", "-o", "out", "--check")
+    async with Gate(emulator, "/no such path", "received") as gate:
+        done = await apimart("batch", "jobs.csv", "-o", "out", "--json", APIMART_BASE_URL=gate.url)
+
+    assert checked.results[-2:] == [
+        "Columns sent as options: size, seed",
+        "Columns kept in results.jsonl, not sent: customer",
+    ]
+    assert done.stderr.splitlines()[0] == "Columns that are not sent, and kept in results.jsonl: customer"
+    (entry,) = emulator.ledger.entries
+    submitted = json.loads(gate.bodies["/v1/images/edits"])
+    assert entry.images == 2
+    assert submitted.keys() == {"image_urls", "model", "n", "prompt", "seed", "size"}
+    (line,) = results(apimart.directory / "out")
+    assert line == done.records[0]
+    assert (line["options"], line["extra"]) == ({"size": "1:1", "seed": 7}, {"customer": "Ada & Söhne "})
+
+
+@pytest.mark.parametrize(
+    ("row", "flag"),
+    [
+        ("../private.png,x,", "--allow-outside"),
+        ("pictures/a.png,x,https://example.com/hook", "--allow-webhook"),
+    ],
+)
+async def test_a_strangers_manifest_needs_flags(
+    apimart: Command, emulator: Emulator, folder: Path, row: str, flag: str
+) -> None:
+    picture = next(path for path in folder.iterdir() if path.suffix == ".png")
+    jobs = apimart.directory / "received"
+    jobs.mkdir()
+    shutil.copytree(folder, jobs / "pictures")
+    shutil.copy(picture, jobs / "pictures" / "a.png")
+    shutil.copy(picture, apimart.directory / "private.png")
+    (jobs / "jobs.csv").write_text(f"image,prompt,webhook\n{row}\n")
+
+    refused = await apimart("batch", jobs / "jobs.csv", "-o", "out")
+    assert refused.code == 2
+    assert flag in refused.stderr
+    assert emulator.requests == ()
+    assert (await apimart("batch", jobs / "jobs.csv", "-o", "out", flag)).code == 0
+
+
+# --- a check after a run ------------------------------------------------------------------------------------
+
+
+async def test_a_check_knows_the_journal_and_the_budget(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
+    await apimart("batch", folder, "-p", "sunset", "-o", "out")
+    command = ("batch", folder, "-p", "sunset", "-o", "out", "--recursive", "--check")
+    requests = len(emulator.requests)
+    plain = await apimart(*command)
+    retried = await apimart(*command, "--retry-failed", "--max-cost", "0.045")
+    poor = await apimart(*command, "--retry-failed", "--max-cost", "0.04")
+    as_json = await apimart(*command, "--max-cost", "0.04", "--json")
+
+    assert plain.results[:6] == [
+        "Jobs: 3",
+        "Started: 1 saved, 1 failed and left alone without --retry-failed",
+        "Left: 1",
+        "Images to come: 1",
+        "Pictures to upload: 1, 4.4 kB",
+        "Estimated cost: $0.015, in addition to $0.015 so far",
+    ]
+    assert retried.results[1:4] == ["Started: 1 saved", "Left: 2", "Images to come: 2"]
+    assert "Budget: $0.045, enough" in retried.results
+    assert "Budget: $0.04, not enough: the batch would end early" in poor.results
+    assert (plain.code, retried.code, poor.code, as_json.code) == (0, 0, 1, 0)
+    (record,) = as_json.records
+    assert [record[name] for name in ("saved", "failed", "left", "spent", "max_cost", "fits")] == [
+        *(1, 1, 1, 0.015, 0.04, True)
+    ]
+    assert len(emulator.requests) == requests
+
+
+async def test_a_check_counts_copies_of_a_picture_once(apimart: Command, folder: Path) -> None:
+    picture = next(path for path in folder.iterdir() if path.suffix == ".png")
+    shutil.copy(picture, folder / "copy.png")
+    checked = await apimart("batch", folder, "-p", "sunset", "-o", "out", "--check")
+    assert checked.results[:2] == ["Jobs: 2 (1 more rows ask for the same)", "Images to come: 2"]
+
+
+async def test_a_check_refuses_the_directory_that_the_run_would_refuse(
+    apimart: Command, folder: Path
+) -> None:
+    await apimart("batch", folder, "-p", "sunset", "-o", "out", "--local")
+    checked = await apimart("batch", folder, "-p", "sunset", "-o", "out", "--check")
+    assert checked.code == 2
+    assert "holds a batch that --local made" in checked.stderr
