@@ -41,18 +41,18 @@ def results(directory: Path) -> list[dict[str, Any]]:
 async def test_left_out_files_are_counted_and_the_others_are_done(
     apimart: Command, emulator: Emulator, folder: Path
 ) -> None:
-    command = ("batch", folder, "-p", "sunset", "-o", "out")
+    command = ("batch", folder, "-p", "sunset", "-o")
     line = "2 files skipped: 1 XCF, 1 in a subfolder; use --recursive"
-    checked = await apimart(*command, "--check")
-    done = await apimart(*command)
+    checked = await apimart(*command, "out", "--check")
+    done = await apimart(*command, "out")
 
     assert (checked.code, done.code) == (0, 0)
     assert checked.results[-3:] == [line, "  scan.xcf", f"  {Path('more', 'no_time_for_that_tiny.gif')}"]
     assert done.stderr.splitlines()[0] == line
     assert len(emulator.ledger.entries) == len(done.results) == 2
 
-    more = await apimart(*command, "--recursive", "-o", folder / "out")
-    again = await apimart(*command, "--recursive", "-o", folder / "out")
+    more = await apimart(*command, folder / "out", "--recursive")
+    again = await apimart(*command, folder / "out", "--recursive")
     assert more.stderr.splitlines()[0] == again.stderr.splitlines()[0] == "1 file skipped: 1 XCF"
     assert (more.code, again.code, len(again.results)) == (0, 0, 3)
     assert len(emulator.ledger.entries) == 5
