@@ -166,8 +166,7 @@ def batch(
             allow_webhook=allow_webhook,
         ),
     )
-    if opened.is_folder and output.resolve() == Path(opened.folder.real):
-        raise UsageError("The results would lie among the images: name another directory with -o.")
+    _check_options_of(opened, output)
     if check:
         local_batch.check_directory_is_for(output, local=local)
     checking = partial(
@@ -206,6 +205,14 @@ def batch(
             on_progress=run.show,
         ),
     )
+
+
+def _check_options_of(manifest: Manifest, output: Path) -> None:
+    """Check the options that only some manifests have, or raise ``UsageError``."""
+    if manifest.options.recursive and manifest.kind != "folder":
+        raise UsageError("--recursive is for a folder; in a pattern, ** stands for all subfolders.")
+    if manifest.is_folder and output.resolve() == Path(manifest.folder.real):
+        raise UsageError("The results would lie among the images: name another directory with -o.")
 
 
 def _code_of(plan: preflight.Plan, *, skip_bad: bool) -> Exit:

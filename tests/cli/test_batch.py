@@ -228,6 +228,7 @@ def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         ("batch FOLDER -p x -o OUT --max-cost nan", "--max-cost must be more than 0"),
         ("batch FOLDER -p x -o OUT --timeout 0", "--timeout must be more than 0"),
         ("batch FOLDER -p x -o OUT -n 11", "n must be a whole number from 1 to 10"),
+        ("batch 'FOLDER/*.png' -p x -o OUT --recursive", "--recursive is for a folder"),
         ("batch FOLDER -p ' ' -o OUT", "prompt must be a text"),
         ("batch FOLDER/none.csv -o OUT", "There is no manifest"),
         ("batch FOLDER -p x -o OUT", "No API key: set APIMART_API_KEY, or add --local"),
