@@ -164,6 +164,7 @@ def batch(
             output=output,
             allow_outside=allow_outside,
             allow_webhook=allow_webhook,
+            convert=convert != "never",
         ),
     )
     _check_options_of(opened, output)

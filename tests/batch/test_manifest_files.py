@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
 import anyio.to_thread
+import attrs
 import pytest
+from PIL import Image
 
 from apimart_async import InvalidArgumentError
 from apimart_async.batch.manifest.preflight import MAX_LISTED, preflight
@@ -47,16 +50,16 @@ def left_out(manifest: Manifest) -> dict[str, str]:
 
 
 def test_left_out_files_are_named_by_their_kind(photos: Path) -> None:
-    for name in ("IMG_1.HEIC", "IMG_2.heic", "scan.TIFF", "README", "Thumbs.db", ".DS_Store"):
+    for name in ("drawing.SVG", "logo.svg", "scan.pdf", "README", "Thumbs.db", ".DS_Store"):
         (photos / name).touch()
 
     manifest = opened(photos)
     assert taken(manifest) == ["a.JPG", "b.png"]
     assert left_out(manifest) == {
-        "IMG_1.HEIC": "HEIC",
-        "IMG_2.heic": "HEIC",
         "README": "without an extension",
-        "scan.TIFF": "TIFF",
+        "drawing.SVG": "SVG",
+        "logo.svg": "SVG",
+        "scan.pdf": "PDF",
         "sub/c.png": "in a subfolder",
         "sub/deep/d.webp": "in a subfolder",
     }
@@ -76,6 +79,33 @@ def test_results_of_batches_are_no_images(photos: Path) -> None:
     manifest = opened(photos, recursive=True, output=photos / "sub" / ".." / "out")
     assert taken(manifest) == ["a.JPG", "b.png", "sub/c.png", "sub/deep/d.webp"]
     assert left_out(manifest) == {"earlier/2.png": "result of a batch", "sub/notes.txt": "TXT"}
+
+
+def test_convertible_images_are_taken(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("IMG_1.HEIC", "scan.tif"):
+        (photos / name).touch()
+    assert taken(opened(photos)) == ["IMG_1.HEIC", "a.JPG", "b.png", "scan.tif"]
+    never = {"IMG_1.HEIC": "HEIC with --convert never", "scan.tif": "TIF with --convert never"}
+    assert left_out(opened(photos / "*.*", convert=False)) == {
+        (photos / name).as_posix(): reason for name, reason in never.items()
+    }
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert taken(opened(photos)) == ["a.JPG", "b.png", "scan.tif"]
+    assert left_out(opened(photos))["IMG_1.HEIC"] == "HEIC without the extra formats"
+
+
+async def test_an_image_that_must_not_be_converted_is_bad(photos: Path) -> None:
+    Image.new("RGB", (8, 8)).save(photos / "c.png", "BMP")
+    manifest = await anyio.to_thread.run_sync(opened, photos)
+    found = await preflight(manifest)
+    assert (found.jobs, found.bad) == (3, ())
+
+    refusing = attrs.evolve(manifest, options=attrs.evolve(manifest.options, convert=False))
+    for journal in (None, photos / "journal"):
+        found = await preflight(refusing, journal=journal)
+        assert (found.jobs, [row.location for row in found.bad]) == (2, ["c.png"])
+        assert "BMP" in found.bad[0].complaint
 
 
 @links
@@ -117,9 +147,9 @@ def test_a_glob_pattern_that_the_shell_left_alone_is_expanded(
 
 
 def test_a_pattern_names_its_left_out_matches(photos: Path) -> None:
-    (photos / "IMG_1.HEIC").touch()
+    (photos / "logo.svg").touch()
     assert left_out(opened(photos / "*")) == {
-        (photos / "IMG_1.HEIC").as_posix(): "HEIC",
+        (photos / "logo.svg").as_posix(): "SVG",
         (photos / "sub").as_posix(): "folder",
     }
 
@@ -139,16 +169,16 @@ def test_a_pattern_needs_a_prompt(photos: Path) -> None:
 
 async def test_a_preflight_counts_left_out_files_and_lists_the_first(photos: Path) -> None:
     for number in range(MAX_LISTED + 5):
-        (photos / f"{number:02}.heic").touch()
+        (photos / f"{number:02}.svg").touch()
     found = await preflight(await anyio.to_thread.run_sync(opened, photos))
-    assert (found.jobs, found.skipped) == (2, Counter({"HEIC": MAX_LISTED + 5, "in a subfolder": 2}))
+    assert (found.jobs, found.skipped) == (2, Counter({"SVG": MAX_LISTED + 5, "in a subfolder": 2}))
     assert len(found.skipped_names) == MAX_LISTED
 
 
 async def test_bad_rows_are_left_out_by_their_number(photos: Path) -> None:
     (photos / "aa.png").write_text("no image")
     (photos / "z.png").touch()
-    (photos / "ab.heic").touch()
+    (photos / "ab.svg").touch()
     manifest = await anyio.to_thread.run_sync(opened, photos)
     found = await preflight(manifest)
 

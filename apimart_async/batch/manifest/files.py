@@ -8,11 +8,22 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
+from apimart_async.transport.media import conversion, sniffing
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-IMAGE_EXTENSIONS: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif")
+_ACCEPTED: Final = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif")
+_CONVERTIBLE: Final = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), sniffing.HEIC),
+    **dict.fromkeys((".tif", ".tiff"), sniffing.TIFF),
+    ".avif": sniffing.AVIF,
+    ".bmp": sniffing.BMP,
+    ".jp2": sniffing.JPEG_2000,
+    ".psd": sniffing.PSD,
+}
+IMAGE_EXTENSIONS: Final = (*_ACCEPTED, *_CONVERTIBLE)
 
 SUBFOLDER: Final = "in a subfolder"
 _LINK: Final = "link to a folder"
@@ -36,13 +47,15 @@ def fixed_part(pattern: Path) -> str:
     return os.path.join(*parts) if parts else os.curdir  # noqa: PTH118 a text again
 
 
-def matches(pattern: Path, output: str | None) -> Iterator[tuple[str, str | None]]:
+def matches(pattern: Path, output: str | None, *, convert: bool) -> Iterator[tuple[str, str | None]]:
     """Yield each match of a glob pattern in order, and the reason why it is left out; ``**`` is any folders.
 
     Args:
         pattern: The pattern.
         output: Folder of the results, with symbolic links resolved; files in it are not yielded.
+        convert: Whether images that have to be converted are taken.
     """
+    refused = _refused(convert=convert)
     for path in sorted(glob.iglob(os.path.expanduser(pattern), recursive=True)):  # noqa: PTH111, PTH207 links and hidden files as a shell treats them
         folder = os.path.dirname(path)  # noqa: PTH120 a text again
         if output is not None and PurePath(os.path.realpath(folder)).is_relative_to(output):
@@ -51,10 +64,12 @@ def matches(pattern: Path, output: str | None) -> Iterator[tuple[str, str | None
             if "**" not in pattern.parts:
                 yield path, "folder"
         elif os.path.basename(path).lower() not in _JUNK:  # noqa: PTH119 a text again
-            yield path, _reason(path)
+            yield path, _reason(path, refused)
 
 
-def images(folder: str, *, recursive: bool, output: str | None) -> Iterator[tuple[str, str | None]]:
+def images(
+    folder: str, *, recursive: bool, output: str | None, convert: bool
+) -> Iterator[tuple[str, str | None]]:
     """Yield each file of a folder in order, by its path in the folder, and the reason why it is left out.
 
     Hidden files are not yielded, nor are other files than images of subfolders that are left out.
@@ -63,7 +78,9 @@ def images(folder: str, *, recursive: bool, output: str | None) -> Iterator[tupl
         folder: Its path.
         recursive: Whether the images in subfolders are taken.
         output: Folder of the results, with symbolic links resolved; files in it are not yielded.
+        convert: Whether images that have to be converted are taken.
     """
+    refused = _refused(convert=convert)
     pending: list[tuple[str, str | None]] = [("", None)]
     while pending:
         below, left_out = pending.pop()
@@ -73,7 +90,7 @@ def images(folder: str, *, recursive: bool, output: str | None) -> Iterator[tupl
             if entry.name.startswith(".") or entry.name.lower() in _JUNK:
                 continue
             if not entry.is_dir():
-                reason = _reason(path) if entry.is_file() else "no regular file"
+                reason = _reason(path, refused) if entry.is_file() else "no regular file"
                 if left_out is None or reason is None:
                     yield path, left_out or reason
             elif entry.is_symlink():
@@ -97,9 +114,20 @@ def _entries(folder: str, *, may_fail: bool) -> list[os.DirEntry[str]]:
         raise
 
 
-def _reason(path: str) -> str | None:
+def _refused(*, convert: bool) -> Mapping[str, str]:
+    """Return the extensions of images that could be converted and are not, each with the reason."""
+    kinds = {kind: not convert or not conversion.can_decode(kind) for kind in _CONVERTIBLE.values()}
+    remedy = "without the extra formats" if convert else "with --convert never"
+    return {
+        extension: f"{extension[1:].upper()} {remedy}"
+        for extension, kind in _CONVERTIBLE.items()
+        if kinds[kind]
+    }
+
+
+def _reason(path: str, refused: Mapping[str, str]) -> str | None:
     """Return the reason why a file is left out, ``None`` for an image."""
     extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 a text again
     if extension in IMAGE_EXTENSIONS:
-        return None
+        return refused.get(extension)
     return extension[1:].upper() or "without an extension"

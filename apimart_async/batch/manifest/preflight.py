@@ -139,13 +139,15 @@ async def preflight(
         if journal is not None and await to_thread.run_sync(journal.is_file):
             again = {"retry_failed": retry_failed, "resubmit_in_doubt": resubmit_in_doubt}
             count.found.earlier = await to_thread.run_sync(partial(read_earlier, journal, seen, **again))
-        examine = _examine if count.found.earlier is None else _read
+        convert = manifest.options.convert
+        read = partial(_read, convert=convert)
+        examine = partial(_examine, convert=convert) if count.found.earlier is None else read
         while chunk := await to_thread.run_sync(next_rows, rows):
             new = await to_thread.run_sync(count.new_pictures, chunk)
             await to_thread.run_sync(count.add_pictures, await for_each(examine, new))
             if journal is not None:
                 twins = await to_thread.run_sync(count.same_size, new)
-                await to_thread.run_sync(count.add_pictures, await for_each(_read, twins))
+                await to_thread.run_sync(count.add_pictures, await for_each(read, twins))
             await to_thread.run_sync(count.add, chunk)
         return count.found
     finally:
@@ -158,20 +160,21 @@ _Picture: TypeAlias = tuple[str, int, str | None, str | None]
 """Key, size, mistake and digest."""
 
 
-async def _examine(image: Image) -> _Picture:
+async def _examine(image: Image, *, convert: bool) -> _Picture:
     """Return the size of an image, and the mistake in it."""
     if isinstance(image, EmbeddedImage) or is_data_url(image):
-        return await _read(image)
+        return await _read(image, convert=convert)
     try:
-        return image, (await inputs.open_media(image)).size, None, None
+        return image, (await inputs.open_media(image, convert=convert)).size, None, None
     except ImageError as error:
         return image, 0, error.message, None
 
 
-async def _read(image: Image) -> _Picture:
+async def _read(image: Image, *, convert: bool) -> _Picture:
     """Return the size of an image and its digest, and the mistake in it."""
     try:
         media, digest = await inputs.open_and_digest(image, {})
+        await inputs.open_media(media, convert=convert)
     except ImageError as error:
         return _key(image), 0, error.message, None
     return _key(image), media.size, None, digest

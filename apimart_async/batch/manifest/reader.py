@@ -89,11 +89,11 @@ class Manifest:
 
     def _files(self) -> Iterator[Row | BadRow | Skipped]:
         output = None if self.options.output is None else os.path.realpath(self.options.output)
-        base = self.folder
+        base, convert = self.folder, self.options.convert
         found = (
-            files.images(base.path, recursive=self.options.recursive, output=output)
+            files.images(base.path, recursive=self.options.recursive, output=output, convert=convert)
             if self.kind == "folder"
-            else files.matches(self.path, output)
+            else files.matches(self.path, output, convert=convert)
         )
         for path, reason in found:
             # A name such as https: is no address.
@@ -170,11 +170,10 @@ def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None 
 
     Args:
         path: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file, a Parquet, Arrow or Feather table, a
-            folder of JPEG, PNG, WebP and GIF files, or a glob pattern for such files. The columns of a file
-            are ``image``, ``prompt``, ``model``, ``n``, ``id`` and ``name``. Documented fields of the
-            request, such as ``size``, and columns called ``option.NAME`` are options of the request; any
-            other column is carried into ``results.jsonl``. Relative paths of images start from the folder of
-            the file.
+            folder of images, or a glob pattern for images. The columns of a file are ``image``, ``prompt``,
+            ``model``, ``n``, ``id`` and ``name``. Documented fields of the request, such as ``size``, and
+            columns called ``option.NAME`` are options of the request; any other column is carried into
+            ``results.jsonl``. Relative paths of images start from the folder of the file.
         options: Values that rows lack, and the rights of the manifest; a folder needs a prompt here.
 
     Raises:

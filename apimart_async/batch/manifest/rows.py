@@ -58,6 +58,7 @@ class ManifestOptions:
         output: Folder of the results; images in it are not images of the manifest.
         allow_outside: Whether rows may name images outside the folder of the manifest.
         allow_webhook: Whether rows may have the service call an address.
+        convert: Whether images that have to be converted are taken.
     """
 
     prompt: str | None = attrs.field(default=None, repr=False)
@@ -67,6 +68,7 @@ class ManifestOptions:
     output: Path | None = None
     allow_outside: bool = False
     allow_webhook: bool = False
+    convert: bool = True
 
 
 @attrs.frozen
