@@ -163,7 +163,7 @@ def test_a_file_with_magic_letters_in_its_name_is_itself(tmp_path: Path) -> None
 
 
 def test_a_pattern_needs_a_prompt(photos: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="is a pattern: say what to change with -p"):
+    with pytest.raises(InvalidArgumentError, match="is a pattern: give the prompt with -p"):
         open_manifest(photos / "*.png")
 
 
