@@ -98,11 +98,18 @@ async def test_every_form_of_the_images_keeps_all_images(
         assert len(task.images) == 3
         kinds = {image.url.partition(":")[0] for image in task.images}
         raw = task.raw["result"]["images"]
-        shapes.add((*kinds, len(raw), type(raw[0]["url"]).__name__))
+        ((name, value), *_) = raw[0].items()
+        shapes.add((*kinds, len(raw), name, type(value).__name__))
         assert all((image.expires_at is None) is (kinds == {"data"}) for image in task.images)
         paths = await client.images.save(task, tmp_path / str(turn))
         contents.add(b"".join(path.read_bytes() for path in paths))
-    assert shapes == {("http", 3, "list"), ("http", 3, "str"), ("http", 1, "list"), ("data", 3, "str")}
+    assert shapes == {
+        ("http", 3, "url", "list"),
+        ("http", 3, "url", "str"),
+        ("http", 1, "url", "list"),
+        ("data", 3, "url", "str"),
+        ("data", 3, "b64_json", "str"),
+    }
     assert len(contents) == 1
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
+import zlib
 from contextvars import ContextVar
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 from aiohttp import web
 
 from .responses import ServiceError, json_response
+from .spellings import decode, enlarge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     from .faults import Fault, Kind
     from .routing import Route
     from .service import Service
+    from .task_responses import Json
 
 CURRENT_FAULT: Final[ContextVar[Kind | None]] = ContextVar("fault", default=None)
 """The kind of a fault that the request handler injects itself."""
@@ -28,13 +34,19 @@ _PAGE: Final = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>
 _BLOCK = 64 * 1024
 _CHUNKS = 20
 _CHECK_INTERVAL = 0.1
+_MANY = 20_000
 
 _BY_THE_HANDLER: Final[frozenset[Kind]] = frozenset(
     ("task-stuck", "task-failed", "task-cancelled", "task-expired", "task-partial", "unknown-status")
 )
 _CHUNKED: Final[frozenset[Kind]] = frozenset(("truncated", "stalled", "slow"))
-_DISTORTED: Final[frozenset[Kind]] = _CHUNKED | frozenset(
-    ("close-after", "gigantic", "empty", "broken-json", "no-id", "wrong-bytes", "cut-image")
+_CHANGED: Final[frozenset[Kind]] = frozenset(
+    ("gzip", "deflate", "no-id", "empty-error", "many-images", "large-images")
+)
+_DISTORTED: Final[frozenset[Kind]] = (
+    _CHUNKED
+    | _CHANGED
+    | frozenset(("close-after", "gigantic", "empty", "broken-json", "wrong-bytes", "cut-image"))
 )
 
 _IDEMPOTENCY: Final[dict[Kind, tuple[int, str, str]]] = {
@@ -76,7 +88,7 @@ async def inject(
         finally:
             CURRENT_FAULT.reset(token)
     if kind in _DISTORTED:
-        return await _distort(request, fault, await handle())
+        return await _distort(request, fault, await handle(), service)
     if fault.executed:
         await handle()
     if kind == "hang":
@@ -136,11 +148,15 @@ def _redirect(request: web.Request, fault: Fault, route: Route, service: Service
     return web.Response(status=fault.status or 307, headers={"Location": location})
 
 
-async def _distort(request: web.Request, fault: Fault, response: web.StreamResponse) -> web.StreamResponse:
+async def _distort(
+    request: web.Request, fault: Fault, response: web.StreamResponse, service: Service
+) -> web.StreamResponse:
     """Return, or send, a distorted form of a correct response; HEAD has no body to distort."""
     body = response.body if isinstance(response, web.Response) else None
-    if request.method == "HEAD" or not isinstance(body, bytes):
+    if request.method == "HEAD" or not isinstance(response, web.Response) or not isinstance(body, bytes):
         return response
+    if fault.kind in _CHANGED:
+        return await _change(fault, response, body, service)
     if fault.kind == "close-after":
         await response.prepare(request)
         await response.write_eof()
@@ -150,11 +166,45 @@ async def _distort(request: web.Request, fault: Fault, response: web.StreamRespo
         return await _send_gigantic(request, response, fault.size)
     if fault.kind in _CHUNKED:
         return await _send_in_chunks(request, response, fault, body)
-    if fault.kind == "no-id":
-        return json_response({"code": 200, "data": [{"status": "submitted"}]})
     page = _PAGE.format("Not the image").encode()
     content = {"empty": b"", "wrong-bytes": page}.get(fault.kind, body[: len(body) // 2])
     return web.Response(body=content, status=response.status, content_type=response.content_type)
+
+
+async def _change(fault: Fault, response: web.Response, body: bytes, service: Service) -> web.Response:
+    """Return a correct response in another form."""
+    in_thread = service.store.in_thread
+    if fault.kind == "gzip":
+        response.body = await in_thread(gzip.compress, body)
+    elif fault.kind == "deflate":
+        response.body = await in_thread(zlib.compress, body)
+    else:
+        response.body = await in_thread(_changed, fault, body)
+        return response
+    response.headers["Content-Encoding"] = fault.kind
+    return response
+
+
+def _changed(fault: Fault, body: bytes) -> bytes:
+    payload: dict[str, Any] = json.loads(body)
+    if fault.kind == "no-id":
+        payload = {"code": 200, "data": [{"status": "submitted"}]}
+    elif fault.kind == "empty-error":
+        payload["error"] = {"code": "", "message": "", "type": ""}
+    elif fault.kind == "large-images":
+        for entry in payload["data"]:
+            if "b64_json" in entry:
+                image = enlarge(decode(entry["b64_json"]), fault.size)
+                entry["b64_json"] = base64.b64encode(image).decode()
+    else:
+        data: Any = payload["data"]
+        if isinstance(data, dict):
+            named = cast("Json", data)
+            data = named.get("tasks", named.get("results", [named]))
+        for task in cast("list[Json]", data):
+            if "result" in task:
+                task["result"]["images"] = (task["result"]["images"] * _MANY)[:_MANY]
+    return json.dumps(payload).encode()
 
 
 async def _send_in_chunks(

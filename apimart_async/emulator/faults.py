@@ -44,6 +44,11 @@ Kind = Literal[
     "unknown-status",
     "wrong-bytes",
     "cut-image",
+    "gzip",
+    "deflate",
+    "empty-error",
+    "many-images",
+    "large-images",
 ]
 
 Place = Literal[
@@ -61,7 +66,9 @@ _ROUTES: Final[dict[Kind, frozenset[Route]]] = {
     **dict.fromkeys(("error-in-200", "broken-json", "gigantic"), _ALL_ROUTES - {"files"}),
     **{kind: _SUBMITS for kind in KINDS if kind == "no-id" or kind.startswith(("idempotency-", "task-"))},
     **dict.fromkeys(("wrong-bytes", "cut-image"), frozenset({"files"})),
-    "unknown-status": frozenset({"tasks", "tasks/batch"}),
+    **dict.fromkeys(("unknown-status", "many-images"), frozenset({"tasks", "tasks/batch"})),
+    "empty-error": _ALL_ROUTES - {"files"},
+    "large-images": frozenset({"applerouter"}),
 }
 """The routes of the kinds that do not apply to all."""
 
@@ -132,6 +139,10 @@ class Fault:
     - `unknown-status`: a task status that the contract does not list.
     - `wrong-bytes`: an HTML page with the content type of the image. `cut-image`: the first half of an image
       as the whole body.
+    - `gzip`, `deflate`: a correct response, compressed although no client asks for it. Executed.
+    - `empty-error`: a correct response with an `error` object whose fields are empty. Executed.
+    - `many-images`: a completed task has 20,000 images. `large-images`: each image inside a response of
+      AppleRouter has `size` bytes. Executed.
 
     Args:
         kind: The kind of failure.

@@ -13,13 +13,23 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 SubmitVariant = Literal["list", "object", "accepted", "top-level"]
-ImageVariant = Literal["list", "string", "together", "inline"]
+ImageVariant = Literal["list", "string", "together", "inline", "b64_json", "base64"]
 
 SUBMIT_VARIANTS: Final[tuple[SubmitVariant, ...]] = ("list", "object", "accepted", "top-level")
 """The bodies that accept a submission, the documented one first."""
 
-IMAGE_VARIANTS: Final[tuple[ImageVariant, ...]] = ("list", "string", "together", "inline")
-"""A task's images: a list of one URL each, a string each, one list of all, or a data URL each."""
+IMAGE_VARIANTS: Final[tuple[ImageVariant, ...]] = (
+    "list",
+    "string",
+    "together",
+    "inline",
+    "b64_json",
+    "base64",
+)
+"""A task's images: a list of one URL each, a string each, one list of all, or the images themselves: a data
+URL each, as `b64_json`, or as base64 in `url`."""
+
+INLINE_VARIANTS: Final[frozenset[ImageVariant]] = frozenset({"inline", "b64_json", "base64"})
 
 _EXACT_BELOW: Final = 10.0
 """Seconds from which durations are rounded to whole seconds, as the service does."""
@@ -167,6 +177,9 @@ def _images(urls: Sequence[str], expires_at: int, variant: ImageVariant) -> list
         return [{"url": list(urls), "expires_at": expires_at}]
     if variant == "inline":
         return [{"url": url} for url in urls]
+    if variant in INLINE_VARIANTS:
+        name = "url" if variant == "base64" else variant
+        return [{name: url.partition(",")[2]} for url in urls]
     return [{"url": [url], "expires_at": expires_at} for url in urls]
 
 

@@ -8,6 +8,8 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from apimart_async.emulator import Fault
+
 if TYPE_CHECKING:
     from .conftest import Answer, MakeImage, Open, Raw
 
@@ -165,3 +167,33 @@ async def test_the_rate_limit_is_reported(open_emulator: Open) -> None:
         assert int(second.headers["retry-after-ms"]) <= 100_000
         assert 0 < int(second.headers["retry-after"]) <= 100
         assert set(second.json["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_images_of_a_given_size_remain_images(open_emulator: Open) -> None:
+    large = Fault(kind="large-images", size=1_000_000)
+    async with open_emulator(variants=True, faults=[large]) as raw:
+        for _ in range(5):
+            answer = await edit(raw, model="another", response_format="b64_json", n="2")
+            for entry in answer.json["data"]:
+                content = base64.b64decode(entry["b64_json"])
+                assert len(content) == 1_000_000
+                image = Image.open(io.BytesIO(content))
+                image.load()
+                assert image.format == "PNG"
+        (url,) = (await edit(raw, model="another")).json["data"]
+        assert set(url) == {"url"}
+
+
+async def test_base64_rotates_through_every_spelling(open_emulator: Open) -> None:
+    async with open_emulator(variants=True) as raw:
+        entries = [
+            (await edit(raw, model="another", response_format="b64_json")).json["data"][0] for _ in range(6)
+        ]
+    plain, scheme, safe, unpadded, lines, bare = [next(iter(entry.values())) for entry in entries]
+    assert [next(iter(entry)) for entry in entries] == ["b64_json"] * 5 + ["url"]
+    assert scheme.startswith("data:image/png;base64,iVBOR")
+    assert not set("+/") & set(safe)
+    assert not unpadded.endswith("=")
+    assert "\r\n" in lines
+    for text in (plain, lines, bare):
+        assert base64.b64decode(text).startswith(b"\x89PNG")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
+import zlib
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +174,39 @@ async def test_a_gigantic_body(raw: Raw) -> None:
         assert await response.content.readexactly(100)
         response.close()  # enough; the emulator must not go on
     assert (await raw.send("GET", "/emulator/ledger")).status == 200
+
+
+async def test_a_compressed_response(raw: Raw) -> None:
+    plain = (await raw.send("GET", "/v1/models")).content
+    raw.emulator.faults.add(Fault(kind="gzip", times=1), Fault(kind="deflate", times=1))
+    for coding, unpack in (("gzip", gzip.decompress), ("deflate", zlib.decompress)):
+        url, headers = f"{raw.emulator.base_url}/v1/models", raw.headers | {"Accept-Encoding": "identity"}
+        async with aiohttp.request("GET", url, headers=headers, auto_decompress=False) as response:
+            assert response.headers["Content-Encoding"] == coding
+            assert response.content_length == len(await response.read())
+            assert unpack(await response.read()) == plain
+
+
+async def test_an_empty_error_in_a_good_response(raw: Raw) -> None:
+    raw.emulator.faults.add(Fault(kind="empty-error"))
+    for answer in (await raw.edit(), await raw.send("GET", "/v1/balance")):
+        assert answer.status == 200
+        assert answer.json["error"] == {"code": "", "message": "", "type": ""}
+    assert executed(raw) == 1
+
+
+async def test_more_images_than_asked_for(raw: Raw) -> None:
+    task_id = await raw.submitted(n=2)
+    before = (await raw.finished(task_id))["result"]["images"]
+    raw.emulator.faults.add(Fault(kind="many-images"))
+    answers = [
+        (await raw.send("GET", f"/v1/tasks/{task_id}")).json["data"],
+        (await raw.send("POST", "/v1/tasks/batch", json={"task_ids": [task_id]})).json["data"][0],
+    ]
+    for task in answers:
+        assert len(task["result"]["images"]) == 20_000
+        assert task["result"]["images"][:2] == before
+    assert raw.emulator.ledger.entries[0].images == 2
 
 
 async def test_an_error_in_200_of_the_balance(raw: Raw) -> None:

@@ -61,16 +61,19 @@ async def test_task_bodies_rotate_through_every_spelling_and_image_variant(open_
         shapes: set[tuple[Any, ...]] = set()
         for task in done:
             images: list[dict[str, Any]] = task["result"]["images"]
-            urls: list[Any] = [image["url"] for image in images]
+            (name,) = {"url", "b64_json"} & set(images[0])
+            urls: list[Any] = [image[name] for image in images]
             flat: list[str] = urls[0] if len(urls) == 1 else [u if isinstance(u, str) else u[0] for u in urls]
             assert len(flat) == 2
-            kind = "data" if flat[0].startswith("data:image/jpeg;base64,") else "http"
-            shapes.add((len(images), type(urls[0]).__name__, kind, "expires_at" in images[0]))
+            kinds = {"data": "data", "http": "http", "/9j/": f"base64 in {name}"}
+            shapes.add((len(images), type(urls[0]).__name__, kinds[flat[0][:4]], "expires_at" in images[0]))
         assert shapes == {
             (2, "list", "http", True),
             (2, "str", "http", True),
             (1, "list", "http", True),
             (2, "str", "data", False),
+            (2, "str", "base64 in b64_json", False),
+            (2, "str", "base64 in url", False),
         }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -19,6 +18,7 @@ from apimart_async.emulator.renderer import StoredImage
 from apimart_async.emulator.request_parsing import MAX_IMAGES, parse_size
 from apimart_async.emulator.responses import ServiceError, json_response
 from apimart_async.emulator.service import SERVICE, Service, origin
+from apimart_async.emulator.spellings import BASE64_SPELLINGS, inline_image
 
 if TYPE_CHECKING:
     from aiohttp import BodyPartReader
@@ -109,7 +109,8 @@ async def edit_multipart(request: web.Request) -> web.Response:
 
 async def _inline(service: Service, task: Task) -> list[dict[str, str]]:
     images = [await service.renderer.render(task.spec, index) for index in range(task.images)]
-    return [{"b64_json": base64.b64encode(image).decode()} for image in images]
+    spelling = BASE64_SPELLINGS[service.next_variant("base64") % len(BASE64_SPELLINGS)]
+    return [inline_image(image, task.spec.content_type, spelling) for image in images]
 
 
 async def _read_form(request: web.Request, store: ImageStore) -> _Form:

@@ -12,7 +12,13 @@ from apimart_async.emulator.file_host import result_urls
 from apimart_async.emulator.request_parsing import read_payload
 from apimart_async.emulator.responses import bad_request, json_response, not_found
 from apimart_async.emulator.service import SERVICE, Service, origin
-from apimart_async.emulator.task_responses import IMAGE_VARIANTS, batch_body, legacy_task_body, task_body
+from apimart_async.emulator.task_responses import (
+    IMAGE_VARIANTS,
+    INLINE_VARIANTS,
+    batch_body,
+    legacy_task_body,
+    task_body,
+)
 
 if TYPE_CHECKING:
     from apimart_async.emulator.task_responses import Json
@@ -97,7 +103,8 @@ async def _body(request: web.Request, service: Service, task: Task, language: st
     images = IMAGE_VARIANTS[number % len(IMAGE_VARIANTS)]
     urls: list[str] = []
     if task.status(now) == "completed":
-        urls = await _data_urls(service, task) if images == "inline" else result_urls(origin(request), task)
+        is_inline = images in INLINE_VARIANTS
+        urls = await _data_urls(service, task) if is_inline else result_urls(origin(request), task)
     body = task_body(
         task,
         now,
