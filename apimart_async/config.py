@@ -26,7 +26,7 @@ _RESERVED_HEADERS: Final = {
     "content-length": "it follows from the body",
     "content-type": "it follows from the body",
     "transfer-encoding": "it follows from the body",
-    "accept-encoding": "answers are read as they come, and a compressed one would be lost",
+    "accept-encoding": "answers in other codings than gzip and deflate would be lost",
 }
 
 ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
@@ -79,6 +79,8 @@ class Limits:
             cases.
         keepalive: Seconds until an idle connection is closed, default 15.
         answer_bytes: Size of a JSON answer in bytes, default 64 MiB.
+        image_answer_bytes: Size of a JSON answer that may hold images in base64, default 1 GiB: the answer to
+            a paid request, or to a request for one task.
         download_bytes: Size of one result image in bytes, default 256 MiB.
     """
 
@@ -90,6 +92,7 @@ class Limits:
     adaptive: bool = True
     keepalive: float = attrs.field(default=15.0, validator=_positive)
     answer_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=_positive)
+    image_answer_bytes: int = attrs.field(default=1024 * 1024 * 1024, validator=_positive)
     download_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_positive)
 
 

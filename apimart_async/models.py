@@ -22,8 +22,9 @@ _SHOWN = 96
 
 
 def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…({len(text)} characters)"
+    # A data: URL may have megabytes.
+    text = repr(value[: 2 * _SHOWN] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…({len(str(value))} characters)"
 
 
 def _no_raw() -> dict[str, Any]:
@@ -104,6 +105,7 @@ class Task:
         error: Reason of a failure.
         idempotency_key: Idempotency key of the submit, if this process submitted the task.
         model: Model of the task, if this process submitted it or the service reported it.
+        n: Number of images that were asked for, if this process submitted the task.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
@@ -120,6 +122,7 @@ class Task:
     error: TaskFailure | None = None
     idempotency_key: str | None = None
     model: str | None = None
+    n: int | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
     @property

@@ -76,6 +76,9 @@ ANYWHERE: Final = (
     partial(Fault, kind="html", status=200, executed=True),
     partial(Fault, kind="broken-json"),
     partial(Fault, kind="gigantic", size=100_000),
+    partial(Fault, kind="gzip"),
+    partial(Fault, kind="deflate"),
+    partial(Fault, kind="empty-error"),
     partial(Fault, kind="redirect"),
     partial(Fault, kind="redirect-elsewhere"),
 )
@@ -216,7 +219,7 @@ def connect(emulator: Emulator, limits: Limits) -> AsyncApimart:
         timeout=Timeout(read=1, total=8),
         retry=RETRY,
         poll=Poll(timeout=5, first=0.06, shortest=0.05, longest=0.5),
-        limits=attrs.evolve(limits, answer_bytes=50_000),
+        limits=attrs.evolve(limits, answer_bytes=50_000, image_answer_bytes=50_000),
     )
 
 

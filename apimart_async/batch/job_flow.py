@@ -279,7 +279,7 @@ class JobFlow:
             self._error = error
             record = intent.in_doubt(error)
             if error.task_id is not None:
-                task = Task(error.task_id, "submitted", idempotency_key=key, model=intent.model)
+                task = Task(error.task_id, "submitted", idempotency_key=key, model=intent.model, n=intent.n)
                 record = intent.submitted(task)
         except errors.ApimartError as error:
             self._error = error

@@ -23,6 +23,7 @@ from apimart_async import errors
 from apimart_async.models import EXPIRED, Task, TaskFailure
 from apimart_async.polling.cadence import Cadence, align
 from apimart_async.polling.estimator import DurationStats
+from apimart_async.transport import parsing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -102,8 +103,8 @@ class Wait:
     def answered(self, found: Task, asked_at: float, now: float) -> None:
         """Record the answer of a poll that was sent at one moment and answered at another."""
         before = self.task
-        model = before.model or found.model
-        task = self.task = attrs.evolve(found, idempotency_key=before.idempotency_key, model=model)
+        task = self.task = parsing.with_submit(found, before)
+        model = task.model
         self.polls += 1
         self.not_found = 0
         if not self.is_age_known and task.created_at is not None:

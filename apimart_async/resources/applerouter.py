@@ -9,7 +9,7 @@ from anyio import to_thread
 from apimart_async import errors
 from apimart_async.resources import submission
 from apimart_async.transport import parsing
-from apimart_async.transport.concurrency import for_each, run_in_picture_thread
+from apimart_async.transport.concurrency import for_each, run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import inputs, png
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.responses import indeterminate
@@ -114,7 +114,8 @@ class AsyncAppleRouterEdits:
             extra_headers=extra_headers,
         )
         try:
-            return parsing.read_image_set(answer.payload)
+            # Images in base64 are copied into their URLs.
+            return await run_in_file_thread(parsing.read_image_set, answer.payload, n)
         except errors.APIResponseValidationError as error:
             error.method, error.url = "POST", self._api.settings.base_url + _PATH
             error.request_id = answer.request_id

@@ -95,13 +95,14 @@ async def submit(
         extra_headers=extra_headers,
     )
     # Polling is scheduled by the model and the age of the task.
-    model = payload.get("model")
+    model, n = payload.get("model"), payload.get("n")
     try:
         return parsing.read_submission(
             answer.payload,
             idempotency_key=key,
             model=model if isinstance(model, str) else None,
             created_at=datetime.now(UTC),
+            n=n if isinstance(n, int) else 1,
         )
     except errors.APIResponseValidationError as error:
         error.method, error.url = "POST", api.settings.base_url + path

@@ -7,8 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-import attrs
-
 from apimart_async import errors
 from apimart_async.models import Task
 from apimart_async.polling.cadence import Cadence
@@ -61,9 +59,9 @@ class AsyncTasks:
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
-        task_id, key = (task, None) if isinstance(task, str) else (task.id, task.idempotency_key)
-        found = await self._fetch(_checked_id(task_id), language, timeout)
-        return found if key is None else attrs.evolve(found, idempotency_key=key)
+        submitted = _as_task(task)
+        found = await self._fetch(_checked_id(submitted.id), language, timeout)
+        return parsing.with_submit(found, submitted)
 
     async def wait(
         self,
@@ -157,7 +155,9 @@ class AsyncTasks:
         path = f"/v1/tasks/{quoted}?language={language}"
         try:
             matches = partial(parsing.is_about_task, task_id=task_id)
-            answer = await self._api.request("GET", path, kind=Kind.READ, timeout=timeout, matches=matches)
+            answer = await self._api.request(
+                "GET", path, kind=Kind.READ, timeout=timeout, matches=matches, has_images=True
+            )
             return parsing.read_task(answer.payload, task_id=task_id)
         except errors.APIError as error:
             error.task_id = task_id

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from multidict import CIMultiDict
@@ -16,7 +16,8 @@ from multidict import CIMultiDict
 from apimart_async import errors
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.transport import retry
-from apimart_async.transport.exchange import NoAnswerError, RequestBody
+from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
 from apimart_async.transport.responses import (
     FAREWELL,
     Answer,
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
+_LONGEST_MESSAGE: Final = 2000
+_LONGEST_CODE: Final = 200
+_LEAST_SECRET: Final = 4
+
 
 @attrs.define(eq=False)
 class _Call:
@@ -48,6 +53,7 @@ class _Call:
     timeout: Timeout
     idempotency_key: str | None
     matches: Callable[[Any], bool] | None
+    has_images: bool
     began: float = attrs.field(factory=monotonic)
     was_unknown: bool = False
 
@@ -84,6 +90,7 @@ class Api:
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
         matches: Callable[[Any], bool] | None = None,
+        has_images: bool = False,
     ) -> Answer:
         """Return the good answer to a request, sending it again where that is safe.
 
@@ -96,12 +103,13 @@ class Api:
             timeout: Seconds for one attempt, instead of ``Timeout.total``.
             extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
+            has_images: Whether the answer may hold images, as that to a paid request always may.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
             APIConnectionError: No answer came, and the request is not paid or never left.
             APITimeoutError: The same, for lack of time.
-            APIResponseValidationError: The answer is not JSON.
+            APIResponseValidationError: The answer is not JSON, or too large.
             SubmissionIndeterminateError: A paid request may or may not have been executed.
             InvalidArgumentError: A header cannot be sent.
 
@@ -120,6 +128,7 @@ class Api:
             settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
             idempotency_key,
             matches,
+            has_images or kind is Kind.PAID_WRITE,
         )
         number = 0
         delay = 0.0
@@ -160,8 +169,12 @@ class Api:
                 headers=call.headers,
                 body=body,
                 timeout=call.timeout,
+                has_images=call.has_images,
             )
-            outcome = read_response(reply, call.kind, call.url)
+            if len(reply.data) > LARGE_BYTES:
+                outcome = await run_in_file_thread(read_response, reply, call.kind, call.url)
+            else:
+                outcome = read_response(reply, call.kind, call.url)
             if isinstance(outcome, Answer):
                 if call.matches is None or call.matches(outcome.payload):
                     return outcome
@@ -191,11 +204,13 @@ class Api:
         error = failed.error
         error.method, error.url = call.method, bare_url(call.url)
         error.idempotency_key = call.idempotency_key
-        # The service may repeat the key.
-        if secret := call.headers.get("Authorization", "").removeprefix("Bearer "):
-            error.message = error.message.replace(secret, "[api key]")
-            if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-                error.excerpt = error.excerpt.replace(secret, "[api key]")
+        # The service may repeat the key, and send a page of megabytes for a message.
+        secret = call.headers.get("Authorization", "").removeprefix("Bearer ")
+        error.message = _shortened(error.message, secret)
+        error.code = error.code and _shortened(error.code, secret, _LONGEST_CODE)
+        error.type = error.type and _shortened(error.type, secret, _LONGEST_CODE)
+        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
+            error.excerpt = _shortened(error.excerpt, secret)
         attempt = Attempt(
             call.kind,
             failed.effect,
@@ -262,6 +277,15 @@ class Api:
     def backoff(self, attempt: int) -> float:
         """Draw the seconds to wait after the ``attempt``-th attempt."""
         return retry.backoff(attempt, self.settings.retry, self._random)
+
+
+def _shortened(text: str, secret: str, longest: int = _LONGEST_MESSAGE) -> str:
+    """Return a text of the service without the key, nor the beginning of a key that was cut, and not long."""
+    if secret:
+        text = text.replace(secret, "[api key]")
+        cut = (secret[:length] for length in range(len(secret) - 1, _LEAST_SECRET - 1, -1))
+        text = text.removesuffix(next(filter(text.endswith, cut), ""))
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
 def _note_cut_off(raised: BaseException, call: _Call, body: RequestBody | None) -> None:

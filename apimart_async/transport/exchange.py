@@ -13,9 +13,12 @@ from apimart_async.errors import (
     APIConnectionError,
     APIError,
     ApimartError,
+    APIResponseValidationError,
     APITimeoutError,
     DownloadError,
 )
+from apimart_async.transport import compression
+from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
 
@@ -29,6 +32,12 @@ _CHUNK_BYTES: Final = 512 * 1024
 
 # So little is written without waiting for the connection to drain: an error says that nothing was sent.
 _FIRST_BYTES: Final = 16 * 1024
+
+LARGE_BYTES: Final = 1024 * 1024
+"""Size from which an answer is joined and decoded in a thread."""
+
+_LARGE_COMPRESSED_BYTES: Final = 4 * 1024
+_BAD_FROM: Final = 400
 
 FAILURES: Final = (aiohttp.ClientError, TimeoutError, OSError, UnicodeError)
 """Exceptions of an exchange without a whole answer."""
@@ -56,6 +65,10 @@ class NoAnswerError(Exception):
 
     error: APIError
     effect: Effect
+
+
+class UnreadableAnswerError(aiohttp.ClientPayloadError):
+    """A whole answer has more bytes than allowed, or its compression is damaged."""
 
 
 class Writer(Protocol):
@@ -213,7 +226,7 @@ class Download:
     """The body of a file, in chunks; the code that opened it closes it.
 
     Attributes:
-        length: Bytes announced; ``None`` when the host did not say.
+        length: Bytes announced; ``None`` when the host did not say, or compresses them.
         content_type: MIME type announced.
         discard: Call it if this cannot be the file: the connections it came through are not used again.
     """
@@ -230,6 +243,10 @@ class Download:
     ) -> None:
         self.length: int | None = response.content_length
         self.content_type: str | None = response.headers.get("Content-Type")
+        self._coding = response.headers.get("Content-Encoding", "")
+        self._decompressor: compression.Decompressor | None = None
+        self._packed = b""
+        self._has_begun = False
         self._response = response
         self._url = url
         self._left = limit
@@ -242,14 +259,19 @@ class Download:
         """Return all that has come since the last call, waiting for some, and nothing at the end.
 
         Raises:
-            DownloadError: More came than the limit.
+            DownloadError: More came than the limit, or its compression is damaged.
             APIConnectionError: The connection broke before the end.
             APITimeoutError: Nothing came for ``Timeout.read`` seconds, or not all within ``Timeout.total``.
 
         Cancellation closes the connection.
         """
         try:
-            chunk = await self._read()
+            if self._decompressor is not None:
+                chunk = await self._decompress(self._decompressor)
+            else:
+                chunk = await self._read()
+            if not self._has_begun:
+                chunk = await self._begin(chunk)
         except BaseException:
             self._response.close()
             raise
@@ -258,6 +280,37 @@ class Download:
             self._response.close()
             raise too_large(self._url, self._limit)
         return chunk
+
+    async def _begin(self, chunk: bytes) -> bytes:
+        """Judge the first bytes, and return the first part of the content."""
+        self._has_begun = True
+        while len(chunk) < compression.HEAD_BYTES and (more := await self._read()):
+            chunk += more
+        if not compression.is_compressed(chunk, self._coding):
+            return chunk
+        self._decompressor = compression.Decompressor(self._coding, self._limit)
+        self._packed = chunk
+        self.length = None
+        return await self._decompress(self._decompressor)
+
+    async def _decompress(self, decompressor: compression.Decompressor) -> bytes:
+        """Return the next part of the content, and nothing at its end."""
+        try:
+            while packed := self._packed or await self._read():
+                self._packed = packed[compression.PIECE_BYTES :]
+                piece = packed[: compression.PIECE_BYTES]
+                if content := await run_in_file_thread(decompressor.decode, piece):
+                    return content
+            return decompressor.finish()
+        except compression.TooLargeError as error:
+            raise too_large(self._url, self._limit) from error
+        except compression.EndedEarlyError as error:
+            raise APIConnectionError(
+                f"The connection failed: {error}.", method="GET", url=bare_url(self._url)
+            ) from error
+        except ValueError as error:
+            message = f"The file cannot be decompressed: {error}."
+            raise DownloadError(message, method="GET", url=bare_url(self._url)) from error
 
     def add_close_callback(self, on_close: Callable[[], None]) -> None:
         """Call this too when it is closed."""
@@ -270,30 +323,48 @@ class Download:
         self._on_close.clear()
 
 
-async def read_all(content: aiohttp.StreamReader, limit: int, on_chunk: Callable[[], None]) -> bytes:
-    """Return a whole body.
+async def read_all(
+    response: aiohttp.ClientResponse, limit: int, on_chunk: Callable[[], None], *, limit_name: str
+) -> bytes:
+    """Return a whole body, decompressed; of an error answer above the limit, its beginning.
 
     Args:
-        content: Body.
-        limit: Most bytes.
+        response: Answer.
+        limit: Most bytes of its content.
         on_chunk: Called when a part of it has come.
+        limit_name: Setting to name in errors.
 
     Raises:
-        aiohttp.ClientError: It broke off, or is longer than the limit.
+        UnreadableAnswerError: It is longer than the limit, or its compression is damaged.
+        aiohttp.ClientError: It broke off.
     """
+    content = response.content
     data = await next_chunk(content)
+    size = len(data)
     if not content.at_eof():
         chunks = [data]
-        size = len(data)
         while size <= limit:
             on_chunk()
             if not (chunk := await next_chunk(content)):
                 break
             chunks.append(chunk)
             size += len(chunk)
-        data = b"".join(chunks)
-    if len(data) > limit:
-        raise aiohttp.ClientPayloadError(f"the answer is larger than {limit} bytes (Limits.answer_bytes)")
+        # A join of this size releases the interpreter's lock.
+        data = await run_in_file_thread(b"".join, chunks) if size > LARGE_BYTES else b"".join(chunks)
+    coding = response.headers.get("Content-Encoding")
+    try:
+        if size > limit:
+            raise compression.TooLargeError(f"it is larger than {limit} bytes")
+        if compression.is_compressed(data, coding):
+            arguments = (data, coding or "", limit)
+            if size <= _LARGE_COMPRESSED_BYTES:
+                return compression.decompress(*arguments)
+            return await run_in_file_thread(compression.decompress, *arguments)
+    except ValueError as error:
+        if response.status >= _BAD_FROM:  # it says enough
+            return data[:limit] if size > limit else b""
+        setting = f" ({limit_name})" if isinstance(error, compression.TooLargeError) else ""
+        raise UnreadableAnswerError(f"{error}{setting}") from error
     return data
 
 
@@ -309,11 +380,14 @@ async def next_chunk(content: aiohttp.StreamReader) -> bytes:
         raise aiohttp.ClientPayloadError("the connection was closed") from error
 
 
-def connection_error(error: Exception, method: str, url: str) -> APIConnectionError:
-    """Make the error for an exchange without a whole answer."""
-    kind, event, reason = APIConnectionError, "The connection failed", str(error)
+def connection_error(error: Exception, method: str, url: str) -> APIError:
+    """Make the error for an exchange without a whole answer that can be read."""
+    kind: type[APIError] = APIConnectionError
+    event, reason = "The connection failed", str(error)
     if isinstance(error, TimeoutError):
         kind, event = APITimeoutError, "Timed out"
+    elif isinstance(error, UnreadableAnswerError):
+        kind, event = APIResponseValidationError, "The answer cannot be read"
     elif isinstance(error, aiohttp.ClientHttpProxyError):
         reason = f"the proxy answered {error.status} {error.message}"
     elif isinstance(error, aiohttp.ClientResponseError):

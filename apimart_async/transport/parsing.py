@@ -5,6 +5,8 @@ Readers take decoded JSON of any form and give a model or raise ``APIResponseVal
 
 from __future__ import annotations
 
+import logging
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,14 +35,29 @@ from apimart_async.transport.json import (
     structure,
     text,
 )
+from apimart_async.transport.media import data_urls, sniffing
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
+
+log: logging.Logger = logging.getLogger("apimart_async")
 
 UPLOAD_LIFETIME: Final = timedelta(hours=72)
 RESULT_LIFETIME: Final = timedelta(hours=24)
 
 _OK: Final = 200
+
+# A service may make more images than it was asked for, but not any number of them.
+_SURPLUS_IMAGES: Final = 16
+_MOST_IMAGES: Final = 1000 + _SURPLUS_IMAGES
+
+_LONGEST_REASON: Final = 2000
+_LONGEST_CODE: Final = 200
+
+_LACKS_SCHEME: Final = re.compile("image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE).match
+_SNIFFED: Final = 96
+# The smallest images have 35 bytes.
+_LEAST_BASE64: Final = 40
 
 # Where there is none of these, there is no image.
 _IMAGE_FIELDS: Final = frozenset({"result", "images", "url", "urls", "b64_json"})
@@ -104,6 +121,7 @@ def read_submission(
     idempotency_key: str | None,
     model: str | None = None,
     created_at: datetime | None = None,
+    n: int | None = None,
 ) -> Task:
     """Read the answer to a submit.
 
@@ -112,6 +130,7 @@ def read_submission(
         idempotency_key: That was sent with it.
         model: What the task runs, unless the answer says it.
         created_at: When it began, unless the answer says it.
+        n: Number of images that was asked for.
 
     Raises:
         APIResponseValidationError: No task id is in it.
@@ -119,7 +138,8 @@ def read_submission(
     task_id = submitted_task_id(payload)
     if task_id is None:
         raise not_understood("task id", payload)
-    return _task(_task_source(payload), task_id, idempotency_key, model, created_at)
+    task = _task(_task_source(payload), task_id, idempotency_key, model, created_at)
+    return with_submit(task, attrs.evolve(task, n=n))
 
 
 def read_task(payload: object, *, task_id: str | None = None) -> Task:
@@ -191,11 +211,12 @@ def _task(
         )
     completed = moment(source.get("completed")) or moment(source.get("completed_at"))
     # By hand, 4 µs for a task that runs; as a dictionary structured by cattrs, 8.
+    images = _images(source, task_id, completed)
     return Task(
         id=task_id,
         status=_STATUS_SPELLINGS.get(word, word) or "submitted",
         progress=number(source.get("progress")),
-        images=tuple(_images(source, task_id, completed)),
+        images=tuple(images[:_MOST_IMAGES]),
         cost=number(source.get("cost")),
         credits_cost=number(source.get("credits_cost")),
         created_at=moment(source.get("created") or source.get("created_at")) or created_at,
@@ -205,8 +226,34 @@ def _task(
         error=_failure(source) if "error" in source or "fail_reason" in source else None,
         idempotency_key=idempotency_key,
         model=text(source.get("model")) or model,
-        raw=source,
+        raw=source if len(images) <= _MOST_IMAGES else _without_images(source),
     )
+
+
+def with_submit(found: Task, submitted: Task) -> Task:
+    """Return a task as found, with the facts that only its submit tells, and no more images than it may have.
+
+    Args:
+        found: Answer to a poll.
+        submitted: The task as known before.
+    """
+    n = submitted.n
+    images, raw = found.images, found.raw
+    if n is not None and len(images) > n + _SURPLUS_IMAGES:
+        log.warning("Task %s has %d images or more instead of %d.", found.id, len(images), n)
+        images, raw = images[: n + _SURPLUS_IMAGES], _without_images(raw)
+    return attrs.evolve(
+        found,
+        idempotency_key=submitted.idempotency_key,
+        model=submitted.model or found.model,
+        n=n,
+        images=images,
+        raw=raw,
+    )
+
+
+def _without_images(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in source.items() if name not in _IMAGE_FIELDS}
 
 
 def _images(source: Mapping[str, Any], task_id: str | None, completed: datetime | None) -> list[Image]:
@@ -222,10 +269,6 @@ def _images(source: Mapping[str, Any], task_id: str | None, completed: datetime 
         expires = moment(item.get("expires_at"))
         if expires is None and completed is not None:
             expires = completed + RESULT_LIFETIME
-        urls = item.get("url") or item.get("urls")
-        if not urls and isinstance(encoded := item.get("b64_json"), str) and encoded:
-            urls = f"data:image/png;base64,{encoded}"
-        addresses = [url for url in (urls if is_sequence(urls) else [urls]) if isinstance(url, str) and url]
         found += [
             Image(
                 url=url,
@@ -234,18 +277,70 @@ def _images(source: Mapping[str, Any], task_id: str | None, completed: datetime 
                 task_id=task_id,
                 index=index,
             )
-            for index, url in enumerate(addresses, start=len(found) + 1)
+            for index, url in enumerate(_image_urls(item), start=len(found) + 1)
         ]
+        if len(found) > _MOST_IMAGES:
+            break
     return found
 
 
+def _image_urls(item: Mapping[str, Any]) -> list[str]:
+    urls = _texts(item.get("url")) or _texts(item.get("urls"))
+    if urls:
+        return [url if url.startswith("http") else _data_url(url) or url for url in urls]
+    return [_data_url(packed) or f"data:image/png;base64,{packed}" for packed in _texts(item.get("b64_json"))]
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in (value if is_sequence(value) else [value]) if isinstance(item, str) and item]
+
+
+def _data_url(value: str) -> str | None:
+    """Return an image in base64 as a ``data:`` URL; ``None`` for any other text, such as a relative URL."""
+    start = value[:_SNIFFED].lstrip()
+    if data_urls.is_data_url(start):
+        return value.lstrip()
+    if _LACKS_SCHEME(start):
+        return data_urls.SCHEME + value.lstrip()
+    if len(value) < _LEAST_BASE64:
+        return None
+    try:
+        head = "".join(start.split())
+        kind = sniffing.identify(data_urls.decode(f"data:;base64,{head[: len(head) // 4 * 4]}"))
+    except ValueError:
+        return None
+    return f"data:{kind.content_type};base64,{value}" if kind.extension else None
+
+
 def _failure(source: Mapping[str, Any]) -> TaskFailure | None:
-    error = _mapping(source.get("error"))
+    said = source.get("error")
+    error = {} if _is_empty(said) else _mapping(said)
     if error:
-        message = text(error.get("message")) or text(error.get("code")) or "no reason given"
-        return TaskFailure(message, text(error.get("code")), text(error.get("type")))
-    reason = text(source.get("error")) or text(source.get("fail_reason"))
-    return TaskFailure(reason) if reason else None
+        code, kind = (
+            _cut(text(error.get("code")), _LONGEST_CODE),
+            _cut(text(error.get("type")), _LONGEST_CODE),
+        )
+        return TaskFailure(_cut(text(error.get("message"))) or code or "no reason given", code, kind)
+    reason = (None if _is_empty(said) else text(said)) or text(source.get("fail_reason"))
+    return TaskFailure(_cut(reason) or reason) if reason else None
+
+
+def _cut(said: str | None, longest: int = _LONGEST_REASON) -> str | None:
+    """Return a text of the service; of one that is a whole page, the beginning."""
+    return f"{said[:longest]}… ({len(said):,} characters)" if said and len(said) > longest else said
+
+
+def _is_empty(error: object, depth: int = 3) -> bool:
+    """Tell whether an error says nothing, as those that some services send with every good answer.
+
+    Neither does the code 0, which stands for success.
+    """
+    if isinstance(error, str):
+        return error.strip() in {"", "0"}
+    if not error:
+        return True
+    parts = error if is_sequence(error) else list(_mapping(error).values())
+    return bool(depth and parts) and all(_is_empty(part, depth - 1) for part in parts)
 
 
 def read_upload(payload: object) -> Upload:
@@ -270,8 +365,12 @@ def read_upload(payload: object) -> Upload:
     )
 
 
-def read_image_set(payload: object) -> ImageSet:
+def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     """Read the answer of a synchronous image service.
+
+    Args:
+        payload: Decoded JSON.
+        n: Number of images that was asked for.
 
     Raises:
         APIResponseValidationError: It holds no image.
@@ -281,6 +380,10 @@ def read_image_set(payload: object) -> ImageSet:
     images = _images({"images": entries}, None, None) if is_sequence(entries) else []
     if not images:
         raise not_understood("image", payload)
+    most = _MOST_IMAGES if n is None else n + _SURPLUS_IMAGES
+    if len(images) > most:
+        log.warning("A result has %d images or more instead of %s.", len(images), n)
+        images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
     return ImageSet(moment(top.get("created")) or datetime.now(UTC), tuple(images), top)
 
 
@@ -373,7 +476,9 @@ def read_error(payload: object) -> ServiceError | None:
     # What nearly every answer is.
     if top.get("code") == _OK and "error" not in top and "success" not in top:
         return None
-    error = _mapping(top.get("error"))
+    said = top.get("error")
+    said = None if _is_empty(said) else said
+    error = _mapping(said)
     code_number = number(top.get("code"))
     status = int(code_number) if code_number is not None and 400 <= code_number < 600 else None  # noqa: PLR2004 HTTP's own
     if error:
@@ -382,7 +487,7 @@ def read_error(payload: object) -> ServiceError | None:
             status = int(code[:4])
         message = text(error.get("message")) or text(top.get("message")) or code or "no reason given"
         return ServiceError(message, status, code, text(error.get("type")))
-    word = text(top.get("error"))
+    word = text(said)
     if word is not None:
         return ServiceError(text(top.get("message")) or word, status, text(top.get("code")))
     if status is not None or top.get("success") is False:

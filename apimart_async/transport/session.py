@@ -129,6 +129,7 @@ class Session:
         headers: Mapping[str, str],
         body: RequestBody | None,
         timeout: Timeout,
+        has_images: bool = False,
     ) -> Reply:
         """Send one request to the API and read its whole answer.
 
@@ -139,6 +140,7 @@ class Session:
             headers: Headers besides those that the client and HTTP need.
             body: Content.
             timeout: Times of this attempt.
+            has_images: Whether the answer may hold images, and so be far larger than others.
 
         Raises:
             NoAnswerError: No answer came, or not whole.
@@ -156,6 +158,10 @@ class Session:
         if body is not None:
             body.on_sent = deadline.extend
         pool: _Pool | None = None
+        limits = self._settings.limits
+        limit, limit_name = limits.answer_bytes, "Limits.answer_bytes"
+        if has_images:
+            limit, limit_name = limits.image_answer_bytes, "Limits.image_answer_bytes"
         try:
             with deadline:
                 self._deadlines.add(deadline)
@@ -163,12 +169,11 @@ class Session:
                 pool, response = await self._open(
                     purpose, method, target, headers, connect=timeout.connect, body=body
                 )
-                content = response.content
                 try:
-                    data = await read_all(content, self._settings.limits.answer_bytes, deadline.extend)
+                    data = await read_all(response, limit, deadline.extend, limit_name=limit_name)
                 finally:
                     # aiohttp gives a connection back at the end of a body, unless its request is still sent.
-                    if not content.at_eof() or (body is not None and body.is_sending):
+                    if not response.content.at_eof() or (body is not None and body.is_sending):
                         async with response:
                             pass
                 return Reply(response.status, response.headers, data, pool)

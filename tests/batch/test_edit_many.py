@@ -355,3 +355,26 @@ async def test_arguments_that_cannot_be_right(client: AsyncApimart, tmp_path: Pa
 async def test_no_jobs_at_all(client: AsyncApimart, tmp_path: Path) -> None:
     assert await run(client, [], tmp_path / "out") == []
     assert (tmp_path / "out" / "results.jsonl").read_text() == ""
+
+
+async def test_a_flood_of_images_fills_neither_the_folder_nor_the_journal(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    emulator.faults.add(Fault(kind="many-images"))
+    (outcome,) = await run(client, [Job(pictures[0], "stars")], tmp_path / "out")
+    assert (outcome.status, len(outcome.paths)) == ("saved", 17)
+    assert (tmp_path / "out" / ".batch" / "journal.sqlite3").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("kind", ["status", "error-in-200"])
+async def test_a_message_of_megabytes_is_journaled_as_kilobytes(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, kind: Any
+) -> None:
+    page = "<html>" + "x" * 3_000_000
+    emulator.faults.add(Fault(kind=kind, route="edits", status=400, code=400, message=page))
+    (outcome,) = await run(client, [Job(pictures[0], "stars")], tmp_path / "out")
+    assert outcome.status == "failed"
+    assert 2000 < len(str(outcome.error)) < 3000
+    files = [path async for path in anyio.Path(tmp_path / "out").rglob("*") if await path.is_file()]
+    assert sum([(await path.stat()).st_size for path in files]) < 1_200_000  # of which 1 MiB is the reserve
+    assert len(str((await kept(tmp_path / "out"))[0].error)) < 3000

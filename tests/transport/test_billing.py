@@ -466,6 +466,10 @@ async def test_an_answer_larger_than_the_limit_is_cut_off(raw_server: RawServer)
         await exchange.answer(b'"' + b"x" * 100_000 + b'"')
 
     raw_server.handle = handle
-    async with connect(raw_server, limits=Limits(answer_bytes=1000), max_retries=0) as client:
+    async with connect(
+        raw_server, limits=Limits(answer_bytes=1000, image_answer_bytes=2000), max_retries=0
+    ) as client:
         with pytest.raises(ApimartError, match=r"Limits\.answer_bytes"):
+            await client.account.balance()
+        with pytest.raises(ApimartError, match=r"Limits\.image_answer_bytes"):
             await client.tasks.get("task_1")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.api import Api
 
 _HEAD_BYTES: Final = 32
+_CHUNK_BYTES: Final = 512 * 1024
 
 
 class Download(Protocol):
@@ -64,15 +65,16 @@ async def _decode(url: str, limit: int) -> _Decoded:
 
 
 class _Decoded:
-    """The content of a ``data:`` URL, read in one chunk."""
+    """The content of a ``data:`` URL, read in chunks like any other."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
+        self._offset = 0
         self.length: int | None = len(content)
 
     async def read(self) -> bytes:
-        content, self._content = self._content, b""
-        return content
+        start, self._offset = self._offset, self._offset + _CHUNK_BYTES
+        return self._content[start : self._offset]
 
     def discard(self) -> None:
         self._content = b""
