@@ -24,6 +24,8 @@ from apimart_async import (
 from apimart_async.emulator import Fault
 from apimart_async.transport import compression
 
+from .conftest import png_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 KEY = "sk-test"
 TASK = b'{"code":200,"data":{"id":"task_1","status":"processing"}}'
-PNG = b"\x89PNG\r\n\x1a\n" + random.Random(0).randbytes(600_000) + b"\0\0\0\0IEND\xaeB`\x82"
+PNG = png_of(random.Random(0).randbytes(600_000))
 
 
 def raw_deflate(data: bytes) -> bytes:

@@ -18,6 +18,8 @@ from apimart_async.emulator import Emulator, Fault
 from apimart_async.transport.json import loads
 from apimart_async.transport.media.sniffing import identify
 
+from .conftest import png_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -30,8 +32,7 @@ GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c0000000001000100000
 
 
 def png(size: int, seed: int = 0) -> bytes:
-    filling = random.Random(seed).randbytes(size - 20)
-    return b"\x89PNG\r\n\x1a\n" + filling + b"\0\0\0\0IEND\xaeB`\x82"
+    return png_of(random.Random(seed).randbytes(size - len(png_of(b""))))
 
 
 def in_base64(content: bytes) -> str:
@@ -39,7 +40,7 @@ def in_base64(content: bytes) -> str:
 
 
 # The bytes behind the head are such that both alphabets differ, and the length such that there is padding.
-JPEG = b"\xff\xd8\xff\xe0" + b"\xfb\xef\xbe\xff" * 2000 + b"\xff\xd9!!"[:2]
+JPEG = b"\xff\xd8\xff\xfe" + (2 + 8000).to_bytes(2) + b"\xfb\xef\xbe\xff" * 2000 + b"\xff\xd9"
 PNG = png(5002)
 WEBP = b"RIFF" + (1000 + 4).to_bytes(4, "little") + b"WEBPVP8 " + bytes([251]) * 996
 
@@ -107,7 +108,7 @@ async def test_a_bare_image_gets_its_own_type(raw_server: RawServer, content: by
     assert result.images[0].url.startswith(f"data:{identify(content).content_type};base64,")
 
 
-async def test_what_only_resembles_base64_remains_a_url(raw_server: RawServer) -> None:
+async def test_a_url_that_resembles_base64_remains_a_url(raw_server: RawServer) -> None:
     urls = ["/9j/4AAQ", "iVBORw0KGgo", "/files/0.png", "//host.example/0.png", "files/" + "a" * 90, "R0lGOD"]
 
     async def handle(exchange: Exchange) -> None:
