@@ -88,7 +88,7 @@ def test_the_hierarchy_is_the_designs() -> None:
     assert issubclass(errors.ImageTooLargeError, errors.ImageError)
 
 
-def test_the_sentence_names_what_is_known() -> None:
+def test_the_sentence_names_the_known_facts() -> None:
     error = errors.RateLimitError(
         "Too many requests.",
         status=429,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.long
-def test_photos_are_what_the_script_draws(repository: Path, tmp_path: Path) -> None:
+def test_photos_are_the_output_of_their_script(repository: Path, tmp_path: Path) -> None:
     examples = repository / "docs" / "examples"
     drawn = runpy.run_path(str(examples / "draw_photos.py"))["draw"](tmp_path)
     committed = sorted((examples / "photos").iterdir())

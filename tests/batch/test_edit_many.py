@@ -91,7 +91,7 @@ def _expiring(upload: Any, moment: Any) -> Any:
     return attrs.evolve(upload, expires_at=moment)
 
 
-async def test_what_is_saved_is_skipped_and_what_was_deleted_is_fetched_again(
+async def test_saved_jobs_are_skipped_and_deleted_files_are_fetched_again(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     jobs = [Job(picture, "prompt", name=picture.stem) for picture in pictures]

@@ -106,7 +106,7 @@ async def test_a_row_comes_back_as_it_was_written(tmp_path: Path, record: Record
         assert [row async for row in journal.records()] == [record]
 
 
-async def test_an_intent_is_written_only_over_what_was_seen(tmp_path: Path) -> None:
+async def test_an_intent_replaces_only_the_row_that_was_read(tmp_path: Path) -> None:
     async with SqliteJournal(tmp_path / "journal") as journal:
         assert await journal.begin(INTENT, None)
         assert not await journal.begin(attrs.evolve(INTENT, key="key-2"), None)
@@ -119,7 +119,7 @@ async def test_an_intent_is_written_only_over_what_was_seen(tmp_path: Path) -> N
         assert await journal.get("job-1") == again
 
 
-async def test_what_failed_before_it_was_submitted_is_forgotten_when_it_is_opened(tmp_path: Path) -> None:
+async def test_jobs_that_failed_before_their_submit_are_forgotten_by_the_next_run(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     async with SqliteJournal(path) as journal:
         await journal.put(attrs.evolve(INTENT, id="unreadable", state="failed", key=None))
@@ -129,7 +129,7 @@ async def test_what_failed_before_it_was_submitted_is_forgotten_when_it_is_opene
         assert [row.id async for row in journal.records()] == ["refused"]
 
 
-async def test_a_tally_adds_up_what_was_and_what_may_have_been_billed(tmp_path: Path) -> None:
+async def test_a_tally_adds_up_certain_and_possible_costs(tmp_path: Path) -> None:
     states: list[tuple[State, float | None]] = [
         ("intent", None),
         ("in_doubt", None),
@@ -234,7 +234,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_what_is_not_a_whole_journal_is_refused_and_left_as_it_is(
+async def test_a_file_that_is_not_a_whole_journal_is_refused_and_left_unchanged(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / "out" / ".batch" / "journal.sqlite3"
@@ -264,7 +264,7 @@ async def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path) -> None:
         await anyio.to_thread.run_sync(lambda: list(read_journal(path)))
 
 
-async def test_a_folder_that_cannot_be_one_is_refused(client: AsyncApimart, tmp_path: Path) -> None:
+async def test_a_path_that_cannot_be_a_folder_is_refused(client: AsyncApimart, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="cannot be written"):
         await opened(tmp_path / "file" / "journal")
@@ -323,7 +323,7 @@ async def test_a_disk_that_fills_up_ends_the_batch_and_bills_nothing_twice(
     assert sum(row.state == "in_doubt" for row in rows) <= 24
 
 
-async def test_a_full_disk_still_has_room_for_what_is_in_flight(
+async def test_a_full_disk_still_has_room_for_the_jobs_in_flight(
     emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     """The journal alone is on a disk of 1.5 MB, which is made larger for the second run."""
@@ -410,7 +410,7 @@ class Journalling(RuleBasedStateMachine):
         self.portal_manager.__exit__(None, None, None)
 
 
-def test_a_journal_holds_what_a_dictionary_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_agrees_with_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNALLING", str(tmp_path))
     run_state_machine_as_test(
         Journalling, settings=settings(max_examples=10, stateful_step_count=15, deadline=None)

@@ -96,7 +96,7 @@ def test_csv_as_spreadsheets_write_it(folder: Path, encoding: str, delimiter: st
     assert second == Job("https://example.com/x.jpg?y=1", "sunset", "other", 1, None, "x", {})
 
 
-def test_jsonl_keeps_its_types_and_defaults_fill_what_is_missing(folder: Path) -> None:
+def test_jsonl_keeps_its_types_and_defaults_fill_missing_fields(folder: Path) -> None:
     lines = [
         {
             "image": "photos/a.png",
@@ -174,7 +174,7 @@ def test_paths_start_from_the_manifest_and_stay_true_elsewhere(
         ("[" * 100_000, "[" * 100_000),
     ],
 )
-def test_options_in_csv_are_what_they_look_like(cell: str, value: object) -> None:
+def test_options_in_csv_have_the_type_of_their_spelling(cell: str, value: object) -> None:
     found = typed(cell)
     assert (found, type(found)) == (value, type(value))
 
@@ -185,7 +185,7 @@ def test_any_cell_is_a_value_that_json_can_carry(cell: str) -> None:
 
 
 @given(st.lists(st.tuples(TEXT, st.integers(1, 10), OTHER_COLUMNS), max_size=5))
-def test_what_was_written_as_jsonl_is_read(written: list[tuple[str, int, dict[str, object]]]) -> None:
+def test_a_written_jsonl_file_can_be_read(written: list[tuple[str, int, dict[str, object]]]) -> None:
     # A folder of hypothesis' own: fixtures live for all examples together.
     with tempfile.TemporaryDirectory() as place:
         manifest = Path(place, "jobs.jsonl")
@@ -288,7 +288,9 @@ def test_each_mistake_in_jsonl_is_named(folder: Path, line: str | bytes, part: s
         ("jobs.jsonl", "x" * (32 * 1024 * 1024), "longer than"),
     ],
 )
-def test_what_is_no_manifest_says_so(folder: Path, name: str, text: str, part: str) -> None:
+def test_a_file_that_is_no_manifest_is_refused_with_the_reason(
+    folder: Path, name: str, text: str, part: str
+) -> None:
     with pytest.raises(InvalidArgumentError, match=part):
         list(written(folder, name, text).rows())
 

@@ -79,7 +79,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(words).split())
 
 
-def test_it_adds_up_and_shows_each_job(tmp_path: Path) -> None:
+def test_report_adds_up_and_shows_each_job(tmp_path: Path) -> None:
     write(tmp_path, mixed(tmp_path, 22))
     path = write_report(tmp_path)
     page = Page(path)
@@ -100,7 +100,7 @@ def test_it_adds_up_and_shows_each_job(tmp_path: Path) -> None:
     assert "19 jobs were saved: half of them within" in page.said
 
 
-def test_it_is_one_file_that_asks_for_nothing(tmp_path: Path) -> None:
+def test_report_is_one_file_without_requests(tmp_path: Path) -> None:
     write(tmp_path, mixed(tmp_path, 5))
     page = Page(write_report(tmp_path))
     addresses = [
@@ -267,7 +267,7 @@ def test_reasons_are_bounded() -> None:
     assert totals.other_reasons == 200
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_unknown_values_are_left_out() -> None:
     row: Mapping[str, object] = row_of(outcome(job=Job(b"bytes", "x")), Path.cwd())
     assert row == {"id": "job", "status": "failed", "name": "image", "prompt": "x"}
 

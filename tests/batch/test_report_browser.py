@@ -157,7 +157,7 @@ def event_blocked(browser: Tab, address: str) -> bool:
     )
 
 
-async def test_it_is_light_or_dark_as_the_system_is(browser: Tab, tmp_path: Path) -> None:
+async def test_report_is_light_or_dark_as_the_system_is(browser: Tab, tmp_path: Path) -> None:
     place = tmp_path / "out"
     await browser.open(await report_of(place, await anyio.to_thread.run_sync(mixed, place, 20)))
     seen: dict[str, float] = {}

@@ -142,7 +142,7 @@ async def test_a_job_that_another_process_has_begun_is_taken_up_from_there(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-async def test_what_the_journal_calls_saved_survives_a_power_cut(
+async def test_a_saved_job_survives_a_power_cut(
     client: AsyncApimart, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: set[str] = set()

@@ -78,7 +78,7 @@ async def test_a_key_that_is_not_accepted_ends_the_batch_before_anything_is_begu
     assert await finish(client, jobs(pictures, 9), tmp_path / "out") == {"saved": 9}
 
 
-async def test_a_key_that_is_revoked_leaves_what_is_paid_for_to_the_next_run(
+async def test_a_revoked_key_leaves_paid_tasks_to_the_next_run(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     emulator.faults.add(Fault(kind="status", route="tasks/batch", status=401))
@@ -93,7 +93,7 @@ async def test_a_key_that_is_revoked_leaves_what_is_paid_for_to_the_next_run(
     assert emulator.ledger.executed_more_than_once == {}
 
 
-async def test_a_balance_that_is_used_up_finishes_what_is_paid_for(
+async def test_paid_tasks_are_finished_when_the_balance_is_used_up(
     pictures: list[Path], tmp_path: Path
 ) -> None:
     poor = Emulator(task_seconds=0.02, images="tiny", balance=0.015 * 20)
@@ -136,7 +136,7 @@ async def test_a_dead_network_ends_the_batch_without_waiting_for_tasks(
 
 
 @pytest.mark.parametrize("in_flight", [1, 16])
-async def test_a_budget_is_not_passed_by_what_is_in_flight(
+async def test_jobs_in_flight_do_not_pass_a_budget(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, in_flight: int
 ) -> None:
     todo = jobs(pictures, 40)
@@ -156,7 +156,7 @@ async def test_a_budget_is_not_passed_by_what_is_in_flight(
     assert emulator.ledger.total == pytest.approx(0.6)
 
 
-async def test_a_budget_counts_what_may_still_be_billed_and_gives_back_what_was_free(
+async def test_a_budget_counts_possible_costs_and_gives_back_free_ones(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     emulator.faults.add(Fault(kind="task-failed", first=4))
@@ -173,7 +173,7 @@ async def test_a_budget_counts_what_may_still_be_billed_and_gives_back_what_was_
 
 
 @pytest.mark.parametrize("how", ["before", "from the loop", "from a thread"])
-async def test_a_shutdown_finishes_what_is_in_flight_and_ends_without_an_error(
+async def test_a_shutdown_finishes_jobs_in_flight_and_ends_without_an_error(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, how: str
 ) -> None:
     shutdown = Shutdown()
@@ -272,7 +272,7 @@ async def test_a_paid_request_that_dawdles_is_in_doubt_after_some_seconds(
 
 
 @pytest.mark.parametrize("kind", ["generator", "asynchronous"])
-async def test_what_gives_the_jobs_may_fail(
+async def test_the_iterable_of_jobs_may_fail(
     client: AsyncApimart, pictures: list[Path], tmp_path: Path, kind: str
 ) -> None:
     def generate() -> Iterator[Job]:
@@ -300,7 +300,7 @@ async def test_progress_that_raises_ends_the_batch(
     assert len(seen) == len(emulator.ledger.entries) < 300
 
 
-async def test_an_output_folder_that_cannot_be_one_is_refused(
+async def test_an_output_path_that_cannot_be_a_folder_is_refused(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -46,7 +46,9 @@ def test_outcomes_come_in_a_for_loop_and_errors_at_its_end(
     assert service.ledger.executed_more_than_once == {}
 
 
-def test_another_thread_may_shut_it_down(service: Emulator, pictures: list[Path], tmp_path: Path) -> None:
+def test_another_thread_may_shut_a_batch_down(
+    service: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
     shutdown = Shutdown()
     jobs = (Job(pictures[0], f"prompt {number}") for number in range(500))
     with (

@@ -277,7 +277,7 @@ REFUSED: dict[str, tuple[str, int, str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_is_refused_with_the_documented_body(shell: Shell, folder: Path, name: str) -> None:
+def test_wrong_requests_are_refused_with_the_documented_body(shell: Shell, folder: Path, name: str) -> None:
     (folder / "note.txt").write_text("This is no picture at all.")
     (folder / "large.png").write_bytes((folder / "opaque.png").read_bytes() + bytes(20_971_520))
     command, status, kind, said = REFUSED[name]

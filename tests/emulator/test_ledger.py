@@ -61,7 +61,7 @@ async def test_the_ledger_can_be_read_over_http_without_a_key(raw: Raw) -> None:
     assert [entry["task_id"] for entry in shown["entries"]] == [task_id]
 
 
-async def test_the_balance_goes_down_by_what_was_billed(raw: Raw) -> None:
+async def test_the_balance_goes_down_by_the_billed_amount(raw: Raw) -> None:
     await raw.submitted(n=10)
     await raw.submitted(prompt="moderated")
     for path in ("/v1/balance", "/v1/user/balance"):

@@ -140,7 +140,7 @@ async def not_exported(client: AsyncClient) -> int:
 '''
 
 
-def test_what_is_committed_is_what_the_generator_writes(
+def test_the_committed_file_is_the_output_of_the_generator(
     generate: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = generate.main(["--check"])

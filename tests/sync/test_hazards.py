@@ -163,7 +163,7 @@ with client:
         assert returncode == -signal.SIGINT
         assert errors.endswith("KeyboardInterrupt")
 
-    def test_says_what_became_of_a_call_that_had_ended(self, service: Emulator, tmp_path: Path) -> None:
+    def test_names_the_result_of_a_call_that_had_ended(self, service: Emulator, tmp_path: Path) -> None:
         code = """
 import anyio, asyncio, signal
 from apimart_async.sync.portal import Portal

@@ -116,7 +116,7 @@ def loop_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "apimart-async"]
 
 
-def test_call_returns_what_the_coroutine_returns(portal: Portal, counter: Counter) -> None:
+def test_call_returns_the_result_of_the_coroutine(portal: Portal, counter: Counter) -> None:
     assert portal.call(counter.double, 3, times=2) == 12
 
 
@@ -142,7 +142,7 @@ def test_exceptions_come_back_as_themselves(
     assert portal.call(counter.double, 1) == 2  # the loop goes on
 
 
-def test_no_garbage_cycle_holds_what_a_failed_call_held(portal: Portal, counter: Counter) -> None:
+def test_no_garbage_cycle_keeps_the_objects_of_a_failed_call(portal: Portal, counter: Counter) -> None:
     class Picture:
         """Something large."""
 
@@ -229,7 +229,7 @@ def test_close_ends_the_calls_of_other_threads_and_their_cleanup(portal: Portal,
     assert error.__notes__ == ["the task goes on"]
 
 
-def test_closing_raises_what_closing_raises(counter: Counter) -> None:
+def test_closing_raises_the_error_of_the_wrapped_close(counter: Counter) -> None:
     async def close() -> None:
         raise OSError("broken")
 
@@ -320,7 +320,7 @@ class TestBlocks:
             trip()
         assert counter.left == ["count"]
 
-    def test_a_failure_in_the_background_reaches_who_waits_for_an_item(
+    def test_a_failure_in_the_background_reaches_the_caller_that_waits_for_an_item(
         self, portal: Portal, counter: Counter
     ) -> None:
         taken: list[int] = []

@@ -107,7 +107,7 @@ def test_a_client_is_made_as_its_twin(name: str) -> None:
     )
 
 
-def test_a_client_shows_where_it_goes_and_cannot_be_pickled() -> None:
+def test_a_client_shows_its_base_url_and_cannot_be_pickled() -> None:
     client = Apimart("sk-secret", base_url="https://example.org")
     assert repr(client) == "Apimart(base_url='https://example.org')"
     assert client.base_url == "https://example.org"

@@ -81,7 +81,7 @@ async def test_a_submit_that_is_accepted_is_sent_once_with_its_key(raw_server: R
     assert seen.headers["x-call"] == "b"
 
 
-async def test_a_refused_connection_is_tried_again_and_raised_as_what_it_is() -> None:
+async def test_a_refused_connection_is_tried_again_and_raised_as_itself() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -263,7 +263,7 @@ def http_date(seconds: float) -> str:
         (503, error_body("idempotency_unavailable"), {}),
     ],
 )
-async def test_what_was_deferred_is_sent_again_with_the_same_key(
+async def test_a_deferred_submit_is_sent_again_with_the_same_key(
     raw_server: RawServer, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     async def handle(exchange: Exchange) -> None:

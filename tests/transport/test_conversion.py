@@ -182,5 +182,5 @@ def test_without_the_decoder_the_error_names_the_extra(monkeypatch: pytest.Monke
         (sniffing.UNKNOWN, False),
     ],
 )
-def test_it_is_known_which_kinds_can_be_converted(kind: sniffing.Kind, expected: bool) -> None:  # noqa: FBT001
+def test_kinds_that_can_be_converted_are_known(kind: sniffing.Kind, expected: bool) -> None:  # noqa: FBT001
     assert is_convertible(kind) is expected

@@ -31,7 +31,7 @@ async def serve_all(exchange: Exchange) -> None:
     await exchange.answer(TASK if "tasks" in seen.path else LARGE)
 
 
-async def test_it_arrives_whole_and_the_connection_is_used_again(
+async def test_file_arrives_whole_and_the_connection_is_used_again(
     raw_server: RawServer, tmp_path: Path
 ) -> None:
     raw_server.handle = serve_all
@@ -47,7 +47,7 @@ async def test_it_arrives_whole_and_the_connection_is_used_again(
     assert raw_server.connections == 2  # one for polls, one for files
 
 
-async def test_it_arrives_whole_through_tls(
+async def test_file_arrives_whole_through_tls(
     raw_server: RawServer, secure_server: tuple[str, ssl.SSLContext], tmp_path: Path
 ) -> None:
     raw_server.handle = serve_all
@@ -83,7 +83,7 @@ async def test_many_at_once_mix_nothing(raw_server: RawServer, tmp_path: Path) -
 
 @pytest.mark.parametrize("sent", [1, 8, 31, 32, 100, 300_000, len(LARGE) - 1])
 @pytest.mark.parametrize("how", ["hung up", "reset"])
-async def test_one_that_breaks_off_is_fetched_anew(
+async def test_download_that_breaks_off_is_fetched_again(
     raw_server: RawServer, tmp_path: Path, sent: int, how: str
 ) -> None:
     async def handle(exchange: Exchange) -> None:
@@ -106,7 +106,7 @@ async def test_one_that_breaks_off_is_fetched_anew(
 
 
 @pytest.mark.parametrize("pieces", [(1,) * 40, (8, 24, 1000), (31, 1, 1), (200_000,) * 10])
-async def test_it_may_come_in_any_pieces(
+async def test_file_may_arrive_in_any_chunks(
     raw_server: RawServer, tmp_path: Path, pieces: tuple[int, ...]
 ) -> None:
     async def handle(exchange: Exchange) -> None:
@@ -162,7 +162,7 @@ async def test_a_head_may_be_cut_anywhere(raw_server: RawServer, tmp_path: Path,
         pytest.param(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n", id="interim"),
     ],
 )
-async def test_an_answer_of_another_form_comes_whole_too(
+async def test_an_answer_of_another_form_arrives_whole_too(
     raw_server: RawServer, tmp_path: Path, lines: bytes
 ) -> None:
     async def handle(exchange: Exchange) -> None:
@@ -252,7 +252,7 @@ async def test_an_answer_that_is_no_image_keeps_its_connection_when_all_of_it_ha
 
 
 @pytest.mark.parametrize("sent", ["an HTML page", "nothing"])
-async def test_what_is_no_image_keeps_nothing_waiting_after_it(
+async def test_a_file_that_is_no_image_does_not_delay_the_next_requests(
     raw_server: RawServer, tmp_path: Path, sent: str
 ) -> None:
     page = b"<!doctype html><title>An error</title>" * 10 if sent == "an HTML page" else b""

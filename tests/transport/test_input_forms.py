@@ -119,6 +119,6 @@ async def test_path_that_looks_like_base64_is_a_path(tmp_path: Path, monkeypatch
         ("ftp://server/a.png", "Give a path, or download it first"),
     ],
 )
-def test_error_for_another_scheme_says_what_to_give(url: str, advice: str) -> None:
+def test_error_for_another_scheme_names_the_supported_forms(url: str, advice: str) -> None:
     with pytest.raises(UnsupportedImageError, match=advice):
         inputs.remote_url(url)

@@ -197,7 +197,7 @@ def test_every_error_shape(payload: object, status: int | None, code: str | None
 @pytest.mark.parametrize(
     "payload", [COMPLETED, {"code": 202, "data": {}}, {"error": None}, {"error": {}}, [], None, "x"]
 )
-def test_what_is_no_error(payload: object) -> None:
+def test_answers_without_an_error(payload: object) -> None:
     assert parsing.read_error(payload) is None
 
 
@@ -346,7 +346,7 @@ def test_models_go_to_plain_data_and_back() -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"  ", b"<html>", b"{", b"NaN", b"[" * 100_000, b"\xff\xfe", b"1" * 10_000]
 )
-def test_what_is_not_json_is_one_kind_of_error(text: bytes) -> None:
+def test_everything_but_json_is_one_kind_of_error(text: bytes) -> None:
     with pytest.raises(APIResponseValidationError):
         service_json.loads(text)
 

@@ -203,7 +203,7 @@ async def test_a_limiter_cancelled_in_a_pause_gives_its_place_back() -> None:
     assert limiter.requests.in_use == 0
 
 
-async def test_overload_halves_what_is_under_way_once_and_success_raises_it_again() -> None:
+async def test_overload_halves_the_concurrency_once_and_success_raises_it_again() -> None:
     limiter = RateLimiter(Limits(requests=64))
     together = [await limiter.acquire() for _ in range(8)]
     for acquired in together:

@@ -207,7 +207,7 @@ async def test_a_form_that_works_no_longer_is_forgotten(raw_server: RawServer) -
     ]
 
 
-async def test_what_goes_wrong_after_a_redirect_is_judged_as_ever(raw_server: RawServer) -> None:
+async def test_a_failure_after_a_redirect_is_judged_like_any_other(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
         seen = await exchange.read()
         if seen.path == "/there":

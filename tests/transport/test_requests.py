@@ -89,7 +89,7 @@ GENERATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", GENERATIONS)
-async def test_a_generation_sends_what_was_given_and_nothing_else(recorder: RawServer, case: str) -> None:
+async def test_a_generation_sends_the_given_fields_and_no_others(recorder: RawServer, case: str) -> None:
     options, body = GENERATIONS[case]
     async with AsyncApimart("sk-test", base_url=recorder.base_url) as client:
         task = await client.generations.create("Ein Sternenhimmel ✨", **options)

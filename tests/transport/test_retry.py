@@ -79,7 +79,9 @@ def effect_of(status: int, said: ServiceError | None) -> Effect:
         (599, None, None, Effect.UNKNOWN),
     ],
 )
-def test_what_an_answer_says(status: int, code: str | None, kind: str | None, effect: Effect) -> None:
+def test_effect_and_error_class_of_an_answer(
+    status: int, code: str | None, kind: str | None, effect: Effect
+) -> None:
     error = None if code is kind is None else ServiceError("no", None, code, kind)
     assert effect_of(status, error) is effect
 
@@ -101,7 +103,7 @@ def test_what_an_answer_says(status: int, code: str | None, kind: str | None, ef
         (None, None, None, Effect.UNKNOWABLE, errors.APIStatusError),
     ],
 )
-def test_an_error_inside_a_200_counts_and_one_that_explains_nothing_tells_nothing(
+def test_an_error_inside_a_200_counts_and_an_unexplained_one_leaves_doubt(
     said: int | None, code: str | None, kind: str | None, effect: Effect, raised: type[errors.APIStatusError]
 ) -> None:
     error = ServiceError("no", said, code, kind)
@@ -146,7 +148,7 @@ TABLE: Final = {
 
 @pytest.mark.parametrize("effect", Effect)
 @pytest.mark.parametrize("kind", Kind)
-def test_what_to_do_next_in_every_case(effect: Effect, kind: Kind) -> None:
+def test_decision_in_every_case(effect: Effect, kind: Kind) -> None:
     choices: tuple[Literal["raise", "same-key"], ...] = ("raise", "same-key")
     for choice, has_key, was_unknown, number in product(
         choices, (True, False), (True, False), range(1, TRIES + 2)
@@ -294,7 +296,7 @@ def test_the_wait_asked_for_is_read_in_every_form(headers: dict[str, str], secon
 
 
 @given(st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms"]), st.text(max_size=40)))
-def test_whatever_is_in_the_header_the_wait_is_a_number_of_seconds_or_none(headers: dict[str, str]) -> None:
+def test_any_header_gives_a_number_of_seconds_or_none(headers: dict[str, str]) -> None:
     seconds = read_retry_after(headers, NOW)
     assert seconds is None or 0 <= seconds < math.inf
 
@@ -310,6 +312,6 @@ def test_whatever_is_in_the_header_the_wait_is_a_number_of_seconds_or_none(heade
         type=st.none() | st.text(),
     ),
 )
-def test_whatever_is_answered_has_an_effect_and_a_class(status: int, error: ServiceError | None) -> None:
+def test_any_answer_has_an_effect_and_an_error_class(status: int, error: ServiceError | None) -> None:
     effect = effect_of(status, error)
     assert effect is not Effect.DONE

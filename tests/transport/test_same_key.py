@@ -98,7 +98,7 @@ async def test_a_replay_is_the_answer_that_was_lost(
     assert "not marked" not in caplog.text
 
 
-async def test_what_was_not_executed_the_first_time_is_executed_once() -> None:
+async def test_a_submit_not_executed_the_first_time_is_executed_once() -> None:
     fault = Fault(kind="disconnect", first=2)
     async with Emulator(faults=[fault]) as emulator, connect(emulator.base_url) as client:
         task_id = await submit(client)
@@ -134,7 +134,7 @@ async def test_a_first_request_that_is_still_under_way_is_waited_for(raw_server:
     [LOST, (409, {}, {}), (402, {}, {}), (400, {}, {}), (200, {"error": {"message": "hm"}}, {})],
     ids=["result lost", "409 of some kind", "402", "400", "an error that explains nothing"],
 )
-async def test_once_it_may_have_been_executed_every_refusal_is_indeterminate(
+async def test_after_a_possible_execution_every_refusal_is_indeterminate(
     raw_server: RawServer, answer: Said
 ) -> None:
     in_turn(raw_server, None, answer)
@@ -145,7 +145,7 @@ async def test_once_it_may_have_been_executed_every_refusal_is_indeterminate(
     assert len(raw_server.seen) == 2
 
 
-async def test_a_wait_in_between_does_not_make_it_forget(raw_server: RawServer) -> None:
+async def test_a_wait_between_attempts_does_not_end_the_doubt(raw_server: RawServer) -> None:
     in_turn(raw_server, None, (429, {}, {}), (402, {}, {}))
     async with connect(raw_server.base_url) as client:
         with pytest.raises(SubmissionIndeterminateError) as caught:

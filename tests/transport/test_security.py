@@ -164,7 +164,7 @@ async def test_an_announced_poll_url_is_not_followed(raw_server: RawServer) -> N
     ]
 
 
-async def test_what_the_service_repeats_of_the_key_is_taken_out(raw_server: RawServer) -> None:
+async def test_the_key_is_taken_out_of_answers_that_repeat_it(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         await exchange.answer(f'{{"error":{{"message":"invalid key {KEY}"}}}}'.encode(), 401)
