@@ -214,20 +214,23 @@ class ApimartBackend(_JobPreparer):
     has_tasks: ClassVar[bool] = True
 
     _client: AsyncApimart
+    # Every server has a file host of its own.
+    _server: str = attrs.field(init=False)
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
+
+    def __attrs_post_init__(self) -> None:
+        self._server = self._client.base_url
 
     async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:
         """Upload local images, each once."""
         if self._inline:
             return await super().upload(prepared, cache)
-        # Every server has a file host of its own.
-        server = self._client.base_url
         return [
             image
             if isinstance(image, str)
             else await cache.get(
                 # The digest is of the file, and the upload may be of the picture that was made from it.
-                f"{server} {image.digest}{' converted' if image.media.refused_kind else ''}",
+                f"{self._server} {image.digest}{' converted' if image.media.refused_kind else ''}",
                 partial(self._client.uploads.create, cast("SingleImage", image.media)),
             )
             for image in prepared.images
