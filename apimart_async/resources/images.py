@@ -18,6 +18,7 @@ from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.atomic import find_images, write_image
 from apimart_async.transport.files.downloads import open_download
 from apimart_async.transport.files.names import NameTemplate
+from apimart_async.transport.media import data_urls
 
 if TYPE_CHECKING:
     import os
@@ -232,7 +233,7 @@ def _as_image(image: Image | str) -> Image:
         return image
     if not isinstance(cast("object", image), str) or not image:
         raise errors.InvalidArgumentError(f"Give an Image or its URL, not {type(image).__name__}.")
-    return Image(image)
+    return Image(data_urls.normalized(image))
 
 
 def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError:

@@ -14,9 +14,9 @@ MAX_RATIO: Final = 200
 
 _FREE_BYTES: Final = 1024 * 1024
 _MAX_DEPTH: Final = 3
-_GZIP: Final = b"\x1f\x8b"
+GZIP: Final = b"\x1f\x8b"
 
-HEAD_BYTES: Final = len(_GZIP)
+HEAD_BYTES: Final = len(GZIP)
 """Bytes by which the coding is recognized."""
 
 PIECE_BYTES: Final = 64 * 1024
@@ -100,7 +100,7 @@ class Decompressor:
         coding = self._coding
         if not self._depth:
             return
-        if data.startswith(_GZIP):
+        if data.startswith(GZIP):
             self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
         elif "deflate" in coding.lower() and not data.lstrip().startswith(_PLAIN):
             coding = ""
@@ -117,11 +117,11 @@ class Decompressor:
         while data and not self._is_over and self._stream is not None:
             if self._stream.eof:
                 data, self._next = self._next + data, b""
-                if data == _GZIP[:1]:
+                if data == GZIP[:1]:
                     self._next = data
                     break
                 # Another member may follow, or padding, which is no content.
-                self._is_over = not data.startswith(_GZIP)
+                self._is_over = not data.startswith(GZIP)
                 self._stream = self._stream if self._is_over else zlib.decompressobj(16 + zlib.MAX_WBITS)
                 continue
             try:
@@ -136,11 +136,6 @@ class Decompressor:
             pieces.append(piece)
             data = self._stream.unused_data
         return b"".join(pieces)
-
-
-def is_compressed(head: bytes, coding: str | None) -> bool:
-    """Tell whether a body may have to be decompressed, from its first bytes and its ``Content-Encoding``."""
-    return head.startswith(_GZIP) or (coding is not None and "deflate" in coding.lower())
 
 
 def decompress(data: bytes, coding: str, limit: int) -> bytes:

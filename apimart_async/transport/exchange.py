@@ -286,7 +286,7 @@ class Download:
         self._has_begun = True
         while len(chunk) < compression.HEAD_BYTES and (more := await self._read()):
             chunk += more
-        if not compression.is_compressed(chunk, self._coding):
+        if not _is_compressed(chunk, self._coding):
             return chunk
         self._decompressor = compression.Decompressor(self._coding, self._limit)
         self._packed = chunk
@@ -355,7 +355,7 @@ async def read_all(
     try:
         if size > limit:
             raise compression.TooLargeError(f"it is larger than {limit} bytes")
-        if compression.is_compressed(data, coding):
+        if _is_compressed(data, coding):
             arguments = (data, coding or "", limit)
             if size <= _LARGE_COMPRESSED_BYTES:
                 return compression.decompress(*arguments)
@@ -366,6 +366,11 @@ async def read_all(
         setting = f" ({limit_name})" if isinstance(error, compression.TooLargeError) else ""
         raise UnreadableAnswerError(f"{error}{setting}") from error
     return data
+
+
+def _is_compressed(head: bytes, coding: str | None) -> bool:
+    """Tell whether a body may have to be decompressed, from its first bytes and its ``Content-Encoding``."""
+    return head.startswith(compression.GZIP) or (coding is not None and "deflate" in coding.lower())
 
 
 async def next_chunk(content: aiohttp.StreamReader) -> bytes:

@@ -299,7 +299,7 @@ def _data_url(value: str) -> str | None:
     """Return an image in base64 as a ``data:`` URL; ``None`` for any other text, such as a relative URL."""
     start = value[:_SNIFFED].lstrip()
     if data_urls.is_data_url(start):
-        return value.lstrip()
+        return data_urls.normalized(value.lstrip())
     if _LACKS_SCHEME(start):
         return data_urls.SCHEME + value.lstrip()
     if len(value) < _LEAST_BASE64:

@@ -47,7 +47,7 @@ async def open_download(api: Api, url: str) -> VerifiedDownload:
 
     Cancellation closes the connection.
     """
-    if data_urls.is_data_url(url):
+    if url.startswith(data_urls.SCHEME):
         decoded = await _decode(url, api.settings.limits.download_bytes)
         return VerifiedDownload(decoded, is_repeatable=False)
     return VerifiedDownload(await api.download(url))

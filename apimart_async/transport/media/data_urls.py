@@ -27,6 +27,11 @@ def is_data_url(text: str) -> bool:
     return text[: len(SCHEME)].lower() == SCHEME
 
 
+def normalized(url: str) -> str:
+    """Return a ``data:`` URL with its scheme in lower case, and any other URL as it is."""
+    return SCHEME + url[len(SCHEME) :] if is_data_url(url) else url
+
+
 def least_size(url: str) -> int:
     """Return a lower bound of the bytes in a ``data:`` URL, from its length alone.
 
