@@ -247,6 +247,11 @@ class DownloadError(ApimartError):
 
     errno: int | None = attrs.field(default=None, kw_only=True)
 
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether the host refuses this URL for good: fresh URLs of the task may work."""
+        return self.status is not None and _REFUSED <= self.status < _SERVER and not self.is_transient
+
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class BudgetExceededError(ApimartError):
@@ -281,8 +286,12 @@ class JournalInUseError(JournalError):
 
 # 408 Request Timeout, 425 Too Early, 429 Too Many Requests.
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
+_REFUSED: Final = 400
 _SERVER: Final = 500
-_QUOTA: Final = "insufficient_quota"
+# OpenAI's code, and those of the gateway software that APIMart's answers come from.
+_QUOTA_CODES: Final = frozenset(
+    {"insufficient_quota", "insufficient_user_quota", "pre_consume_token_quota_failed"}
+)
 _LASTING_CONFLICTS: Final = frozenset({"idempotency_key_reused", "idempotency_result_indeterminate"})
 
 # The file system is full, read-only or closed to this user: no other file can be written either.
@@ -299,7 +308,7 @@ def _is_transient(error: ApimartError) -> bool:
         case APIConnectionError() | APIResponseValidationError():
             return True
         case RateLimitError():
-            return error.code != _QUOTA
+            return error.code not in _QUOTA_CODES
         case ConflictError():
             return _LASTING_CONFLICTS.isdisjoint((error.code, error.type))
         case InternalServerError():
@@ -319,8 +328,8 @@ def _stops_batch(error: ApimartError) -> bool:
     match error:
         case AuthenticationError() | InsufficientBalanceError() | BudgetExceededError() | JournalError():
             return True
-        case RateLimitError():
-            return error.code == _QUOTA
+        case APIStatusError():
+            return error.code in _QUOTA_CODES
         case DownloadError():
             return error.errno in _NO_WRITES
         case _:

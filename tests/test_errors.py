@@ -119,8 +119,19 @@ EXAMPLES: Final[list[tuple[str, Sequence[errors.ApimartError]]]] = [
     ),
     ("`RateLimitError`", [errors.RateLimitError("no", status=429)]),
     (
-        "`RateLimitError` with the code `insufficient_quota`",
-        [errors.RateLimitError("no", status=429, code="insufficient_quota")],
+        (
+            "`RateLimitError`, `PermissionDeniedError` or `BadRequestError` with the code "
+            "`insufficient_quota`, `insufficient_user_quota` or `pre_consume_token_quota_failed`"
+        ),
+        [
+            kind("no", status=status, code=code)
+            for kind, status in (
+                (errors.RateLimitError, 429),
+                (errors.PermissionDeniedError, 403),
+                (errors.BadRequestError, 400),
+            )
+            for code in ("insufficient_quota", "insufficient_user_quota", "pre_consume_token_quota_failed")
+        ],
     ),
     (
         "`InternalServerError`",

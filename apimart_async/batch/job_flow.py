@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 PRICES: Final = "prices"
 """The name under which the journal keeps prices."""
 
-_GONE: Final = frozenset({403, 404, 410})
-
 _log: Final = logging.getLogger("apimart_async")
 
 
@@ -405,7 +403,7 @@ class JobFlow:
         try:
             return await backend.save(result, options.output, template)
         except errors.DownloadError as error:
-            if is_fresh or not isinstance(result, Task) or error.status not in _GONE:
+            if is_fresh or not isinstance(result, Task) or not error.is_gone:
                 raise
         return await backend.save(await self._refetch(result), options.output, template)
 

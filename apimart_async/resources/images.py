@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("apimart_async")
 
 _DOWNLOADS_AT_ONCE: Final = 16
-_GONE: Final = frozenset({403, 404, 410})
 _LISTED: Final = 5
 
 _Result = TypeVar("_Result")
@@ -239,10 +238,11 @@ def _as_image(image: Image | str) -> Image:
 def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError:
     """Return an error with the known facts about the image and the next step for the caller."""
     message = error.message
+    is_gone = isinstance(error, errors.DownloadError) and error.is_gone
     fresh = f"get fresh URLs with tasks.get({image.task_id!r})" if image.task_id else "ask for it again"
-    if image.expires_at is not None and image.expires_at < datetime.now(UTC) and error.status in _GONE:
+    if image.expires_at is not None and image.expires_at < datetime.now(UTC) and is_gone:
         message = f"The image's URL expired at {image.expires_at:%Y-%m-%d %H:%M:%S %Z}: {fresh}."
-    elif error.status in _GONE:
+    elif is_gone:
         message = f"{message} Its URL may have expired: {fresh}."
     return errors.DownloadError(
         message,

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, TypeGuard, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 import attrs
 from cattrs import Converter
@@ -50,12 +50,11 @@ Model_ = TypeVar("Model_")
 # --- JSON -------------------------------------------------------------------------------------------------
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
+def _read_constant(_: str) -> None:
+    """Read ``NaN`` and ``Infinity``, which are no JSON but in some answers, as an unknown number."""
 
 
-_standard_decode: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_standard_decode: Final = json.JSONDecoder(parse_constant=_read_constant).decode
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 

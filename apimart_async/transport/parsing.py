@@ -406,15 +406,16 @@ def read_balance(payload: object) -> Balance:
 
 
 def read_models(payload: object) -> list[Model]:
-    """Read the catalogue; entries without an id are left out.
+    """Read the catalogue, whose entries are objects or names; entries without an id are left out.
 
     Raises:
         APIResponseValidationError: It holds no list of models.
     """
-    entries = _mapping(payload).get("data")
+    entries = payload if is_sequence(payload) else _mapping(payload).get("data")
     if not is_sequence(entries):
         raise not_understood("list of models", payload)
-    named = [entry for entry in map(_mapping, entries) if _identifier(entry.get("id"))]
+    described = [{"id": entry} if isinstance(entry, str) else _mapping(entry) for entry in entries]
+    named = [entry for entry in described if _identifier(entry.get("id"))]
     return [Model(str(_identifier(entry["id"])), entry) for entry in named]
 
 

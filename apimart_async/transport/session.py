@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import socket
 from collections import deque
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -65,6 +66,8 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",
     "User-Agent": "apimart-async",
 }
+_AUTHORITY: Final = re.compile("[^/?]*")
+_PRINTABLE: Final = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 _FILE_HEADERS: Final = {"Accept": "image/*,*/*;q=0.5"}
 
 
@@ -427,17 +430,16 @@ class Session:
 
     def _checked(self, url: str) -> URL:
         try:
-            target = URL(url)
+            target = _as_written(url)
+            host = target.host
         except ValueError:
-            target = URL()
-        if target.scheme not in {"http", "https"} or not target.host:
+            target, host = URL(), None
+        if target.scheme not in {"http", "https"} or not host:
             raise errors.DownloadError(
                 "A file can only be fetched from an http(s) address.", url=bare_url(url)
             )
-        if not self._is_local and not self._is_public(target.host):
-            message = (
-                f"The file is said to be on {target.host}, which is not a public host; it was not fetched."
-            )
+        if not self._is_local and not self._is_public(host):
+            message = f"The file is said to be on {host}, which is not a public host; it was not fetched."
             raise errors.DownloadError(message, method="GET", url=bare_url(url))
         return target
 
@@ -477,6 +479,25 @@ def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
 
 def _bypasses_proxy(host: str) -> bool:
     return bool(proxy_bypass(host))
+
+
+def _as_written(url: str) -> URL:
+    """Read a URL and keep path and query as they are, since a signature may cover them.
+
+    Only blanks, control characters and characters beyond ASCII are quoted, which HTTP cannot carry. A path
+    with dot segments is resolved.
+
+    Raises:
+        ValueError: It is not a URL, or holds half a surrogate pair.
+    """
+    read = URL(url)
+    if not read.host:
+        return read
+    rest = url.partition("://")[2].partition("#")[0]
+    target = quote(_AUTHORITY.sub("", rest, count=1), safe=_PRINTABLE)
+    if "/." in target.partition("?")[0]:
+        return read
+    return URL(f"{read.scheme}://{read.raw_authority}/{target.removeprefix('/')}", encoded=True)
 
 
 def _joined(url: str, location: str) -> str:

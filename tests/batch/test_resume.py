@@ -66,6 +66,16 @@ async def test_a_task_whose_addresses_are_no_good_is_fetched_again(
     assert emulator.counts["edits"] == 1
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+async def test_a_refused_url_of_a_result_is_replaced_by_a_fresh_one(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, status: int
+) -> None:
+    emulator.faults.add(Fault(kind="status", route="files", status=status, times=1))
+    (outcome,) = await run(client, [Job(pictures[0], "prompt")], tmp_path / "out")
+    assert outcome.status == "saved"
+    assert emulator.counts["edits"] == 1
+
+
 async def test_a_task_that_the_service_has_forgotten_has_failed(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:

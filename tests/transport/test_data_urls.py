@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apimart_async.transport.media import data_urls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @given(st.binary(max_size=200))
@@ -62,6 +66,21 @@ def test_least_size_is_a_close_lower_bound(content: bytes) -> None:
 def test_every_valid_form_is_decoded(url: str) -> None:
     assert data_urls.is_data_url(url)
     assert data_urls.decode(url) == b"hi"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("+", " "),
+        lambda text: f'"{text}"',
+        lambda text: f"{text.replace('+', ' ')} ",
+    ],
+)
+def test_usual_damages_of_base64_are_repaired(damage: Callable[[str], str]) -> None:
+    content = b"\x89PN" + bytes([0xFB, 0xEF, 0xBE]) * 100
+    _, _, packed = data_urls.encode(content, "image/png").partition(",")
+    assert "+" in packed
+    assert data_urls.decode(f"data:image/png;base64,{damage(packed)}") == content
 
 
 @pytest.mark.parametrize(

@@ -386,6 +386,47 @@ async def test_nothing_is_left_for_the_garbage_collector(raw_server: RawServer, 
             gc.enable()
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/q%40.png?X-Amz-Signature=%27%2F%2f&a=b+c&d=~e'(f)*",
+        "/%2e%2e/a.png",
+        "//double//a.png?x=[1]|2^`{}",
+        "?no=path",
+    ],
+)
+@pytest.mark.parametrize("is_redirect", [False, True])
+async def test_a_signed_url_is_sent_as_it_was_written(
+    raw_server: RawServer,
+    target: str,
+    is_redirect: bool,  # noqa: FBT001 a parameter of the test
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        if seen.path == "/start.png":
+            location = f"{raw_server.base_url}{target}"
+            await exchange.answer(b"", 302, headers={"Location": location})
+        else:
+            await exchange.answer(SMALL)
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        path = "/start.png" if is_redirect else target
+        assert await client.images.read(raw_server.base_url + path) == SMALL
+    assert raw_server.seen[-1].path == (target if target.startswith("/") else f"/{target}")
+
+
+async def test_blanks_in_a_url_are_quoted(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(SMALL)
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        await client.images.read(f"{raw_server.base_url}/a b.gif?c=1 2+3%20%")
+    assert raw_server.seen[0].path == "/a%20b.gif?c=1%202+3%20%"
+
+
 @pytest.mark.parametrize("path", ["/ü.gif", "/a/../b.gif", "/a.gif#part"])
 async def test_a_url_is_quoted_and_resolved_as_browsers_do(raw_server: RawServer, path: str) -> None:
     async def handle(exchange: Exchange) -> None:

@@ -315,12 +315,13 @@ def test_a_balance_that_tells_nothing_is_none(answer: object) -> None:
 def test_models_are_read_by_their_ids() -> None:
     entries = [{"id": "one", "object": "model"}, {"id": 2}, {"id": ""}, {"name": "three"}, None, "four"]
     models = parsing.read_models({"object": "list", "data": entries})
-    assert models == [Model("one"), Model("2")]
+    assert models == [Model("one"), Model("2"), Model("four")]
     assert models[0].raw == {"id": "one", "object": "model"}
-    assert parsing.read_models({"data": []}) == []
+    assert parsing.read_models({"data": []}) == parsing.read_models([]) == []
+    assert parsing.read_models(["five", "six"]) == [Model("five"), Model("six")]
 
 
-@pytest.mark.parametrize("answer", [{}, [], None, {"data": None}, {"data": {"id": "one"}}])
+@pytest.mark.parametrize("answer", [{}, None, {"data": None}, {"data": {"id": "one"}}])
 def test_models_that_are_no_list_are_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no list of models"):
         parsing.read_models(answer)
@@ -344,11 +345,16 @@ def test_models_go_to_plain_data_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"  ", b"<html>", b"{", b"NaN", b"[" * 100_000, b"\xff\xfe", b"1" * 10_000]
+    "text", [b"", b"  ", b"<html>", b"{", b"nan", b"[" * 100_000, b"\xff\xfe", b"1" * 10_000]
 )
 def test_everything_but_json_is_one_kind_of_error(text: bytes) -> None:
     with pytest.raises(APIResponseValidationError):
         service_json.loads(text)
+
+
+def test_numbers_that_are_none_are_unknown() -> None:
+    read = service_json.loads(b'{"cost": NaN, "progress": [Infinity, -Infinity, 1]}')
+    assert read == {"cost": None, "progress": [None, None, 1]}
 
 
 @pytest.mark.parametrize("is_fast", [False, True])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SCHEME: Final = "data:"
 
+_DAMAGE: Final = re.compile('[ "]')
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SPACE: Final = b"\t\n\f\r "
 _AT_THE_END: Final = "=\t\n\f\r "
@@ -56,10 +57,22 @@ def decode(url: str) -> bytes:
     if not is_data_url(url) or not start:
         raise ValueError("it has no comma before its content")
     is_base64 = url[:start].rpartition(";")[2].rstrip(", ").lstrip().lower() == "base64"
+    if is_base64 and _DAMAGE.search(url, start):
+        url, start = _repaired(url[start:]), 0
     if not is_base64 or "%" in url:
         raw = _unescape(url[start:])
         return b"".join(_decode_base64(raw.decode("latin-1"), 0)) if is_base64 else raw
     return b"".join(_decode_base64(url, start))
+
+
+def _repaired(text: str) -> str:
+    """Undo two usual damages of base64: quotation marks around it, and plus signs decoded to blanks."""
+    text = text.strip('"').lstrip()
+    if "+" in text or "\n" in text:
+        return text  # blanks are line breaks
+    while text.endswith(" ") and len(text) % _QUANTUM:
+        text = text[:-1]
+    return text.replace(" ", "+")
 
 
 def _unescape(text: str) -> bytes:
