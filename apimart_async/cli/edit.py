@@ -124,8 +124,7 @@ def edit(
         fields = {"size": size, "mask": mask, "response_format": response_format}
         given = {name: value for name, value in fields.items() if value is not None}
         jobs = [Job(picture, prompt, model, n, str(i), options=given) for i, picture in enumerate(pictures)]
-        stems = [stem_of(source) for source in sources]
-        pay = partial(run_paid, run, jobs=jobs, output=output, template=lambda job: stems[int(job.id or 0)])
+        pay = partial(run_paid, run, jobs=jobs, output=output)
         if is_apimart:
             async with connection.connected(reached) as client:
                 await pay(ApimartBackend(client, inline=inline), timeout=timeout)
@@ -133,8 +132,11 @@ def edit(
             async with connection.connected_router(reached) as router:
                 await pay(PngBackend(router, timeout=timeout, unfit=unfit, side=_side(size)))
 
+    items = items_for(sources)
+    for item in items:
+        item.name = stem_of(item.source)
     run = Run(
-        items_for(sources),
+        items,
         Wording("image", "edited"),
         results.lines(results.edit_record) if json else results.saved_paths,
         ResumeHint(output, base_url, is_possible=not local, key=f"{provider}_API_KEY"),

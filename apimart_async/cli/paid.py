@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,9 +11,11 @@ import attrs
 
 from apimart_async.batch import BatchOptions, Job, JobProgress, Record, Runner, SqliteJournal
 from apimart_async.batch.backends import ApimartBackend, Backend, PreparedJob
+from apimart_async.cli.display.item import template_of
 from apimart_async.cli.run import GRACE, IN_FLIGHT, Run
 from apimart_async.errors import ApimartError, DownloadError
 from apimart_async.transport.concurrency import for_each
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
@@ -28,17 +31,15 @@ async def run_paid(
     output: Path,
     *,
     timeout: float | None = None,
-    template: Callable[[Job], str] | None = None,
 ) -> None:
     """Run one paid job for each item.
 
     Args:
-        run: Its items change with the jobs.
+        run: Its items change with the jobs, and name the files.
         backend: The service.
         jobs: One for each item, in the same order; the id is the index.
         output: Directory for the images.
         timeout: Seconds to wait for each task.
-        template: Returns the name template of a job's files.
 
     Cancellation leaves paid requests in flight 3 seconds for their answer.
     """
@@ -66,7 +67,7 @@ async def run_paid(
         output=output,
         max_in_flight=IN_FLIGHT,
         grace=GRACE,
-        template=template,
+        template=partial(_template, run),
         timeout=timeout,
         write_results=False,
         on_job=note,
@@ -80,6 +81,11 @@ async def run_paid(
         # An error that ends the run early is nearly always reported on the item that met it.
         if not any(item.stage == "failed" for item in run.items):
             raise
+
+
+def _template(run: Run, job: Job) -> str:
+    name = run.items[int(job.id or 0)].name
+    return DEFAULT_TEMPLATE if name is None else template_of(name)
 
 
 @attrs.define(eq=False)

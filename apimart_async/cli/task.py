@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
-from apimart_async.cli.display.item import Item, items_for
+from apimart_async.cli.display.item import Item, items_for, template_of
 from apimart_async.cli.display.messages import ResumeHint, Wording
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
 from apimart_async.cli.signals import Exit
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE
+from apimart_async.transport.media.filenames import clean_stem
 
 if TYPE_CHECKING:
     from apimart_async.client import AsyncApimart
@@ -80,11 +82,13 @@ def save(
     """Wait until tasks have their images, and save all of them.
 
     The paths go to stdout, all else to stderr. Files that were saved before are
-    kept and not downloaded again.
+    kept. ID=NAME names the files of a task, as in the command that `apimart edit`
+    prints when it is interrupted.
 
-    Try this:
+    Try these:
 
       apimart task save task_01KA0000000000000000000000 -o edited
+      apimart task save task_01KA0000000000000000000000=lighthouse
 
     With --json, the lines are those of `apimart task get`.
     """
@@ -93,7 +97,8 @@ def save(
     async def work(client: AsyncApimart, item: Item) -> None:
         task = await _wait(client, item, timeout=timeout)
         item.enter("saving")
-        item.paths = await client.images.save(task, output)
+        name = DEFAULT_TEMPLATE if item.name is None else template_of(item.name)
+        item.paths = await client.images.save(task, output, name=name)
 
     return _run(ids, work, Wording("task", "saved"), output, base_url, json=json)
 
@@ -108,7 +113,8 @@ async def _wait(client: AsyncApimart, item: Item, *, timeout: float | None) -> T
 def _run(
     ids: list[str], work: Work, wording: Wording, directory: Path | None, base_url: str | None, *, json: bool
 ) -> Exit:
-    if not all(task_id.strip() for task_id in ids):
+    names = {task_id.strip(): name for task_id, _, name in (argument.partition("=") for argument in ids)}
+    if not all(names):
         raise UsageError("One of the task ids is empty.")
     service = connection.checked(base_url, task_is_old=True)
     if directory is not None:
@@ -119,8 +125,11 @@ def _run(
             await run.each(partial(work, client))
 
     text = results.task_lines if directory is None else results.saved_paths
+    items = items_for(names)
+    for item in items:
+        item.name = clean_stem(names[item.source]) if names[item.source] else None
     run = Run(
-        items_for(dict.fromkeys(task_id.strip() for task_id in ids)),
+        items,
         wording,
         results.lines(results.task_record) if json else text,
         ResumeHint(directory, base_url),

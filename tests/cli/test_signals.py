@@ -61,7 +61,8 @@ async def test_tasks_are_listed_with_the_command_that_continues(
 
     assert continued.code == 0
     assert sorted(path.split("/")[0] for path in continued.results) == ["my results"] * 3
-    assert len(list((apimart.directory / "my results").iterdir())) == 3
+    saved = {path.stem for path in (apimart.directory / "my results").iterdir()}
+    assert saved == {photo.stem for photo in photos}
     assert len(emulator.ledger.entries) == 3
 
 
@@ -75,7 +76,7 @@ async def test_a_submit_in_flight_gets_its_answer(apimart: Command, emulator: Em
         done = await running.finish()
 
     assert done.code == 130
-    assert f"apimart task save {emulator.ledger.entries[0].task_id} -o out" in done.stderr
+    assert f"apimart task save {emulator.ledger.entries[0].task_id}={photo.stem} -o out" in done.stderr
 
 
 async def test_a_local_run_has_nothing_to_continue(offline: Command, photo: Path) -> None:

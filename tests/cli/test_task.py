@@ -88,7 +88,7 @@ async def test_a_wait_that_is_too_short_names_the_command_to_continue(
     assert done.code == 1
     (record,) = done.records
     assert record["error"]["type"] == "TaskTimeoutError"
-    command = f"apimart task save {record['task_id']} -o out"
+    command = f"apimart task save {record['task_id']}={photo.stem} -o out"
     assert done.stderr.rstrip().endswith(command)
     again = await apimart(*shlex.split(command)[1:], "--timeout", "0.01")
     assert again.code == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apimart_async.cli.display.item import items_for, stem_of
+from apimart_async.cli.display.item import items_for, stem_of, template_of
 from apimart_async.cli.display.messages import ResumeHint
 from apimart_async.cli.display.output import dollars, printable, seconds, sentence, shorten
 from apimart_async.transport.files.names import NameTemplate
@@ -24,7 +24,7 @@ def test_any_text_fits_into_a_line(text: str, length: int) -> None:
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
 def test_any_file_name_names_its_results(name: str) -> None:
-    NameTemplate.parse(stem_of(name))
+    NameTemplate.parse(template_of(stem_of(name)))
 
 
 def test_a_sentence_is_one_line_with_an_end() -> None:
@@ -54,12 +54,12 @@ def test_labels_are_short_unless_they_would_be_the_same() -> None:
 
 
 def test_the_command_to_continue_can_be_copied() -> None:
-    command = ResumeHint(Path("my results"), "http://host:1").command(["task_1", "task;2"])
+    command = ResumeHint(Path("my results"), "http://host:1").command([("task_1", None), ("task;2", None)])
     assert command is not None
     assert shlex.split(command) == [
         *("apimart", "task", "save", "task_1", "task;2"),
         *("-o", "my results", "--base-url", "http://host:1"),
     ]
-    assert ResumeHint().command(["task_1"]) == "apimart task wait task_1"
+    assert ResumeHint().command([("task_1", None)]) == "apimart task wait task_1"
     assert ResumeHint().command([]) is None
-    assert ResumeHint(is_possible=False).command(["task_1"]) is None
+    assert ResumeHint(is_possible=False).command([("task_1", None)]) is None

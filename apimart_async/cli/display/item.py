@@ -42,6 +42,7 @@ class Item:
     Attributes:
         source: The argument as it was typed: a path, a URL, ``-`` or a task id.
         label: Its name in messages.
+        name: Name of the result's files without extension; by default that of the task.
         stage: How far it is.
         is_submitted: Whether a paid request was started for it.
         idempotency_key: Key of that request.
@@ -54,6 +55,7 @@ class Item:
 
     source: str
     label: str
+    name: str | None = None
     stage: Stage = "queued"
     is_submitted: bool = False
     idempotency_key: str | None = None
@@ -130,9 +132,13 @@ def items_for(sources: Iterable[str]) -> list[Item]:
 
 
 def stem_of(source: str) -> str:
-    """Return the name template of the results of a picture."""
-    stem = " ".join(Path(_last_part(source)).stem.split())
-    return clean_stem(stem).replace("{", "{{").replace("}", "}}")
+    """Return the name of the results of a picture, without an extension."""
+    return clean_stem(" ".join(Path(_last_part(source)).stem.split()))
+
+
+def template_of(stem: str) -> str:
+    """Return the name template for a stem."""
+    return stem.replace("{", "{{").replace("}", "}}")
 
 
 def _last_part(source: str) -> str:

@@ -59,11 +59,17 @@ class ResumeHint:
     is_possible: bool = True
     key: str = "APIMART_API_KEY"
 
-    def command(self, task_ids: Sequence[str]) -> str | None:
-        """Return the command that continues these tasks, or ``None`` when there is none."""
-        if not task_ids or not self.is_possible:
+    def command(self, tasks: Sequence[tuple[str, Item | None]]) -> str | None:
+        """Return the command that continues tasks, or ``None`` when there is none.
+
+        Args:
+            tasks: The id of each, and its item.
+        """
+        if not tasks or not self.is_possible:
             return None
-        words = ["apimart", "task", "wait" if self.directory is None else "save", *task_ids]
+        words = ["apimart", "task", "wait" if self.directory is None else "save"]
+        for task_id, item in tasks:
+            words.append(f"{task_id}={item.name}" if item is not None and item.name else task_id)
         if self.directory is not None:
             words += ["-o", str(self.directory)]
         if self.base_url is not None:
@@ -88,7 +94,8 @@ def explain(error: Exception, resume_hint: ResumeHint = NO_RESUME, item: Item | 
     task_id = error.task_id if isinstance(error, errors.ApimartError) else None
     if task_id is None and item is not None and item.task is not None:
         task_id = item.task.id
-    step = _next_step(error, task_id, resume_hint)
+    command = None if task_id is None else resume_hint.command([(task_id, item)])
+    step = _next_step(error, task_id, command, resume_hint.key)
     return " ".join(filter(None, [sentence(_reason(error)), step]))
 
 
@@ -113,10 +120,10 @@ def _context(error: errors.ApimartError) -> str:
     return ", ".join(filter(None, facts))
 
 
-def _next_step(error: Exception, task_id: str | None, resume_hint: ResumeHint) -> str | None:
-    key_step = f"Check the key in {resume_hint.key} and the service it is for."
+def _next_step(error: Exception, task_id: str | None, command: str | None, key: str) -> str | None:
+    key_step = f"Check the key in {key} and the service it is for."
     if task_id is not None:
-        known, command = _first(error, _TASK_STEPS), resume_hint.command([task_id])
+        known = _first(error, _TASK_STEPS)
         if known is not None or command is None:
             return known
         first = f"{key_step} " if isinstance(error, errors.AuthenticationError) else ""
@@ -181,7 +188,7 @@ def interruption(items: Sequence[Item], wording: Wording, resume_hint: ResumeHin
     done = sum(item.stage == "done" for item in items)
     lines = [f"Interrupted: {done} of {wording.count(len(items))} {wording.done}{total_cost(items)}."]
     cut_off = [item for item in items if item.stage == "interrupted"]
-    tasks = [item.task.id for item in cut_off if item.task is not None]
+    tasks = [(item.task.id, item) for item in cut_off if item.task is not None]
     command = resume_hint.command(tasks)
     if command is not None:
         subject = "1 task is" if len(tasks) == 1 else f"{len(tasks)} tasks are"
