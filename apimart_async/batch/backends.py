@@ -19,7 +19,7 @@ from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.applerouter import DALL_E_2
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.resources.submission import check_request
-from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import inputs
 from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media, SingleImage
@@ -152,12 +152,12 @@ class _JobPreparer(Backend):
         contents = [image if isinstance(image, str) else image.digest for image in images]
         payload = payload_digest(contents, job.prompt, model, job.n, digested)
         job_id = job.id or payload[:32]
-        template = DEFAULT_TEMPLATE if self.has_tasks else f"{_escape(clean_stem(job_id))}-{{index}}"
+        template = DEFAULT_TEMPLATE if self.has_tasks else template_of(clean_stem(job_id), 2)
         if job.name is not None:
             stem = job.name
             for extension in (*EXTENSIONS, ".jpeg"):
                 stem = stem.removesuffix(extension)
-            template = _escape(stem) + ("-{index}" if job.n > 1 else "")
+            template = template_of(stem, job.n)
             NameTemplate.parse(template)
         return PreparedJob(
             job=job,
@@ -179,10 +179,6 @@ class _JobPreparer(Backend):
             if len(self._digests) > _DIGESTS_KEPT:
                 self._digests.popitem(last=False)
         return LocalImage(media, digest)
-
-
-def _escape(stem: str) -> str:
-    return stem.replace("{", "{{").replace("}", "}}")
 
 
 def payload_digest(images: Sequence[str], prompt: str, model: str, n: int, options: Mapping[str, Any]) -> str:

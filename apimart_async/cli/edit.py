@@ -64,9 +64,9 @@ def edit(
     """Edit pictures as a prompt says, all of them at once.
 
     All pictures are checked before anything is sent. A result gets the name of
-    its picture (lighthouse.jpg becomes edited/lighthouse.png, a second variant
-    edited/lighthouse-2.png); no file is ever overwritten. The paths of the
-    results go to stdout, all else to stderr.
+    its picture (lighthouse.jpg becomes edited/lighthouse.png, several variants
+    edited/lighthouse-1.png and so on); no file is ever overwritten. The paths of
+    the results go to stdout, all else to stderr.
 
     Try these:
 

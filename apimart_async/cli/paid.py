@@ -11,11 +11,10 @@ import attrs
 
 from apimart_async.batch import BatchOptions, Job, JobProgress, Record, Runner, SqliteJournal
 from apimart_async.batch.backends import ApimartBackend, Backend, PreparedJob
-from apimart_async.cli.display.item import template_of
 from apimart_async.cli.run import GRACE, IN_FLIGHT, Run
 from apimart_async.errors import ApimartError, DownloadError
 from apimart_async.transport.concurrency import for_each
-from apimart_async.transport.files.names import DEFAULT_TEMPLATE
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE, template_of
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ async def run_paid(
 
 def _template(run: Run, job: Job) -> str:
     name = run.items[int(job.id or 0)].name
-    return DEFAULT_TEMPLATE if name is None else template_of(name)
+    return DEFAULT_TEMPLATE if name is None else template_of(name, job.n)
 
 
 @attrs.define(eq=False)

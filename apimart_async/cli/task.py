@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
-from apimart_async.cli.display.item import Item, items_for, template_of
+from apimart_async.cli.display.item import Item, items_for
 from apimart_async.cli.display.messages import ResumeHint, Wording
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
 from apimart_async.cli.signals import Exit
-from apimart_async.transport.files.names import DEFAULT_TEMPLATE
+from apimart_async.transport.files.names import DEFAULT_TEMPLATE, template_of
 from apimart_async.transport.media.filenames import clean_stem
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def save(
     async def work(client: AsyncApimart, item: Item) -> None:
         task = await _wait(client, item, timeout=timeout)
         item.enter("saving")
-        name = DEFAULT_TEMPLATE if item.name is None else template_of(item.name)
+        name = DEFAULT_TEMPLATE if item.name is None else template_of(item.name, len(task.images))
         item.paths = await client.images.save(task, output, name=name)
 
     return _run(ids, work, Wording("task", "saved"), output, base_url, json=json)

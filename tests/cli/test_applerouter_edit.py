@@ -39,7 +39,7 @@ async def test_a_picture_that_fits_is_sent_unchanged(apimart: Command, emulator:
     picture = draw(apimart.directory / "room.png")
     done = await edit(apimart, picture, "-n", "2", "--size", "256x256")
     assert done.code == 0
-    assert done.results == ["out/room.png", "out/room-2.png"]
+    assert done.results == ["out/room-1.png", "out/room-2.png"]
     assert "made to fit" not in done.stderr
     assert "room.png: done in " in done.stderr
     (entry,) = emulator.ledger.entries

@@ -63,7 +63,7 @@ async def test_json_is_in_the_order_of_the_arguments_and_one_failure_ends_nothin
         assert record["seconds"] > 0
         stem = f"out/{Path(record['image']).stem}"
         if record["status"] == "done":
-            assert [path.rpartition(".")[0] for path in record["paths"]] == [stem, f"{stem}-2"]
+            assert [path.rpartition(".")[0] for path in record["paths"]] == [f"{stem}-1", f"{stem}-2"]
             assert record["cost"] == 0.03
             assert record["error"] is None
     (failed,) = (record for record in done.records if record["status"] == "failed")

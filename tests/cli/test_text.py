@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apimart_async.cli.display.item import items_for, stem_of, template_of
+from apimart_async.cli.display.item import items_for, stem_of
 from apimart_async.cli.display.messages import ResumeHint
 from apimart_async.cli.display.output import dollars, printable, seconds, sentence, shorten
-from apimart_async.transport.files.names import NameTemplate
+from apimart_async.transport.files.names import NameTemplate, template_of
 
 
 @given(st.text(), st.integers(5, 50))
@@ -24,7 +24,7 @@ def test_any_text_fits_into_a_line(text: str, length: int) -> None:
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
 def test_any_file_name_names_its_results(name: str) -> None:
-    NameTemplate.parse(template_of(stem_of(name)))
+    NameTemplate.parse(template_of(stem_of(name), 1))
 
 
 def test_a_sentence_is_one_line_with_an_end() -> None:

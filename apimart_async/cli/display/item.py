@@ -136,11 +136,6 @@ def stem_of(source: str) -> str:
     return clean_stem(" ".join(Path(_last_part(source)).stem.split()))
 
 
-def template_of(stem: str) -> str:
-    """Return the name template for a stem."""
-    return stem.replace("{", "{{").replace("}", "}}")
-
-
 def _last_part(source: str) -> str:
     if source == STDIN:
         return "stdin"

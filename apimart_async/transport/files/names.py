@@ -27,6 +27,12 @@ _IMAGE_EXTENSION: Final = re.compile(
 )
 
 
+def template_of(stem: str, images: int) -> str:
+    """Return the template for a given name: as it is for one image, with ``-1``, ``-2``, … for several."""
+    escaped = stem.replace("{", "{{").replace("}", "}}")
+    return escaped if images == 1 else f"{escaped}-{{index}}"
+
+
 @attrs.frozen
 class NameTemplate:
     """A template of file names: text with ``{task_id}`` and ``{index}`` in it.
