@@ -13,7 +13,7 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli.display.item import STDIN
-from apimart_async.cli.display.output import is_terminal, printable, sentence
+from apimart_async.cli.display.output import is_terminal, listed, printable, sentence
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import inputs
@@ -154,8 +154,8 @@ def refuse_pictures(found: Sequence[str | None]) -> None:
     if len(problems) == 1:
         raise UsageError(f"{problems[0]} Nothing was sent.")
     if problems:
-        listed = "\n".join(f"  {problem}" for problem in problems)
-        raise UsageError(f"{len(problems)} of {len(found)} pictures cannot be sent, so none was:\n{listed}")
+        first = f"{len(problems)} of {len(found)} pictures cannot be sent, so none was:"
+        raise UsageError("\n".join([first, *listed(problems)]))
 
 
 def check_directory(directory: Path) -> None:

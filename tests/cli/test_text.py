@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from apimart_async.cli.display.item import items_for, stem_of
 from apimart_async.cli.display.messages import ResumeHint
-from apimart_async.cli.display.output import dollars, printable, seconds, sentence, shorten
+from apimart_async.cli.display.output import dollars, listed, printable, seconds, sentence, shorten
 from apimart_async.transport.files.names import NameTemplate, template_of
 
 
@@ -63,3 +63,16 @@ def test_the_command_to_continue_can_be_copied() -> None:
     assert ResumeHint().command([("task_1", None)]) == "apimart task wait task_1"
     assert ResumeHint().command([]) is None
     assert ResumeHint(is_possible=False).command([("task_1", None)]) is None
+
+
+def test_advice_that_several_problems_share_is_given_once() -> None:
+    advice = "Save it as JPEG. Or leave it out."
+    problems = [f"Mr. {name}.jpg is text. {advice}" for name in "ABC"] + ["d.png is missing."]
+    assert listed(problems) == [
+        "  Mr. A.jpg is text.",
+        "  Mr. B.jpg is text.",
+        "  Mr. C.jpg is text.",
+        "  d.png is missing.",
+        advice,
+    ]
+    assert listed(problems[2:]) == [f"  {problem}" for problem in problems[2:]]

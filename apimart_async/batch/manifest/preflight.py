@@ -254,7 +254,10 @@ class _Count:
             key = _key(picture)
             complaint, digest = self._get("SELECT complaint, digest FROM pictures WHERE key = ?", key)
             if complaint is not None:
-                return str(complaint)
+                # A row of a folder is called as its image is.
+                name = str(job.image)
+                is_named = name.endswith(row.location) and complaint.startswith(name)
+                return row.location + complaint.removeprefix(name) if is_named else str(complaint)
             content = digest or key
             if digest is not None:
                 # The first image of equal content stands for all of them.

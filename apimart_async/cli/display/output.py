@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from typing import Final, TextIO
+from collections import Counter
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LONGEST_SENTENCE: Final = 1000
 
@@ -81,6 +86,23 @@ def sentence(text: str) -> str:
     """Return a text as one line that ends like a sentence, cut when it is very long."""
     line = shorten(printable(text), _LONGEST_SENTENCE)
     return line if line.endswith((".", "!", "?", "…")) else f"{line}."
+
+
+def listed(problems: Sequence[str]) -> list[str]:
+    """Return problems as indented lines; the advice at the end of several of them comes once, after them."""
+    endings = Counter(ending for problem in problems for ending in _endings(problem))
+    lines: list[str] = []
+    advice: dict[str, None] = {}
+    for problem in problems:
+        shared = max((ending for ending in _endings(problem) if endings[ending] > 1), key=len, default="")
+        lines.append(f"  {problem.removesuffix(shared).rstrip()}")
+        advice[shared] = None
+    return lines + list(filter(None, advice))
+
+
+def _endings(problem: str) -> set[str]:
+    """Return the text after each of its sentences."""
+    return {problem[match.end() :] for match in re.finditer(r"\. (?=[A-Z])", problem)}
 
 
 def seconds(duration: float) -> str:

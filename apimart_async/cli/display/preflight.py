@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from rich.filesize import decimal
 
-from apimart_async.cli.display.output import dollars, printable, sentence, shorten
+from apimart_async.cli.display.output import dollars, listed, printable, sentence, shorten
 from apimart_async.cli.display.results import Record
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def complaints(found: Preflight, *, skip_bad: bool = False) -> Sequence[str]:
     if found.bad_count == 1 and not skip_bad:
         return [f"{_complaint(found, 0)} Nothing was sent."]
     lines = [f"{found.bad_count:,} of {found.rows:,} rows cannot be done, {result}:"]
-    lines += [f"  {_complaint(found, number)}" for number in range(len(found.bad))]
+    lines += listed([_complaint(found, number) for number in range(len(found.bad))])
     if found.bad_count > len(found.bad):
         lines.append(f"  and {found.bad_count - len(found.bad):,} more")
     return lines
@@ -45,7 +45,8 @@ def complaints(found: Preflight, *, skip_bad: bool = False) -> Sequence[str]:
 
 def _complaint(found: Preflight, number: int) -> str:
     row = found.bad[number]
-    return f"{row.location}: {sentence(row.complaint)}"
+    complaint = sentence(row.complaint)
+    return complaint if complaint.startswith(row.location) else f"{row.location}: {complaint}"
 
 
 def remarks(found: Preflight) -> Sequence[str]:
