@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 SubmitVariant = Literal["list", "object", "accepted", "top-level"]
-ImageVariant = Literal["list", "string", "together", "inline", "b64_json", "base64"]
+ImageVariant = Literal["list", "string", "together", "inline", "b64_json", "base64", "relative"]
 
 SUBMIT_VARIANTS: Final[tuple[SubmitVariant, ...]] = ("list", "object", "accepted", "top-level")
 """The bodies that accept a submission, the documented one first."""
@@ -25,9 +25,10 @@ IMAGE_VARIANTS: Final[tuple[ImageVariant, ...]] = (
     "inline",
     "b64_json",
     "base64",
+    "relative",
 )
-"""A task's images: a list of one URL each, a string each, one list of all, or the images themselves: a data
-URL each, as `b64_json`, or as base64 in `url`."""
+"""A task's images: a list of one URL each, a string each, one list of all, the images themselves (a data URL
+each, as `b64_json`, or as base64 in `url`), or URLs without an origin."""
 
 INLINE_VARIANTS: Final[frozenset[ImageVariant]] = frozenset({"inline", "b64_json", "base64"})
 
@@ -180,6 +181,8 @@ def _images(urls: Sequence[str], expires_at: int, variant: ImageVariant) -> list
     if variant in INLINE_VARIANTS:
         name = "url" if variant == "base64" else variant
         return [{name: url.partition(",")[2]} for url in urls]
+    if variant == "relative":
+        urls = [f"/{url.split('/', 3)[-1]}" for url in urls]
     return [{"url": [url], "expires_at": expires_at} for url in urls]
 
 

@@ -115,7 +115,8 @@ class AsyncAppleRouterEdits:
         )
         try:
             # Images in base64 are copied into their URLs.
-            return await run_in_file_thread(parsing.read_image_set, answer.payload, n)
+            found = await run_in_file_thread(parsing.read_image_set, answer.payload, n)
+            return parsing.resolved(found, self._api.settings.base_url)
         except errors.APIResponseValidationError as error:
             error.method, error.url = "POST", self._api.settings.base_url + _PATH
             error.request_id = answer.request_id

@@ -148,7 +148,9 @@ class AsyncTasks:
         answer = await self._api.request(
             "POST", "/v1/tasks/batch", kind=Kind.READ, body=body, matches=matches
         )
-        return parsing.read_tasks(answer.payload)
+        found = parsing.read_tasks(answer.payload)
+        base_url = self._api.settings.base_url
+        return {task_id: parsing.resolved(task, base_url) for task_id, task in found.items()}
 
     async def _fetch(self, task_id: str, language: str = "en", timeout: float | None = None) -> Task:
         quoted = task_id if _IS_PLAIN(task_id) else quote(task_id, safe="")
@@ -158,7 +160,8 @@ class AsyncTasks:
             answer = await self._api.request(
                 "GET", path, kind=Kind.READ, timeout=timeout, matches=matches, has_images=True
             )
-            return parsing.read_task(answer.payload, task_id=task_id)
+            found = parsing.read_task(answer.payload, task_id=task_id)
+            return parsing.resolved(found, self._api.settings.base_url)
         except errors.APIError as error:
             error.task_id = task_id
             raise

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urljoin
 
 import attrs
 
@@ -40,6 +41,8 @@ from apimart_async.transport.media import data_urls, sniffing
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
+Result = TypeVar("Result", Task, ImageSet)
+
 log: logging.Logger = logging.getLogger("apimart_async")
 
 UPLOAD_LIFETIME: Final = timedelta(hours=72)
@@ -50,6 +53,9 @@ _OK: Final = 200
 # A service may make more images than it was asked for, but not any number of them.
 _SURPLUS_IMAGES: Final = 16
 _MOST_IMAGES: Final = 1000 + _SURPLUS_IMAGES
+
+_CREDITS_PER_USD: Final = 10
+_ABSOLUTE: Final = ("http://", "https://", data_urls.SCHEME)
 
 _LONGEST_REASON: Final = 2000
 _LONGEST_CODE: Final = 200
@@ -212,13 +218,16 @@ def _task(
     completed = moment(source.get("completed")) or moment(source.get("completed_at"))
     # By hand, 4 µs for a task that runs; as a dictionary structured by cattrs, 8.
     images = _images(source, task_id, completed)
+    cost, credits_cost = number(source.get("cost")), number(source.get("credits_cost"))
+    if cost is None and credits_cost is not None:
+        cost = credits_cost / _CREDITS_PER_USD
     return Task(
         id=task_id,
         status=_STATUS_SPELLINGS.get(word, word) or "submitted",
         progress=number(source.get("progress")),
         images=tuple(images[:_MOST_IMAGES]),
-        cost=number(source.get("cost")),
-        credits_cost=number(source.get("credits_cost")),
+        cost=cost,
+        credits_cost=credits_cost,
         created_at=moment(source.get("created") or source.get("created_at")) or created_at,
         completed_at=completed,
         estimated_time=number(estimated),
@@ -250,6 +259,26 @@ def with_submit(found: Task, submitted: Task) -> Task:
         images=images,
         raw=raw,
     )
+
+
+def resolved(found: Result, base_url: str) -> Result:
+    """Return a result with absolute URLs; relative ones, such as ``/files/1.png``, are on the API's host.
+
+    Args:
+        found: Task or image set, as read.
+        base_url: Base URL of the API.
+    """
+    if all(image.url.startswith(_ABSOLUTE) for image in found.images):
+        return found
+    images = tuple(attrs.evolve(image, url=_joined(base_url, image.url)) for image in found.images)
+    return attrs.evolve(found, images=images)
+
+
+def _joined(base_url: str, url: str) -> str:
+    try:
+        return urljoin(f"{base_url}/", url)
+    except ValueError:
+        return url  # which a download refuses
 
 
 def _without_images(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,8 +372,12 @@ def _is_empty(error: object, depth: int = 3) -> bool:
     return bool(depth and parts) and all(_is_empty(part, depth - 1) for part in parts)
 
 
-def read_upload(payload: object) -> Upload:
+def read_upload(payload: object, base_url: str = "") -> Upload:
     """Read the answer to an upload; a missing expiry is 72 h after its creation.
+
+    Args:
+        payload: Decoded JSON.
+        base_url: Base URL of the API, for a relative URL.
 
     Raises:
         APIResponseValidationError: It holds no URL.
@@ -356,7 +389,7 @@ def read_upload(payload: object) -> Upload:
         raise not_understood("upload", payload)
     created = moment(source.get("created_at")) or datetime.now(UTC)
     return Upload(
-        url=url,
+        url=url if url.startswith(_ABSOLUTE) else _joined(base_url, url),
         filename=text(source.get("filename")) or "image",
         content_type=text(source.get("content_type")) or "application/octet-stream",
         bytes=int(number(source.get("bytes")) or 0),

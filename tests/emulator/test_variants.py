@@ -49,7 +49,7 @@ async def test_task_bodies_rotate_through_every_spelling_and_image_variant(open_
         good, bad = identifier(await raw.edit(n=2)), identifier(await raw.edit(prompt="moderated"))
 
         async def polled(task_id: str) -> list[Any]:
-            return [(await raw.send("GET", f"/v1/tasks/{task_id}")).json["data"] for _ in range(12)]
+            return [(await raw.send("GET", f"/v1/tasks/{task_id}")).json["data"] for _ in range(28)]
 
         assert {task["status"] for task in await polled(good)} == {"submitted", "pending", "queued"}
         raw.emulator.advance(5000)
@@ -65,12 +65,13 @@ async def test_task_bodies_rotate_through_every_spelling_and_image_variant(open_
             urls: list[Any] = [image[name] for image in images]
             flat: list[str] = urls[0] if len(urls) == 1 else [u if isinstance(u, str) else u[0] for u in urls]
             assert len(flat) == 2
-            kinds = {"data": "data", "http": "http", "/9j/": f"base64 in {name}"}
+            kinds = {"data": "data", "http": "http", "/fil": "path", "/9j/": f"base64 in {name}"}
             shapes.add((len(images), type(urls[0]).__name__, kinds[flat[0][:4]], "expires_at" in images[0]))
         assert shapes == {
             (2, "list", "http", True),
             (2, "str", "http", True),
             (1, "list", "http", True),
+            (2, "list", "path", True),
             (2, "str", "data", False),
             (2, "str", "base64 in b64_json", False),
             (2, "str", "base64 in url", False),

@@ -352,6 +352,31 @@ def test_everything_but_json_is_one_kind_of_error(text: bytes) -> None:
         service_json.loads(text)
 
 
+def test_cost_in_credits_alone_is_converted() -> None:
+    source = {name: value for name, value in COMPLETED["data"].items() if name != "cost"}
+    assert parsing.read_task({"data": source}).cost == 0.015
+    assert parsing.read_task({"data": source | {"cost": 0.02}}).cost == 0.02
+
+
+@pytest.mark.parametrize(
+    ("url", "absolute"),
+    [
+        ("/files/x.png", "https://api.example/files/x.png"),
+        ("files/x.png?a=%2F", "https://api.example/v/files/x.png?a=%2F"),
+        ("//cdn.example/x.png", "https://cdn.example/x.png"),
+        ("http://cdn.example/%40", "http://cdn.example/%40"),
+        ("data:,hi", "data:,hi"),
+        ("//[", "//["),
+    ],
+)
+def test_a_relative_url_is_that_of_the_host_of_the_api(url: str, absolute: str) -> None:
+    task = Task("task_1", "completed", images=(Image(url), Image("https://a.example/b.png")))
+    found = parsing.resolved(task, "https://api.example/v")
+    assert [image.url for image in found.images] == [absolute, "https://a.example/b.png"]
+    upload = parsing.read_upload({"url": url, "filename": "a", "bytes": 1}, "https://api.example/v")
+    assert upload.url == absolute
+
+
 def test_numbers_that_are_none_are_unknown() -> None:
     read = service_json.loads(b'{"cost": NaN, "progress": [Infinity, -Infinity, 1]}')
     assert read == {"cost": None, "progress": [None, None, 1]}
