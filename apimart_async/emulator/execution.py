@@ -69,7 +69,8 @@ async def execute(service: Service, submission: Submission) -> Task:
     """Execute a submission.
 
     Raises:
-        ServiceError: 402, when the balance does not cover it; nothing was executed then.
+        ServiceError: 402, when the balance does not cover it, or 429, when too many tasks run; nothing was
+            executed then.
     """
     fault = CURRENT_FAULT.get()
     source = submission.source
@@ -85,6 +86,9 @@ async def execute(service: Service, submission: Submission) -> Task:
         if inspection.size is None:
             reason = reason or "unreadable"
     # Nothing awaits from here on: the balance that is checked is the balance that is charged.
+    limit = service.settings.task_limit
+    if limit is not None and service.tasks.running(service.clock.now()) >= limit:
+        raise ServiceError(status=429, message=f"only {limit} tasks may run at once")
     price = price_of(submission.model)
     if price * submission.images > service.balance + 1e-9:
         raise ServiceError(

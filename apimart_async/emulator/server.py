@@ -55,6 +55,11 @@ class Emulator:
         balance: USD on the account; a submission beyond it gets a 402.
         rate_limit: Requests per second allowed on the API, with a burst of one second's worth; None for no
             limit. Requests beyond it get a 429 with `Retry-After`.
+        task_limit: Tasks that may run at once; a submission beyond them gets a 429 without `Retry-After`;
+            None for no limit.
+        clock_offset: Seconds by which the times in its responses are ahead of this machine's clock; negative
+            for behind.
+        naive_times: Whether the times of tasks and uploads are texts without a time zone.
         idempotent_replay: Whether `Idempotency-Key` is honoured; otherwise it is ignored, as by some models.
         variants: Whether responses rotate through all known variants of their body instead of using the
             documented one.
@@ -79,6 +84,9 @@ class Emulator:
         result_ttl: float = 24 * HOUR,
         balance: float = 10_000.0,
         rate_limit: float | None = None,
+        task_limit: int | None = None,
+        clock_offset: float = 0.0,
+        naive_times: bool = False,
         idempotent_replay: bool = True,
         variants: bool = False,
         compat: bool = False,
@@ -96,6 +104,9 @@ class Emulator:
             result_ttl=result_ttl,
             balance=balance,
             rate_limit=rate_limit,
+            task_limit=task_limit,
+            clock_offset=clock_offset,
+            naive_times=naive_times,
             idempotent_replay=idempotent_replay,
             variants=variants,
             compat=compat,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal
 
 from attrs import field, frozen, validators
@@ -43,11 +44,21 @@ class Settings:
     result_ttl: float = field(default=24 * HOUR, validator=_positive)
     balance: float = field(default=10_000.0, validator=validators.ge(0.0))
     rate_limit: float | None = field(default=None, validator=validators.optional(_positive))
+    task_limit: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
+    clock_offset: float = 0.0
+    naive_times: bool = False
     idempotent_replay: bool = True
     variants: bool = False
     compat: bool = False
     batch: BatchVariant | None = "list"
     images: Images = "edited"
+
+    def shown(self, moment: float) -> int | str:
+        """Return a moment in unix seconds as responses show it."""
+        shown = int(moment + self.clock_offset)
+        if not self.naive_times:
+            return shown
+        return datetime.fromtimestamp(shown, UTC).replace(tzinfo=None).isoformat(" ")
 
     def draw_seconds(self, draws: random.Random) -> float:
         """Draw the duration of a task in seconds."""

@@ -77,6 +77,10 @@ class Tasks:
                 return
             del self._tasks[oldest.id]
 
+    def running(self, now: float) -> int:
+        """Return how many have not ended at a time in unix seconds."""
+        return sum(task.finished_at > now for task in self._tasks.values())
+
     def get(self, task_id: str) -> Task | None:
         """Return a task, or None for an unknown or forgotten identifier."""
         return self._tasks.get(task_id)

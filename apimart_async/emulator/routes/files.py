@@ -34,7 +34,7 @@ async def create_upload(request: web.Request) -> web.Response:
             "filename": part.filename,
             "content_type": upload.content_type,
             "bytes": upload.size,
-            "created_at": int(upload.created_at),
+            "created_at": service.settings.shown(upload.created_at),
         }
     )
 

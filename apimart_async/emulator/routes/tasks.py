@@ -109,12 +109,15 @@ async def _body(request: web.Request, service: Service, task: Task, language: st
         task,
         now,
         estimate=service.estimate,
-        expires_at=task.finished_at + service.settings.result_ttl,
+        expires_at=task.finished_at + service.settings.result_ttl + service.settings.clock_offset,
         urls=urls,
         language=language,
         spelling=number,
         images=images,
     )
+    for name, moment in (("created", task.submitted_at), ("completed", task.finished_at)):
+        if name in body:
+            body[name] = service.settings.shown(moment)
     if CURRENT_FAULT.get() == "unknown-status":
         body["status"] = "reticulating"
     return body
