@@ -212,7 +212,10 @@ class TaskCancelledError(TaskError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class TaskExpiredError(TaskError):
-    """The service no longer has the task."""
+    """The service no longer has the task.
+
+    ``status`` is 404 if the service does not know the task, and ``None`` if it reports the task as expired.
+    """
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)

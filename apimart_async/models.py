@@ -98,7 +98,8 @@ class Task:
         images: Every image, in order; empty until completed.
         cost: Cost in USD.
         credits_cost: Cost in credits of the service.
-        created_at: Time at which the service accepted the task; until it reports that, time of the submit.
+        created_at: Time at which the service accepted the task, by the clock of the service; until it reports
+            that, time of the submit.
         completed_at: Time at which the task ended.
         estimated_time: Duration in seconds that the service expected.
         actual_time: Duration in seconds.
@@ -106,6 +107,8 @@ class Task:
         idempotency_key: Idempotency key of the submit, if this process submitted the task.
         model: Model of the task, if this process submitted it or the service reported it.
         n: Number of images that were asked for, if this process submitted the task.
+        submitted_at: Time of the submit by the clock of this machine, if this package submitted the task. The
+            age of the task is computed from it, never from ``created_at``.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
@@ -123,6 +126,7 @@ class Task:
     idempotency_key: str | None = None
     model: str | None = None
     n: int | None = None
+    submitted_at: datetime | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
     @property

@@ -197,6 +197,11 @@ class Cadence:
             delay, spacing = least, min(settings.first, settings.shortest)
         elif polls == 0 and not known.observations and not known.is_estimated:
             delay = spacing = max(settings.first - age, least)
+        elif not is_age_known:
+            # It may end at any moment: sqrt(2 c / h), with the hazard rate h of the median.
+            median = known.distribution().age_at(0.5)
+            best = math.sqrt(2 * settings.delay_per_poll * median / math.log(2))
+            delay = spacing = max(min(best, settings.longest), least)
         else:
             schedule = _cached_schedule(known.distribution(), settings.delay_per_poll, settings.shortest)
             target = max(schedule.next_age(polled_at), age)

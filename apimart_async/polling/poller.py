@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from datetime import UTC, datetime
 from functools import partial
 from heapq import heappop, heappush
 from itertools import chain
@@ -35,8 +34,10 @@ log: logging.Logger = logging.getLogger("apimart_async")
 MAX_BATCH: Final = 100
 """The largest number of tasks in one request."""
 
-# A 404 may come from a machine of the service that does not know a new task yet; the second in a row counts.
-_MAX_NOT_FOUND: Final = 2
+# A 404 may come from a machine of the service that does not know a new task yet.
+_LEAST_NOT_FOUND: Final = 2
+_LEAST_OWN_NOT_FOUND: Final = 3
+_LEAST_OWN_NOT_FOUND_SECONDS: Final = 60.0
 # Empty answers in a row, to tasks that single polls find, after which batches are not used any more.
 _MAX_EMPTY_ANSWERS: Final = 3
 
@@ -73,7 +74,8 @@ class Wait:
         deadline: Moment at which the wait ends.
         unfinished_age: Age at which the task had certainly not ended.
         polls: Number of answers.
-        not_found: Number of 404 answers in a row.
+        not_found: Number of answers in a row by which the service does not know the task.
+        not_found_since: Moment of the first of them.
         omissions: Number of batch answers without this task.
         is_single: Whether the next poll is a request for this task alone.
         not_before: Earliest moment of the next poll.
@@ -92,6 +94,7 @@ class Wait:
     unfinished_age: float = 0.0
     polls: int = 0
     not_found: int = 0
+    not_found_since: float = 0.0
     omissions: int = 0
     is_single: bool = False
     not_before: float = 0.0
@@ -107,14 +110,11 @@ class Wait:
         model = task.model
         self.polls += 1
         self.not_found = 0
-        if not self.is_age_known and task.created_at is not None:
-            age = (datetime.now(UTC) - task.created_at).total_seconds()
-            self.submitted_at = min(self.submitted_at, now - age)
-            self.is_age_known = True
         stats = self.cadence.stats.of(model, self.cadence.settings.first)
         if task.is_finished:
             self.is_over = True
             actual_time = task.actual_time
+            # Both are of the clock of the service.
             if actual_time is None and task.created_at is not None and task.completed_at is not None:
                 actual_time = (task.completed_at - task.created_at).total_seconds()
             if self.is_age_known:
@@ -131,11 +131,8 @@ class Wait:
     def failed(self, error: Exception, now: float) -> None:
         """Record the error of a poll: a transient one delays the next poll, any other ends the wait."""
         if isinstance(error, errors.NotFoundError):
-            self.not_found += 1
-            if self.not_found >= _MAX_NOT_FOUND:
-                failure = TaskFailure(error.message, error.code, error.type)
-                self.task = attrs.evolve(self.task, status=EXPIRED, error=failure)
-                self.end()
+            if is_from_service(error):
+                self._not_found(error, now)
             return
         if isinstance(error, errors.APIError):
             error.task_id = self.task.id
@@ -143,6 +140,20 @@ class Wait:
             self.not_before = now + (getattr(error, "retry_after", None) or 0.0)
         else:
             self.end(error)
+
+    def _not_found(self, error: errors.NotFoundError, now: float) -> None:
+        """Record that the service does not know the task; end the wait once that is certain."""
+        self.not_found += 1
+        if self.not_found == 1:
+            self.not_found_since = now
+        # A task that was submitted is paid for, and not given up in a moment.
+        is_own = self.task.idempotency_key is not None
+        least, seconds = (
+            (_LEAST_OWN_NOT_FOUND, _LEAST_OWN_NOT_FOUND_SECONDS) if is_own else (_LEAST_NOT_FOUND, 0)
+        )
+        if self.not_found >= least and now - self.not_found_since >= seconds:
+            self.task = with_not_found(self.task, error)
+            self.end()
 
     def end(self, error: Exception | None = None) -> None:
         """End the wait with the task as last seen, or with an error; a second call does nothing."""
@@ -349,6 +360,17 @@ def is_survived(error: Exception) -> bool:
     return isinstance(error, errors.APIError) and (
         error.is_transient or isinstance(error, errors.InternalServerError)
     )
+
+
+def is_from_service(error: errors.NotFoundError) -> bool:
+    """Tell whether a 404 is the service's own, with a code or type, and not that of a gateway."""
+    return error.code is not None or error.type is not None
+
+
+def with_not_found(task: Task, error: errors.NotFoundError) -> Task:
+    """Return a task that the service does not know, or no longer."""
+    failure = TaskFailure(error.message, error.code, error.type)
+    return attrs.evolve(task, status=EXPIRED, error=failure, raw={})
 
 
 def _refuses_batches(error: Exception) -> bool:

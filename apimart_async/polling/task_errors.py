@@ -17,6 +17,7 @@ _ERRORS: Final[Mapping[str, tuple[type[errors.TaskError], str]]] = {
     CANCELLED: (errors.TaskCancelledError, "was cancelled by the service"),
     EXPIRED: (errors.TaskExpiredError, "is not known to the service, or no longer"),
 }
+_NOT_FOUND: Final = 404
 
 
 def task_error(task: Task) -> errors.TaskError | None:
@@ -24,7 +25,11 @@ def task_error(task: Task) -> errors.TaskError | None:
     if task.status not in _ERRORS:
         return None
     kind, reason = _ERRORS[task.status]
-    return _error(task, kind, f"{reason}: {task.error.message}" if task.error else f"{reason}.")
+    error = _error(task, kind, f"{reason}: {task.error.message}" if task.error else f"{reason}.")
+    if task.status == EXPIRED and not task.raw:
+        # No answer describes it: the service does not know the task, which may exist all the same.
+        error.status = _NOT_FOUND
+    return error
 
 
 def timeout_error(task: Task) -> errors.TaskError:

@@ -71,10 +71,12 @@ class Watch:
             if task.is_finished:
                 self._results.append(task)
             else:
-                # A task without a time of submit may be of any age.
-                created = task.created_at
-                age = 0.0 if created is None else max(0.0, (today - created).total_seconds())
-                self._waits.append(Wait(task, self, self._cadence, now - age, created is not None, deadline))
+                # A task without a time of submit may be of any age: `created_at` is of another clock.
+                submitted = task.submitted_at
+                age = 0.0 if submitted is None else max(0.0, (today - submitted).total_seconds())
+                self._waits.append(
+                    Wait(task, self, self._cadence, now - age, submitted is not None, deadline)
+                )
         self._unfinished = len(self._waits)
         if self._waits and not math.isinf(deadline):
             self._timer = loop.call_at(deadline, self._end_waits)

@@ -101,7 +101,7 @@ async def submit(
             answer.payload,
             idempotency_key=key,
             model=model if isinstance(model, str) else None,
-            created_at=datetime.now(UTC),
+            submitted_at=datetime.now(UTC),
             n=n if isinstance(n, int) else 1,
         )
     except errors.APIResponseValidationError as error:

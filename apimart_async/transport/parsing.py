@@ -126,7 +126,7 @@ def read_submission(
     *,
     idempotency_key: str | None,
     model: str | None = None,
-    created_at: datetime | None = None,
+    submitted_at: datetime | None = None,
     n: int | None = None,
 ) -> Task:
     """Read the answer to a submit.
@@ -135,7 +135,7 @@ def read_submission(
         payload: Decoded JSON.
         idempotency_key: That was sent with it.
         model: What the task runs, unless the answer says it.
-        created_at: When it began, unless the answer says it.
+        submitted_at: Time of the submit by the clock of this machine.
         n: Number of images that was asked for.
 
     Raises:
@@ -144,8 +144,8 @@ def read_submission(
     task_id = submitted_task_id(payload)
     if task_id is None:
         raise not_understood("task id", payload)
-    task = _task(_task_source(payload), task_id, idempotency_key, model, created_at)
-    return with_submit(task, attrs.evolve(task, n=n))
+    task = _task(_task_source(payload), task_id, idempotency_key, model, submitted_at)
+    return with_submit(task, attrs.evolve(task, n=n, submitted_at=submitted_at))
 
 
 def read_task(payload: object, *, task_id: str | None = None) -> Task:
@@ -256,6 +256,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         idempotency_key=submitted.idempotency_key,
         model=submitted.model or found.model,
         n=n,
+        submitted_at=submitted.submitted_at,
         images=images,
         raw=raw,
     )
@@ -387,14 +388,16 @@ def read_upload(payload: object, base_url: str = "") -> Upload:
     url = source.get("url")
     if not isinstance(url, str) or not url:
         raise not_understood("upload", payload)
-    created = moment(source.get("created_at")) or datetime.now(UTC)
+    now = datetime.now(UTC)
+    created = moment(source.get("created_at")) or now
     return Upload(
         url=url if url.startswith(_ABSOLUTE) else _joined(base_url, url),
         filename=text(source.get("filename")) or "image",
         content_type=text(source.get("content_type")) or "application/octet-stream",
         bytes=int(number(source.get("bytes")) or 0),
         created_at=created,
-        expires_at=moment(source.get("expires_at")) or created + UPLOAD_LIFETIME,
+        # The clock of the service may be ahead of this machine's.
+        expires_at=min(moment(source.get("expires_at")) or created + UPLOAD_LIFETIME, now + UPLOAD_LIFETIME),
     )
 
 

@@ -158,7 +158,7 @@ def backoff(attempt: int, retry: Retry, random: Random) -> float:
 def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Read the seconds to wait from ``Retry-After-Ms`` or ``Retry-After`` (seconds or an HTTP date).
 
-    A date in the past is 0; an unreadable one is ``None``.
+    A date in the past is 0; an unreadable one is ``None``. ``now`` counts for answers without a ``Date``.
     """
     milliseconds = _seconds(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -167,13 +167,22 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     seconds = _seconds(value)
     if seconds is not None or value is None:
         return seconds
+    moment = _date(value)
+    # By the clock of the service, which need not be this machine's.
+    return (
+        None if moment is None else max(0.0, (moment - (_date(headers.get("date")) or now)).total_seconds())
+    )
+
+
+def _date(value: str | None) -> datetime | None:
+    """Read an HTTP date; ``None`` if it cannot be read."""
+    if value is None:
+        return None
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _seconds(value: str | None) -> float | None:

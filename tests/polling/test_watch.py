@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import pytest
 
 from apimart_async import (
@@ -125,8 +126,33 @@ async def test_a_finished_task_is_not_polled() -> None:
     assert not script.polled
 
 
+async def test_a_404_of_a_gateway_never_ends_a_wait() -> None:
+    page = NotFoundError("The answer is not JSON: 404 page not found", status=404)
+    script = Script(*[page] * 20, "completed")
+    assert (await script.wait(queued("task_1"))).is_completed
+    assert len(script.polled) == 21
+
+
+async def test_a_submitted_task_is_missing_only_after_a_minute_of_404() -> None:
+    gone = NotFoundError("gone", status=404, type="invalid_request_error")
+    script = Script(*[gone] * 1000)
+    began = now()
+    task = await script.wait(attrs.evolve(queued("task_1"), idempotency_key="key-1"))
+    assert now() - began >= 60
+    assert task.status == "expired"
+    assert task.error
+    assert task.error.message == "gone"
+
+
+async def test_a_submitted_task_that_is_found_again_is_waited_for() -> None:
+    gone = NotFoundError("gone", status=404, type="invalid_request_error")
+    script = Script(*[gone] * 5, "queued", *[gone] * 5, "completed")
+    task = await script.wait(attrs.evolve(queued("task_1"), idempotency_key="key-1"))
+    assert task.is_completed
+
+
 async def test_the_second_404_in_a_row_means_the_task_has_expired() -> None:
-    gone = NotFoundError("gone", status=404)
+    gone = NotFoundError("gone", status=404, type="invalid_request_error")
     script = Script(gone, "queued", gone)
     task = await script.wait(queued("task_1"))
     assert task.status == "expired"

@@ -78,7 +78,7 @@ class Service:
         self.singles[task_id] += 1
         found = await self._answer([task_id])
         if not found:
-            raise NotFoundError("no such task", status=404)
+            raise NotFoundError("no such task", status=404, type="invalid_request_error")
         return found[task_id]
 
     async def poll_many(self, task_ids: list[str]) -> dict[str, Task]:
