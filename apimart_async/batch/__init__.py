@@ -23,9 +23,9 @@ async with edit_many(
 
 from __future__ import annotations
 
+from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.edit_many import edit_many, read_outcomes
 from apimart_async.batch.job import Job, Outcome, Status
-from apimart_async.batch.job_flow import BatchOptions
 from apimart_async.batch.journal.protocol import Journal, Tally
 from apimart_async.batch.journal.record import Failure, Record, State
 from apimart_async.batch.journal.sqlite import SqliteJournal

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
@@ -19,6 +20,7 @@ from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.applerouter import DALL_E_2
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.resources.submission import check_request
+from apimart_async.transport.api import SEND_HOOKS, SendHooks
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import inputs
 from apimart_async.transport.media.filenames import clean_stem
@@ -27,7 +29,7 @@ from apimart_async.transport.media.sniffing import EXTENSIONS
 from apimart_async.transport.media.sources import LocalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from apimart_async.batch.upload_cache import UploadCache
@@ -89,8 +91,14 @@ class Backend(Protocol):
         images = [image if isinstance(image, str) else image.media for image in prepared.images]
         return cast("list[SingleImage]", images)
 
-    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> Task | ImageSet:
-        """Send the paid request."""
+    async def submit(
+        self, prepared: PreparedJob, images: ImageInput, key: str, hooks: SendHooks
+    ) -> Task | ImageSet:
+        """Send the paid request; the hooks follow each attempt.
+
+        Raises:
+            RateLimitError: The service asks to wait; it is not sent again.
+        """
         ...
 
     async def wait(
@@ -181,6 +189,16 @@ class _JobPreparer(Backend):
         return LocalImage(media, digest)
 
 
+@contextmanager
+def following(hooks: SendHooks) -> Generator[None]:
+    """Have hooks follow the paid request of the body."""
+    token = SEND_HOOKS.set(hooks)
+    try:
+        yield
+    finally:
+        SEND_HOOKS.reset(token)
+
+
 def payload_digest(images: Sequence[str], prompt: str, model: str, n: int, options: Mapping[str, Any]) -> str:
     """Return the digest of the request of a job.
 
@@ -232,17 +250,18 @@ class ApimartBackend(_JobPreparer):
             for image in prepared.images
         ]
 
-    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> Task:
+    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str, hooks: SendHooks) -> Task:
         """Submit the edit."""
-        return await self._client.edits.create(
-            images,
-            prepared.job.prompt,
-            model=prepared.record.model,
-            n=prepared.job.n,
-            inline=self._inline,
-            idempotency_key=key,
-            extra_body=prepared.options,
-        )
+        with following(hooks):
+            return await self._client.edits.create(
+                images,
+                prepared.job.prompt,
+                model=prepared.record.model,
+                n=prepared.job.n,
+                inline=self._inline,
+                idempotency_key=key,
+                extra_body=prepared.options,
+            )
 
     async def wait(
         self, task: Task, timeout: float | None, on_update: Callable[[Task], object] | None
@@ -288,19 +307,26 @@ class AppleRouterBackend(_JobPreparer):
     _client: AsyncAppleRouter
     _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")
 
-    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> ImageSet:  # noqa: ARG002 the protocol's
+    async def submit(
+        self,
+        prepared: PreparedJob,
+        images: ImageInput,
+        key: str,  # noqa: ARG002 the protocol's
+        hooks: SendHooks,
+    ) -> ImageSet:
         """Make the edit; the service has no idempotency keys."""
         options = prepared.options
         arguments: dict[str, Any] = {name: options[name] for name in self._ARGUMENTS & options.keys()}
-        return await self._client.edits.create(
-            images,
-            prepared.job.prompt,
-            model=prepared.record.model,
-            n=prepared.job.n,
-            timeout=self._timeout,
-            extra_body={name: value for name, value in options.items() if name not in arguments},
-            **arguments,
-        )
+        with following(hooks):
+            return await self._client.edits.create(
+                images,
+                prepared.job.prompt,
+                model=prepared.record.model,
+                n=prepared.job.n,
+                timeout=self._timeout,
+                extra_body={name: value for name, value in options.items() if name not in arguments},
+                **arguments,
+            )
 
     async def save(self, result: Task | ImageSet, directory: Path, template: str) -> Sequence[Path]:
         """Save every image."""

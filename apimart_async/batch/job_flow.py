@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
 from anyio import to_thread
 
 from apimart_async import errors
-from apimart_async.batch.backends import Backend, PreparedJob
-from apimart_async.batch.budget import Budget
+from apimart_async.batch.backends import PreparedJob
+from apimart_async.batch.context import Context
+from apimart_async.batch.intent import Intent, NotSentError
 from apimart_async.batch.job import Job, Outcome
-from apimart_async.batch.journal.protocol import Journal
 from apimart_async.batch.journal.record import Record
-from apimart_async.batch.progress import JobProgress, Progress, Stage
-from apimart_async.batch.shutdown import Shutdown, ShutdownState
-from apimart_async.batch.upload_cache import UploadCache
+from apimart_async.batch.progress import JobProgress, Stage
 from apimart_async.models import Task
+from apimart_async.polling.poller import is_from_service
 from apimart_async.polling.task_errors import task_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from apimart_async.models import ImageSet
     from apimart_async.transport.media.inputs import ImageInput
@@ -38,79 +38,6 @@ PRICES: Final = "prices"
 """The name under which the journal keeps prices."""
 
 _log: Final = logging.getLogger("apimart_async")
-
-
-@attrs.frozen(kw_only=True)
-class BatchOptions:
-    """The options of a batch; those of ``edit_many`` are documented there.
-
-    Attributes:
-        grace: Seconds that a paid request in flight gets for its answer when the batch is cancelled; more
-            than 0, default 5.
-        template: Returns the name template of a job's files; by default it is made of ``Job.name``, or of the
-            task's id.
-        write_results: Whether to write ``results.jsonl`` at the end; default true.
-        on_job: Called with a ``JobProgress`` when a job enters a stage, and after each poll of its task.
-
-    Raises:
-        InvalidArgumentError: One of them is out of range.
-    """
-
-    output: Path = attrs.field(converter=Path)
-    max_in_flight: int = 256
-    max_uploads: int = 32
-    max_downloads: int = 32
-    max_cost: float | None = None
-    in_doubt: Literal["report", "resubmit"] = "report"
-    retry_failed: bool = False
-    timeout: float | None = None
-    grace: float = 5.0
-    template: Callable[[Job], str] | None = None
-    write_results: bool = True
-    on_progress: Callable[[Progress], object] | None = None
-    on_job: Callable[[JobProgress], object] | None = None
-    shutdown: Shutdown = attrs.field(factory=Shutdown)
-
-    def __attrs_post_init__(self) -> None:
-        for name in ("max_in_flight", "max_uploads", "max_downloads"):
-            number: object = getattr(self, name)
-            if not isinstance(number, int) or number < 1:
-                raise errors.InvalidArgumentError(f"{name} must be a whole number above 0, not {number!r}.")
-        for name in ("max_cost", "timeout", "grace"):
-            amount: float | None = getattr(self, name)
-            if amount is not None and not amount > 0:
-                raise errors.InvalidArgumentError(f"{name} must be more than 0, not {amount!r}.")
-        if self.in_doubt not in {"report", "resubmit"}:
-            raise errors.InvalidArgumentError(
-                f"in_doubt must be 'report' or 'resubmit', not {self.in_doubt!r}."
-            )
-
-
-@attrs.frozen(kw_only=True)
-class Context:
-    """Everything that the jobs of a batch share.
-
-    Attributes:
-        options: Of the batch.
-        backend: The service.
-        journal: Entered.
-        shutdown: Whether further jobs are started.
-        budget: Admits submits.
-        uploads: Uploads so far.
-        in_flight: Semaphore for jobs from their submit until their task has ended.
-        downloads: Semaphore for jobs whose images are downloaded.
-        running: Ids of the jobs in progress, each with the event of its end.
-    """
-
-    options: BatchOptions
-    backend: Backend
-    journal: Journal
-    shutdown: ShutdownState
-    budget: Budget
-    uploads: UploadCache
-    in_flight: anyio.Semaphore
-    downloads: anyio.Semaphore
-    running: dict[str, anyio.Event] = attrs.field(factory=dict[str, anyio.Event])
 
 
 @attrs.define
@@ -178,22 +105,32 @@ class JobFlow:
                 "another id."
             )
             return Outcome(self._job, "failed", error=taken, id=described.id)
+        if record.state == "failed":
+            is_left = record.key is None or context.options.retry_failed
+        else:
+            is_left = record.state in {"intent", "in_doubt"} and context.options.in_doubt == "resubmit"
+        if is_left:
+            return await self._start(record)
         match record.state:
-            case "failed" if record.key is None or context.options.retry_failed:
-                return await self._start(record)
-            case "intent" | "in_doubt" if context.options.in_doubt == "resubmit":
-                return await self._start(record)
             case "intent":
                 record = await self._put(record.in_doubt(_cut_off(record)))
             case "submitted":
-                context.budget.resume()
-                async with context.in_flight:
-                    self._report("waiting", record)
-                    record = await self._wait(record)
+                return await self._resume(record)
             case "saved" if not await self._has_files(record):
                 record = record.lost()
             case _:
                 pass
+        return (await self._collect(record)).outcome(context.options.output, job=self._job)
+
+    async def _resume(self, record: Record) -> Outcome | None:
+        """Wait for the task of an earlier run, and finish the job."""
+        context = self._context
+        context.budget.resume()
+        async with context.in_flight:
+            self._report("waiting", record)
+            record = await self._wait(record)
+        if record.is_missing and context.options.retry_missing:
+            return await self._start(record)
         return (await self._collect(record)).outcome(context.options.output, job=self._job)
 
     async def _start(self, previous: Record | None) -> Outcome | None:
@@ -203,9 +140,13 @@ class JobFlow:
             if self._obstacle is not None:
                 raise self._obstacle  # noqa: TRY301 every obstacle to a submit is handled in one place
             self._report("uploading")
-            images = await context.backend.upload(self._prepared, context.uploads)
+            images = await context.upload_cooldown.run(
+                lambda: context.backend.upload(self._prepared, context.uploads)
+            )
+            if images is None:
+                return None
             async with context.in_flight:
-                record = await self._submit(images, previous)
+                record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
                 if record is not None:
                     record = await self._wait(record)
         except Exception as error:  # noqa: BLE001 it is the job's outcome
@@ -242,6 +183,7 @@ class JobFlow:
         Raises:
             BudgetExceededError: It does not fit the budget.
             JournalError: The intent cannot be written; nothing was sent.
+            RateLimitError: The service asks to wait; the row is as it was.
 
         Cancellation waits for the answer for the grace period; after that the job is in doubt.
         """
@@ -250,8 +192,8 @@ class JobFlow:
             return None
         record: Record | None = None
         try:
-            with context.shutdown.grace():
-                record = await self._send(images, previous)
+            with context.shutdown.grace(), context.shutdown.until_requested() as scope:
+                record = await self._send(images, previous, scope)
         finally:
             if record is None or record.state == "failed":
                 context.budget.settle(model, n, 0.0)
@@ -262,31 +204,35 @@ class JobFlow:
                 context.budget.leave_open()
         return record
 
-    async def _send(self, images: ImageInput, previous: Record | None) -> Record | None:
-        """Write the intent, send the paid request and write its result."""
+    async def _send(
+        self, images: ImageInput, previous: Record | None, scope: anyio.CancelScope
+    ) -> Record | None:
+        """Send the paid request, with its intent on disk, and write its result."""
         context = self._context
         doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
         key = (doubt.key if doubt else None) or uuid.uuid4().hex
         intent = self._prepared.record.intent(key, self._seconds())
-        if not await context.journal.begin(intent, previous):
-            return None
-        self._report("submitting", intent)
+        report = partial(self._report, "submitting", intent)
+        hooks = Intent(context.journal, context.shutdown, intent, previous, scope, report)
         try:
-            result = await context.backend.submit(self._prepared, images, key)
+            result = await context.backend.submit(self._prepared, images, key, hooks)
+        except NotSentError:
+            return None
         except errors.SubmissionIndeterminateError as error:
             self._error = error
-            record = intent.in_doubt(error)
-            if error.task_id is not None:
-                task = Task(error.task_id, "submitted", idempotency_key=key, model=intent.model, n=intent.n)
-                record = intent.submitted(task)
+            task = Task(error.task_id or "", "submitted", idempotency_key=key, model=intent.model, n=intent.n)
+            record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
         except errors.ApimartError as error:
+            # The row of a missing task is back, and is kept.
+            is_resubmit = previous is not None and previous.state == "submitted"
+            if is_resubmit or isinstance(error, errors.JournalError) or _is_limited(error):
+                self._report("submitting")
+                raise
             self._error = error
-            if doubt is None:
-                return await self._refused(intent, error, previous)
-            # This request was not executed; the one before it remains in doubt.
-            context.shutdown.check(error)
-            return await self._put(doubt.in_doubt(error))
-        except Exception as error:  # noqa: BLE001 the request may have been sent
+            return await self._refused(intent, error, doubt)
+        except Exception as error:
+            if not hooks.is_written:
+                raise
             self._error = error
             record = intent.in_doubt(error)
         else:
@@ -299,21 +245,21 @@ class JobFlow:
         return record
 
     async def _refused(
-        self, intent: Record, error: errors.ApimartError, previous: Record | None
+        self, record: Record, error: errors.ApimartError, doubt: Record | None
     ) -> Record | None:
-        """Write that the paid request was certainly not executed."""
+        """Write the reason why the paid request was certainly not executed; the row before it is back."""
         shutdown = self._context.shutdown
+        if doubt is not None:
+            # The request before this one remains in doubt.
+            shutdown.check(error)
+            return await self._put(doubt.in_doubt(error))
         if isinstance(error, errors.APIConnectionError):
             shutdown.not_reached(error)
-        if not shutdown.check(error):
-            record = intent.failed(error, intent.seconds)
-            return await self._put(attrs.evolve(record, key=None) if error.is_transient else record)
-        self._report_stop(error)
-        if previous is not None:
-            await self._put(previous)
-        else:
-            await self._context.journal.drop(intent.id)
-        return None
+        if shutdown.check(error):
+            self._report_stop(error)
+            return None
+        record = record.failed(error, record.seconds)
+        return await self._put(attrs.evolve(record, key=None) if error.is_transient else record)
 
     # --- wait -------------------------------------------------------------------------------------------
 
@@ -344,8 +290,7 @@ class JobFlow:
             ended = record.with_error(error, self._seconds())
         except errors.TaskError as error:
             self._error = error
-            cost = (error.task.cost if error.task else None) or 0.0
-            ended = attrs.evolve(record.failed(error, self._seconds()), cost=cost)
+            ended = record.task_ended(error, self._seconds())
         except Exception as error:  # noqa: BLE001 the task goes on
             self._error = error
             context.shutdown.check(error)
@@ -354,6 +299,7 @@ class JobFlow:
             if ended.state == "submitted":
                 context.budget.leave_open()
             else:
+                context.submit_cooldown.task_ended()
                 images = ended.task.images if ended.task else ()
                 context.budget.settle(record.model, record.n, ended.cost, len(images))
         if context.budget.has_new_price:
@@ -382,7 +328,7 @@ class JobFlow:
                     paths = await self._download(record)
                 except errors.TaskError as error:
                     self._error = error
-                    return await self._put(record.failed(error, self._seconds()))
+                    return await self._put(record.task_ended(error, self._seconds()))
                 except Exception as error:  # noqa: BLE001 the result stays paid for
                     self._error = error
                     context.shutdown.check(error)
@@ -411,8 +357,11 @@ class JobFlow:
         try:
             found = await self._context.backend.refetch(task)
         except errors.NotFoundError as error:
+            if not is_from_service(error):
+                raise
             raise errors.TaskExpiredError(
                 f"Task {task.id} is not known to the service any more, nor are its images: {error.message}",
+                status=error.status,
                 task=task,
                 task_id=task.id,
             ) from error
@@ -433,13 +382,10 @@ class JobFlow:
             await self._context.journal.put(record)
         except errors.JournalError as error:
             self._context.shutdown.fail(error)
-            _log.error(
-                "Job %s is %s and the journal does not know it: task %s, idempotency key %s.",
-                record.id,
-                record.state,
-                record.task.id if record.task else None,
-                record.key,
-            )
+            if record.key is not None:
+                task = f"task {record.task.id}, " if record.task else ""
+                text = f"Job {record.id} is {record.state}, which its journal does not know: {task}"
+                _tell(f"{text}idempotency key {record.key}.")
         return record
 
     def _report_stop(self, error: Exception) -> None:
@@ -463,6 +409,19 @@ class JobFlow:
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._started
+
+
+def _tell(text: str) -> None:
+    """Log a message, and write it to stderr: a log is often on the disk that is full."""
+    if _log.hasHandlers():
+        _log.error("%s", text)
+    with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def _is_limited(error: errors.ApimartError) -> bool:
+    return isinstance(error, errors.RateLimitError) and error.is_transient
 
 
 def _cut_off(record: Record) -> errors.SubmissionIndeterminateError:

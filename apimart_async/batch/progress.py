@@ -37,6 +37,7 @@ class Progress:
         spent: USD, over all runs with this journal; costs that the service has not reported are missing.
         rate: Jobs ended per second over the last minute, without those saved by earlier runs.
         elapsed: Seconds since the batch started.
+        is_rate_limited: Whether uploads or submits wait because the service has answered 429.
         is_shutting_down: Whether no further jobs are started.
     """
 
@@ -50,6 +51,7 @@ class Progress:
     spent: float = 0.0
     rate: float = 0.0
     elapsed: float = 0.0
+    is_rate_limited: bool = False
     is_shutting_down: bool = False
 
     @property
@@ -74,7 +76,8 @@ class JobProgress:
         stage: ``"preparing"``, ``"uploading"``, ``"submitting"``, ``"waiting"``, ``"saving"``, and at the end
             ``"done"`` or ``"failed"``. A job that the batch no longer starts has no last stage.
         record: Its row in the journal, once its paid request is about to be sent: with the idempotency key,
-            then with the task as last polled, or the images of a service without tasks.
+            then with the task as last polled, or the images of a service without tasks. ``None`` in
+            ``"submitting"`` after a 429: the request was refused and waits to be sent again.
         error: With ``"failed"``, the reason.
         outcome: With ``"done"`` and ``"failed"``, except for an error that stops the batch before the submit.
     """
@@ -109,7 +112,7 @@ class ProgressCounter:
         if not (outcome.resumed and outcome.status == "saved"):
             self._recent.append(time.monotonic())
 
-    def report(self, *, in_flight: int, spent: float, is_shutting_down: bool) -> None:
+    def report(self, *, in_flight: int, spent: float, is_rate_limited: bool, is_shutting_down: bool) -> None:
         """Report the progress as of now."""
         now = time.monotonic()
         while self._recent and self._recent[0] < now - _WINDOW:
@@ -128,6 +131,7 @@ class ProgressCounter:
             spent=spent,
             rate=len(self._recent) / (now - since) if now > since else 0.0,
             elapsed=now - self._started,
+            is_rate_limited=is_rate_limited,
             is_shutting_down=is_shutting_down,
         )
         self._on_progress(progress)

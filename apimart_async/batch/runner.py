@@ -14,8 +14,10 @@ from anyio import to_thread
 
 from apimart_async import errors
 from apimart_async.batch.budget import Budget
+from apimart_async.batch.context import Context
+from apimart_async.batch.cooldown import Cooldown
 from apimart_async.batch.job import Outcome
-from apimart_async.batch.job_flow import PRICES, Context, JobFlow
+from apimart_async.batch.job_flow import PRICES, JobFlow
 from apimart_async.batch.progress import ProgressCounter
 from apimart_async.batch.shutdown import ShutdownState, explained
 from apimart_async.batch.upload_cache import UploadCache
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
     from apimart_async.batch.backends import Backend
+    from apimart_async.batch.context import BatchOptions
     from apimart_async.batch.job import Job
-    from apimart_async.batch.job_flow import BatchOptions
     from apimart_async.batch.journal.protocol import Journal
 
 _RESULTS: Final = "results.jsonl"
@@ -102,6 +104,8 @@ class Runner:
                 shutdown=self._shutdown,
                 budget=budget,
                 uploads=UploadCache(journal, anyio.Semaphore(options.max_uploads)),
+                upload_cooldown=Cooldown(self._shutdown, options.max_retry_after),
+                submit_cooldown=Cooldown(self._shutdown, options.max_retry_after),
                 in_flight=anyio.Semaphore(options.max_in_flight),
                 downloads=anyio.Semaphore(options.max_downloads),
             )
@@ -205,10 +209,12 @@ class Runner:
             await anyio.sleep(_PROGRESS_INTERVAL)
 
     def _report(self, counter: ProgressCounter) -> None:
+        context = self._context
         try:
             counter.report(
                 in_flight=self._in_flight,
-                spent=self._context.budget.spent,
+                spent=context.budget.spent,
+                is_rate_limited=context.upload_cooldown.is_limited or context.submit_cooldown.is_limited,
                 is_shutting_down=self._shutdown.is_requested,
             )
         except Exception as error:  # noqa: BLE001 the caller's own: the iterator raises it

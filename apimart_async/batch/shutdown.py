@@ -77,6 +77,7 @@ class ShutdownState:
     taking: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     is_requested: bool = False
     reason: Exception | None = None
+    _not_sent: set[anyio.CancelScope] = attrs.field(factory=set[anyio.CancelScope], init=False)
     _waits: set[anyio.CancelScope] = attrs.field(factory=set[anyio.CancelScope], init=False)
     _shields: set[anyio.CancelScope] = attrs.field(factory=set[anyio.CancelScope], init=False)
     _deadline: float | None = attrs.field(default=None, init=False)
@@ -88,6 +89,8 @@ class ShutdownState:
             self.is_requested = True
             self.taking.cancel()
             self.budget.close()
+            for scope in self._not_sent:
+                scope.cancel()
 
     def fail(self, error: Exception) -> None:
         """Start no further jobs, and raise the first such error at the end."""
@@ -100,6 +103,22 @@ class ShutdownState:
         if stops:
             self.fail(error)
         return stops
+
+    @contextmanager
+    def until_requested(self) -> Generator[anyio.CancelScope]:
+        """Cancel the body when the batch starts to shut down; ``protect`` the scope when it must not be."""
+        with anyio.CancelScope() as scope:
+            if self.is_requested:
+                scope.cancel()
+            self._not_sent.add(scope)
+            try:
+                yield scope
+            finally:
+                self._not_sent.discard(scope)
+
+    def protect(self, scope: anyio.CancelScope) -> None:
+        """Let the body of ``until_requested`` end: its paid request is being sent."""
+        self._not_sent.discard(scope)
 
     def reached(self) -> None:
         """Note that the service has answered."""
@@ -153,7 +172,6 @@ class ShutdownState:
 _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (errors.AuthenticationError, "check the API key"),
     (errors.InsufficientBalanceError, "top up the account"),
-    (errors.RateLimitError, "top up the account"),
     (errors.BudgetExceededError, "raise max_cost"),
     (errors.APIConnectionError, "see to the connection"),
     (errors.DownloadError, "make room, or see to it that the output folder can be written"),
@@ -163,6 +181,9 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
 def explained(error: Exception) -> Exception:
     """Return the error that a batch ends with, with the way to continue in its message."""
     remedy = next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), None)
+    if isinstance(error, errors.RateLimitError):
+        remedy = "wait" if error.retry_after is None else f"wait {error.retry_after:,.0f} s"
+        remedy = "top up the account" if error.stops_batch else remedy
     if remedy is None or not isinstance(error, errors.ApimartError):
         return error
     ending = copy.copy(error)

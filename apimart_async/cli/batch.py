@@ -126,6 +126,13 @@ def batch(
         bool,
         options.flag("--retry-failed", "Submit failed jobs of an earlier run again; they were free."),
     ] = False,
+    retry_missing: Annotated[
+        bool,
+        options.flag(
+            "--retry-missing",
+            "Submit jobs again whose task the service does not know; they may be paid for twice.",
+        ),
+    ] = False,
     resubmit_in_doubt: Annotated[
         bool,
         options.flag(
@@ -136,6 +143,13 @@ def batch(
     convert: options.Convert = "auto",
     local: options.Local = False,
     timeout: options.Timeout = None,
+    max_retry_after: Annotated[
+        float,
+        Parameter(
+            name="--max-retry-after",
+            help="Seconds that the batch waits if the service asks for it, at most; a longer wait ends it.",
+        ),
+    ] = 3600.0,
     base_url: options.BaseUrl = None,
     json: Annotated[bool, options.flag("--json", "Write one JSON object a line to stdout.")] = False,
 ) -> Exit:
@@ -154,6 +168,8 @@ def batch(
         raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
     if max_cost is not None and not max_cost > 0:
         raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
+    if not max_retry_after > 0:
+        raise UsageError(f"--max-retry-after must be more than 0 seconds, not {max_retry_after:g}.")
     opened = open_manifest(
         manifest,
         ManifestOptions(
@@ -175,6 +191,7 @@ def batch(
         opened,
         journal=journal_path(output) if check else None,
         retry_failed=retry_failed,
+        retry_missing=retry_missing,
         resubmit_in_doubt=resubmit_in_doubt,
     )
     found = anyio.run(checking)
@@ -201,8 +218,10 @@ def batch(
             max_in_flight=in_flight,
             max_cost=max_cost,
             retry_failed=retry_failed,
+            retry_missing=retry_missing,
             in_doubt="resubmit" if resubmit_in_doubt else "report",
             timeout=timeout,
+            max_retry_after=max_retry_after,
             on_progress=run.show,
         ),
     )
@@ -249,6 +268,7 @@ class _BatchRun:
         self._progress: Progress = Progress(total=total)
         self._next_line = time.monotonic() + _LINE_INTERVAL
         self._failures = 0
+        self._missing = 0
         is_plain = json and is_terminal(sys.stdout)
         self._display = Display(lambda console: draw_batch(self._progress, console), is_plain=is_plain)
 
@@ -275,7 +295,9 @@ class _BatchRun:
         if error is not None:
             complain(_reason(error))
         retried, is_local = batch_options.retry_failed, service.local
-        for hint in messages.batch_hints(last, self._output, retried=retried, is_local=is_local):
+        for hint in messages.batch_hints(
+            last, self._output, missing=self._missing, retried=retried, is_local=is_local
+        ):
             say(hint)
         is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
         say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
@@ -327,6 +349,8 @@ class _BatchRun:
         if outcome.error is None or outcome.status == "saved":
             return
         messages.trace(outcome.error)
+        is_missing = isinstance(outcome.error, errors.TaskExpiredError) and outcome.status == "unfinished"
+        self._missing += is_missing
         self._failures += 1
         if self._failures <= _MOST_FAILURES:
             self._display.failed(_label(outcome), messages.explain(outcome.error))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 
 from apimart_async.batch import BatchOptions, Job, JobProgress, Record, Runner, SqliteJournal
-from apimart_async.batch.backends import ApimartBackend, Backend, PreparedJob
+from apimart_async.batch.backends import ApimartBackend, Backend, PreparedJob, following
 from apimart_async.cli.run import GRACE, IN_FLIGHT, Run
 from apimart_async.errors import ApimartError, DownloadError
 from apimart_async.transport.concurrency import for_each
@@ -20,6 +20,7 @@ from apimart_async.transport.media import inputs
 if TYPE_CHECKING:
     from apimart_async.batch.upload_cache import UploadCache
     from apimart_async.models import Task, Upload
+    from apimart_async.transport.api import SendHooks
     from apimart_async.transport.media.inputs import ImageInput, SingleImage
 
 
@@ -54,9 +55,12 @@ async def run_paid(
             run.end(item, event.stage, error)
             return
         is_new = record is not None and record.task is not None and item.task is None
-        if record is not None:
-            item.is_submitted, item.task, item.images = True, record.task, record.images
-            item.idempotency_key = record.key if has_keys else None
+        if event.stage == "submitting" or record is not None:
+            # Without a record it is not sent yet, or was refused.
+            item.is_submitted = record is not None
+            item.task = record.task if record else None
+            item.images = record.images if record else None
+            item.idempotency_key = record.key if record and has_keys else None
         item.enter(event.stage)
         if is_new:
             run.submitted(item)
@@ -116,16 +120,17 @@ class GenerationBackend(ApimartBackend):
         images = cast("list[SingleImage]", prepared.job.image)
         return await for_each(upload, images if self._mask is None else [*images, self._mask])
 
-    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str) -> Task:
+    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str, hooks: SendHooks) -> Task:
         """Submit the generation."""
-        references = cast("list[SingleImage]", images)
+        references = list(cast("list[SingleImage]", images))
         mask = None if self._mask is None else references.pop()
-        return await self._client.generations.create(
-            prepared.job.prompt,
-            model=prepared.record.model,
-            images=references,
-            mask=mask,
-            inline=self._inline,
-            idempotency_key=key,
-            **self._arguments,
-        )
+        with following(hooks):
+            return await self._client.generations.create(
+                prepared.job.prompt,
+                model=prepared.record.model,
+                images=references,
+                mask=mask,
+                inline=self._inline,
+                idempotency_key=key,
+                **self._arguments,
+            )

@@ -971,7 +971,9 @@ def edit_many(
     max_cost: float | None = None,
     in_doubt: Literal["report", "resubmit"] = "report",
     retry_failed: bool = False,
+    retry_missing: bool = False,
     timeout: float | None = None,
+    max_retry_after: float = 3600.0,
     on_progress: Callable[[Progress], object] | None = None,
     shutdown: Shutdown | None = None,
 ) -> AbstractContextManager[Iterator[Outcome]]:
@@ -999,8 +1001,14 @@ def edit_many(
             or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
             then bills them twice.
         retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
+        retry_missing: Submit jobs of an earlier run again whose task the service does not know, which may pay
+            for them twice: look at the account first. Each task is polled before, for at least a minute. By
+            default such a job is an unfinished outcome, and the next run polls its task again.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
             takes longer is an unfinished outcome, which the next run continues.
+        max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits after a 429; default
+            3600. A longer one ends the batch. A 429 without ``Retry-After`` is waited out, however long it
+            takes.
         on_progress: Called with a ``Progress`` five times a second, and at the end.
         shutdown: Ends the batch early: once it is requested, no further jobs are started, those in flight are
             finished, and the iterator ends.
@@ -1014,6 +1022,8 @@ def edit_many(
             was sent. From the iterator, it cannot be written any more.
         AuthenticationError: From the iterator, the key is not accepted.
         InsufficientBalanceError: From the iterator, the balance is used up.
+        RateLimitError: From the iterator, a quota is used up, or ``Retry-After`` is above
+            ``max_retry_after``.
         BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
         APIConnectionError: From the iterator, the service cannot be reached any more.
         DownloadError: On entering, or from the iterator, the output folder cannot be written.
@@ -1035,7 +1045,9 @@ def edit_many(
         max_cost=max_cost,
         in_doubt=in_doubt,
         retry_failed=retry_failed,
+        retry_missing=retry_missing,
         timeout=timeout,
+        max_retry_after=max_retry_after,
         on_progress=on_progress,
         shutdown=shutdown,
     )

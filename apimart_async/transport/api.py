@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
+from anyio import CancelScope
 from multidict import CIMultiDict
 
 from apimart_async import errors
@@ -40,6 +42,28 @@ log: logging.Logger = logging.getLogger("apimart_async")
 _LONGEST_MESSAGE: Final = 2000
 _LONGEST_CODE: Final = 200
 _LEAST_SECRET: Final = 4
+_TOO_MANY: Final = 429
+_PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOWABLE})
+
+
+class SendHooks(Protocol):
+    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits."""
+
+    async def before_send(self) -> None:
+        """Prepare an attempt: the rate limiter admits it, and no byte of it is sent.
+
+        Raises:
+            Exception: Nothing may be sent; the request ends with it.
+        """
+        ...
+
+    async def not_executed(self) -> None:
+        """Take note, before any delay, that no attempt so far was executed. It raises no error."""
+        ...
+
+
+SEND_HOOKS: Final[ContextVar[SendHooks | None]] = ContextVar("send_hooks", default=None)
+"""The hooks of the next paid request in this context."""
 
 
 @attrs.define(eq=False)
@@ -54,6 +78,7 @@ class _Call:
     idempotency_key: str | None
     matches: Callable[[Any], bool] | None
     has_images: bool
+    hooks: SendHooks | None = None
     began: float = attrs.field(factory=monotonic)
     was_unknown: bool = False
 
@@ -117,9 +142,7 @@ class Api:
         exception's notes and in the log.
         """
         settings = self.settings
-        headers = self._headers
-        if idempotency_key is not None or extra_headers is not None or not isinstance(settings.api_key, str):
-            headers = await self._extended_headers(idempotency_key, extra_headers)
+        headers = await self._request_headers(idempotency_key, extra_headers)
         call = _Call(
             method,
             self._moved.get(path) or settings.base_url + path,
@@ -129,6 +152,7 @@ class Api:
             idempotency_key,
             matches,
             has_images or kind is Kind.PAID_WRITE,
+            _take_hooks() if kind is Kind.PAID_WRITE else None,
         )
         number = 0
         delay = 0.0
@@ -140,8 +164,11 @@ class Api:
                 if delay:
                     await asyncio.sleep(delay)
                 outcome = await self._attempt(call, data)
+                if call.hooks is not None and _is_not_executed(outcome, call):
+                    await call.hooks.not_executed()
             except BaseException as raised:
-                _note_cut_off(raised, call, data)
+                if call.kind is Kind.PAID_WRITE:
+                    await _take_note(raised, call, data)
                 raise
             if isinstance(outcome, Answer):
                 if moved and body is not None:
@@ -162,6 +189,8 @@ class Api:
             acquired = await self.rate_limiter.acquire()
         status = wait = None
         try:
+            if call.hooks is not None:
+                await call.hooks.before_send()
             reply = await self.session.request(
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
                 call.method,
@@ -177,6 +206,7 @@ class Api:
                 outcome = read_response(reply, call.kind, call.url)
             if isinstance(outcome, Answer):
                 if call.matches is None or call.matches(outcome.payload):
+                    status = reply.status
                     return outcome
                 self.session.retire(reply.pool)
                 error = errors.APIConnectionError("The connection brought the answer to another request.")
@@ -184,7 +214,7 @@ class Api:
             if reply.status == FAREWELL:
                 self.session.retire(reply.pool)
             # A quota that is used up is answered 429 too, but says nothing about the rate.
-            if outcome.effect is not Effect.REJECTED:
+            if outcome.effect is not Effect.REJECTED or outcome.error.status != _TOO_MANY:
                 status, wait = outcome.error.status, outcome.retry_after
         except NoAnswerError as failure:
             return FailedAttempt(failure.effect, failure.error)
@@ -220,7 +250,9 @@ class Api:
             has_key=call.idempotency_key is not None,
             was_unknown=call.was_unknown,
         )
-        decision = retry.decide(attempt, self.settings.retry, self.settings.max_retries, self._random)
+        is_refused = call.hooks is not None and isinstance(error, errors.RateLimitError)
+        max_retries = 0 if is_refused else self.settings.max_retries
+        decision = retry.decide(attempt, self.settings.retry, max_retries, self._random)
         if decision.action is Action.INDETERMINATE:
             raise indeterminate(error) from error
         if decision.action is Action.RAISE:
@@ -230,11 +262,13 @@ class Api:
         log.info("%s %s: %s; next attempt in %.1f s.", call.method, error.url, reason, decision.delay)
         return decision.delay
 
-    async def _extended_headers(
+    async def _request_headers(
         self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
     ) -> CIMultiDict[str]:
-        headers = self._headers.copy()
         api_key = self.settings.api_key
+        if idempotency_key is None and extra_headers is None and isinstance(api_key, str):
+            return self._headers
+        headers = self._headers.copy()
         if not isinstance(api_key, str):
             key = api_key()
             headers["Authorization"] = f"Bearer {check_api_key(await key if isawaitable(key) else key)}"
@@ -288,10 +322,27 @@ def _shortened(text: str, secret: str, longest: int = _LONGEST_MESSAGE) -> str:
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
-def _note_cut_off(raised: BaseException, call: _Call, body: RequestBody | None) -> None:
-    """Say in an exception's notes, and in the log, that it cut off a paid request that may be executed."""
-    is_under_way = body is not None and body.started and not isinstance(raised, Exception)
-    if call.kind is Kind.PAID_WRITE and (is_under_way or call.was_unknown):
+def _take_hooks() -> SendHooks | None:
+    hooks = SEND_HOOKS.get()
+    if hooks is not None:
+        SEND_HOOKS.set(None)
+    return hooks
+
+
+def _is_not_executed(result: Answer | FailedAttempt, call: _Call) -> bool:
+    is_known = isinstance(result, FailedAttempt) and result.effect not in _PERHAPS_EXECUTED
+    return is_known and not call.was_unknown
+
+
+async def _take_note(raised: BaseException, call: _Call, body: RequestBody | None) -> None:
+    """Tell the hooks of a paid request that an exception ended it, or its notes, if it may be executed."""
+    # An ``ApimartError`` ends a request before its last byte.
+    is_sent = body is not None and body.started and not isinstance(raised, errors.ApimartError)
+    if not (is_sent or call.was_unknown):
+        if call.hooks is not None:
+            with CancelScope(shield=True):
+                await call.hooks.not_executed()
+    elif call.was_unknown or not isinstance(raised, Exception):
         key = f"; idempotency key {call.idempotency_key}" if call.idempotency_key else ""
         note = f"A paid request was cut off and may have been billed{key}."
         raised.add_note(note)

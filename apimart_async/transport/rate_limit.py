@@ -154,13 +154,13 @@ class RateLimiter:
 
         Args:
             acquired: Result of ``acquire``.
-            status: HTTP status; ``None`` when no answer came.
+            status: HTTP status; ``None`` when no answer came, or none that tells anything about limits.
             retry_after: Seconds the service asked to wait.
         """
         now = monotonic()
         if status in _OVERLOADED:
             self._slow_down(acquired, now, status, retry_after)
-        else:
+        elif status is not None:
             self.rate.record_answer(now)
             requests = self.requests
             if requests.limit < self._most and requests.in_use >= requests.limit - 1:

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apimart_async import AsyncApimart, Job, Poll, edit_many
+from apimart_async import AsyncApimart, Job, Limits, Poll, edit_many
 from apimart_async.batch import SqliteJournal
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--in-flight", type=int, default=24)
+    parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--point", default="")
     parser.add_argument("--occurrence", type=int, default=1)
     return parser.parse_args(arguments)
@@ -77,7 +78,8 @@ async def run(options: argparse.Namespace, begun: Callable[[], object] = lambda:
     poll = Poll(first=0.02, shortest=0.02, longest=0.05)
     statuses: Counter[str] = Counter()
     in_doubt: list[str] = []
-    async with AsyncApimart(options.key, base_url=options.url, poll=poll) as client:
+    limits = Limits(requests=options.requests)
+    async with AsyncApimart(options.key, base_url=options.url, poll=poll, limits=limits) as client:
         everything = jobs([Path(picture) for picture in options.pictures], output.name, options.count)
         async with edit_many(
             client, everything, output=output, journal=journal, max_in_flight=options.in_flight

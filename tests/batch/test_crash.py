@@ -19,13 +19,13 @@ from anyio.streams.text import TextReceiveStream
 
 from apimart_async.batch.edit_many import journal_path
 from apimart_async.batch.journal.sqlite import read_journal
-from apimart_async.emulator import Emulator
+from apimart_async.emulator import Emulator, Fault
 from apimart_async.errors import JournalError
 
 from . import crash_run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from apimart_async.batch import Record
 
@@ -61,6 +61,15 @@ class Batch:
     def arguments(self) -> list[str]:
         words = [self.service.base_url, self.service.api_key, self.output, *self.pictures]
         return [*map(str, words), f"--count={self.count}"]
+
+    async def run_and_kill_when(self, condition: Callable[[], object], *options: str) -> None:
+        """Kill it as soon as the condition holds."""
+        command = [sys.executable, crash_run.__file__, *self.arguments, *options]
+        async with await anyio.open_process(command, stdout=None, stderr=None) as process:
+            while not condition():  # noqa: ASYNC110 the condition is no event
+                await anyio.sleep(0.01)
+            process.kill()
+            await process.wait()
 
     async def run_and_kill(self, *options: str, until: float | None = None) -> list[str]:
         """Return what it says; kill it some seconds after it has begun, or have it kill itself."""
@@ -144,4 +153,30 @@ async def test_a_batch_that_is_killed_at_a_named_point(
     when, what = point.split()
     if when == "after" and what != "upload":
         assert what in counted
+    await batch.finish()
+
+
+async def test_jobs_that_wait_for_the_rate_limiter_are_not_in_doubt_after_a_kill(
+    service: Emulator, tmp_path: Path, pictures: list[Path]
+) -> None:
+    batch = Batch(service, tmp_path / "batch", pictures, 24)
+    service.faults.add(Fault(kind="hang", route="edits", executed=True, seconds=600))
+    # Two submits are never answered, and the rate limiter lets no other begin.
+    await batch.run_and_kill_when(lambda: len(service.ledger.entries) == 2, "--requests=2")
+    sent = {entry.idempotency_key for entry in service.ledger.entries}
+    assert {row.key for row in batch.rows()} == sent
+    assert len(sent) == 2
+
+
+async def test_jobs_that_were_refused_are_not_in_doubt_after_a_kill(
+    service: Emulator, tmp_path: Path, pictures: list[Path]
+) -> None:
+    batch = Batch(service, tmp_path / "batch", pictures, 24)
+    service.faults.add(Fault(kind="status", route="edits", status=429))
+    # The first of each job are under way at once; after that, one at a time.
+    await batch.run_and_kill_when(lambda: service.counts["edits"] >= 26)
+    assert len(batch.rows()) <= 1
+    assert not service.ledger.entries
+    service.faults.clear()
+    batch.cut_off.update(row.id for row in batch.rows())
     await batch.finish()

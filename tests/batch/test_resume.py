@@ -12,7 +12,17 @@ import anyio
 import attrs
 import pytest
 
-from apimart_async import AsyncApimart, InternalServerError, Job, Outcome, Task, TaskExpiredError, edit_many
+from apimart_async import (
+    AsyncApimart,
+    BadRequestError,
+    InternalServerError,
+    Job,
+    JournalError,
+    Outcome,
+    Task,
+    TaskExpiredError,
+    edit_many,
+)
 from apimart_async.batch import SqliteJournal
 from apimart_async.batch.edit_many import journal_path
 from apimart_async.emulator.faults import Fault
@@ -24,8 +34,8 @@ if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
 
 
-async def run(client: AsyncApimart, jobs: list[Job], output: Path) -> list[Outcome]:
-    async with edit_many(client, jobs, output=output) as outcomes:
+async def run(client: AsyncApimart, jobs: list[Job], output: Path, **options: Any) -> list[Outcome]:
+    async with edit_many(client, jobs, output=output, **options) as outcomes:
         return [outcome async for outcome in outcomes]
 
 
@@ -76,20 +86,58 @@ async def test_a_refused_url_of_a_result_is_replaced_by_a_fresh_one(
     assert emulator.counts["edits"] == 1
 
 
-async def test_a_task_that_the_service_has_forgotten_has_failed(
+@pytest.mark.parametrize("state", ["completed", "submitted"])
+async def test_a_job_whose_task_is_unknown_is_submitted_again_only_with_retry_missing(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, state: str
+) -> None:
+    job, output = Job(pictures[0], "prompt"), tmp_path / "out"
+    await completed(client, output, job)
+    # Without a key it is no submit of this package, and two answers are enough.
+    gone = Task("task_of_another_time", "submitted")
+    await rewrite(output, lambda row: row.completed(gone) if state == "completed" else row.submitted(gone))
+    for options in ({}, {"retry_failed": True}, {"in_doubt": "resubmit"}):
+        (outcome,) = await run(client, [job], output, **options)
+        assert outcome.status == "unfinished"
+        assert isinstance(outcome.error, TaskExpiredError)
+        assert outcome.task
+        assert outcome.task.id == gone.id
+        assert emulator.counts["edits"] == 1
+    (outcome,) = await run(client, [job], output, retry_missing=True)
+    assert (outcome.status, outcome.resumed) == ("saved", True)
+    assert emulator.counts["edits"] == 2
+    assert len(emulator.ledger.entries) == 2
+
+
+async def test_a_refused_resubmit_keeps_the_missing_task(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     job, output = Job(pictures[0], "prompt"), tmp_path / "out"
     await completed(client, output, job)
     gone = Task("task_of_another_time", "submitted")
-    await rewrite(output, lambda row: row.lost().completed(gone))
-    (outcome,) = await run(client, [job], output)
-    assert outcome.status == "failed"
-    assert isinstance(outcome.error, TaskExpiredError)
     await rewrite(output, lambda row: row.submitted(gone))
-    (outcome,) = await run(client, [job], output)
-    assert outcome.status == "failed"
-    assert isinstance(outcome.error, TaskExpiredError)
+    emulator.faults.add(Fault(kind="status", route="edits", status=400))
+    (outcome,) = await run(client, [job], output, retry_missing=True)
+    assert outcome.status == "unfinished"
+    assert isinstance(outcome.error, BadRequestError)
+    assert outcome.task
+    assert outcome.task.id == gone.id
+
+
+@pytest.mark.parametrize("state", ["completed", "submitted"])
+async def test_a_page_of_a_gateway_with_404_loses_no_task(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, state: str
+) -> None:
+    job, output = Job(pictures[0], "prompt"), tmp_path / "out"
+    task = await completed(client, output, job)
+    left = attrs.evolve(task, status="submitted", images=())
+    await rewrite(output, lambda row: row.completed(left) if state == "completed" else row.submitted(left))
+    emulator.faults.add(Fault(kind="html", route="tasks", status=404))
+    options = {"retry_failed": True, "retry_missing": True, "timeout": 1.0}
+    (outcome,) = await run(client, [job], output, **options)
+    assert outcome.status == "unfinished"
+    emulator.faults.clear()
+    (outcome,) = await run(client, [job], output, **options)
+    assert outcome.status == "saved"
     assert emulator.counts["edits"] == 1
 
 
@@ -122,6 +170,31 @@ async def test_a_file_that_was_there_before_is_never_overwritten(
     (outcome,) = await run(client, [Job(pictures[0], "prompt", name="mine.png")], tmp_path / "out")
     assert [path.name for path in outcome.paths] == ["mine-2.jpg"]
     assert await (output / "mine.jpg").read_bytes() == b"somebody's own"
+
+
+class Full(SqliteJournal):
+    """A journal on a disk that is full, its reserve included, once a task is submitted."""
+
+    async def put(self, record: Record) -> None:
+        if record.task is not None:
+            raise JournalError("The disk is full.")
+        await super().put(record)
+
+
+async def test_a_task_id_that_no_journal_takes_is_written_to_stderr(
+    client: AsyncApimart,
+    emulator: Emulator,
+    pictures: list[Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    journal = Full(tmp_path / "journal")
+    with pytest.raises(JournalError):
+        await run(client, [Job(pictures[0], "prompt")], tmp_path / "out", journal=journal)
+    (entry,) = emulator.ledger.entries
+    said = capfd.readouterr().err
+    assert entry.task_id in said
+    assert f"idempotency key {entry.idempotency_key}" in said
 
 
 class Shared(SqliteJournal):

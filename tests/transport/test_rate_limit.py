@@ -212,7 +212,7 @@ async def test_overload_halves_the_concurrency_once_and_success_raises_it_again(
     assert limiter.rate.is_unlimited
     for _ in range(200):
         for acquired in [await limiter.acquire() for _ in range(4)]:
-            limiter.release(acquired, None, None)
+            limiter.release(acquired, 200, None)
     assert 4 < limiter.requests.limit <= 64
 
 
@@ -242,3 +242,12 @@ def test_a_callers_rate_is_never_passed() -> None:
         now += rate.reserve(now) or 0.001
         sent += 1
     assert sent <= 10 * 10 + 2
+
+
+async def test_an_attempt_without_an_answer_raises_no_limit() -> None:
+    limiter = RateLimiter(Limits(requests=64))
+    limiter.release(await limiter.acquire(), 503, None)
+    before = limiter.requests.limit
+    for _ in range(200):
+        limiter.release(await limiter.acquire(), None, None)
+    assert limiter.requests.limit == before

@@ -86,8 +86,17 @@ class Journal(Protocol):
         """Write a job's row over any earlier one."""
         ...
 
+    async def undo(self, intent: Record, previous: Record | None) -> None:
+        """Undo ``begin``: the paid request was certainly not executed. A row that has changed since stays.
+
+        Args:
+            intent: The row that ``begin`` wrote.
+            previous: The row it replaced; ``None`` removes the row.
+        """
+        ...
+
     async def drop(self, job_id: str) -> None:
-        """Remove a job's row: its paid request was certainly not executed, and a later run may send it."""
+        """Remove a job's row: a later run starts the job anew."""
         ...
 
     async def tally(self) -> Tally:

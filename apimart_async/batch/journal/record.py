@@ -11,9 +11,11 @@ Each state is on disk before the next step is taken:
 - ``in_doubt``: the request was sent and may or may not have been executed. *On restart*: reported. It is sent
   again, under the same key, only with ``in_doubt="resubmit"``.
 - ``submitted``: the service accepted the job and it is paid for; the id of its task is known. *On restart*:
-  the task is waited for. Services without tasks skip this state.
+  the task is waited for. If the service does not know the task, the job stays in this state, and is submitted
+  anew under a new key only with ``retry_missing=True``. Services without tasks skip this state.
 - ``completed``: the task has ended with images, whose URLs are known. *On restart*: they are downloaded; when
-  the URLs have expired, the task is fetched again first.
+  the URLs have expired, the task is fetched again first; if the service does not know the task any more, the
+  job is ``submitted`` again.
 - ``saved``: the images are whole on disk. *On restart*: skipped if the files exist, else as ``completed``.
 - ``failed``: the service refused the job, or its task ended without images; it is free. *On restart*:
   reported, and started anew under a new key with ``retry_failed=True``. A job that failed before its paid
@@ -54,6 +56,7 @@ _STATUSES: Final[Mapping[State, Status]] = {
     "failed": "failed",
 }
 _LONGEST: Final = 512
+_NOT_FOUND: Final = 404
 
 
 class UnreadableRowError(Exception):
@@ -199,6 +202,21 @@ class Record:
         """Return it as one that has no images and never will."""
         task = error.task if isinstance(error, errors.TaskError) else None
         return self._changed("failed", task=task or self.task, error=Failure.of(error), seconds=seconds)
+
+    def task_ended(self, error: errors.TaskError, seconds: float) -> Record:
+        """Return it as one whose task ended without images; for a task that is not known, as unfinished."""
+        if not (isinstance(error, errors.TaskExpiredError) and error.status == _NOT_FOUND):
+            cost = (error.task.cost if error.task else None) or self.cost or 0.0
+            return attrs.evolve(self.failed(error, seconds), cost=cost)
+        task = self.task and attrs.evolve(self.task, status="submitted", images=())
+        return self._changed("submitted", task=task, error=Failure.of(error), seconds=seconds)
+
+    @property
+    def is_missing(self) -> bool:
+        """Tell whether the service did not know its task when it was last asked."""
+        error = self.error
+        is_unknown = error is not None and (error.type, error.status) == ("TaskExpiredError", _NOT_FOUND)
+        return self.state == "submitted" and is_unknown
 
     def with_error(self, error: Exception, seconds: float) -> Record:
         """Return it in its state, with the error of the last try to finish it."""

@@ -169,6 +169,14 @@ class SqliteJournal:
         """Write a job's row over any earlier one."""
         await self._run(lambda connection: connection.execute(_INSERT + _UPDATE, record.to_row()).rowcount)
 
+    async def undo(self, intent: Record, previous: Record | None) -> None:
+        """Put back the row that an intent replaced, unless it has changed since."""
+        written = (intent.id, intent.state, intent.key)
+        if previous is None:
+            await self._execute("DELETE FROM jobs WHERE id = ? AND state = ? AND key IS ?", *written)
+        else:
+            await self._execute(_REPLACE, *previous.to_row()[1:], *written)
+
     async def drop(self, job_id: str) -> None:
         """Remove a job's row."""
         await self._execute("DELETE FROM jobs WHERE id = ?", job_id)

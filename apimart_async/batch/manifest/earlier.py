@@ -45,7 +45,12 @@ class Earlier:
 
 
 def read_earlier(
-    journal: Path, tables: sqlite3.Connection, *, retry_failed: bool, resubmit_in_doubt: bool
+    journal: Path,
+    tables: sqlite3.Connection,
+    *,
+    retry_failed: bool,
+    retry_missing: bool,
+    resubmit_in_doubt: bool,
 ) -> Earlier:
     """Write the jobs of a journal to a table ``journal`` of ids, payloads and statuses, and return the sums.
 
@@ -60,8 +65,10 @@ def read_earlier(
         for record in read_journal(journal):
             sums.add(record)
             status = record.outcome(journal.parent).status
-            is_left = (status == "failed" and (retry_failed or record.key is None)) or (
-                status == "in_doubt" and resubmit_in_doubt
+            is_left = (
+                (status == "failed" and (retry_failed or record.key is None))
+                or (status == "in_doubt" and resubmit_in_doubt)
+                or (record.is_missing and retry_missing)
             )
             yield record.id, record.payload, None if is_left else status
 

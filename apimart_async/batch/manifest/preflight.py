@@ -107,6 +107,7 @@ async def preflight(
     *,
     journal: Path | None = None,
     retry_failed: bool = False,
+    retry_missing: bool = False,
     resubmit_in_doubt: bool = False,
 ) -> Preflight:
     """Check every row and every image of a manifest, without sending anything.
@@ -120,6 +121,7 @@ async def preflight(
             are left, and images of equal content count as one: images are read, not only examined, if there
             is such a file or another image has the same size.
         retry_failed: As the batch will be run.
+        retry_missing: Likewise.
         resubmit_in_doubt: As the batch will be run.
 
     Raises:
@@ -137,7 +139,11 @@ async def preflight(
         await to_thread.run_sync(seen.executescript, _TABLES)
         count = _Count(seen)
         if journal is not None and await to_thread.run_sync(journal.is_file):
-            again = {"retry_failed": retry_failed, "resubmit_in_doubt": resubmit_in_doubt}
+            again = {
+                "retry_failed": retry_failed,
+                "retry_missing": retry_missing,
+                "resubmit_in_doubt": resubmit_in_doubt,
+            }
             count.found.earlier = await to_thread.run_sync(partial(read_earlier, journal, seen, **again))
         convert = manifest.options.convert
         read = partial(_read, convert=convert)

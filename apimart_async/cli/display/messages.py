@@ -221,6 +221,7 @@ def batch_facts(progress: Progress) -> list[str]:
         *batch_counts(progress),
         f"{progress.rate:.1f}/s" if progress.rate < 10 else f"{progress.rate:,.0f}/s",  # noqa: PLR2004 digits enough
         dollars(progress.spent),
+        "rate limited" if progress.is_rate_limited else "",
         left,
     ]
     return [fact for fact in facts if fact]
@@ -245,12 +246,15 @@ def batch_summary(progress: Progress, total: int, output: Path, *, is_interrupte
     return f"{beginning}{', '.join(parts)}; {seconds(progress.elapsed)}{spent}."
 
 
-def batch_hints(progress: Progress, output: Path, *, retried: bool, is_local: bool) -> Sequence[str]:
+def batch_hints(
+    progress: Progress, output: Path, *, missing: int, retried: bool, is_local: bool
+) -> Sequence[str]:
     """Return how to continue with the jobs that were not saved, a line each.
 
     Args:
         progress: Of a batch that has ended.
         output: Directory of the results.
+        missing: How many of the unfinished jobs have a task that the service does not know.
         retried: Whether failed jobs were started anew.
         is_local: Whether its service ended with it.
     """
@@ -262,6 +266,11 @@ def batch_hints(progress: Progress, output: Path, *, retried: bool, is_local: bo
         )
     if progress.unfinished and not is_local:
         lines.append(f"{progress.unfinished:,} are paid for and not lost: run the same command again.")
+    if missing and not is_local:
+        lines.append(
+            f"The service does not know the task of {missing:,} of these: look at the account. "
+            "They are submitted again only with --retry-missing."
+        )
     if progress.failed and not retried:
         lines.append(f"{progress.failed:,} failed: run it again with --retry-failed to try them once more.")
     if lines and (progress.failed or progress.in_doubt):

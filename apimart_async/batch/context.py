@@ -1,0 +1,99 @@
+"""The options of a batch, and everything that its jobs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import attrs
+
+from apimart_async import errors
+from apimart_async.batch.backends import Backend
+from apimart_async.batch.budget import Budget
+from apimart_async.batch.cooldown import Cooldown
+from apimart_async.batch.job import Job
+from apimart_async.batch.journal.protocol import Journal
+from apimart_async.batch.progress import JobProgress, Progress
+from apimart_async.batch.shutdown import Shutdown, ShutdownState
+from apimart_async.batch.upload_cache import UploadCache
+
+
+@attrs.frozen(kw_only=True)
+class BatchOptions:
+    """The options of a batch; those of ``edit_many`` are documented there.
+
+    Attributes:
+        grace: Seconds that a paid request in flight gets for its answer when the batch is cancelled; more
+            than 0, default 5.
+        template: Returns the name template of a job's files; by default it is made of ``Job.name``, or of the
+            task's id.
+        write_results: Whether to write ``results.jsonl`` at the end; default true.
+        on_job: Called with a ``JobProgress`` when a job enters a stage, and after each poll of its task.
+
+    Raises:
+        InvalidArgumentError: One of them is out of range.
+    """
+
+    output: Path = attrs.field(converter=Path)
+    max_in_flight: int = 256
+    max_uploads: int = 32
+    max_downloads: int = 32
+    max_cost: float | None = None
+    in_doubt: Literal["report", "resubmit"] = "report"
+    retry_failed: bool = False
+    retry_missing: bool = False
+    timeout: float | None = None
+    max_retry_after: float = 3600.0
+    grace: float = 5.0
+    template: Callable[[Job], str] | None = None
+    write_results: bool = True
+    on_progress: Callable[[Progress], object] | None = None
+    on_job: Callable[[JobProgress], object] | None = None
+    shutdown: Shutdown = attrs.field(factory=Shutdown)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("max_in_flight", "max_uploads", "max_downloads"):
+            number: object = getattr(self, name)
+            if not isinstance(number, int) or number < 1:
+                raise errors.InvalidArgumentError(f"{name} must be a whole number above 0, not {number!r}.")
+        for name in ("max_cost", "timeout", "max_retry_after", "grace"):
+            amount: float | None = getattr(self, name)
+            if amount is not None and not amount > 0:
+                raise errors.InvalidArgumentError(f"{name} must be more than 0, not {amount!r}.")
+        if self.in_doubt not in {"report", "resubmit"}:
+            raise errors.InvalidArgumentError(
+                f"in_doubt must be 'report' or 'resubmit', not {self.in_doubt!r}."
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Context:
+    """Everything that the jobs of a batch share.
+
+    Attributes:
+        options: Of the batch.
+        backend: The service.
+        journal: Entered.
+        shutdown: Whether further jobs are started.
+        budget: Admits submits.
+        uploads: Uploads so far.
+        upload_cooldown: Pauses uploads after a 429.
+        submit_cooldown: Pauses submits after a 429.
+        in_flight: Semaphore for jobs from their submit until their task has ended.
+        downloads: Semaphore for jobs whose images are downloaded.
+        running: Ids of the jobs in progress, each with the event of its end.
+    """
+
+    options: BatchOptions
+    backend: Backend
+    journal: Journal
+    shutdown: ShutdownState
+    budget: Budget
+    uploads: UploadCache
+    upload_cooldown: Cooldown
+    submit_cooldown: Cooldown
+    in_flight: anyio.Semaphore
+    downloads: anyio.Semaphore
+    running: dict[str, anyio.Event] = attrs.field(factory=dict[str, anyio.Event])

@@ -1,0 +1,73 @@
+"""The intent of a paid request: on disk right before each attempt, and undone when none was executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import attrs
+
+from apimart_async.batch.journal.protocol import Journal
+from apimart_async.batch.journal.record import Record
+from apimart_async.batch.shutdown import ShutdownState
+from apimart_async.errors import JournalError
+
+
+class NotSentError(Exception):
+    """A paid request was not sent: the batch shuts down, or another process has started the job."""
+
+
+@attrs.define(eq=False)
+class Intent:
+    """Hooks of a paid request that keep its row in the journal; see ``SendHooks``.
+
+    Args:
+        journal: Of the batch.
+        shutdown: Of the batch.
+        record: The row of the request.
+        previous: The row that it replaces.
+        scope: Cancelled by a shutdown as long as the request is not sent.
+        on_write: Called when the row is on disk.
+
+    Attributes:
+        is_written: Whether the row is on disk: the request may have been sent.
+    """
+
+    _journal: Journal
+    _shutdown: ShutdownState
+    _record: Record
+    _previous: Record | None
+    _scope: anyio.CancelScope
+    _on_write: Callable[[], object]
+    is_written: bool = attrs.field(default=False, init=False)
+
+    async def before_send(self) -> None:
+        """Write the row.
+
+        Raises:
+            NotSentError: Nothing may be sent.
+            JournalError: It cannot be written; nothing may be sent.
+        """
+        if self.is_written:
+            return
+        if self._shutdown.is_requested:
+            raise NotSentError
+        # A write that is cancelled is carried out all the same.
+        with anyio.CancelScope(shield=True):
+            if not await self._journal.begin(self._record, self._previous):
+                raise NotSentError
+            self.is_written = True
+        self._shutdown.protect(self._scope)
+        self._on_write()
+
+    async def not_executed(self) -> None:
+        """Put the previous row back."""
+        if not self.is_written:
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._journal.undo(self._record, self._previous)
+            except JournalError as error:
+                # The row stays, and the next run reports the job as in doubt.
+                self._shutdown.fail(error)
+            self.is_written = False
