@@ -17,6 +17,7 @@ import attrs
 from anyio import to_thread
 
 from apimart_async import errors
+from apimart_async.batch import equal_jobs
 from apimart_async.batch.backends import PreparedJob
 from apimart_async.batch.context import Context
 from apimart_async.batch.intent import Intent, NotSentError
@@ -109,8 +110,17 @@ class JobFlow:
             is_left = record.key is None or context.options.retry_failed
         else:
             is_left = record.state in {"intent", "in_doubt"} and context.options.in_doubt == "resubmit"
-        if is_left:
-            return await self._start(record)
+        if self._job.id is None and not await equal_jobs.is_same(record, described):
+            copy = None if is_left else await self._copy(record)
+            if copy is not None:
+                return copy
+            # Of equal jobs the one that ends first has the row.
+            await context.journal.drop(equal_jobs.copy_id(described))
+            record = attrs.evolve(record, image=described.image, name=described.name, extra=described.extra)
+        return await (self._start(record) if is_left else self._finish(record))
+
+    async def _finish(self, record: Record) -> Outcome | None:
+        """Finish a job that is not submitted again."""
         match record.state:
             case "intent":
                 record = await self._put(record.in_doubt(_cut_off(record)))
@@ -120,7 +130,30 @@ class JobFlow:
                 record = record.lost()
             case _:
                 pass
-        return (await self._collect(record)).outcome(context.options.output, job=self._job)
+        return (await self._collect(record)).outcome(self._context.options.output, job=self._job)
+
+    async def _copy(self, original: Record) -> Outcome | None:
+        """End as an equal job has, with files and a row of its own; ``None`` if that job has not ended."""
+        context, described, job = self._context, self._prepared.record, self._job
+        output, is_saved = context.options.output, original.state == "saved"
+        if not (await self._has_files(original) if is_saved else original.state == "failed"):
+            return None
+        own = await context.journal.get(equal_jobs.copy_id(described))
+        if own is not None and own.state == "saved" and await self._has_files(own):
+            return own.outcome(output, job=job)
+        names: tuple[str, ...] = ()
+        if is_saved:
+            self._report("saving", original)
+            paths = [output / path for path in original.paths]
+            task_id = original.task.id if original.task else original.id
+            try:
+                copies = await equal_jobs.copy_images(paths, output, self._template(), task_id)
+            except (errors.DownloadError, OSError) as error:
+                context.shutdown.check(error)
+                return Outcome(job, "unfinished", task=original.task, error=error, id=described.id)
+            names = tuple(str(path.relative_to(output)) for path in copies)
+        row = await self._put(equal_jobs.copied(original, described, names, self._seconds()))
+        return row.outcome(output, job=job)
 
     async def _resume(self, record: Record) -> Outcome | None:
         """Wait for the task of an earlier run, and finish the job."""
@@ -338,7 +371,6 @@ class JobFlow:
 
     async def _download(self, record: Record) -> Sequence[Path]:
         options, backend = self._context.options, self._context.backend
-        template = self._prepared.template if options.template is None else options.template(self._job)
         result: Task | ImageSet | None = record.images or record.task
         if result is None:
             raise errors.TaskExpiredError("Its files are gone, and the service keeps no results.")
@@ -347,11 +379,15 @@ class JobFlow:
         if isinstance(result, Task) and (not expiries or any(end and end <= now for end in expiries)):
             result, is_fresh = await self._refetch(result), True
         try:
-            return await backend.save(result, options.output, template)
+            return await backend.save(result, options.output, self._template())
         except errors.DownloadError as error:
             if is_fresh or not isinstance(result, Task) or not error.is_gone:
                 raise
-        return await backend.save(await self._refetch(result), options.output, template)
+        return await backend.save(await self._refetch(result), options.output, self._template())
+
+    def _template(self) -> str:
+        choose = self._context.options.template
+        return self._prepared.template if choose is None else choose(self._job)
 
     async def _refetch(self, task: Task) -> Task:
         try:

@@ -1,0 +1,93 @@
+"""Jobs that ask for the same images under other names: paid once, each with files and a row of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from anyio import to_thread
+
+from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.files.atomic import write_image
+from apimart_async.transport.files.names import NameTemplate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apimart_async.batch.journal.record import Record
+
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+async def is_same(record: Record, described: Record) -> bool:
+    """Tell whether a row is that of a job, and not of another picture with the same content.
+
+    A picture that is no longer where the row says was moved.
+    """
+    if (record.name, record.extra) != (described.name, described.extra):
+        return False
+    return record.image == described.image or not await to_thread.run_sync(_exists, record.image)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def copy_id(described: Record) -> str:
+    """Return the id of the row of a job whose images another job has made."""
+    words = json.dumps([described.id, described.name or described.image, described.extra], default=str)
+    return hashlib.sha256(words.encode(errors="replace")).hexdigest()[:32]
+
+
+def copied(original: Record, described: Record, paths: tuple[str, ...], seconds: float) -> Record:
+    """Return the row of a job whose images another job has made: it ended alike, and cost nothing."""
+    return attrs.evolve(
+        described,
+        id=copy_id(described),
+        state=original.state,
+        task=original.task,
+        error=original.error,
+        paths=paths,
+        cost=0.0,
+        seconds=seconds,
+    )
+
+
+async def copy_images(paths: Sequence[Path], directory: Path, template: str, task_id: str) -> list[Path]:
+    """Copy images to files with names of their own, durably.
+
+    Raises:
+        DownloadError: A file cannot be written.
+        OSError: A file cannot be read.
+    """
+    names = NameTemplate.parse(template)
+    stems = names.stems([(task_id, index) for index in range(1, len(paths) + 1)])
+    return [
+        await write_image(_File(path), directory, stem, fsync=True)
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
+class _File:
+    """An image on disk, read in chunks."""
+
+    def __init__(self, path: Path) -> None:
+        self.extension: str = path.suffix
+        self._path = path
+        self._position = 0
+
+    async def read(self) -> bytes:
+        return await run_in_file_thread(self._read)
+
+    def _read(self) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            chunk = file.read(_CHUNK_BYTES)
+        self._position += len(chunk)
+        return chunk
