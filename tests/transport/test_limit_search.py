@@ -1,0 +1,290 @@
+"""The search of limits against services in virtual time: every caller always has a request to send."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from itertools import pairwise
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apimart_async.transport.limit_search import LimitSearch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # Whether the service refuses a request that is sent at a moment while it works on so many others.
+    Service = Callable[[float, int], bool]
+
+LATENCY = 0.2
+
+
+def search(most: int = 64, rate: float | None = None) -> LimitSearch:
+    return LimitSearch(most, rate, Random(1))
+
+
+class World:
+    """Sends requests as fast as a search allows, and tells it the answers."""
+
+    def __init__(self, limits: LimitSearch, retry_after: float = 0.0) -> None:
+        self.limits = limits
+        self.now = 0.0
+        self.accepted = self.refused = self.working = 0
+        self._retry_after = retry_after
+        self._random = Random(7)
+        self._answers: list[tuple[float, float, bool]] = []
+
+    def run(self, seconds: float, service: Service) -> tuple[float, float]:
+        """Run for some seconds; return the accepted requests a second and the share of refusals."""
+        end, accepted, refused = self.now + seconds, self.accepted, self.refused
+        while self.now < end:
+            ready = self.limits.ready_at(self.now)
+            answer_at = self._answers[0][0] if self._answers else math.inf
+            if ready <= self.now:
+                self.send(service)
+            else:
+                self.now = min(ready, answer_at, end)
+                if self.now == answer_at < end:
+                    self.answer()
+        accepted, refused = self.accepted - accepted, self.refused - refused
+        return accepted / seconds, refused / max(1, accepted + refused)
+
+    def send(self, service: Service) -> None:
+        self.limits.sent(self.now)
+        is_refused = service(self.now, self.working)
+        self.working += not is_refused
+        at = self.now + LATENCY * self._random.uniform(0.8, 1.2)
+        heapq.heappush(self._answers, (at, self.now, is_refused))
+
+    def answer(self) -> None:
+        now, sent_at, is_refused = heapq.heappop(self._answers)
+        self.working -= not is_refused
+        self.refused += is_refused
+        self.accepted += not is_refused
+        self.limits.answered(now, sent_at, is_refused, self._retry_after if is_refused else 0.0)
+
+
+def unlimited(_: float, __: int) -> bool:
+    return False
+
+
+def down(_: float, __: int) -> bool:
+    return True
+
+
+def bucket(rate: float, burst: float = 10.0) -> Service:
+    tokens, last = burst, 0.0
+
+    def refuse(now: float, _: int) -> bool:
+        nonlocal tokens, last
+        tokens, last = min(burst, tokens + (now - last) * rate), now
+        if tokens < 1:
+            return True
+        tokens -= 1
+        return False
+
+    return refuse
+
+
+def chance(share: float, seed: int = 3) -> Service:
+    random = Random(seed)
+    return lambda _, __: random.random() < share
+
+
+def at_once(number: int) -> Service:
+    return lambda _, working: working >= number
+
+
+def test_concurrency_grows_to_the_maximum_while_nothing_is_refused() -> None:
+    limits = search()
+    assert limits.concurrency == 8
+    rate, _ = World(limits).run(5, unlimited)
+    assert (limits.state, limits.concurrency, limits.rate) == ("free", 64, None)
+    assert rate > 0.8 * 64 / LATENCY
+
+
+def test_concurrency_does_not_grow_while_nothing_waits() -> None:
+    limits = search()
+    for number in range(100):
+        limits.sent(number)
+        limits.answered(number + LATENCY, number, refused=False)
+    assert limits.concurrency == 8
+
+
+def test_an_isolated_refusal_changes_nothing() -> None:
+    limits = search()
+    world = World(limits, retry_after=60.0)
+    world.run(5, unlimited)
+    refusals = iter([True])
+    world.run(5, lambda _, __: next(refusals, False))
+    assert world.refused == 1
+    assert (limits.state, limits.concurrency, limits.paused_until) == ("free", 64, 0.0)
+
+
+def test_a_failed_connection_says_nothing() -> None:
+    limits = search()
+    for _ in range(100):
+        limits.sent(1.0)
+        limits.answered(2.0, 1.0, refused=None)
+    assert (limits.state, limits.in_flight, limits.concurrency) == ("free", 0, 8)
+
+
+def test_a_flood_of_refusals_begins_a_check_below_the_accepted_rate() -> None:
+    limits = search()
+    world = World(limits)
+    service = bucket(50)
+    while limits.state == "free":
+        world.run(0.01, service)
+    assert world.now < 2
+    assert limits.rate is not None
+    assert limits.rate < 0.8 * 80
+
+
+def test_a_limit_is_kept_because_refusals_stop_below_it() -> None:
+    limits = search()
+    world = World(limits)
+    service = bucket(50)
+    world.run(10, service)
+    assert limits.rate is not None
+    assert 40 < limits.rate < 60
+    rate, refused = world.run(50, service)
+    assert rate > 47
+    assert refused < 0.03
+
+
+def test_a_limit_of_requests_at_once_is_found() -> None:
+    limits = search()
+    world = World(limits)
+    world.run(20, at_once(20))
+    rate, refused = world.run(40, at_once(20))
+    assert rate > 0.95 * 20 / LATENCY
+    assert refused < 0.01
+    assert 18 <= int(limits.concurrency) <= 22
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_refusals_at_random_are_no_limit(share: float) -> None:
+    limits = search()
+    world = World(limits)
+    service = chance(share)
+    world.run(20, service)
+    rate, refused = world.run(40, service)
+    assert limits.concurrency == 64
+    assert rate > 0.95 * (1 - share) * 64 / LATENCY
+    assert refused == pytest.approx(share, abs=0.02)
+
+
+def test_a_limit_is_found_among_refusals_at_random() -> None:
+    limits = search()
+    world = World(limits)
+    limit, noise = bucket(50), chance(0.05)
+    rate, refused = world.run(60, lambda now, working: noise(now, working) or limit(now, working))
+    assert rate > 0.85 * 50
+    assert refused < 0.15
+
+
+def test_after_an_outage_the_limits_before_it_return() -> None:
+    limits = search()
+    world = World(limits)
+    world.run(5, unlimited)
+    world.run(20, down)
+    assert limits.concurrency <= 2
+    world.run(3, unlimited)
+    assert (limits.state, limits.rate, limits.concurrency) == ("free", None, 64)
+
+
+def test_during_an_outage_few_requests_are_sent() -> None:
+    world = World(search())
+    world.run(5, unlimited)
+    world.run(5, down)
+    refused = world.refused
+    world.run(20, down)
+    assert world.refused - refused <= 20 / LATENCY * 1.2
+
+
+def test_a_limit_that_rises_is_followed() -> None:
+    limits = search()
+    world = World(limits)
+    world.run(20, bucket(10))
+    assert limits.state == "limited"
+    service = bucket(100)
+    world.run(40, service)
+    rate, _ = world.run(20, service)
+    assert rate > 85
+
+
+def test_a_limit_that_falls_is_followed() -> None:
+    limits = search()
+    world = World(limits)
+    world.run(20, bucket(100))
+    service = bucket(10, burst=3)
+    world.run(10, service)
+    rate, refused = world.run(30, service)
+    assert rate > 8.5
+    assert refused < 0.12
+
+
+def test_a_refused_raise_is_put_back() -> None:
+    limits = search()
+    world = World(limits)
+    service = bucket(50)
+    rates: list[float] = []
+    for _ in range(600):
+        world.run(0.1, service)
+        if limits.rate is not None and limits.rate not in rates[-1:]:
+            rates.append(limits.rate)
+    raised = [after for before, after in pairwise(rates) if after > before]
+    put_back = [after for before, after in pairwise(rates) if after < before]
+    assert raised
+    assert put_back
+    assert min(rates[-10:]) > 40
+    assert max(rates[-10:]) < 80
+
+
+def test_retry_after_of_most_answers_pauses_everybody_with_a_spread() -> None:
+    pauses = set()
+    for seed in range(10):
+        limits = LimitSearch(64, None, Random(seed))
+        world = World(limits, retry_after=30.0)
+        world.run(2, down)
+        pauses.add(limits.paused_until - world.now)
+        assert limits.ready_at(world.now) == math.inf or limits.ready_at(world.now) == limits.paused_until
+        world.run(5, down)
+        assert world.refused < 20
+    assert len(pauses) == 10
+    assert all(27 < pause < 33.5 for pause in pauses)
+
+
+def test_the_rate_of_the_caller_spaces_requests() -> None:
+    limits = search(64, 20.0)
+    rate, _ = World(limits).run(30, unlimited)
+    assert rate == pytest.approx(20, rel=0.05)
+    assert (limits.state, limits.rate) == ("free", 20.0)
+
+
+@given(
+    most=st.integers(1, 40),
+    rate=st.none() | st.floats(0.5, 500),
+    service=st.tuples(st.floats(0, 1), st.floats(0.5, 300), st.integers(1, 50)),
+    retry_after=st.sampled_from([0.0, 1.0, 30.0]),
+    seed=st.integers(0, 100),
+)
+def test_the_maximum_of_the_caller_is_never_exceeded(
+    most: int, rate: float | None, service: tuple[float, float, int], retry_after: float, seed: int
+) -> None:
+    limits = LimitSearch(most, rate, Random(seed))
+    world = World(limits, retry_after)
+    noise, tokens, places = chance(service[0], seed), bucket(service[1]), at_once(service[2])
+    for _ in range(40):
+        world.run(
+            0.5, lambda now, working: noise(now, working) or tokens(now, working) or places(now, working)
+        )
+        assert limits.concurrency <= most
+        assert limits.in_flight <= most
+        if rate is not None:
+            assert limits.rate is not None
+            assert 0 < limits.rate <= rate
