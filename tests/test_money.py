@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
 import pytest
 
 from apimart_async import Retry
@@ -114,13 +113,20 @@ def effect_of(example: Reply | Effect) -> tuple[Effect, bool]:
 
 
 def what_follows(example: Reply | Effect, retry: Retry) -> str:
-    """Return, in the words of the page, what is done after the first try and, where it goes on, the last."""
+    """Return, in the words of the page, the decision after the first attempt, the third and the last."""
     effect, has_no_id = effect_of(example)
     if has_no_id:
         return WORDS[Action.INDETERMINATE]
-    attempt = Attempt(Kind.PAID_WRITE, effect, 1, has_key=True)
-    actions = [decide(attrs.evolve(attempt, number=number), retry, 2, Random(0)).action for number in (1, 3)]
-    return ", then ".join(dict.fromkeys(WORDS[action] for action in actions))
+
+    def decided(number: int, elapsed: float) -> str:
+        refusals = number if effect is Effect.DEFERRED else 0
+        attempt = Attempt(Kind.PAID_WRITE, effect, number, elapsed=elapsed, has_key=True, refusals=refusals)
+        return WORDS[decide(attempt, retry, 2, Random(0)).action]
+
+    first, third, last = decided(1, 0), decided(3, 0), decided(3, retry.max_elapsed)
+    if third == WORDS[Action.RETRY]:
+        return f"{first} without counting, then {last}"
+    return ", then ".join(dict.fromkeys((first, third)))
 
 
 def rendered() -> str:

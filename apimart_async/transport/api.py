@@ -81,6 +81,7 @@ class _Call:
     hooks: SendHooks | None = None
     began: float = attrs.field(factory=monotonic)
     was_unknown: bool = False
+    refusals: int = 0
 
 
 class Api:
@@ -184,9 +185,9 @@ class Api:
 
     async def _attempt(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
         """Send a request once, when the rate limiter lets it."""
-        acquired = self.rate_limiter.acquire_nowait()
-        if acquired is None:
-            acquired = await self.rate_limiter.acquire()
+        sent_at = self.rate_limiter.acquire_nowait()
+        if sent_at is None:
+            sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
         status = wait = None
         try:
             if call.hooks is not None:
@@ -200,6 +201,7 @@ class Api:
                 timeout=call.timeout,
                 has_images=call.has_images,
             )
+            status = reply.status
             if len(reply.data) > LARGE_BYTES:
                 outcome = await run_in_file_thread(read_response, reply, call.kind, call.url)
             else:
@@ -223,7 +225,7 @@ class Api:
         finally:
             # A Retry-After above the limit fails this call but does not pause the client.
             is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
-            self.rate_limiter.release(acquired, status, wait if is_waited else None)
+            self.rate_limiter.release(sent_at, status, wait if is_waited else None)
 
     def _delay_after(self, failed: FailedAttempt, call: _Call, number: int) -> float:
         """Return the seconds before the next attempt.
@@ -241,6 +243,7 @@ class Api:
         error.type = error.type and _shortened(error.type, secret, _LONGEST_CODE)
         if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
             error.excerpt = _shortened(error.excerpt, secret)
+        call.refusals += failed.effect is Effect.DEFERRED
         attempt = Attempt(
             call.kind,
             failed.effect,
@@ -249,6 +252,7 @@ class Api:
             retry_after=failed.retry_after,
             has_key=call.idempotency_key is not None,
             was_unknown=call.was_unknown,
+            refusals=call.refusals,
         )
         is_refused = call.hooks is not None and isinstance(error, errors.RateLimitError)
         max_retries = 0 if is_refused else self.settings.max_retries

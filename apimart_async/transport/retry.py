@@ -39,7 +39,7 @@ class Effect(enum.Enum):
     REJECTED = "rejected"
     """Not executed, and another attempt would not be either."""
     DEFERRED = "deferred"
-    """Not executed now: another attempt may be."""
+    """Not executed now: another attempt may be, so this one does not count against the maximum of retries."""
     NEVER_SENT = "never sent"
     """Not executed: no complete request left this machine."""
     UNKNOWN = "unknown"
@@ -110,6 +110,7 @@ class Attempt:
         retry_after: Seconds the service asked to wait.
         has_key: Whether the request carries an idempotency key.
         was_unknown: Whether an earlier attempt may have been executed.
+        refusals: Attempts with the effect ``DEFERRED``, this one included; they do not count as retries.
     """
 
     kind: Kind
@@ -119,6 +120,7 @@ class Attempt:
     retry_after: float | None = None
     has_key: bool = False
     was_unknown: bool = False
+    refusals: int = 0
 
 
 def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> Decision:
@@ -127,7 +129,7 @@ def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> 
     Args:
         attempt: State of the request.
         retry: Settings of the caller.
-        max_retries: Attempts allowed after the first.
+        max_retries: Attempts allowed after the first, refused attempts not counted.
         random: Source of the jitter.
     """
     effect = attempt.effect
@@ -138,15 +140,18 @@ def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> 
     give_up = Decision(
         Action.INDETERMINATE if is_paid and (is_unknown or attempt.was_unknown) else Action.RAISE
     )
-    if effect is Effect.REJECTED or effect is Effect.UNKNOWABLE or attempt.number > max_retries:
+    if effect is Effect.REJECTED or effect is Effect.UNKNOWABLE:
+        return give_up
+    if attempt.number - attempt.refusals > max_retries:
         return give_up
     if is_paid and is_unknown and not (attempt.has_key and retry.indeterminate == "same-key"):
         return give_up
     delay = attempt.retry_after
-    if delay is None:
-        delay = backoff(attempt.number, retry, random)
-    elif delay > retry.max_retry_after:
+    if delay is not None and delay > retry.max_retry_after:
         return give_up
+    # A service that always refuses and asks for no wait would be asked without a pause.
+    if delay is None or attempt.number > max_retries:
+        delay = max(delay or 0.0, backoff(attempt.number, retry, random))
     return give_up if attempt.elapsed + delay > retry.max_elapsed else Decision(Action.RETRY, delay)
 
 

@@ -34,9 +34,9 @@ from apimart_async.transport.exchange import (
     read_all,
     too_large,
 )
-from apimart_async.transport.rate_limit import Semaphore
 from apimart_async.transport.responses import FAREWELL, Reply
 from apimart_async.transport.retry import Effect
+from apimart_async.transport.semaphore import Semaphore
 from apimart_async.urls import bare_url, is_loopback, is_public, origin
 
 if TYPE_CHECKING:

@@ -8,79 +8,66 @@ import anyio
 import pytest
 
 from apimart_async import AsyncApimart, Limits, RateLimitError, Retry
-from apimart_async.emulator import Emulator
-from apimart_async.transport.rate_limit import LearnedRate, RateLimiter, Semaphore
+from apimart_async.transport.rate_limit import RateLimiter
+from apimart_async.transport.semaphore import Semaphore
+from tests.conftest import CLOCK
 
 from .conftest import arrive
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from tests.clock import Clock
 
     from .conftest import Exchange, RawServer
 
+SLOW_DOWN = b'{"error":{"message":"slow down"}}'
 
-@pytest.mark.long
-async def test_a_thousand_calls_find_a_limit_of_fifty_a_second_by_themselves() -> None:
-    calls, limit = 1000, 50.0
-    async with (
-        Emulator(rate_limit=limit) as emulator,
-        AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client,
-    ):
-        started = time.monotonic()
-        async with anyio.create_task_group() as group:
-            for _ in range(calls):
-                group.start_soon(client.account.models)
-        elapsed = time.monotonic() - started
-        refused = sum(request.status == 429 for request in emulator.requests)
-        answered = sum(request.status == 200 for request in emulator.requests)
-    assert answered == calls
-    assert calls / elapsed >= 0.9 * limit
-    assert refused <= 0.05 * (answered + refused)
+# --- over sockets -----------------------------------------------------------------------------------------
 
 
-async def test_requests_per_second_are_kept_without_a_single_refusal() -> None:
-    async with (
-        Emulator(rate_limit=100) as emulator,
-        AsyncApimart(
-            emulator.api_key, base_url=emulator.base_url, limits=Limits(requests_per_second=90)
-        ) as client,
-    ):
-        started = time.monotonic()
-        async with anyio.create_task_group() as group:
-            for _ in range(200):
-                group.start_soon(client.account.models)
-        elapsed = time.monotonic() - started
-        assert {request.status for request in emulator.requests} == {200}
-    assert 200 / elapsed <= 100
-
-
-async def test_one_429_pauses_the_whole_client(raw_server: RawServer, clock: Clock) -> None:
-    answered = asyncio.Event()
-
+async def test_retry_after_of_one_answer_delays_that_call_only(raw_server: RawServer, clock: Clock) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         if len(raw_server.seen) == 1:
-            await exchange.answer(b'{"error":{"message":"slow down"}}', 429, {"Retry-After": "25"})
-            answered.set()
+            await exchange.answer(SLOW_DOWN, 429, {"Retry-After": "25"})
         else:
             await exchange.answer(b'{"data":[]}')
 
     raw_server.handle = handle
     async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
-        async with asyncio.TaskGroup() as group:
-            refused = group.create_task(client.account.models())
-            await answered.wait()
-            await arrive()
-            other = group.create_task(client.with_options(max_retries=0).account.models())
-            await arrive()
-            clock.advance(20)
-            await arrive()
-            assert len(raw_server.seen) == 1
-            clock.advance(20)
-        assert refused.result() == other.result() == []
+        refused = asyncio.create_task(client.account.models())
+        await arrive()
+        with anyio.fail_after(600):
+            assert await client.account.models() == []
+        clock.advance(20)
+        await arrive()
+        assert not refused.done()
+        clock.advance(6)
+        assert await refused == []
+    assert len(raw_server.seen) == 3
 
 
-async def test_a_wait_too_long_to_be_waited_pauses_nobody(raw_server: RawServer) -> None:
+async def test_refusals_do_not_count_as_retries(raw_server: RawServer, clock: Clock) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        if len(raw_server.seen) <= 10:
+            await exchange.answer(SLOW_DOWN, 429)
+        else:
+            await exchange.answer(b'{"data":[]}')
+
+    raw_server.handle = handle
+    async with (
+        AsyncApimart("sk-test", base_url=raw_server.base_url, max_retries=0) as client,
+        clock.rushing(1),
+    ):
+        assert await client.account.models() == []
+    assert len(raw_server.seen) == 11
+
+
+async def test_a_retry_after_above_the_limit_fails_its_call_only(
+    raw_server: RawServer,
+) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         if len(raw_server.seen) == 1:
@@ -193,61 +180,168 @@ async def test_a_semaphore_is_fair_and_loses_no_place_to_a_cancellation() -> Non
     assert semaphore.in_use == 0
 
 
-async def test_a_limiter_cancelled_in_a_pause_gives_its_place_back() -> None:
+# --- the queue ---------------------------------------------------------------------------------------------
+
+
+async def settle() -> None:
+    """Let callbacks and tasks that are ready run."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def advance(seconds: float) -> None:
+    CLOCK.advance(seconds)
+    # One pass of the selector, which runs the timers that are due.
+    await asyncio.sleep(0.001)
+    await settle()
+
+
+def start(*waits: Coroutine[object, object, float]) -> list[asyncio.Task[float]]:
+    return [asyncio.ensure_future(wait) for wait in waits]
+
+
+async def stop(tasks: list[asyncio.Task[float]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_place_is_given_at_once_while_there_are_places() -> None:
+    limiter = RateLimiter(Limits(requests=2))
+    before = time.monotonic()
+    assert before <= await limiter.acquire() <= time.monotonic()
+    assert limiter.acquire_nowait() is not None
+    assert limiter.acquire_nowait() is None
+
+
+async def test_waiters_are_served_in_order_as_places_are_given_back() -> None:
     limiter = RateLimiter(Limits(requests=1))
-    acquired = await limiter.acquire()
-    limiter.release(acquired, 429, 60)
-    with anyio.move_on_after(0.05) as scope:
-        await limiter.acquire()
-    assert scope.cancelled_caught
-    assert limiter.requests.in_use == 0
+    sent = await limiter.acquire()
+    order: list[int] = []
+
+    async def wait(number: int) -> float:
+        at = await limiter.acquire()
+        order.append(number)
+        return at
+
+    tasks = start(*(wait(number) for number in range(3)))
+    await settle()
+    assert order == []
+    for served in range(3):
+        limiter.release(sent, 200, None)
+        await settle()
+        assert order == list(range(served + 1))
+        sent = tasks[served].result()
 
 
-async def test_overload_halves_the_concurrency_once_and_success_raises_it_again() -> None:
-    limiter = RateLimiter(Limits(requests=64))
-    together = [await limiter.acquire() for _ in range(8)]
-    for acquired in together:
-        limiter.release(acquired, 503, None)
-    assert limiter.requests.limit == 4
-    assert limiter.rate.is_unlimited
-    for _ in range(200):
-        for acquired in [await limiter.acquire() for _ in range(4)]:
-            limiter.release(acquired, 200, None)
-    assert 4 < limiter.requests.limit <= 64
+async def test_a_refused_call_waits_before_the_others() -> None:
+    limiter = RateLimiter(Limits(requests=1))
+    sent = await limiter.acquire()
+    tasks = start(limiter.acquire(), limiter.acquire())
+    await settle()
+    again = asyncio.ensure_future(limiter.acquire(front=True))
+    await settle()
+    limiter.release(sent, 200, None)
+    await settle()
+    assert again.done()
+    assert not any(task.done() for task in tasks)
+    await stop(tasks)
 
 
-def test_a_learned_rate_is_held_then_raised_then_forgotten() -> None:
-    rate = LearnedRate(None)
-    now = 100.0
-    assert rate.is_unlimited
-    for _ in range(150):
-        now += 0.02
-        rate.record_answer(now)
-    rate.record_refusal(now, 1.0)
-    learned = rate.current(now)
-    assert learned is not None
-    assert 45 < learned < 50
-    assert rate.current(now + 4) == learned
-    later = rate.current(now + 30)
-    assert later is not None
-    assert learned < later < 2 * learned
-    assert rate.current(now + 300) is None
-    assert rate.is_unlimited
+async def test_nobody_overtakes_those_who_wait() -> None:
+    limiter = RateLimiter(Limits(requests=1))
+    sent = await limiter.acquire()
+    tasks = start(limiter.acquire())
+    await settle()
+    limiter.release(sent, 200, None)
+    assert limiter.acquire_nowait() is None
+    await settle()
+    assert tasks[0].done()
 
 
-def test_a_callers_rate_is_never_passed() -> None:
-    rate = LearnedRate(10.0)
-    now, sent = 0.0, 0
-    while now < 10:
-        now += rate.reserve(now) or 0.001
-        sent += 1
-    assert sent <= 10 * 10 + 2
+async def test_places_come_at_the_rate_of_the_caller() -> None:
+    limiter = RateLimiter(Limits(requests=64, requests_per_second=1))
+    await limiter.acquire()
+    tasks = start(*(limiter.acquire() for _ in range(3)))
+    await settle()
+    assert not any(task.done() for task in tasks)
+    for served in range(1, 4):
+        await advance(1.05)
+        assert [task.done() for task in tasks] == [number < served for number in range(3)]
 
 
-async def test_an_attempt_without_an_answer_raises_no_limit() -> None:
-    limiter = RateLimiter(Limits(requests=64))
-    limiter.release(await limiter.acquire(), 503, None)
-    before = limiter.requests.limit
-    for _ in range(200):
+async def test_a_rate_that_rises_while_requests_wait_applies_to_them() -> None:
+    limiter = RateLimiter(Limits(requests=64, requests_per_second=1000))
+    limiter.search.rate = 0.01
+    first = await limiter.acquire()
+    tasks = start(limiter.acquire())
+    await settle()
+    assert not tasks[0].done()
+    limiter.search.rate = 1000
+    limiter.search._next_at = 0.0
+    limiter.release(first, 200, None)
+    await settle()
+    assert tasks[0].done()
+
+
+async def test_cancelling_a_waiter_leaves_the_place_to_the_next() -> None:
+    limiter = RateLimiter(Limits(requests=1))
+    sent = await limiter.acquire()
+    first, second = start(limiter.acquire(), limiter.acquire())
+    await settle()
+    first.cancel()
+    limiter.release(sent, 200, None)
+    await settle()
+    assert second.done()
+    assert limiter.search.in_flight == 1
+
+
+async def test_cancelling_a_waiter_that_was_just_given_a_place_gives_it_back() -> None:
+    limiter = RateLimiter(Limits(requests=1))
+    sent = await limiter.acquire()
+    first, second = start(limiter.acquire(), limiter.acquire())
+    await settle()
+    limiter.release(sent, 200, None)
+    first.cancel()
+    await settle()
+    assert first.cancelled()
+    assert second.done()
+    assert limiter.search.in_flight == 1
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+async def test_the_wait_of_a_pause_ends_by_itself(adaptive: bool) -> None:  # noqa: FBT001
+    limiter = RateLimiter(Limits(requests=4, adaptive=adaptive))
+    limiter.search.paused_until = time.monotonic() + 30
+    tasks = start(limiter.acquire())
+    await settle()
+    assert not tasks[0].done()
+    await advance(31)
+    assert tasks[0].done()
+
+
+async def test_one_refusal_with_retry_after_pauses_nobody_else() -> None:
+    limiter = RateLimiter(Limits(requests=4))
+    limiter.release(await limiter.acquire(), 429, 60.0)
+    assert limiter.acquire_nowait() is not None
+
+
+async def test_a_client_that_is_not_adaptive_learns_nothing_but_obeys_retry_after() -> None:
+    limiter = RateLimiter(Limits(requests=32, adaptive=False))
+    sent = [await limiter.acquire() for _ in range(32)]
+    for at in sent:
+        limiter.release(at, 429, None)
+    assert limiter.search.concurrency == 32
+    limiter.release(await limiter.acquire(), 503, 10.0)
+    assert limiter.acquire_nowait() is None
+    tasks = start(limiter.acquire())
+    await advance(11)
+    assert tasks[0].done()
+
+
+async def test_an_answer_that_says_nothing_of_limits_only_gives_the_place_back() -> None:
+    limiter = RateLimiter(Limits(requests=1))
+    for _ in range(100):
         limiter.release(await limiter.acquire(), None, None)
-    assert limiter.requests.limit == before
+    assert limiter.search.state == "free"
+    assert limiter.search.in_flight == 0
