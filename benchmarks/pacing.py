@@ -13,7 +13,7 @@ import argparse
 import heapq
 import sys
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from apimart_async.emulator.rate_limit import RateLimit, RateLimits
+from apimart_async.emulator.responses import ServiceError
 from apimart_async.transport.limit_search import LimitSearch
-from benchmarks.limits import Bucket, Chance, Concurrency, Once, Outage, Phases, Service, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ FIGURE: Final = Path(__file__).parent.parent / "docs" / "rate-limits.svg"
 CALLERS: Final = 256
 AT_ONCE: Final = 64
 LATENCY: Final = 0.2
+Rules = Sequence[RateLimit]
 FREE: Final = AT_ONCE / LATENCY
 """Requests per second of a service without limits."""
 
@@ -84,10 +86,10 @@ class Simulation:
     front of the queue after its own backoff or ``Retry-After``.
     """
 
-    def __init__(self, service: Service, arrivals: list[Arrival], seconds: float, seed: int) -> None:
+    def __init__(self, rules: Rules, arrivals: list[Arrival], seconds: float, seed: int) -> None:
         self.answers: list[Answer] = []
         self.states: list[State] = []
-        self._service = service
+        self._service = RateLimits(rules, seed)
         self._random = Random(seed)
         clients = 1 + max(arrival.client for arrival in arrivals)
         self._limits = [LimitSearch(AT_ONCE, None, Random(seed * 7 + client)) for client in range(clients)]
@@ -128,7 +130,11 @@ class Simulation:
 
     def _send(self, now: float, call: Call) -> None:
         self._limits[call.client].sent(now)
-        retry_after = self._service.refusal(now, self._random)
+        retry_after = None
+        try:
+            self._service.check(now, "account")
+        except ServiceError as refusal:
+            retry_after = float((refusal.headers or {}).get("Retry-After", 0))
         latency = LATENCY * self._random.uniform(0.8, 1.2)
         self._at(now + latency, lambda at: self._answered(at, now, call, retry_after))
 
@@ -145,7 +151,7 @@ class Simulation:
             delay = retry_after or self._random.uniform(0.0, min(8.0, 0.5 * 2 ** (call.refusals - 1)))
             self._at(now + delay, lambda now: self._again(now, call))
         else:
-            self._service.finished()
+            self._service.finished("account")
             if call.repeats:
                 self._queues[call.client].append(Call(call.client, call.caller, repeats=True, began=now))
         self._admit(now, call.client)
@@ -188,14 +194,14 @@ class Situation:
     """A service, who calls it, and how the result is measured."""
 
     name: str
-    service: Callable[[], Service]
+    rules: Rules
     measure: Callable[[Simulation], list[Measure]]
     seconds: float = 60.0
     arrivals: tuple[Arrival, ...] = (Arrival(0.0),)
 
     def run(self, seed: int) -> Simulation:
         """Simulate."""
-        return Simulation(self.service(), list(self.arrivals), self.seconds, seed)
+        return Simulation(self.rules, list(self.arrivals), self.seconds, seed)
 
 
 def steady(best: float, at_least: float, refused: float | None) -> Callable[[Simulation], list[Measure]]:
@@ -210,10 +216,19 @@ def steady(best: float, at_least: float, refused: float | None) -> Callable[[Sim
     return measure
 
 
+def by_share(share: float) -> RateLimit:
+    """Return the rule that refuses a share at random."""
+    return RateLimit(kind="random", limit=share)
+
+
+BUCKET: Final = partial(RateLimit, burst=10)
+PLACES: Final = partial(RateLimit, kind="concurrency")
+
+
 def by_chance(share: float, at_least: float) -> Situation:
     """Return the situation of a service that refuses a share at random."""
     target = steady(FREE * (1 - share), at_least, share + 0.005)
-    return Situation(f"{100 * share:g} % at random", lambda: Chance(share), target)
+    return Situation(f"{100 * share:g} % at random", [by_share(share)], target)
 
 
 def phases(run: Simulation) -> list[Measure]:
@@ -260,42 +275,49 @@ BURST: Final = (
 )
 TWO: Final = (Arrival(0.0, CALLERS // 2), Arrival(30.0, CALLERS // 2, client=1))
 
+ONCE: Final = RateLimit(kind="random", limit=1, times=1, begins=30)
+AT_20: Final = steady(20 / LATENCY, 0.97, 0.01)
+
 SITUATIONS: Final = (
-    Situation("50/s bucket", lambda: Bucket(50), steady(50, 0.95, 0.03)),
-    Situation("50/s bucket, Retry-After 1", lambda: Bucket(50, retry_after=1.0), steady(50, 0.87, 0.03)),
-    Situation("50 in each second", lambda: Window(50), steady(50, 0.92, 0.03)),
-    Situation("5/s bucket", lambda: Bucket(5, burst=2), steady(5, 0.9, 0.12)),
-    Situation("20 at once", lambda: Concurrency(20), steady(20 / LATENCY, 0.97, 0.01)),
-    Situation("20 at once, Retry-After 1", lambda: Concurrency(20, 1.0), steady(20 / LATENCY, 0.97, 0.01)),
+    Situation("50/s bucket", [BUCKET(limit=50)], steady(50, 0.95, 0.03)),
+    Situation("50/s bucket, Retry-After 1", [BUCKET(limit=50, retry_after=1)], steady(50, 0.87, 0.03)),
+    Situation("50 in each second", [RateLimit(kind="fixed-window", limit=50)], steady(50, 0.92, 0.03)),
+    Situation("5/s bucket", [BUCKET(limit=5, burst=2)], steady(5, 0.9, 0.12)),
+    Situation("20 at once", [PLACES(limit=20)], AT_20),
+    Situation("20 at once, Retry-After 1", [PLACES(limit=20, retry_after=1)], AT_20),
     by_chance(0.001, 0.97),
     by_chance(0.01, 0.97),
     by_chance(0.05, 0.97),
     by_chance(0.1, 0.95),
     by_chance(0.2, 0.95),
-    Situation("50/s and 5 % at random", lambda: Chance(0.05, Bucket(50)), steady(50, 0.85, None)),
-    Situation("50/s and 20 % at random", lambda: Chance(0.2, Bucket(50)), steady(50, 0.85, None)),
+    Situation("50/s and 5 % at random", [by_share(0.05), BUCKET(limit=50)], steady(50, 0.85, None)),
+    Situation("50/s and 20 % at random", [by_share(0.2), BUCKET(limit=50)], steady(50, 0.85, None)),
     Situation(
         "100/s, 10/s, 100/s",
-        lambda: Phases([(60, Bucket(100)), (120, Bucket(10, burst=3)), (180, Bucket(100))]),
+        [
+            BUCKET(limit=100, ends=60),
+            BUCKET(limit=10, burst=3, begins=60, ends=120),
+            BUCKET(limit=100, begins=120),
+        ],
         phases,
         180.0,
     ),
     Situation(
         "one Retry-After: 60",
-        lambda: Once(10, 60.0),
+        [attrs.evolve(ONCE, begins=10, retry_after=60)],
         lambda run: [Measure("of the best", run.rate(10, 70) / FREE, 0.97)],
         70.0,
     ),
-    Situation("outage of 20 s", lambda: Outage(10, 30), recovery, 60.0),
-    Situation("two clients at 50/s", lambda: Bucket(50), two_clients, 150.0, TWO),
+    Situation("outage of 20 s", [attrs.evolve(by_share(1), begins=10, ends=30)], recovery, 60.0),
+    Situation("two clients at 50/s", [BUCKET(limit=50)], two_clients, 150.0, TWO),
     Situation(
         "one call in 5 s, a 429, then 200",
-        lambda: Once(30),
+        [ONCE],
         lambda run: [Measure("burst", run.accepted()[-1].at - 61, at_most=3, unit="s")],
         120.0,
         BURST,
     ),
-    Situation("callers at 50/s", lambda: Bucket(50), fairness),
+    Situation("callers at 50/s", [BUCKET(limit=50)], fairness),
 )
 
 

@@ -17,15 +17,16 @@ It never fetches a URL. An input image is one of its own uploads or results, or 
 becomes a placeholder image that says so. It calls no webhook.
 
 `Fault` describes failures to inject: at the start, through `Emulator.faults`, from a file with `load_faults`,
-or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. Every execution and its cost is in
-`Emulator.ledger` and at `GET /emulator/ledger`. Neither path needs a key.
+or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. `RateLimit` describes a limit on requests. Every
+execution and its cost is in `Emulator.ledger` and at `GET /emulator/ledger`. Neither path needs a key.
 """
 
 from __future__ import annotations
 
 from .faults import Fault, Faults, load_faults
 from .ledger import Entry, Ledger
+from .rate_limit import RateLimit
 from .server import Emulator
 from .service import SeenRequest
 
-__all__ = ["Emulator", "Entry", "Fault", "Faults", "Ledger", "SeenRequest", "load_faults"]
+__all__ = ["Emulator", "Entry", "Fault", "Faults", "Ledger", "RateLimit", "SeenRequest", "load_faults"]

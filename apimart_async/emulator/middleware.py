@@ -65,7 +65,7 @@ async def middleware(
         response.headers["X-Oneapi-Request-Id"] = request_id
         if route == "applerouter":
             response.headers["x-request-id"] = request_id
-            response.headers.update(service.bucket.headers() if service.bucket else {})
+            response.headers.update(service.rate_limits.headers())
     return response
 
 
@@ -84,10 +84,19 @@ async def _respond(
 ) -> web.StreamResponse:
     if route == "elsewhere":
         return json_response({"code": 200, "data": [{"status": "submitted", "task_id": "task_elsewhere"}]})
-    if route not in _PUBLIC:
-        check_token(request, service.settings.api_key, route, request_id)
-        if service.bucket is not None:
-            service.bucket.check(service.clock.now(), route)
+    if route in _PUBLIC:
+        return await _accepted(request, service, route, handle)
+    check_token(request, service.settings.api_key, route, request_id)
+    service.rate_limits.check(service.clock.now() - service.started, route)
+    try:
+        return await _accepted(request, service, route, handle)
+    finally:
+        service.rate_limits.finished(route)
+
+
+async def _accepted(
+    request: web.Request, service: Service, route: Route, handle: Callable[[], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     reused = request.transport in service.transports
     if request.transport is not None:
         service.transports.add(request.transport)

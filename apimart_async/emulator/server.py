@@ -20,13 +20,14 @@ from .faults import Fault, Faults
 from .image_store import ImageStore
 from .ledger import Ledger
 from .middleware import middleware
+from .rate_limit import RateLimit
 from .renderer import Renderer
 from .routes import ROUTES
 from .service import SERVICE, Clock, SeenRequest, Service
 from .settings import BODY_LIMIT, HOUR, BatchVariant, Duration, Images, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from .routing import Route
@@ -35,6 +36,14 @@ _BACKLOG = 1024
 _LOOPBACK = "127.0.0.1"
 _GRACE = 0.05
 """Seconds that running requests get to finish when the emulator closes."""
+
+
+def _rate_limits(given: float | RateLimit | Iterable[RateLimit] | None) -> Sequence[RateLimit]:
+    if given is None:
+        return ()
+    if isinstance(given, int | float):
+        return (RateLimit(limit=given, retry_after="exact"),)
+    return (given,) if isinstance(given, RateLimit) else tuple(given)
 
 
 class Emulator:
@@ -53,8 +62,8 @@ class Emulator:
         upload_ttl: Seconds an upload is valid; 72 hours, like the service.
         result_ttl: Seconds results are valid after completion; 24 hours, like the service.
         balance: USD on the account; a submission beyond it gets a 402.
-        rate_limit: Requests per second allowed on the API, with a burst of one second's worth; None for no
-            limit. Requests beyond it get a 429 with `Retry-After`.
+        rate_limit: Requests per second allowed on the API, with a burst of one second's worth: requests
+            beyond it get a 429 with `Retry-After`. Or a `RateLimit`, or several of them. None for no limit.
         task_limit: Tasks that may run at once; a submission beyond them gets a 429 without `Retry-After`;
             None for no limit.
         clock_offset: Seconds by which the times in its responses are ahead of this machine's clock; negative
@@ -83,7 +92,7 @@ class Emulator:
         upload_ttl: float = 72 * HOUR,
         result_ttl: float = 24 * HOUR,
         balance: float = 10_000.0,
-        rate_limit: float | None = None,
+        rate_limit: float | RateLimit | Iterable[RateLimit] | None = None,
         task_limit: int | None = None,
         clock_offset: float = 0.0,
         naive_times: bool = False,
@@ -103,7 +112,7 @@ class Emulator:
             upload_ttl=upload_ttl,
             result_ttl=result_ttl,
             balance=balance,
-            rate_limit=rate_limit,
+            rate_limits=_rate_limits(rate_limit),
             task_limit=task_limit,
             clock_offset=clock_offset,
             naive_times=naive_times,

@@ -16,7 +16,7 @@ from .faults import Faults
 from .idempotency import IdempotencyKeys
 from .image_store import ImageStore
 from .ledger import Ledger
-from .rate_limit import TokenBucket
+from .rate_limit import RateLimits
 from .renderer import Renderer
 from .routing import Route
 from .settings import Settings
@@ -101,13 +101,14 @@ class Service:
     requests: deque[SeenRequest] = field(factory=lambda: deque[SeenRequest](maxlen=REQUESTS_KEPT), init=False)
     leaks: deque[SeenRequest] = field(factory=lambda: deque[SeenRequest](maxlen=REQUESTS_KEPT), init=False)
     counts: Counter[Route] = field(factory=Counter[Route], init=False)
-    bucket: TokenBucket | None = field(init=False)
+    rate_limits: RateLimits = field(init=False)
+    started: float = field(init=False)
     _variants: Counter[str] = field(factory=Counter[str], init=False)
 
     def __attrs_post_init__(self) -> None:
         self.random = random.Random(self.settings.seed)
-        rate = self.settings.rate_limit
-        self.bucket = None if rate is None else TokenBucket(rate)
+        self.rate_limits = RateLimits(self.settings.rate_limits, self.settings.seed)
+        self.started = self.clock.now()
 
     def record(self, request: SeenRequest) -> None:
         """Keep a request, and separately when it carried the key to another host than the API."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 from attrs import field, frozen, validators
+
+from .rate_limit import RateLimit
 
 HOUR = 3600.0
 
@@ -43,7 +45,7 @@ class Settings:
     upload_ttl: float = field(default=72 * HOUR, validator=_positive)
     result_ttl: float = field(default=24 * HOUR, validator=_positive)
     balance: float = field(default=10_000.0, validator=validators.ge(0.0))
-    rate_limit: float | None = field(default=None, validator=validators.optional(_positive))
+    rate_limits: Sequence[RateLimit] = ()
     task_limit: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
     clock_offset: float = 0.0
     naive_times: bool = False

@@ -13,8 +13,6 @@ import anyio.lowlevel
 import pytest
 
 from apimart_async.emulator import Emulator
-from apimart_async.emulator.rate_limit import TokenBucket
-from apimart_async.emulator.responses import ServiceError
 
 from .conftest import until
 
@@ -161,31 +159,6 @@ async def test_another_key_can_be_set(open_emulator: Open) -> None:
 async def test_the_clock_only_goes_forwards(raw: Raw) -> None:
     with pytest.raises(ValueError, match="forwards"):
         raw.emulator.advance(-1)
-
-
-def test_the_token_bucket_allows_a_burst_and_then_the_rate() -> None:
-    bucket = TokenBucket(5)
-    for _ in range(5):
-        bucket.check(0, "edits")
-    with pytest.raises(ServiceError) as refused:
-        bucket.check(0, "edits")
-    assert refused.value.headers == {"Retry-After": "1"}
-    bucket.check(0.2, "edits")
-    with pytest.raises(ServiceError):
-        bucket.check(0.3, "edits")
-
-
-async def test_requests_beyond_the_rate_are_refused(open_emulator: Open) -> None:
-    async with open_emulator(rate_limit=0.001) as raw:
-        assert (await raw.send("GET", "/v1/models")).status == 200
-        answer = await raw.edit()
-        assert answer.status == 429
-        assert answer.json["error"]["type"] == "rate_limit_error"
-        assert 0 < int(answer.headers["Retry-After"]) <= 1000
-        assert (await raw.send("GET", "/files/results/a/b")).status == 404, "the file host has no limit"
-        raw.emulator.advance(1000)
-        assert (await raw.edit()).status == 200
-        assert len(raw.emulator.ledger.entries) == 1
 
 
 async def test_connections_are_counted(raw: Raw) -> None:
