@@ -59,6 +59,13 @@ class Stub:
     def load_duration_stats(self, stats: object) -> None:
         """Learn nothing."""
 
+    def rate_limit_stats(self) -> dict[str, Any]:
+        """Return nothing learnt."""
+        return {}
+
+    def load_rate_limit_stats(self, stats: object) -> None:
+        """Learn nothing."""
+
     async def save(self, task: Task, directory: Path, **_: object) -> list[Path]:
         """Save the images of a task."""
         await asyncio.sleep(0)

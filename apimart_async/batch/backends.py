@@ -118,12 +118,12 @@ class Backend(Protocol):
         """Save every image durably: the journal records it as saved next."""
         ...
 
-    def duration_stats(self) -> Mapping[str, Any]:
-        """Return the learnt durations of tasks, in a JSON form."""
+    def stats(self) -> Mapping[str, Any]:
+        """Return the client's statistics of task durations and rate limits, in a JSON form."""
         return {}
 
-    def load_duration_stats(self, stats: Mapping[str, Any]) -> None:
-        """Load the durations that an earlier run has learnt."""
+    def load_stats(self, stats: Mapping[str, Any]) -> None:
+        """Load the statistics of an earlier run."""
         ...
 
 
@@ -277,13 +277,15 @@ class ApimartBackend(_JobPreparer):
         """Download every image."""
         return await self._client.images.save(result, directory, name=template, fsync=True)
 
-    def duration_stats(self) -> Mapping[str, Any]:
+    def stats(self) -> Mapping[str, Any]:
         """Return the client's statistics."""
-        return self._client.tasks.duration_stats()
+        client = self._client
+        return {"durations": client.tasks.duration_stats(), "rate_limit": client.rate_limit_stats()}
 
-    def load_duration_stats(self, stats: Mapping[str, Any]) -> None:
+    def load_stats(self, stats: Mapping[str, Any]) -> None:
         """Load statistics into the client."""
-        self._client.tasks.load_duration_stats(stats)
+        self._client.tasks.load_duration_stats(stats.get("durations", {}))
+        self._client.load_rate_limit_stats(stats.get("rate_limit", {}))
 
 
 @attrs.define(eq=False)
@@ -332,5 +334,10 @@ class AppleRouterBackend(_JobPreparer):
         """Save every image."""
         return await self._client.images.save(result, directory, name=template, fsync=True)
 
-    def load_duration_stats(self, stats: Mapping[str, Any]) -> None:
-        """Do nothing: there are no tasks."""
+    def stats(self) -> Mapping[str, Any]:
+        """Return the client's statistics; there are no tasks."""
+        return {"rate_limit": self._client.rate_limit_stats()}
+
+    def load_stats(self, stats: Mapping[str, Any]) -> None:
+        """Load statistics into the client."""
+        self._client.load_rate_limit_stats(stats.get("rate_limit", {}))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Journal
 
 _RESULTS: Final = "results.jsonl"
-_DURATIONS: Final = "durations"
+_STATS: Final = "stats"
 _BUFFERED_OUTCOMES: Final = 64
 _PROGRESS_INTERVAL: Final = 0.2
 _LINES_AT_ONCE: Final = 200
@@ -94,7 +94,7 @@ class Runner:
         await journal.__aenter__()
         try:
             prices = json.loads(await journal.get_state(PRICES) or b"{}")
-            backend.load_duration_stats(json.loads(await journal.get_state(_DURATIONS) or b"{}"))
+            backend.load_stats(json.loads(await journal.get_state(_STATS) or b"{}"))
             budget = Budget(options.max_cost, await journal.tally(), prices)
             self._shutdown = ShutdownState(budget=budget)
             self._context = Context(
@@ -178,9 +178,9 @@ class Runner:
                         # Raised at the end; all jobs that it gave are done.
                         self._shutdown.reason = self._shutdown.reason or error
             try:
-                learnt = self._backend.duration_stats()
-                if learnt:
-                    await self._journal.put_state(_DURATIONS, json.dumps(learnt).encode())
+                stats = self._backend.stats()
+                if stats:
+                    await self._journal.put_state(_STATS, json.dumps(stats).encode())
                 if options.write_results:
                     await _write_results(self._journal, options.output)
             except errors.ApimartError as error:

@@ -807,6 +807,24 @@ class Apimart:
         """Return the base URL of the service."""
         return self._wrapped.base_url
 
+    def rate_limit_stats(self) -> dict[str, Any]:
+        """Return the limits of the service, as far as they are known: plain data that JSON can hold.
+
+        ``rate`` is in requests per second and ``concurrency`` in concurrent requests, both ``None`` while no
+        limit is known; ``noise`` is the share of requests that are refused for other reasons. Batches keep
+        them in their journal, as they keep ``tasks.duration_stats``.
+        """
+        return self._wrapped.rate_limit_stats()
+
+    def load_rate_limit_stats(self, data: Mapping[str, Any]) -> None:
+        """Load the value of ``rate_limit_stats``, so that the first requests are near the limit.
+
+        Args:
+            data: The value. Malformed data, another version, and data for a client that has received an
+                answer or is not adaptive are ignored.
+        """
+        return self._wrapped.load_rate_limit_stats(data)
+
     def close(self) -> None:
         """Close the connections, but not your ``session``. A second call does nothing."""
         self._portal.close()
@@ -940,6 +958,24 @@ class AppleRouter:
     def base_url(self) -> str:
         """Return the base URL of the service."""
         return self._wrapped.base_url
+
+    def rate_limit_stats(self) -> dict[str, Any]:
+        """Return the limits of the service, as far as they are known: plain data that JSON can hold.
+
+        ``rate`` is in requests per second and ``concurrency`` in concurrent requests, both ``None`` while no
+        limit is known; ``noise`` is the share of requests that are refused for other reasons. Batches keep
+        them in their journal, as they keep ``tasks.duration_stats``.
+        """
+        return self._wrapped.rate_limit_stats()
+
+    def load_rate_limit_stats(self, data: Mapping[str, Any]) -> None:
+        """Load the value of ``rate_limit_stats``, so that the first requests are near the limit.
+
+        Args:
+            data: The value. Malformed data, another version, and data for a client that has received an
+                answer or is not adaptive are ignored.
+        """
+        return self._wrapped.load_rate_limit_stats(data)
 
     def close(self) -> None:
         """Close the connections, but not your ``session``. A second call does nothing."""

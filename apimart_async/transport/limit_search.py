@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
+
+_VERSION: Final = 1
 
 # While no limit is known: requests at once, added for an accepted and removed for a refused answer.
 _FIRST_CONCURRENCY: Final = 8.0
@@ -150,6 +153,40 @@ class LimitSearch:
         self._hold = _HOLD
         self._hold_until = 0.0
         self._begin(0.0)
+
+    # Keeping
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the limits as plain data that JSON can hold."""
+        state, concurrency, rate = self.state, self.concurrency, self.rate
+        if state == "check" or self._raised is not None:
+            state, concurrency, rate = self._before
+        is_limited = state == "limited"
+        return {
+            "version": _VERSION,
+            "rate": rate if is_limited else None,
+            "concurrency": concurrency if is_limited else None,
+            "noise": self._noise,
+        }
+
+    def load(self, data: Mapping[str, Any], now: float) -> None:
+        """Start at the limits of ``to_dict``, unless they are malformed or the search has begun."""
+        try:
+            is_known = data["version"] == _VERSION
+            rate, concurrency, noise = (float(data[key] or 0.0) for key in ("rate", "concurrency", "noise"))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return
+        is_valid = 0 <= rate < math.inf and 0 <= concurrency < math.inf and 0 <= noise <= _MOST_NOISE
+        if not (is_known and is_valid) or self._began < math.inf:
+            return
+        self._noise = self._share = noise
+        self._doubt_at = now + _DOUBT / max(_LEAST_NOISE, noise)
+        if rate or concurrency:
+            self.state = "limited"
+            self._set_rate(max(rate, 0.01) if rate else None, now)
+            self.concurrency = min(self._max_concurrency, max(1.0, concurrency))
+            self._hold_until = now + _HOLD
+        self._begin(now)
 
     # Sending
 

@@ -8,12 +8,14 @@ from collections import deque
 from contextlib import suppress
 from random import Random
 from time import monotonic  # the loop's clock asks which loop runs, and on 3.11 in which process: 0.4 µs
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.transport.limit_search import LimitSearch
 from apimart_async.transport.semaphore import Semaphore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from apimart_async.config import Limits
 
 _OVERLOADED: Final = frozenset({429, 503})
@@ -43,6 +45,11 @@ class RateLimiter:
             self.search.concurrency = limits.requests
         self._waiters: deque[asyncio.Future[float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+
+    def load(self, data: Mapping[str, Any]) -> None:
+        """Start at the limits of an earlier search, unless this one has begun; see ``LimitSearch.load``."""
+        if self._is_adaptive:
+            self.search.load(data, monotonic())
 
     def acquire_nowait(self) -> float | None:
         """Take a place if none waits and the limits allow it now; return the moment, or ``None``."""

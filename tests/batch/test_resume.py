@@ -238,3 +238,15 @@ async def test_a_saved_job_survives_a_power_cut(
     assert str(tmp_path / "out") in synced
     # The picture, before it had its name.
     assert any(path.startswith(f"{tmp_path / 'out'}{os.sep}") for path in synced)
+
+
+async def test_the_limits_of_the_service_are_kept_for_the_next_run(
+    emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    learnt = {"version": 1, "rate": None, "concurrency": None, "noise": 0.2}
+    for limits in (learnt, {}):
+        async with AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client:
+            client.load_rate_limit_stats(limits)
+            (outcome,) = await run(client, [Job(pictures[0], "stars")], tmp_path / "out")
+            assert outcome.status == "saved"
+            assert client.rate_limit_stats()["noise"] == pytest.approx(0.2, rel=0.1)

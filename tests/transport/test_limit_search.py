@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import math
 from itertools import pairwise
 from random import Random
@@ -204,6 +205,60 @@ def test_during_an_outage_few_requests_are_sent() -> None:
     refused = world.refused
     world.run(20, down)
     assert world.refused - refused <= 20 / LATENCY * 1.2
+
+
+def test_a_search_starts_near_the_limits_of_an_earlier_search() -> None:
+    first = search()
+    World(first).run(30, bucket(50))
+    kept = json.loads(json.dumps(first.to_dict()))
+    limits = search()
+    limits.load(kept, 0.0)
+    rate, refused = World(limits).run(10, bucket(50))
+    assert limits.to_dict()["rate"] == pytest.approx(50, rel=0.2)
+    assert rate > 47
+    assert refused < 0.03
+
+
+def test_noise_is_kept() -> None:
+    first = search()
+    World(first).run(60, chance(0.2))
+    limits = search()
+    limits.load(first.to_dict(), 0.0)
+    assert (limits.state, limits.rate) == ("free", None)
+    assert limits.to_dict()["noise"] == pytest.approx(0.2, abs=0.1)
+    rate, _ = World(limits).run(20, chance(0.2))
+    assert rate > 0.8 * 0.8 * 64 / LATENCY
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 9},
+        {"rate": "fast"},
+        {"rate": -1},
+        {"rate": math.nan},
+        {"concurrency": math.inf},
+        {"noise": 2},
+        {"noise": [1]},
+    ],
+)
+def test_malformed_limits_are_ignored(change: dict[str, object]) -> None:
+    limits = search()
+    limits.load({"version": 1, "rate": 10, "concurrency": 5, "noise": 0} | change, 0.0)
+    assert (limits.state, limits.rate, limits.concurrency) == ("free", None, 8)
+
+
+def test_kept_limits_never_exceed_those_of_the_caller() -> None:
+    limits = search(4, 20.0)
+    limits.load({"version": 1, "rate": 1000, "concurrency": 64, "noise": 0}, 0.0)
+    assert (limits.rate, limits.concurrency) == (20.0, 4)
+
+
+def test_limits_are_not_loaded_into_a_search_that_has_begun() -> None:
+    limits = search()
+    World(limits).run(1, unlimited)
+    limits.load({"version": 1, "rate": 1, "concurrency": 1, "noise": 0}, 1.0)
+    assert limits.state == "free"
 
 
 def test_a_limit_that_rises_is_followed() -> None:
