@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _FLOOD: Final = 6.0
 _FLOOD_SHARE: Final = 0.25
 # Answers over which the share of refusals is averaged, and the share beyond the noise that begins a check.
 _MEMORY: Final = 250
+_NEGLIGIBLE: Final = 1e-5
+_ACCEPTED_KEPT: Final = 4096
 _FEW: Final = 12
 _SLACK: Final = 0.02
 _LIMITED_SLACK: Final = 0.01
@@ -128,7 +131,7 @@ class LimitSearch:
         self._random = random
         self._next_at = 0.0
         self._began = math.inf
-        self._accepted: deque[float] = deque()
+        self._accepted: deque[float] = deque(maxlen=_ACCEPTED_KEPT)
         self._latency = 0.0
         # Refusals: their share over the last answers, and the share that checks found to be noise.
         self._share = 0.0
@@ -192,10 +195,10 @@ class LimitSearch:
 
     def ready_at(self, now: float) -> float:
         """Return the moment from which a request may be sent; infinity while too many are in flight."""
-        if self.in_flight >= max(1, int(self.concurrency)):
+        if self.in_flight + 1 > self.concurrency:
             self._held_by_concurrency += 1
             return math.inf
-        ready = max(now, self.paused_until)
+        ready = now if self.paused_until <= now else self.paused_until
         if self.rate is not None and self._next_at > ready:
             self._held_by_rate += 1
             ready = self._next_at
@@ -204,7 +207,8 @@ class LimitSearch:
     def sent(self, now: float) -> None:
         """Count a request that is sent now."""
         self.in_flight += 1
-        self._began = min(self._began, now)
+        if self._began > now:
+            self._began = now
         if self.rate is not None:
             self._next_at = max(self._next_at, now - _BURST_SECONDS) + 1 / self.rate
 
@@ -224,10 +228,12 @@ class LimitSearch:
             return
         if not refused:
             self._accepted.append(now)
-            while self._accepted[0] <= now - 1.0:
-                self._accepted.popleft()
             latency = now - sent_at
             self._latency += 0.05 * (latency - self._latency) if self._latency else latency
+            if not self._share and not self._noise and self.state == "free":
+                self._seen += self._seen < _MEMORY
+                self._grow()
+                return
         if sent_at < self._since:
             return
         evidence = self._evidence
@@ -264,7 +270,10 @@ class LimitSearch:
     def _accepted_rate(self, now: float, window: float = 1.0) -> float:
         """Return the requests a second that may be sent according to those accepted lately, noise added."""
         window = min(window, max(now - self._began, 0.5))
-        return sum(moment > now - window for moment in self._accepted) / window / (1 - self._usual)
+        return self._accepted_since(now - window) / window / (1 - self._usual)
+
+    def _accepted_since(self, moment: float) -> int:
+        return sum(1 for _ in takewhile(moment.__lt__, reversed(self._accepted)))
 
     def _set_rate(self, rate: float | None, now: float) -> None:
         if self._max_rate is not None:
@@ -276,9 +285,11 @@ class LimitSearch:
     def _on_steady(self, now: float, lasted: float, refused: bool) -> None:  # noqa: FBT001
         evidence = self._evidence
         if evidence.score <= 0:
-            self._evidence = self._watch()
+            evidence = self._evidence = self._watch()
         self._seen = min(_MEMORY, self._seen + 1)
         self._share += (refused - self._share) / self._seen
+        if self._share < _NEGLIGIBLE:
+            self._share = 0.0
         if now > self._doubt_at:
             self._noise, self._doubt_at = 0.0, math.inf
         is_free = self.state == "free"
@@ -296,17 +307,23 @@ class LimitSearch:
                 self._raise(now)
         else:
             self._noise += (self._share - self._noise) / (5 * _MEMORY)
+            if self._noise < _NEGLIGIBLE:
+                self._noise = 0.0
             if refused:
                 self.concurrency = max(min(_FIRST_CONCURRENCY, self.concurrency), self.concurrency - _SHRINK)
-            elif self._held_by_concurrency:
-                self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
+            else:
+                self._grow()
+
+    def _grow(self) -> None:
+        if self._held_by_concurrency and self.concurrency < self._max_concurrency:
+            self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
 
     # Checks
 
     def _cut(self, now: float, share: float, cut_by: float) -> None:
         """Begin a check: slow down to a little under the accepted rate, and expect the same share or none."""
         evidence = self._evidence
-        used = sum(moment > now - self._latency for moment in self._accepted)
+        used = self._accepted_since(now - self._latency)
         # While the rate still grows, its last half second counts, unless a quota of a second is used up.
         is_growing = self.state == "free" and not (cut_by == _CUT and evidence.share > _MOST_NOISE)
         self._found = self._accepted_rate(now, 0.5 if is_growing else 1.0)
