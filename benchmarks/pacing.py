@@ -204,16 +204,20 @@ class Situation:
         return Simulation(self.rules, list(self.arrivals), self.seconds, seed)
 
 
-def steady(best: float, at_least: float, refused: float | None) -> Callable[[Simulation], list[Measure]]:
-    """Measure the throughput of a minute as a share of the best, and the refusals."""
+@attrs.frozen
+class Steady:
+    """Measures the throughput of a minute as a share of the best, and the refusals."""
 
-    def measure(run: Simulation) -> list[Measure]:
+    best: float
+    at_least: float
+    refused: float | None
+
+    def __call__(self, run: Simulation) -> list[Measure]:
+        """Measure."""
         return [
-            Measure("of the best", run.rate(0, 60) / best, at_least),
-            Measure("refused", run.refused, at_most=refused),
+            Measure("of the best", run.rate(0, 60) / self.best, self.at_least),
+            Measure("refused", run.refused, at_most=self.refused),
         ]
-
-    return measure
 
 
 def by_share(share: float) -> RateLimit:
@@ -227,7 +231,7 @@ PLACES: Final = partial(RateLimit, kind="concurrency")
 
 def by_chance(share: float, at_least: float) -> Situation:
     """Return the situation of a service that refuses a share at random."""
-    target = steady(FREE * (1 - share), at_least, share + 0.005)
+    target = Steady(FREE * (1 - share), at_least, share + 0.005)
     return Situation(f"{100 * share:g} % at random", [by_share(share)], target)
 
 
@@ -276,13 +280,13 @@ BURST: Final = (
 TWO: Final = (Arrival(0.0, CALLERS // 2), Arrival(30.0, CALLERS // 2, client=1))
 
 ONCE: Final = RateLimit(kind="random", limit=1, times=1, begins=30)
-AT_20: Final = steady(20 / LATENCY, 0.97, 0.01)
+AT_20: Final = Steady(20 / LATENCY, 0.97, 0.01)
 
 SITUATIONS: Final = (
-    Situation("50/s bucket", [BUCKET(limit=50)], steady(50, 0.95, 0.03)),
-    Situation("50/s bucket, Retry-After 1", [BUCKET(limit=50, retry_after=1)], steady(50, 0.87, 0.03)),
-    Situation("50 in each second", [RateLimit(kind="fixed-window", limit=50)], steady(50, 0.92, 0.03)),
-    Situation("5/s bucket", [BUCKET(limit=5, burst=2)], steady(5, 0.9, 0.12)),
+    Situation("50/s bucket", [BUCKET(limit=50)], Steady(50, 0.95, 0.03)),
+    Situation("50/s bucket, Retry-After 1", [BUCKET(limit=50, retry_after=1)], Steady(50, 0.87, 0.03)),
+    Situation("50 in each second", [RateLimit(kind="fixed-window", limit=50)], Steady(50, 0.92, 0.03)),
+    Situation("5/s bucket", [BUCKET(limit=5, burst=2)], Steady(5, 0.9, 0.12)),
     Situation("20 at once", [PLACES(limit=20)], AT_20),
     Situation("20 at once, Retry-After 1", [PLACES(limit=20, retry_after=1)], AT_20),
     by_chance(0.001, 0.97),
@@ -290,8 +294,8 @@ SITUATIONS: Final = (
     by_chance(0.05, 0.97),
     by_chance(0.1, 0.95),
     by_chance(0.2, 0.95),
-    Situation("50/s and 5 % at random", [by_share(0.05), BUCKET(limit=50)], steady(50, 0.85, None)),
-    Situation("50/s and 20 % at random", [by_share(0.2), BUCKET(limit=50)], steady(50, 0.85, None)),
+    Situation("50/s and 5 % at random", [by_share(0.05), BUCKET(limit=50)], Steady(50, 0.85, None)),
+    Situation("50/s and 20 % at random", [by_share(0.2), BUCKET(limit=50)], Steady(50, 0.85, None)),
     Situation(
         "100/s, 10/s, 100/s",
         [

@@ -198,7 +198,7 @@ class LimitSearch:
         if self.in_flight + 1 > self.concurrency:
             self._held_by_concurrency += 1
             return math.inf
-        ready = now if self.paused_until <= now else self.paused_until
+        ready = max(now, self.paused_until)
         if self.rate is not None and self._next_at > ready:
             self._held_by_rate += 1
             ready = self._next_at
@@ -207,8 +207,7 @@ class LimitSearch:
     def sent(self, now: float) -> None:
         """Count a request that is sent now."""
         self.in_flight += 1
-        if self._began > now:
-            self._began = now
+        self._began = min(self._began, now)
         if self.rate is not None:
             self._next_at = max(self._next_at, now - _BURST_SECONDS) + 1 / self.rate
 
@@ -288,8 +287,6 @@ class LimitSearch:
             evidence = self._evidence = self._watch()
         self._seen = min(_MEMORY, self._seen + 1)
         self._share += (refused - self._share) / self._seen
-        if self._share < _NEGLIGIBLE:
-            self._share = 0.0
         if now > self._doubt_at:
             self._noise, self._doubt_at = 0.0, math.inf
         is_free = self.state == "free"
@@ -307,8 +304,8 @@ class LimitSearch:
                 self._raise(now)
         else:
             self._noise += (self._share - self._noise) / (5 * _MEMORY)
-            if self._noise < _NEGLIGIBLE:
-                self._noise = 0.0
+            if max(self._share, self._noise) < _NEGLIGIBLE:
+                self._share = self._noise = 0.0
             if refused:
                 self.concurrency = max(min(_FIRST_CONCURRENCY, self.concurrency), self.concurrency - _SHRINK)
             else:
