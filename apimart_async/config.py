@@ -75,8 +75,7 @@ class Limits:
         downloads: Concurrent downloads, default 32.
         adaptive: Whether to learn the limits of the service from its answers 429 and 503; default True.
             ``False`` uses ``requests`` and ``requests_per_second`` unchanged: for a service with known
-            limits, or one whose 429 and 503 mean something else. A ``Retry-After`` pauses the client in both
-            cases.
+            limits, or one whose 429 and 503 mean something else. Then each ``Retry-After`` pauses the client.
         keepalive: Seconds until an idle connection is closed, default 15.
         answer_bytes: Size of a JSON answer in bytes, default 64 MiB.
         image_answer_bytes: Size of a JSON answer that may hold images in base64, default 1 GiB: the answer to
@@ -108,7 +107,8 @@ class Retry:
         max_delay: Maximum delay between two attempts; more than 0, default 8.
         max_retry_after: Longest ``Retry-After`` that a call obeys, default 60; a longer value fails the call
             at once.
-        max_elapsed: Time since the first attempt after which no further attempt starts, default 300.
+        max_elapsed: Time since the first attempt after which no further attempt starts, default 300; 0 sends
+            no request again.
         indeterminate: How to treat a paid request that may have been executed: ``"raise"`` raises
             ``SubmissionIndeterminateError``; ``"same-key"`` sends the request again under the same
             idempotency key. Choose ``"same-key"`` only for a service and model that are known to honour keys:

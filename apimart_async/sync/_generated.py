@@ -686,7 +686,8 @@ class Apimart:
             sent to its origin only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
             default.
-        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
+        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
+            that the service refuses for now (429) do not count: ``Retry.max_elapsed`` ends these.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
@@ -856,7 +857,8 @@ class AppleRouter:
             key is sent to its origin only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
             of the answer and 600 s in total by default.
-        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2.
+        max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
+            that the service refuses for now (429) do not count: ``Retry.max_elapsed`` ends these.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
