@@ -65,7 +65,7 @@ _GONE: Final = 0.25
 # at least (a bucket may have tokens left), and the seconds without raises after a refused one.
 _MARGIN: Final = 0.97
 _STEP: Final = 0.1
-_MAX_STEP: Final = 0.5
+_MAX_STEP: Final = 1.0
 _EFFECT: Final = 0.7
 _HOLD: Final = 3.0
 _MAX_HOLD: Final = 10.0
@@ -94,7 +94,7 @@ class Evidence:
     @property
     def share(self) -> float:
         """Share of the answers that are refusals."""
-        return self.refused / self.answers
+        return self.refused / max(1, self.answers)
 
     def add(self, refused: bool, retry_after: float) -> None:  # noqa: FBT001
         """Count an answer."""
@@ -291,8 +291,6 @@ class LimitSearch:
             self._noise, self._doubt_at = 0.0, math.inf
         is_free = self.state == "free"
         spread = math.sqrt(self._usual * (1 - self._usual) / (2 * self._seen))
-        if self._seen == _MEMORY and self._share < self._noise - 2 * spread:
-            self._noise = self._share
         unusual = self._noise + (_SLACK if is_free else _LIMITED_SLACK) + _SURE * spread
         if evidence.score > _FLOOD:
             flood = self._noise + _FLOOD_SHARE * (1 - self._noise)
@@ -436,8 +434,6 @@ class LimitSearch:
     def _keep(self, now: float) -> None:
         before = self._before[2]
         if self.rate is not None and before is not None and self.rate > before:
-            if self.rate > _CHANGED * self._base:
-                self._hold = _HOLD
             self._base = max(self._base, before, min(self.rate, _MARGIN * self._found), self.rate / _CHANGED)
         self._kept += 1
         self._step = min(2 * self._step, _MAX_STEP) if self._kept else _STEP

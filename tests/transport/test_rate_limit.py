@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from apimart_async import AsyncApimart, Limits, RateLimitError, Retry
+from apimart_async.emulator import Emulator, RateLimit
 from apimart_async.transport.rate_limit import RateLimiter
 from apimart_async.transport.semaphore import Semaphore
 from tests.conftest import CLOCK
@@ -46,6 +47,21 @@ async def test_retry_after_of_one_answer_delays_that_call_only(raw_server: RawSe
         clock.advance(6)
         assert await refused == []
     assert len(raw_server.seen) == 3
+
+
+async def test_every_call_succeeds_under_a_limit_of_the_service(clock: Clock) -> None:
+    rules = [RateLimit(limit=20, burst=2, retry_after=1), RateLimit(kind="random", limit=0.1)]
+    async with (
+        Emulator(rate_limit=rules) as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, max_retries=0) as client,
+        clock.rushing(0.1),
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(100):
+            group.create_task(client.account.models())
+    statuses = [request.status for request in emulator.requests]
+    assert statuses.count(200) == 100
+    assert 429 in statuses
 
 
 async def test_refusals_do_not_count_as_retries(raw_server: RawServer, clock: Clock) -> None:
