@@ -434,6 +434,8 @@ class LimitSearch:
     def _keep(self, now: float) -> None:
         before = self._before[2]
         if self.rate is not None and before is not None and self.rate > before:
+            if self.rate > _CHANGED * self._base:
+                self._hold = _HOLD
             self._base = max(self._base, before, min(self.rate, _MARGIN * self._found), self.rate / _CHANGED)
         self._kept += 1
         self._step = min(2 * self._step, _MAX_STEP) if self._kept else _STEP
