@@ -35,7 +35,8 @@ class AsyncAppleRouter:
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
             of the answer and 600 s in total by default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
-            that the service refuses for now (429) do not count: ``Retry.max_elapsed`` ends these.
+            that the service refuses for now (429) do not count: ``Retry.max_elapsed`` ends these; 0 turns all
+            retries off.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which

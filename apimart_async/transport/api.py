@@ -43,7 +43,6 @@ _LONGEST_MESSAGE: Final = 2000
 _LONGEST_CODE: Final = 200
 _LEAST_SECRET: Final = 4
 _TOO_MANY: Final = 429
-_NO_ATTEMPT_LEFT: Final = -1
 _PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOWABLE})
 
 
@@ -255,7 +254,7 @@ class Api:
             refusals=call.refusals,
         )
         is_refused = call.hooks is not None and isinstance(error, errors.RateLimitError)
-        max_retries = _NO_ATTEMPT_LEFT if is_refused else self.settings.max_retries
+        max_retries = 0 if is_refused else self.settings.max_retries
         decision = retry.decide(attempt, self.settings.retry, max_retries, self._random)
         if decision.action is Action.INDETERMINATE:
             raise indeterminate(error) from error

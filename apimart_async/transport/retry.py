@@ -129,7 +129,7 @@ def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> 
     Args:
         attempt: State of the request.
         retry: Settings of the caller.
-        max_retries: Attempts allowed after the first, refused attempts not counted.
+        max_retries: Attempts allowed after the first, refused attempts not counted; 0 allows none at all.
         random: Source of the jitter.
     """
     effect = attempt.effect
@@ -142,7 +142,7 @@ def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> 
     )
     if effect is Effect.REJECTED or effect is Effect.UNKNOWABLE:
         return give_up
-    if attempt.number - attempt.refusals > max_retries:
+    if not max_retries or attempt.number - attempt.refusals > max_retries:
         return give_up
     if is_paid and is_unknown and not (attempt.has_key and retry.indeterminate == "same-key"):
         return give_up

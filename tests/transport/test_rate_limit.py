@@ -53,7 +53,7 @@ async def test_every_call_succeeds_under_a_limit_of_the_service(clock: Clock) ->
     rules = [RateLimit(limit=20, burst=2, retry_after=1), RateLimit(kind="random", limit=0.1)]
     async with (
         Emulator(rate_limit=rules) as emulator,
-        AsyncApimart(emulator.api_key, base_url=emulator.base_url, max_retries=0) as client,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, max_retries=1) as client,
         clock.rushing(0.1),
         asyncio.TaskGroup() as group,
     ):
@@ -74,11 +74,23 @@ async def test_refusals_do_not_count_as_retries(raw_server: RawServer, clock: Cl
 
     raw_server.handle = handle
     async with (
-        AsyncApimart("sk-test", base_url=raw_server.base_url, max_retries=0) as client,
+        AsyncApimart("sk-test", base_url=raw_server.base_url, max_retries=1) as client,
         clock.rushing(1),
     ):
         assert await client.account.models() == []
     assert len(raw_server.seen) == 11
+
+
+async def test_no_retries_are_none_after_a_refusal_either(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(SLOW_DOWN, 429)
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url, max_retries=0) as client:
+        with pytest.raises(RateLimitError):
+            await client.account.models()
+    assert len(raw_server.seen) == 1
 
 
 async def test_a_retry_after_above_the_limit_fails_its_call_only(
