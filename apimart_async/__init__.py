@@ -45,7 +45,7 @@ from apimart_async.errors import (
     UnprocessableEntityError,
     UnsupportedImageError,
 )
-from apimart_async.models import Balance, Image, ImageSet, Model, Task, TaskFailure, Upload
+from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, TaskFailure, Upload
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
@@ -75,6 +75,7 @@ __all__ = [
     "BudgetExceededError",
     "ConflictError",
     "DownloadError",
+    "DurationEstimate",
     "Image",
     "ImageError",
     "ImageInput",

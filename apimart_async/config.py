@@ -132,11 +132,13 @@ class Poll:
 
     Attributes:
         timeout: Maximum time that ``wait``, ``watch`` and ``run`` wait for a task by default; default 600.
-        delay_per_poll: Delay that is worth one poll, default 0.25. A fourth of it halves the delay and
-            doubles the polls.
+        delay_per_poll: Delay that is worth one poll, default 0.25. Where tasks take many polls, a fourth of
+            it about halves the delay and doubles the polls. A poll that shares a request costs its share,
+            down to a fourth, unless there is a maximum number of polls per second.
         first: Time until the first poll of a task while the durations of its model are unknown, default 5.
-            Such tasks are expected to take four times as long, or the ``estimated_time`` of the service.
-        shortest: Minimum time between two polls of a task, default 1.
+            Such tasks are expected to take four times as long, or the ``estimated_time`` of the service as
+            far as it is at most 20 s; of a longer one, a third, but no less than 20 s.
+        shortest: Minimum time between two polls of a task, default 0.5.
         longest: Maximum time between two polls of a task, default 15. The first poll may come later when the
             durations of its model are known.
         requests_per_second: Maximum number of polls per second; ``None``, the default, for no limit. Tasks
@@ -146,7 +148,7 @@ class Poll:
     timeout: float = attrs.field(default=600.0, validator=_positive)
     delay_per_poll: float = attrs.field(default=0.25, validator=_positive)
     first: float = attrs.field(default=5.0, validator=_positive)
-    shortest: float = attrs.field(default=1.0, validator=_positive)
+    shortest: float = attrs.field(default=0.5, validator=_positive)
     longest: float = attrs.field(default=15.0, validator=_positive)
     requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(_positive))
 

@@ -109,6 +109,7 @@ class Task:
         n: Number of images that were asked for, if this process submitted the task.
         submitted_at: Time of the submit by the clock of this machine, if this package submitted the task. The
             age of the task is computed from it, never from ``created_at``.
+        resolution: Resolution that was asked for, such as ``"4k"``, if this process submitted the task.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
@@ -127,6 +128,7 @@ class Task:
     model: str | None = None
     n: int | None = None
     submitted_at: datetime | None = None
+    resolution: str | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
     @property
@@ -138,6 +140,24 @@ class Task:
     def is_finished(self) -> bool:
         """Whether the task has ended, in any terminal status."""
         return self.status in TERMINAL_STATUSES
+
+
+@attrs.frozen
+class DurationEstimate:
+    """The usual duration of tasks, estimated from tasks that have ended.
+
+    Attributes:
+        median: Seconds within which half of the tasks end.
+        within: Seconds within which 80 % of the tasks end.
+        tasks: Number of tasks that the estimate is based on.
+    """
+
+    median: float
+    within: float
+    tasks: int
+
+    def __str__(self) -> str:
+        return f"about {self.median:.0f} s, 80 % within {self.within:.0f} s"
 
 
 @attrs.frozen

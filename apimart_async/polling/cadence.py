@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 import attrs
 
 from apimart_async.config import Poll
-from apimart_async.polling.estimator import TAIL_SHAPE, Distribution, DurationStats
+from apimart_async.polling.duration_stats import DurationStats
+from apimart_async.polling.estimator import TAIL_SHAPE, Distribution
 
 _JITTER: Final = 0.1
 _BEFORE_DEADLINE: Final = 1.0
@@ -165,7 +166,7 @@ class Cadence:
 
     def next_poll(
         self,
-        model: str | None,
+        kind: str | None,
         age: float,
         *,
         remaining: float,
@@ -173,20 +174,22 @@ class Cadence:
         polled_at: float | None = None,
         is_age_known: bool = True,
         estimated_time: float | None = None,
+        sharing: float = 1.0,
     ) -> NextPoll:
         """Decide when to poll a task that has not ended.
 
         Args:
-            model: Model that runs the task, where that is known.
+            kind: Kind of the task, where that is known.
             age: Seconds since the submit.
             remaining: Seconds until the deadline; the last poll falls shortly before that.
             polls: Number of polls so far.
             polled_at: Age at the last poll, 0 if there was none; ``age`` by default.
             is_age_known: Whether ``age`` is more than a guess.
             estimated_time: Duration in seconds that the service expects, where it gives one.
+            sharing: Number of polls that share a request, of which each costs its share.
         """
         settings = self.settings
-        known = self.stats.of(model, settings.first)
+        known = self.stats.of(kind, settings.first)
         if estimated_time is not None:
             known.expect(estimated_time, by_service=True)
         if polled_at is None:
@@ -195,7 +198,7 @@ class Cadence:
         least = settings.shortest if polled_at else 0.0
         if polls == 0 and not is_age_known:
             delay, spacing = least, min(settings.first, settings.shortest)
-        elif polls == 0 and not known.observations and not known.is_estimated:
+        elif polls == 0 and not known.memory and not known.is_estimated:
             delay = spacing = max(settings.first - age, least)
         elif not is_age_known:
             # It may end at any moment: sqrt(2 c / h), with the hazard rate h of the median.
@@ -203,12 +206,14 @@ class Cadence:
             best = math.sqrt(2 * settings.delay_per_poll * median / math.log(2))
             delay = spacing = max(min(best, settings.longest), least)
         else:
-            schedule = _cached_schedule(known.distribution(), settings.delay_per_poll, settings.shortest)
+            # In powers of two: few schedules are computed.
+            cost = settings.delay_per_poll / 2 ** math.floor(math.log2(sharing))
+            schedule = _cached_schedule(known.distribution(), cost, settings.shortest)
             target = max(schedule.next_age(polled_at), age)
             delay = max(target - age, least)
             next_spacing = max(schedule.next_age(target) - target, settings.shortest)
             spacing = min(delay, next_spacing, settings.longest)
-        if polls or not known.observations:
+        if polls or not known.memory:
             delay = min(delay, settings.longest)
         if delay:
             delay = max(delay + spacing * _JITTER * (2 * self.random.random() - 1), least)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections import deque
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 # The grid: bins between the shortest and the longest duration, bins on either side, and how far those reach.
 _CORE: Final = 128
@@ -32,35 +31,9 @@ TAIL_SHAPE: Final = 2.0
 
 _NEIGHBOURS: Final = 0.1
 _WIDEST: Final = 0.4
-_SMOOTH: Final = 8
-
-# Bounds of the statistics: models, and tasks, running tasks and polls for each.
-_MAX_MODELS: Final = 64
-_MAX_TASKS: Final = 128
-_MAX_RUNNING: Final = 32
-_MAX_POLLS: Final = 600
-
-_VERSION: Final = 1
-_MIN_MEDIAN: Final = 0.01
-_MAX_MEDIAN: Final = 1e6
-_MIN_DURATION: Final = 1e-6
-
-# Weight of a task relative to the next newer one, and by how much that falls while durations drift.
-_DECAY: Final = 0.99
-_DRIFT_DECAY: Final = 0.06
-
-# Drift: a moving mean of 0.5 - (probability to outlive the task), which is 0 while the distribution fits.
-# Above the threshold the service has changed speed, and all but the newest tasks are dropped.
-_DRIFT_RATE: Final = 0.15
-_DRIFT_SUSPECTED: Final = 0.2
-_SUSPECTED_POLLS: Final = 40
-_DRIFT_DETECTED: Final = 0.3
-_KEPT: Final = 12
-_MAX_CONCURRENT: Final = 16
-
-_NARROW: Final = 0.06
-_GOLDEN: Final = 0.6180339887
-_ROUNDING: Final = 0.5
+# Bins on either side that smoothing averages over: the likelier of both is taken.
+_SMOOTH: Final = (8, 3)
+_LEAST_PART: Final = 0.01
 
 
 class Observation(NamedTuple):
@@ -218,216 +191,48 @@ def _fit(
         (part * factor + own) / total
         for part, factor, own in zip(mass, accumulate(change), belief, strict=False)
     ]
-    # Average the density over some bins on either side; the last bin has no end and stays as it is.
-    last -= 1
+    candidates = [_smoothed(mass, edges, bins) for bins in _SMOOTH]
+    scores = [
+        _left_out(smoothed, edges, boxes, bins, total)
+        for smoothed, bins in zip(candidates, _SMOOTH, strict=True)
+    ]
+    ended = accumulate(candidates[scores.index(max(scores))])
+    return [1.0, *(max(0.0, 1.0 - part) for part in ended)][:-1]
+
+
+def _smoothed(mass: list[float], edges: list[float], bins: int) -> list[float]:
+    """Return the probabilities of the bins, averaged over some bins on either side."""
+    # The last bin has no end and stays as it is.
+    last = len(edges) - 1
     below = [0.0, *accumulate(mass)]
-    firsts = [0] * _SMOOTH + list(range(last - _SMOOTH))
-    beyonds = [*range(_SMOOTH + 1, last + 1), *[last] * _SMOOTH]
+    firsts = [0] * bins + list(range(last - bins))
+    beyonds = [*range(bins + 1, last + 1), *[last] * bins]
     even = [
         (below[beyond] - below[first]) / (edges[beyond] - edges[first]) * (right - left)
         for first, beyond, left, right in zip(firsts, beyonds, edges[:-1], edges[1:], strict=True)
     ]
     scale = below[last] / (sum(even) or 1.0)
-    ended = accumulate([*(part * scale for part in even), mass[-1]])
-    return [1.0, *(max(0.0, 1.0 - part) for part in ended)][:-1]
+    return [*(part * scale for part in even), mass[-1]]
 
 
-@attrs.define(eq=False)
-class ModelStats:
-    """Duration statistics of one model; bounded, the newest tasks weigh most.
+def _left_out(
+    mass: list[float],
+    edges: list[float],
+    boxes: Sequence[tuple[float, float, float]],
+    bins: int,
+    total: float,
+) -> float:
+    """Return the log-likelihood of each task under the estimate from all the others, summed.
 
-    Attributes:
-        prior_median: Median of the prior in seconds.
-        is_estimated: Whether the prior comes from the service or from progress, not from settings.
-        observations: Ended and abandoned tasks, oldest first.
-        running: Age in seconds at which each running task had not ended, by wait id.
+    A task's own part is its box, spread over the bins of the smoothing; without that, the narrowest smoothing
+    would always look best, since it puts each task exactly where it ended.
     """
-
-    prior_median: float
-    is_estimated: bool = False
-    observations: deque[Observation] = attrs.field(factory=lambda: deque[Observation](maxlen=_MAX_TASKS))
-    running: dict[int, float] = attrs.field(factory=dict[int, float])
-    _distribution: Distribution | None = None
-    _polls: int = 0
-    _ended: int = 0
-    _new: int = 0
-    _drift: float = 0.0
-    _phase: float = 0.0
-
-    def expect(self, median: float, *, by_service: bool) -> None:
-        """Set the median of the prior; the service's estimate overrides others.
-
-        Args:
-            median: Seconds; ignored below 0.01 s or above 1e6 s.
-            by_service: Whether the service itself gave the estimate.
-        """
-        if not _MIN_MEDIAN <= median <= _MAX_MEDIAN:
-            return
-        if median != self.prior_median and (by_service or not self.is_estimated):
-            self.prior_median, self.is_estimated = median, by_service
-            if not self.observations:
-                self.discard_estimate()
-
-    def record_running(self, wait_id: int, age: float, progress: float | None = None) -> None:
-        """Record that a task had not ended at an age in seconds.
-
-        Args:
-            wait_id: Identifies the wait.
-            age: Seconds since the submit.
-            progress: Percent, where the service reports changing values. The duration it implies is the prior
-                as long as there are neither observations nor an estimate of the service.
-        """
-        self.running[wait_id] = age
-        self._polls += 1
-        if progress is not None and not self.observations:
-            self.expect(age * 100.0 / progress, by_service=False)
-
-    def record_end(self, wait_id: int, after: float, by: float, actual_time: float | None = None) -> None:
-        """Record that a task ended between two ages in seconds.
-
-        Args:
-            wait_id: Identifies the wait.
-            after: Age at which the task had not ended.
-            by: Age by which it had ended.
-            actual_time: Duration in seconds that the service reports; ignored where it contradicts the polls.
-        """
-        self.running.pop(wait_id, None)
-        self._polls += 1
-        if actual_time is not None and actual_time > 0:
-            slack = _ROUNDING if actual_time == int(actual_time) else 0.01 * actual_time
-            low, high = max(after, actual_time - slack), min(by, actual_time + slack)
-            if low < high:
-                after, by = low, high
-        if not 0 <= after < by:
-            return
-        self._new += 1
-        self._ended += 1
-        known = self._distribution
-        if known is None or not self.observations:
-            self.observations.append(Observation(after, by))
-            return
-        # Draw a duration from the interval; the golden ratio covers it evenly.
-        high, low = known.survival_at(after), known.survival_at(by)
-        self._phase = (self._phase + _GOLDEN) % 1.0
-        outlived = high - self._phase * (high - low)
-        if by - after < _NARROW * by:
-            guess: float | None = (after + by) / 2
-        else:
-            guess = known.age_at(outlived)
-            guess = guess if after < guess < by else None
-        self.observations.append(Observation(after, by, guess))
-        if len(self.running) > _MAX_CONCURRENT:
-            # The short tasks of a wave end first, which is no drift.
-            self._drift = 0.0
-            return
-        self._drift += _DRIFT_RATE * (0.5 - outlived - self._drift)
-        if abs(self._drift) > _DRIFT_DETECTED:
-            self._drift = 0.0
-            self._ended = _KEPT
-            newest = [Observation(seen.after, seen.by) for seen in self.observations][-_KEPT:]
-            self.observations.clear()
-            self.observations.extend(newest)
-            self.discard_estimate()
-
-    def record_abandoned(self, wait_id: int) -> None:
-        """Record that a wait ended before its task; the age counts where most tasks had ended before."""
-        age = self.running.pop(wait_id, None)
-        if age is not None and self.observations and self.distribution().survival_at(age) < 0.9:  # noqa: PLR2004 an age that most tasks reach tells nothing
-            self.observations.append(Observation(age, math.inf))
-            self._new += 1
-
-    def discard_estimate(self) -> None:
-        """Make the next call of ``distribution`` estimate anew."""
-        self._distribution = None
-
-    def distribution(self) -> Distribution:
-        """Return the distribution; it is estimated anew only after many polls, to keep each poll cheap."""
-        polls = _SUSPECTED_POLLS if abs(self._drift) > _DRIFT_SUSPECTED else _MAX_POLLS
-        if self._distribution is None or (self._new and self._polls >= min(polls, 2 * self._ended)):
-            self._polls = self._new = 0
-            # The stronger the drift, the less older tasks weigh.
-            decay = _DECAY - _DRIFT_DECAY * min(1.0, max(0.0, abs(self._drift) / _DRIFT_DETECTED - 0.3))
-            weight = 1.0
-            weighted: list[tuple[Observation, float]] = []
-            for seen in reversed(self.observations):
-                weighted.append((seen, weight))
-                weight *= decay
-            ages = list(self.running.values())
-            sample = ages[:: max(1, len(ages) // _MAX_RUNNING)]
-            weighted += [(Observation(age, math.inf), len(ages) / len(sample)) for age in sample]
-            self._distribution = estimate(weighted, self.prior_median)
-        return self._distribution
-
-
-class DurationStats:
-    """Duration statistics of up to 64 models; the oldest one without running tasks makes room for others."""
-
-    def __init__(self) -> None:
-        self._models: dict[str, ModelStats] = {}
-
-    def of(self, model: str | None, first_poll: float) -> ModelStats:
-        """Return the statistics of a model.
-
-        Args:
-            model: Its name; ``None`` stands for all unknown models together.
-            first_poll: Seconds until the first poll of a model without statistics: a fourth of its prior
-                median.
-        """
-        name = model or ""
-        known = self._models.get(name)
-        if known is None:
-            known = self._models[name] = ModelStats(max(_PRIOR_PER_FIRST_POLL * first_poll, _MIN_MEDIAN))
-            if len(self._models) > _MAX_MODELS:
-                idle = (other for other, stats in self._models.items() if not stats.running)
-                del self._models[next(idle, next(iter(self._models)))]
-        return known
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON can hold, a few kilobytes for each model."""
-        models = {
-            name: {
-                "typical": known.prior_median,
-                "spans": [
-                    [seen.after, None if seen.by == math.inf else seen.by, seen.guess]
-                    for seen in known.observations
-                ],
-            }
-            for name, known in self._models.items()
-            if known.observations
-        }
-        return {"version": _VERSION, "models": models}
-
-    def load(self, data: Mapping[str, Any]) -> None:
-        """Add the models of ``to_dict``; skip other versions, malformed entries and known models."""
-        models: Any = data.get("models")
-        if data.get("version") != _VERSION or not isinstance(models, dict):
-            return
-        saved_models = cast("dict[str, Any]", models)
-        for name in list(saved_models)[-_MAX_MODELS:]:
-            saved: Any = saved_models[name]
-            try:
-                median = float(saved["typical"])
-                observations = [_observation(*entry) for entry in saved["spans"]]
-            except (KeyError, TypeError, ValueError, OverflowError):
-                continue
-            if not _MIN_MEDIAN <= median <= _MAX_MEDIAN:
-                continue
-            known = self.of(str(name), median)
-            if not known.observations:
-                known.prior_median = median
-                known.observations.extend(filter(_is_valid, observations))
-                known.discard_estimate()
-
-
-def _observation(after: Any, by: Any, guess: Any) -> Observation:  # noqa: ANN401 values of JSON
-    return Observation(
-        float(after), math.inf if by is None else float(by), None if guess is None else float(guess)
-    )
-
-
-def _is_valid(seen: Observation) -> bool:
-    is_possible = _MIN_DURATION <= seen.by <= _MAX_MEDIAN or (
-        seen.by == math.inf and seen.after <= _MAX_MEDIAN
-    )
-    in_order = 0 <= seen.after < seen.by and (seen.guess is None or seen.after <= seen.guess <= seen.by)
-    return is_possible and in_order
+    last = len(edges) - 2
+    score = 0.0
+    for after, by, weight in boxes:
+        place = min(last, max(0, bisect_left(edges, (after + by) / 2) - 1))
+        density = mass[place] / (edges[place + 1] - edges[place])
+        spread = edges[min(last + 1, place + bins + 1)] - edges[max(0, place - bins)]
+        own = weight / total / max(by - after, spread)
+        score += weight * math.log(max(density - own, _LEAST_PART * own))
+    return score

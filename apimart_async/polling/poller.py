@@ -21,7 +21,8 @@ import attrs
 from apimart_async import errors
 from apimart_async.models import EXPIRED, Task, TaskFailure
 from apimart_async.polling.cadence import Cadence, align
-from apimart_async.polling.estimator import DurationStats
+from apimart_async.polling.duration_stats import DurationStats, ModelStats, kind_of, next_number
+from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests
 from apimart_async.transport import parsing
 
 if TYPE_CHECKING:
@@ -31,19 +32,13 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
-MAX_BATCH: Final = 100
-"""The largest number of tasks in one request."""
-
 # A 404 may come from a machine of the service that does not know a new task yet.
 _LEAST_NOT_FOUND: Final = 2
 _LEAST_OWN_NOT_FOUND: Final = 3
 _LEAST_OWN_NOT_FOUND_SECONDS: Final = 60.0
-# Empty answers in a row, to tasks that single polls find, after which batches are not used any more.
-_MAX_EMPTY_ANSWERS: Final = 3
-
-# Statuses of a batch request that say nothing about the endpoint; so do those from 500 on.
-_BATCH_STATUSES: Final = frozenset({401, 402, 408, 409, 425, 429})
-_SERVER_ERROR: Final = 500
+# A poll that shares a request costs its share, but no less than a fourth, and the mean follows slowly.
+_MAX_SHARING: Final = 4.0
+_SHARING_RATE: Final = 0.1
 
 PollBatch = dict[str, "list[Wait]"]
 """The waits that share one request, by task id, in the order in which they were due."""
@@ -81,6 +76,9 @@ class Wait:
         not_before: Earliest moment of the next poll.
         due: Moment of the next poll.
         entry: Number of its valid queue entry; 0 without one.
+        number: Place of the task in the order of submission.
+        is_hinted: Whether a hint came during the last request.
+        is_confirmed: Whether an answer without images was asked for again.
         error: Error that ended the wait, if one did.
         is_over: Whether the wait has ended.
     """
@@ -100,17 +98,29 @@ class Wait:
     not_before: float = 0.0
     due: float = 0.0
     entry: int = 0
+    number: int = attrs.field(factory=next_number)
+    is_hinted: bool = False
+    is_confirmed: bool = False
     error: Exception | None = None
     is_over: bool = False
+
+    @property
+    def kind(self) -> str | None:
+        """Return the name of all tasks like this one."""
+        return kind_of(self.task.model, self.task.resolution, self.task.n)
+
+    @property
+    def stats(self) -> ModelStats:
+        """Return the duration statistics of tasks like this one."""
+        return self.cadence.stats.of(self.kind, self.cadence.settings.first)
 
     def answered(self, found: Task, asked_at: float, now: float) -> None:
         """Record the answer of a poll that was sent at one moment and answered at another."""
         before = self.task
         task = self.task = parsing.with_submit(found, before)
-        model = task.model
         self.polls += 1
         self.not_found = 0
-        stats = self.cadence.stats.of(model, self.cadence.settings.first)
+        stats = self.stats
         if task.is_finished:
             self.is_over = True
             actual_time = task.actual_time
@@ -118,14 +128,14 @@ class Wait:
             if actual_time is None and task.created_at is not None and task.completed_at is not None:
                 actual_time = (task.completed_at - task.created_at).total_seconds()
             if self.is_age_known:
-                stats.record_end(id(self), self.unfinished_age, now - self.submitted_at, actual_time)
+                stats.record_end(self.number, self.unfinished_age, now - self.submitted_at, actual_time)
         else:
             self.unfinished_age = max(self.unfinished_age, asked_at - self.submitted_at)
             # Some services report a progress that never changes.
             first, second = before.progress, task.progress
             is_moving = first is not None and second is not None and 0.0 <= first < second < 100.0  # noqa: PLR2004 percent
             if self.is_age_known:
-                stats.record_running(id(self), self.unfinished_age, second if is_moving else None)
+                stats.record_running(self.number, self.unfinished_age, second if is_moving else None)
         self.owner.changed(self)
 
     def failed(self, error: Exception, now: float) -> None:
@@ -161,7 +171,7 @@ class Wait:
             self.is_over = True
             self.entry = 0
             self.error = error
-            self.cadence.stats.of(self.task.model, self.cadence.settings.first).record_abandoned(id(self))
+            self.stats.record_abandoned(self.number)
             self.owner.changed(self)
 
 
@@ -171,11 +181,7 @@ class PollQueue:
     Args:
         poll_one: Fetches a task by id.
         poll_many: Fetches up to 100 tasks by id, and omits unknown ones; ``None`` where the service cannot.
-            Once it is refused, it is not called again.
         requests_per_second: Budget; beyond it, the waits that have been due longest are polled first.
-
-    Attributes:
-        is_batching: Whether polls may share a request.
     """
 
     def __init__(
@@ -184,33 +190,58 @@ class PollQueue:
         poll_many: Callable[[list[str]], Awaitable[dict[str, Task]]] | None = None,
         requests_per_second: float | None = None,
     ) -> None:
-        self.is_batching: bool = poll_many is not None
         self._poll_one = poll_one
-        self._poll_many = poll_many
+        self._batches = None if poll_many is None else BatchRequests(poll_one, poll_many)
         self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
         self._next_request = 0.0
         self._queue: list[tuple[float, int, Wait]] = []
         self._entries = 0
-        self._empty_answers = 0
+        self._sharing = 1.0
+        self._requested: set[Wait] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
+
+    @property
+    def is_batching(self) -> bool:
+        """Whether polls may share a request now."""
+        return self._batches is not None and self._batches.is_open(asyncio.get_running_loop().time())
+
+    def hint(self, task_id: str) -> None:
+        """Poll a task at once with a request of its own; without a wait for it, do nothing."""
+        now = asyncio.get_running_loop().time()
+        for wait in self._requested:
+            wait.is_hinted = wait.is_hinted or wait.task.id == task_id
+        for _, entry, wait in list(self._queue):
+            if wait.entry == entry and wait.task.id == task_id and not (wait.is_single and wait.due <= now):
+                wait.is_single = True
+                self._push(wait, max(now, wait.not_before))
+        self.set_timer()
 
     def schedule(self, wait: Wait, now: float) -> None:
         """Queue the next poll of a wait, unless it is over."""
         if wait.is_over:
             return
+        if wait.is_hinted:
+            wait.is_hinted, wait.is_single = False, True
+            self._push(wait, max(now, wait.not_before))
+            self.set_timer()
+            return
+        is_shared = self.is_batching and not wait.is_single
+        # A budget makes each request dearer than its share.
+        sharing = self._sharing if is_shared and not self._interval else 1.0
         age = now - wait.submitted_at
         delay, spacing = wait.cadence.next_poll(
-            wait.task.model,
+            wait.kind,
             age,
             remaining=wait.deadline - now,
             polls=wait.polls,
             polled_at=age if wait.due else 0.0,
             is_age_known=wait.is_age_known,
             estimated_time=wait.task.estimated_time,
+            sharing=min(sharing, _MAX_SHARING),
         )
         due = max(now + delay, wait.not_before)
-        if self.is_batching and not wait.is_single:
+        if is_shared:
             earliest = max(now + min(delay, wait.cadence.settings.shortest), wait.not_before)
             due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline)
         self._push(wait, due)
@@ -248,13 +279,14 @@ class PollQueue:
         batches: list[PollBatch] = []
         single: dict[str, PollBatch] = {}
         shared = PollBatch()
+        batching = self._batches if self.is_batching else None
         while queue and queue[0][0] <= now:
             _, entry, wait = queue[0]
             if wait.entry == entry:
                 task_id = wait.task.id
-                is_single = wait.is_single or not self.is_batching
+                is_single = wait.is_single or batching is None or batching.is_refused(task_id)
                 batch = single.get(task_id, PollBatch()) if is_single else shared
-                if not batch or len(batch) >= MAX_BATCH:
+                if not batch or (batching is not None and len(batch) >= batching.limit):
                     if self._interval and self._next_request > now:
                         break
                     self._next_request = max(self._next_request, now) + self._interval
@@ -265,6 +297,7 @@ class PollQueue:
                     else:
                         shared = batch
                 wait.entry = 0
+                self._requested.add(wait)
                 batch.setdefault(task_id, []).append(wait)
             heappop(queue)
         for batch in batches:
@@ -276,6 +309,7 @@ class PollQueue:
     def _requeue(self, batch: PollBatch, request: asyncio.Task[None]) -> None:
         """Poll again for a batch whose request was cancelled before the answer."""
         if request.cancelled():
+            self._requested.difference_update(*batch.values())
             now = asyncio.get_running_loop().time()
             for wait in chain(*batch.values()):
                 self._push(wait, now)
@@ -285,54 +319,54 @@ class PollQueue:
         """Send the request of a batch and pass the answer, or the error, to its waits; raise no error."""
         clock = asyncio.get_running_loop().time
         asked_at = clock()
-        is_shared = len(batch) > 1
+        answer = BatchAnswer()
         try:
-            if is_shared and self._poll_many is not None:
-                found = await self._poll_many(list(batch))
+            if len(batch) > 1 and self._batches is not None:
+                answer = await self._batches.poll(list(batch), clock)
             else:
-                found = {task_id: await self._poll_one(task_id) for task_id in batch}
+                answer.found = {task_id: await self._poll_one(task_id) for task_id in batch}
         except Exception as error:  # noqa: BLE001 the waits raise it
-            self._pass_error(batch, error, clock())
-        else:
-            self._pass_answer(batch, found, asked_at, clock())
+            answer.errors = dict.fromkeys(batch, error)
+        self._requested.difference_update(*batch.values())
+        self._sharing += _SHARING_RATE * (len(batch) - self._sharing)
+        self._pass_answer(batch, answer, asked_at, clock())
         self.set_timer()
 
-    def _pass_answer(self, batch: PollBatch, found: dict[str, Task], asked_at: float, now: float) -> None:
-        if len(batch) > 1:
-            self._empty_answers = 0 if found else self._empty_answers + 1
-        elif self._empty_answers >= _MAX_EMPTY_ANSWERS and next(chain(*batch.values())).omissions:
-            self.is_batching = False
-        for wait in chain(*batch.values()):
+    def _pass_answer(self, batch: PollBatch, answer: BatchAnswer, asked_at: float, now: float) -> None:
+        self._log_errors(answer.errors)
+        waits = list(chain(*batch.values()))
+        for wait in waits:
             if wait.is_over:
                 continue
-            task = found.get(wait.task.id)
-            if task is None:
-                wait.omissions += 1
-                wait.is_single = True
+            task_id = wait.task.id
+            task, error = answer.found.get(task_id), answer.errors.get(task_id)
+            if error is not None:
+                wait.failed(error if len(waits) == 1 else copy.copy(error), now)
+                self.schedule(wait, now)
+            elif task is None:
+                # Where the endpoint is refused, the next poll is single anyway.
+                wait.omissions += not answer.is_refused
+                wait.is_single = not answer.is_refused
+                self._push(wait, now)
+            elif task.is_completed and not task.images and len(batch) > 1 and not wait.is_confirmed:
+                # Some services end a task a moment before its images are there.
+                wait.is_confirmed = wait.is_single = True
                 self._push(wait, now)
             else:
+                if wait.omissions and len(batch) == 1 and self._batches is not None:
+                    self._batches.found_singly(now)
                 # A task omitted twice is polled singly from now on.
                 wait.is_single = wait.omissions > 1
                 wait.answered(task, asked_at, now)
                 self.schedule(wait, now)
 
-    def _pass_error(self, batch: PollBatch, error: Exception, now: float) -> None:
-        waits = list(chain(*batch.values()))
-        if len(batch) > 1 and _refuses_batches(error):
-            log.info("The service refuses batches of polls; tasks are polled singly from now on: %s", error)
-            self.is_batching = False
-            for wait in waits:
-                self._push(wait, now)
-            return
-        if is_survived(error):
-            first = next(iter(batch))
-            tasks = f"task {first}" if len(batch) == 1 else f"{len(batch)} tasks, such as {first},"
+    def _log_errors(self, failed: dict[str, Exception]) -> None:
+        survived = {task_id: error for task_id, error in failed.items() if is_survived(error)}
+        if survived:
+            first, error = next(iter(survived.items()))
+            tasks = f"task {first}" if len(survived) == 1 else f"{len(survived)} tasks, such as {first},"
             reason = f"{type(error).__name__} {getattr(error, 'status', None) or ''}".strip()
             log.info("Polling %s failed and is tried again: %s", tasks, reason)
-        for wait in waits:
-            if not wait.is_over:
-                wait.failed(error if len(waits) == 1 else copy.copy(error), now)
-                self.schedule(wait, now)
 
 
 class SharedPolling:
@@ -371,12 +405,3 @@ def with_not_found(task: Task, error: errors.NotFoundError) -> Task:
     """Return a task that the service does not know, or no longer."""
     failure = TaskFailure(error.message, error.code, error.type)
     return attrs.evolve(task, status=EXPIRED, error=failure, raw={})
-
-
-def _refuses_batches(error: Exception) -> bool:
-    """Tell whether the error of a batch request concerns the endpoint, not the tasks or the moment."""
-    if isinstance(error, errors.APIResponseValidationError):
-        return True
-    if isinstance(error, errors.APIStatusError) and error.status is not None:
-        return error.status not in _BATCH_STATUSES and error.status < _SERVER_ERROR
-    return False

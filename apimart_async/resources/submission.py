@@ -94,8 +94,8 @@ async def submit(
         timeout=timeout,
         extra_headers=extra_headers,
     )
-    # Polling is scheduled by the model and the age of the task.
-    model, n = payload.get("model"), payload.get("n")
+    # Polling is scheduled by the model, the resolution, the number of images and the age of the task.
+    model, n, resolution = payload.get("model"), payload.get("n"), payload.get("resolution")
     try:
         return parsing.read_submission(
             answer.payload,
@@ -103,6 +103,7 @@ async def submit(
             model=model if isinstance(model, str) else None,
             submitted_at=datetime.now(UTC),
             n=n if isinstance(n, int) else 1,
+            resolution=resolution if isinstance(resolution, str) else None,
         )
     except errors.APIResponseValidationError as error:
         error.method, error.url = "POST", api.settings.base_url + path

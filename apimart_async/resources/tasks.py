@@ -7,9 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+import attrs
+
 from apimart_async import errors
-from apimart_async.models import Task
+from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
+from apimart_async.polling.duration_stats import kind_of
 from apimart_async.polling.poller import PollQueue, SharedPolling
 from apimart_async.polling.task_errors import task_error, timeout_error
 from apimart_async.polling.watch import Watch, until_ended
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from apimart_async.transport.api import Api
-
 _IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
+
+# A poll that hangs is sent again; an answer takes milliseconds.
+_POLL_TIMEOUT: Final = 10.0
 
 LANGUAGES: Final = frozenset({"en", "zh", "ja", "ko", "ru", "fr", "de", "id", "pt", "es"})
 
@@ -33,10 +38,13 @@ class AsyncTasks:
     def __init__(self, api: Api, shared: SharedPolling) -> None:
         self._api = api
         settings = api.settings
+        # A batch that fails is halved instead of sent again.
+        self._unretried = type(api)(attrs.evolve(settings, max_retries=0), api.session, api.rate_limiter)
         self._queue = shared.queue(
-            settings, lambda: PollQueue(self._fetch, self._fetch_many, settings.poll.requests_per_second)
+            settings, lambda: PollQueue(self._poll, self._poll_many, settings.poll.requests_per_second)
         )
         self._cadence = Cadence(settings.poll, shared.stats)
+        self._poll_timeout = min(settings.timeout.total, _POLL_TIMEOUT)
 
     async def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
         """Fetch a task as it is now.
@@ -127,10 +135,10 @@ class AsyncTasks:
         )
 
     def duration_stats(self) -> dict[str, Any]:
-        """Return the duration statistics of each model: plain data that JSON can hold, some KB a model.
+        """Return the duration statistics of each model, resolution and number of images.
 
-        Batches keep them in their journal; other programs may keep them anywhere, and start the next run with
-        ``load_duration_stats``.
+        They are plain data that JSON can hold, some KB each. Batches keep them in their journal; other
+        programs may keep them anywhere, and start the next run with ``load_duration_stats``.
         """
         return self._cadence.stats.to_dict()
 
@@ -142,11 +150,51 @@ class AsyncTasks:
         """
         self._cadence.stats.load(data)
 
-    async def _fetch_many(self, task_ids: list[str]) -> dict[str, Task]:
+    async def hint(self, task: Task | str) -> None:
+        """Poll a task at once, because there is a sign that it has ended, such as a webhook.
+
+        The wait for the task, if this client has one, fetches it with a request of its own and decides by the
+        answer; the hint itself is not trusted. Without such a wait nothing happens, and repeated hints are
+        merged. The call returns before the poll.
+
+        Args:
+            task: The task, or its id.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+
+        Cancellation leaves the waits as they are.
+        """
+        self._queue.hint(_as_task(task).id)
+
+    def estimate(
+        self, model: str, *, resolution: str | None = None, n: int | None = None
+    ) -> DurationEstimate | None:
+        """Estimate how long tasks take, from those that this client has waited for.
+
+        Args:
+            model: Name of the model.
+            resolution: Resolution that is asked for, for models that have one.
+            n: Number of images that are asked for; 1 by default.
+
+        Returns:
+            The estimate; ``None`` until three such tasks have ended.
+        """
+        return self._cadence.stats.summary(kind_of(model, resolution, n))
+
+    async def _poll(self, task_id: str) -> Task:
+        return await self._fetch(task_id, timeout=self._poll_timeout)
+
+    async def _poll_many(self, task_ids: list[str]) -> dict[str, Task]:
         body = json.dumps({"task_ids": task_ids})
         matches = partial(parsing.is_about_tasks, task_ids=frozenset(task_ids))
-        answer = await self._api.request(
-            "POST", "/v1/tasks/batch", kind=Kind.READ, body=body, matches=matches
+        answer = await self._unretried.request(
+            "POST",
+            "/v1/tasks/batch",
+            kind=Kind.READ,
+            body=body,
+            timeout=self._poll_timeout,
+            matches=matches,
         )
         found = parsing.read_tasks(answer.payload)
         base_url = self._api.settings.base_url

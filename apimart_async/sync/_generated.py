@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
     from apimart_async.batch.shutdown import Shutdown
-    from apimart_async.models import Balance, Image, ImageSet, Model, Task, Upload
+    from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, Upload
     from apimart_async.resources.account import AsyncAccount
     from apimart_async.resources.applerouter import AsyncAppleRouterEdits
     from apimart_async.resources.edits import AsyncEdits
@@ -622,10 +622,10 @@ class Tasks:
         return self._portal.open(self._wrapped.watch, tasks, timeout=timeout)
 
     def duration_stats(self) -> dict[str, Any]:
-        """Return the duration statistics of each model: plain data that JSON can hold, some KB a model.
+        """Return the duration statistics of each model, resolution and number of images.
 
-        Batches keep them in their journal; other programs may keep them anywhere, and start the next run with
-        ``load_duration_stats``.
+        They are plain data that JSON can hold, some KB each. Batches keep them in their journal; other
+        programs may keep them anywhere, and start the next run with ``load_duration_stats``.
         """
         return self._wrapped.duration_stats()
 
@@ -636,6 +636,42 @@ class Tasks:
             data: The value. Malformed entries, other versions, and models with statistics are skipped.
         """
         return self._wrapped.load_duration_stats(data)
+
+    def hint(self, task: Task | str) -> None:
+        """Poll a task at once, because there is a sign that it has ended, such as a webhook.
+
+        The wait for the task, if this client has one, fetches it with a request of its own and decides by the
+        answer; the hint itself is not trusted. Without such a wait nothing happens, and repeated hints are
+        merged. The call returns before the poll.
+
+        Args:
+            task: The task, or its id.
+
+        Raises:
+            InvalidArgumentError: The id is empty.
+
+        Cancellation leaves the waits as they are.
+        """
+        self._portal.call(self._wrapped.hint, task)
+
+    def estimate(
+        self,
+        model: str,
+        *,
+        resolution: str | None = None,
+        n: int | None = None,
+    ) -> DurationEstimate | None:
+        """Estimate how long tasks take, from those that this client has waited for.
+
+        Args:
+            model: Name of the model.
+            resolution: Resolution that is asked for, for models that have one.
+            n: Number of images that are asked for; 1 by default.
+
+        Returns:
+            The estimate; ``None`` until three such tasks have ended.
+        """
+        return self._wrapped.estimate(model, resolution=resolution, n=n)
 
 
 class Uploads:

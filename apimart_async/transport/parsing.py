@@ -128,6 +128,7 @@ def read_submission(
     model: str | None = None,
     submitted_at: datetime | None = None,
     n: int | None = None,
+    resolution: str | None = None,
 ) -> Task:
     """Read the answer to a submit.
 
@@ -137,6 +138,7 @@ def read_submission(
         model: What the task runs, unless the answer says it.
         submitted_at: Time of the submit by the clock of this machine.
         n: Number of images that was asked for.
+        resolution: Resolution that was asked for.
 
     Raises:
         APIResponseValidationError: No task id is in it.
@@ -145,7 +147,7 @@ def read_submission(
     if task_id is None:
         raise not_understood("task id", payload)
     task = _task(_task_source(payload), task_id, idempotency_key, model, submitted_at)
-    return with_submit(task, attrs.evolve(task, n=n, submitted_at=submitted_at))
+    return with_submit(task, attrs.evolve(task, n=n, submitted_at=submitted_at, resolution=resolution))
 
 
 def read_task(payload: object, *, task_id: str | None = None) -> Task:
@@ -180,7 +182,10 @@ def read_tasks(payload: object) -> dict[str, Task]:
             task = read_task(item)
         except APIResponseValidationError:
             continue
-        tasks[task.id] = task
+        known = tasks.get(task.id)
+        # Of two entries for a task, the one that has ended is newer.
+        if known is None or not known.is_finished:
+            tasks[task.id] = task
     return tasks
 
 
@@ -257,6 +262,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         model=submitted.model or found.model,
         n=n,
         submitted_at=submitted.submitted_at,
+        resolution=submitted.resolution,
         images=images,
         raw=raw,
     )

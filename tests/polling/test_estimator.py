@@ -11,13 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apimart_async.polling.estimator import (
-    Distribution,
-    DurationStats,
-    ModelStats,
-    Observation,
-    estimate,
-)
+from apimart_async.models import DurationEstimate
+from apimart_async.polling.duration_stats import DurationStats, ModelStats, kind_of, next_number
+from apimart_async.polling.estimator import Distribution, Observation, estimate
 
 
 def drawn(median: float, count: int, sigma: float) -> list[float]:
@@ -131,12 +127,12 @@ def test_saved_statistics_replace_no_newer_ones() -> None:
     "data",
     [
         {},
-        {"version": 2, "models": {"a": {"typical": 1, "spans": [[1, 2, None]]}}},
-        {"version": 1, "models": [1]},
-        {"version": 1, "models": {"a": {"spans": [[1, 2, None]]}, "b": {"typical": 1, "spans": [[1]]}}},
-        {"version": 1, "models": {"a": {"typical": "x", "spans": 3}, "b": 5}},
-        {"version": 1, "models": {"a": {"typical": 9, "spans": [[2, 1, None], [-1, 2, 1], [1, 2, 3]]}}},
-        {"version": 1, "models": {"a": {"typical": 9, "spans": [["nan", "nan", None]]}}},
+        {"version": 1, "models": {"a": {"typical": 1, "spans": [[1, 2, None]]}}},
+        {"version": 2, "models": [1]},
+        {"version": 2, "models": {"a": {"spans": [[1, 2, None]]}, "b": {"typical": 1, "spans": [[1]]}}},
+        {"version": 2, "models": {"a": {"typical": "x", "spans": 3}, "b": 5}},
+        {"version": 2, "models": {"a": {"typical": 9, "spans": [[2, 1, None], [-1, 2, 1], [1, 2, 3]]}}},
+        {"version": 2, "models": {"a": {"typical": 9, "spans": [["nan", "nan", None]]}}},
     ],
 )
 def test_malformed_data_and_other_versions_are_not_loaded(data: dict[str, object]) -> None:
@@ -151,5 +147,81 @@ numbers = st.none() | st.integers() | st.floats() | st.just(10**400) | st.text(m
 @given(numbers, st.lists(st.lists(numbers, min_size=3, max_size=3), max_size=6))
 def test_any_loaded_data_can_be_saved_as_json(typical: object, spans: list[list[object]]) -> None:
     stats = DurationStats()
-    stats.load({"version": 1, "models": {"a": {"typical": typical, "spans": spans}}})
+    stats.load({"version": 2, "models": {"a": {"typical": typical, "spans": spans}}})
     json.dumps(stats.to_dict(), allow_nan=False)
+
+
+def median_after_wave(size: int, *, drained: float) -> float:
+    """The median by the estimate when a part of a wave has ended, as polls every second see it."""
+    stats = DurationStats().of("a", 5)
+    durations = drawn(20, size, 0.3)
+    running = {next_number(): duration for duration in durations}
+    age = 0.0
+    while len(running) > size * (1 - drained):
+        age += 1
+        for number, duration in list(running.items()):
+            if duration > age:
+                stats.record_running(number, age)
+            else:
+                stats.record_end(number, age - 1, age)
+                del running[number]
+        stats.distribution()
+    return new_estimate(stats).age_at(0.5)
+
+
+@pytest.mark.parametrize("size", [16, 100, 1000])
+@pytest.mark.parametrize("drained", [0.7, 0.95, 1])
+def test_the_median_of_a_wave_is_known_while_it_drains_and_after(size: int, drained: float) -> None:
+    tolerance = 0.1 if size > 16 else 0.25
+    assert median_after_wave(size, drained=drained) == pytest.approx(20, rel=tolerance)
+
+
+def test_three_runs_of_a_batch_keep_durations_of_the_true_median() -> None:
+    stats, random = DurationStats(), Random(3)
+    for _ in range(3):
+        known = stats.of("a", 5)
+        ends = sorted((random.lognormvariate(math.log(20), 0.3), next_number()) for _ in range(150))
+        for duration, number in ends:
+            known.record_end(number, duration - 0.5, duration + 0.5)
+            known.distribution()
+        saved = json.loads(json.dumps(stats.to_dict()))
+        stats = DurationStats()
+        stats.load(saved)
+        kept = stats.of("a", 5).observations
+        assert len(kept) == 128
+        assert sorted(seen.by for seen in kept)[64] == pytest.approx(20.5, rel=0.1)
+
+
+def test_a_wave_that_drains_forgets_no_older_durations(stats: ModelStats) -> None:
+    for duration in drawn(45, 50, 0.05):
+        stats.record_end(next_number(), 7.0, 8.0)
+        stats.record_end(next_number(), duration - 0.5, duration)
+    wave = [next_number() for _ in range(600)]
+    for number in wave:
+        stats.record_running(number, 7.0)
+    for number in wave[::2]:
+        stats.record_end(number, 7.0, 8.0)
+    for number in wave[1::2]:
+        stats.record_running(number, 10.0)
+    known = new_estimate(stats)
+    assert known.survival_at(44) / known.survival_at(10) > 0.3
+    assert known.survival_at(55) / known.survival_at(10) < 0.1
+
+
+def test_the_usual_duration_is_known_after_three_tasks() -> None:
+    stats = DurationStats()
+    for count, duration in enumerate((11.0, 12.0, 13.0), 1):
+        assert stats.summary("a") is None
+        stats.of("a", 5).record_end(count, duration - 0.2, duration)
+    found = stats.summary("a")
+    assert found is not None
+    assert found.median == pytest.approx(12, rel=0.15)
+    assert found.within > found.median
+    assert str(DurationEstimate(12.3, 17.6, 9)) == "about 12 s, 80 % within 18 s"
+
+
+def test_models_resolutions_and_numbers_of_images_are_told_apart() -> None:
+    kinds = [kind_of("a", None, None), kind_of("a", "4k", 1), kind_of("a", None, 2), kind_of("a", "4k", 2)]
+    assert len(set(kinds)) == 4
+    assert kind_of("a", None, 1) == kind_of("a", None, None) == "a"
+    assert kind_of(None, "4k", 1) is None

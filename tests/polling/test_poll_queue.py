@@ -8,6 +8,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
+import attrs
 import pytest
 
 from apimart_async import (
@@ -23,7 +24,7 @@ from apimart_async import (
     RateLimitError,
     Task,
 )
-from apimart_async.polling.cadence import align
+from apimart_async.polling.cadence import Cadence, NextPoll, align
 from apimart_async.polling.watch import Watch, until_ended
 
 from .virtual import BACKEND, Service, cadence, now, queued, until
@@ -78,11 +79,10 @@ async def test_clients_share_requests_by_account_and_statistics_always() -> None
     "error",
     [
         NotFoundError("no such path", status=404),
-        BadRequestError("unknown field", status=400),
         APIStatusError("not allowed", status=405),
         APIResponseValidationError("html", status=200),
     ],
-    ids=["404", "400", "405", "unreadable"],
+    ids=["404", "405", "unreadable"],
 )
 async def test_after_one_refusal_of_a_batch_tasks_are_polled_singly(error: Exception) -> None:
     service = Service()
@@ -268,3 +268,135 @@ def test_aligned_moments_are_near_and_within_bounds() -> None:
     assert align(103.3, spacing=16.0, earliest=100.0, latest=200.0) == 104.0
     assert align(103.1, spacing=4.0, earliest=103.05, latest=200.0) == 104.0
     assert align(103.1, spacing=16.0, earliest=100.0, latest=103.5) == 103.1
+
+
+async def test_bad_ids_are_polled_singly_and_the_others_together() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(40), 6.0)
+    service.bad_ids = {"task_3", "task_30"}
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    ended = await consume(Watch(queue, pace, map(queued, service.ends)))
+    assert all(task.is_completed for task in ended)
+    assert queue.is_batching
+    assert service.singles["task_3"] > 3
+    assert sum(count > 2 for count in service.singles.values()) <= 6
+    assert max(map(len, service.batches[-3:])) > 20
+
+
+async def test_a_limit_of_fifty_ids_is_remembered() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(100), 8.0)
+    service.max_ids = 50
+    queue, pace = service.queue(), cadence(Poll(first=1, shortest=1, longest=1), 1)
+    ended = await consume(Watch(queue, pace, map(queued, service.ends)))
+    assert len(ended) == 100
+    assert queue.is_batching
+    assert sum(len(ids) > 50 for ids in service.batches) <= 2
+    assert service.singles.total() < 20
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InternalServerError("oops", status=500),
+        RateLimitError("slow", status=429),
+        APIConnectionError("hangs"),
+        BadRequestError("no", status=400),
+    ],
+    ids=["500", "429", "hangs", "400"],
+)
+async def test_where_only_batches_fail_single_polls_go_on(error: Exception) -> None:
+    service = Service()
+    service.batch_error = error
+    service.ends = dict.fromkeys(names(30), 5.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    ended = await consume(Watch(queue, pace, map(queued, service.ends), 20))
+    assert all(task.is_completed for task in ended)
+    assert len(service.batches) < 15
+    assert not queue.is_batching
+
+
+async def test_batches_are_tried_again_after_a_pause() -> None:
+    service = Service()
+    service.batch_error = InternalServerError("oops", status=500)
+    service.ends = dict.fromkeys(names(10), 100.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    watching = asyncio.create_task(consume(Watch(queue, pace, map(queued, service.ends))))
+    await until(lambda: not queue.is_batching)
+    service.batch_error = None
+    before = len(service.batches)
+    assert all(task.is_completed for task in await watching)
+    assert len(service.batches) > before + 10
+
+
+async def test_a_completed_task_without_images_in_a_batch_is_asked_for_once_more() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(5), 3.0)
+    service.batches_lack_images = True
+    ended = await consume(Watch(service.queue(), cadence(EVERY_SECOND), map(queued, service.ends)))
+    assert all(task.images for task in ended)
+    assert max(service.singles.values()) == 1
+
+
+async def test_a_hint_polls_its_task_at_once_and_alone() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(2), math.inf)
+    queue, pace = service.queue(), cadence(Poll(first=40, shortest=40, longest=40))
+    wait = asyncio.create_task(until_ended(queue, pace, queued("task_0")))
+    other = asyncio.create_task(until_ended(queue, pace, queued("task_1")))
+    await until(lambda: service.batches)
+    await asyncio.sleep(1)
+    service.ends["task_0"] = now()
+    for task_id in ("task_0", "task_0", "unknown"):
+        queue.hint(task_id)
+    hinted = now()
+    assert (await wait).is_completed
+    assert now() - hinted < 0.1
+    assert service.singles == {"task_0": 1}
+    assert service.batches == [["task_0", "task_1"]]
+    other.cancel()
+
+
+async def test_a_hint_during_a_poll_is_followed_by_another() -> None:
+    service = Service()
+    service.ends = {"task_0": math.inf}
+    service.gate.clear()
+    queue, pace = service.queue(), cadence(Poll(first=1, shortest=30, longest=40))
+    wait = asyncio.create_task(until_ended(queue, pace, queued("task_0")))
+    await until(lambda: service.requests)
+    queue.hint("task_0")
+    service.gate.set()
+    await until(lambda: service.requests > 1)
+    assert service.singles == {"task_0": 2}
+    wait.cancel()
+
+
+async def test_polls_that_share_requests_are_closer_together() -> None:
+    def delay(sharing: float) -> float:
+        pace = cadence(Poll(shortest=0.1))
+        return pace.next_poll(None, 20, remaining=600, polls=3, sharing=sharing).delay
+
+    assert delay(4) == pytest.approx(delay(1) / 2, rel=0.25)
+    assert delay(5) == pytest.approx(delay(4))
+
+
+@attrs.frozen
+class RecordingCadence(Cadence):
+    """Records how many polls are said to share a request."""
+
+    sharing: list[float] = attrs.field(factory=list[float])
+
+    def next_poll(self, kind: str | None, age: float, **options: Any) -> NextPoll:
+        self.sharing.append(options["sharing"])
+        return super().next_poll(kind, age, **options)
+
+
+@pytest.mark.parametrize(("budget", "sharing"), [(None, 4.0), (50.0, 1.0)])
+async def test_a_budget_of_requests_makes_each_cost_its_full_price(
+    budget: float | None, sharing: float
+) -> None:
+    service = Service()
+    pace = RecordingCadence(EVERY_SECOND)
+    service.ends = dict.fromkeys(names(50), 30.0)
+    await consume(Watch(service.queue(budget), pace, map(queued, service.ends)))
+    assert max(pace.sharing) == sharing

@@ -8,9 +8,11 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from apimart_async import NotFoundError, Poll, Task
+import attrs
+
+from apimart_async import BadRequestError, Image, NotFoundError, Poll, Task
 from apimart_async.polling.cadence import Cadence
-from apimart_async.polling.estimator import DurationStats
+from apimart_async.polling.duration_stats import DurationStats
 from apimart_async.polling.poller import PollQueue
 
 if TYPE_CHECKING:
@@ -69,6 +71,9 @@ class Service:
         self.error: Exception | None = None
         self.batch_error: Exception | None = None
         self.batches_are_empty = False
+        self.batches_lack_images = False
+        self.bad_ids = set[str]()
+        self.max_ids = 100
 
     @property
     def requests(self) -> int:
@@ -86,6 +91,10 @@ class Service:
         found = await self._answer(task_ids)
         if self.batch_error is not None:
             raise self.batch_error
+        if len(task_ids) > self.max_ids or not self.bad_ids.isdisjoint(task_ids):
+            raise BadRequestError("bad ids", status=400)
+        if self.batches_lack_images:
+            found = {task_id: attrs.evolve(task, images=()) for task_id, task in found.items()}
         return {} if self.batches_are_empty else found
 
     async def _answer(self, task_ids: list[str]) -> dict[str, Task]:
@@ -95,8 +104,11 @@ class Service:
         if self.error is not None:
             raise self.error
         known = [task_id for task_id in task_ids if task_id in self.ends]
+        images = (Image(url="https://images.example/1.png"),)
         return {
-            task_id: Task(task_id, "completed" if self.ends[task_id] <= now() else "processing")
+            task_id: Task(task_id, "completed", images=images)
+            if self.ends[task_id] <= now()
+            else Task(task_id, "processing")
             for task_id in known
         }
 
