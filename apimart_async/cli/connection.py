@@ -49,12 +49,14 @@ class Connection:
         poll: Pace of polling.
         local: Whether to start an emulator and connect to it.
         media: Treatment of pictures that the service refuses as they are.
+        resolved_url: The address itself; ``None`` with an emulator of the command.
     """
 
     base_url: str | None = None
     poll: config.Poll = attrs.field(factory=config.Poll)
     local: bool = False
     media: config.Media = attrs.field(factory=config.Media)
+    resolved_url: str | None = None
 
 
 def checked(
@@ -94,7 +96,7 @@ def checked(
         return Connection(base_url, _OLD_TASK_POLL)
     # A service on this machine is an emulator, whose tasks are short.
     poll = _LOCAL_POLL if is_loopback(urlsplit(url).hostname or "") else config.Poll()
-    return Connection(base_url, poll, media=media)
+    return Connection(base_url, poll, media=media, resolved_url=url)
 
 
 def _say_conversion(line: str) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from apimart_async.cli import connection, options
+from apimart_async.cli import connection, duration_cache, options
 from apimart_async.cli.display import results
-from apimart_async.cli.display.item import items_for, stem_of
+from apimart_async.cli.display.item import expect, items_for, stem_of
 from apimart_async.cli.display.messages import ResumeHint, Wording
 from apimart_async.cli.display.output import printable, say
 from apimart_async.cli.options import UsageError
@@ -127,7 +127,9 @@ def edit(
         pay = partial(run_paid, run, jobs=jobs, output=output)
         if is_apimart:
             async with connection.connected(reached) as client:
-                await pay(ApimartBackend(client, inline=inline), timeout=timeout)
+                with duration_cache.used(client.tasks, learnt):
+                    expect(items, client.tasks.estimate(model, n=n))
+                    await pay(ApimartBackend(client, inline=inline), timeout=timeout)
         else:
             async with connection.connected_router(reached) as router:
                 await pay(PngBackend(router, timeout=timeout, unfit=unfit, side=_side(size)))
@@ -141,7 +143,8 @@ def edit(
         results.lines(results.edit_record) if json else results.saved_paths,
         ResumeHint(output, base_url, is_possible=not local, key=f"{provider}_API_KEY"),
     )
-    return run.execute(work)
+    with duration_cache.kept(reached.resolved_url) as learnt:
+        return run.execute(work)
 
 
 def _check_service(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 
 from apimart_async.cli.display.output import dollars, printable, seconds, shorten
-from apimart_async.models import ImageSet, Task, Upload
+from apimart_async.models import DurationEstimate, ImageSet, Task, Upload
 from apimart_async.transport.media.filenames import clean_stem, url_filename
 
 Stage: TypeAlias = Literal[
@@ -51,6 +51,7 @@ class Item:
         upload: The picture on the service's file host.
         paths: Saved files.
         error: The reason why it failed.
+        expected: How long such tasks take, in words; empty where that is unknown.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Item:
     upload: Upload | None = None
     paths: Sequence[Path] = ()
     error: Exception | None = None
+    expected: str = ""
     _started_at: float | None = attrs.field(default=None, init=False)
     _ended_at: float | None = attrs.field(default=None, init=False)
 
@@ -141,3 +143,9 @@ def _last_part(source: str) -> str:
         return "stdin"
     name = url_filename(source) if source.startswith(("http://", "https://")) else Path(source).name
     return name or source
+
+
+def expect(items: Iterable[Item], estimate: DurationEstimate | None) -> None:
+    """Tell items how long their tasks take."""
+    for item in items:
+        item.expected = "" if estimate is None else str(estimate)

@@ -30,6 +30,7 @@ _LONGEST_STATUS: Final = 16
 # Spinner, bar, status and time, with the spaces between them; then a task id of the usual length.
 _ROW: Final = 45
 _ID: Final = 33
+_EXPECTED: Final = 34
 _REFRESH: Final = 10.0
 _SPINNER: Final = Spinner("dots", style="cyan")
 
@@ -93,7 +94,7 @@ def draw_items(items: Sequence[Item], console: Console) -> RenderableType:
     active = [item for item in items if item.stage != "queued" and not item.has_ended]
     room = max(1, min(_MOST_ROWS, console.height - 4))
     width = max((len(item.label) for item in items), default=0)
-    with_bar, with_id = console.width >= width + _ROW, console.width >= width + _ROW + _ID
+    with_bar = console.width >= width + _ROW
     table = Table.grid(padding=(0, 1))
     for _ in range(5 if with_bar else 3):
         table.add_column(no_wrap=True, overflow="ellipsis")
@@ -101,9 +102,9 @@ def draw_items(items: Sequence[Item], console: Console) -> RenderableType:
         label, status = Text(item.label.ljust(width)), _status(item)
         waited = Text(seconds(item.seconds or 0.0).rjust(7), style="dim")
         if with_bar:
-            task_id = printable(item.task.id) if with_id and item.task else ""
+            details = _details(item, console.width - width - _ROW)
             bar, status = _bar(item), status.ljust(_LONGEST_STATUS)
-            table.add_row(_SPINNER, label, bar, Text(status), waited.append(f"  {task_id}"))
+            table.add_row(_SPINNER, label, bar, Text(status), waited.append(details))
         else:
             table.add_row(_SPINNER, label, Text(status))
     parts: list[RenderableType] = [table]
@@ -116,6 +117,19 @@ def draw_items(items: Sequence[Item], console: Console) -> RenderableType:
         counts = Text.assemble(f"{ended} of {len(items)}", (failed, "red"))
         parts.append(_overall(console, ended, len(items), counts))
     return Group(*parts)
+
+
+def _details(item: Item, room: int) -> str:
+    """Return how long the task takes, and its id, as far as there is room."""
+    parts: list[str] = []
+    if item.expected and item.stage == "waiting":
+        parts.append(item.expected)
+    if item.task is not None:
+        parts.append(printable(item.task.id))
+    needed = (_EXPECTED if len(parts) > 1 else 0) + _ID
+    if room < needed:
+        del parts[1:]
+    return "".join(f"  {part}" for part in parts) if room >= _ID else ""
 
 
 def _bar(item: Item) -> ProgressBar:
