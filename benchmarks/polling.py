@@ -1,7 +1,10 @@
-"""Polls against delay: this client, fixed intervals and the schedules of others, simulated and emulated.
+"""Cost of polling beside the exact optimum at the knob, fixed intervals and the schedules of others.
 
-Run it with ``python benchmarks/polling.py``; ``--help`` names the options. The simulation takes about two
-minutes and no network; the emulated part about one more, on loopback.
+Run it with ``python benchmarks/polling.py``; ``--help`` names the options. A poll is worth ``delay_per_poll``
+seconds of delay (the knob); the cost of a task is the knob times its polls, plus its delay. The optimum knows
+the distribution of the durations and comes from dynamic programming over all ages of polls; it meets the same
+tasks as the client. The simulation takes some minutes and no network; the emulated part about one more, on
+loopback.
 """
 
 # ruff: noqa: T201 (a benchmark prints its results)
@@ -11,89 +14,156 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 
-from cadences import emulated, figure
+import attrs
+from cadences import emulated, families, figure
 from cadences import simulation as sim
 
 from apimart_async.config import Poll
 
-WARM = 100
-SHOWN = ("normal 19 ± 0.95", "log-normal 20, spread 0.3", "bimodal 8 and 45", "log-normal 20, spread 0.9")
-KNOB = [0.01 * 2**step for step in range(12)]
+KNOBS = (0.05, 0.25, 2.0)
+FAMILIES = {**families.FAMILIES, **families.SHIFTING}
+SHOWN = ("normal 19 ± 0.95", "log-normal 20, spread 0.3", "two modes, 8 and 45", "log-normal 20, spread 0.9")
 FIGURE = Path(__file__).parent.parent / "docs" / "polling.svg"
 
 
-def ours(cost: float) -> Poll:
-    """Return settings of the client whose least spacing does not hide the effect of ``delay_per_poll``."""
-    return Poll(delay_per_poll=cost, shortest=0.25)
+def ours(knob: float) -> Poll:
+    """Return settings of the client whose least spacing does not hide the effect of a small knob."""
+    default = Poll()
+    return Poll(delay_per_poll=knob, shortest=min(default.shortest, 2 * knob))
 
 
-def simulate(tasks: int, seeds: range) -> None:
-    """Print how the client compares at the mean delay of a fixed interval of 2 s."""
-    print(
-        f"{'at the mean delay of every 2 s':38}  delay  every 2 s        optimum  ½(∫√(fS))²/D  "
-        "this client   / best  / 2 s   without reported durations"
-    )
-    ratios: list[float] = []
-    for name, family in sim.FAMILIES.items():
-        rows: list[list[float]] = []
-        for seed in seeds:
-            lasting = sim.durations(family, WARM + tasks, seed)
-            fixed = sim.follow(sim.PEERS["every 2 s"], lasting[WARM:], seed)
-            best = sim.optimum(family, lasting[WARM:], fixed.delay, WARM)
-            reported = sim.at_delay(lasting, WARM, fixed.delay, seed, reports_time=True)
-            unreported = sim.at_delay(lasting, WARM, fixed.delay, seed)
-            rows.append([fixed.delay, fixed.polls, best, reported.polls, unreported.polls])
-        delay, fixed_polls, best, reported_polls, unreported_polls = (
-            fmean(column) for column in zip(*rows, strict=True)
-        )
-        ratios.append(reported_polls / fixed_polls)
+def _ratio(pattern: str, name: str, knob: float, seeds: range, *, reports_time: bool) -> float:
+    """Return the cost of the client divided by that of the optimum."""
+    arrivals, family = sim.PATTERNS[pattern], FAMILIES[name]
+    judged = range(arrivals.judged, arrivals.tasks)
+    cost = least = 0.0
+    for seed in seeds:
+        lasting = family.durations(arrivals.tasks, seed)
+        result = sim.Learner(ours(knob), seed, reports_time).follow(lasting, arrivals)
+        cost += result.part(judged).cost(knob)
+        least += sim.optimum(family, lasting, knob).part(judged).cost(knob)
+    return cost / least
+
+
+def arrive(knobs: list[float], seeds: range, *, reports_time: bool) -> None:
+    """Print the cost over the optimum for each family and pattern of arrival, after 100 tasks."""
+    for knob in knobs:
         print(
-            f"{name:38} {delay:6.2f} {fixed_polls:10.2f} {best:14.2f} {sim.bound(family) / delay:14.2f} "
-            f"{reported_polls:12.2f} {reported_polls / best:8.2f} {reported_polls / fixed_polls:6.2f} "
-            f"{unreported_polls:12.2f} {unreported_polls / best:6.2f} {unreported_polls / fixed_polls:6.2f}",
-            flush=True,
+            f"cost / optimum, knob {knob} s:\n{'':31}" + "".join(f"{name[:15]:>16}" for name in sim.PATTERNS)
         )
-    print(f"mean of the last but three column: {fmean(ratios):.2f}\n")
+        cells = list(product(FAMILIES, sim.PATTERNS))
+        with ProcessPoolExecutor() as pool:
+            one = partial(_ratio, knob=knob, seeds=seeds, reports_time=reports_time)
+            ratios = pool.map(
+                one, [pattern for _, pattern in cells], [name for name, _ in cells], chunksize=2
+            )
+            for name in FAMILIES:
+                row = [next(ratios) for _ in sim.PATTERNS]
+                print(f"{name:31}" + "".join(f"{ratio:16.2f}" for ratio in row), flush=True)
+        print()
+
+
+def begin(seeds: range) -> None:
+    """Print the cost over the optimum of the first 20 tasks of a fresh client, one after the other."""
+    print("cost / optimum of the first 20 tasks, knob 0.25 s:")
+    for name, family in FAMILIES.items():
+        cost = least = 0.0
+        for seed in seeds:
+            lasting = family.durations(20, seed)
+            learner = sim.Learner(Poll(), seed, reports_time=True)
+            cost += learner.follow(lasting, sim.Arrivals((1,) * 20)).cost(0.25)
+            least += sim.optimum(family, lasting, 0.25).cost(0.25)
+        print(f"  {name:31} {cost / least:.2f}")
+    print()
+
+
+def shift(seeds: range) -> None:
+    """Print the cost over the optimum in the first 40 tasks after a change of speed, and in the next 100."""
+    print("cost / optimum after a change of speed, first 40 tasks and next 100, knob 0.25 s:")
+    patterns = {"one by one": (1, 40), "waves of 16": (16, 48), "waves of 100": (100, 100)}
+    for factor, (label, (size, followed)), name in product((3.0, 0.5), patterns.items(), SHOWN):
+        arrivals = sim.Arrivals((size,) * (-(-400 // size)))
+        changed = -(-150 // size) * size
+        family = attrs.evolve(FAMILIES[name], slowdown=partial(_changed, changed=changed, factor=factor))
+        parts = (range(changed, changed + followed), range(changed + followed, changed + followed + 100))
+        costs, least = [0.0, 0.0], [0.0, 0.0]
+        for seed in seeds:
+            lasting = family.durations(arrivals.tasks, seed)
+            result = sim.Learner(Poll(), seed, reports_time=True).follow(lasting, arrivals)
+            optimal = sim.optimum(family, lasting, 0.25)
+            for place, part in enumerate(parts):
+                costs[place] += result.part(part).cost(0.25)
+                least[place] += optimal.part(part).cost(0.25)
+        ratios = "".join(f"{spent / best:7.2f}" for spent, best in zip(costs, least, strict=True))
+        print(f"  factor {factor:<3} {label:13} {name:27}{ratios}", flush=True)
+    print()
+
+
+def _changed(number: int, *, changed: int, factor: float) -> float:
+    return factor if number >= changed else 1.0
 
 
 def compare(tasks: int, seed: int) -> None:
     """Print every schedule in every family, and draw four families."""
     panels: dict[str, tuple[list[sim.Result], dict[str, sim.Result]]] = {}
-    for name, family in sim.FAMILIES.items():
-        lasting = sim.durations(family, WARM + tasks, seed)
-        peers = {label: sim.follow(peer, lasting[WARM:], seed) for label, peer in sim.PEERS.items()}
-        curve = [sim.learn(ours(cost), lasting, WARM, seed, reports_time=True) for cost in KNOB]
-        print(f"{name:38}  polls   delay   95 %")
-        default = sim.learn(Poll(), lasting, WARM, seed, reports_time=True)
+    arrivals = sim.Arrivals((1,) * (100 + tasks))
+    judged = range(100, 100 + tasks)
+    for name, family in families.FAMILIES.items():
+        lasting = family.durations(arrivals.tasks, seed)
+        peers = {label: sim.follow(peer, lasting, seed).part(judged) for label, peer in sim.PEERS.items()}
+        default = sim.Learner(Poll(), seed, reports_time=True).follow(lasting, arrivals).part(judged)
+        print(f"{name:38}  polls   delay    cost")
         for label, result in {"this client, as it comes": default, **peers}.items():
-            better = result.delay <= default.delay and result.polls <= default.polls and result is not default
-            remark = "  better on both axes" if better else ""
-            print(f"  {label:36} {result.polls:6.2f} {result.delay:7.2f} {result.late:6.2f}{remark}")
+            better = result.mean_delay <= default.mean_delay and result.mean_polls <= default.mean_polls
+            remark = "  better on both axes" if better and result is not default else ""
+            numbers = f"{result.mean_polls:6.2f} {result.mean_delay:7.2f} {result.cost(0.25):7.2f}"
+            print(f"  {label:36} {numbers}{remark}")
         if name in SHOWN:
+            curve = [
+                sim.Learner(ours(0.01 * 2**step), seed, reports_time=True)
+                .follow(lasting, arrivals)
+                .part(judged)
+                for step in range(12)
+            ]
             panels[name] = curve, peers
     FIGURE.write_text(figure.draw(panels), encoding="utf-8")
     print(f"\nDrawn: {FIGURE}\n")
 
 
-def _seconds_a_poll(learner: sim.Learner, lasting: list[float]) -> float:
+def _seconds_a_poll(learner: sim.Learner, lasting: list[float], arrivals: sim.Arrivals) -> float:
     start = time.process_time()
-    polls, _ = learner.follow(lasting)
-    return (time.process_time() - start) / sum(polls)
+    result = learner.follow(lasting, arrivals)
+    return (time.process_time() - start) / sum(result.polls)
 
 
 def cost(tasks: int, seed: int) -> None:
-    """Print the CPU time of learning for each poll: the same polls with and without it, best of three."""
+    """Print the CPU time of learning, estimates included, for each poll, and of an estimate."""
     print("CPU of learning, µs for each poll:")
-    for name, family in sim.FAMILIES.items():
-        lasting = sim.durations(family, tasks, seed)
+    arrivals = sim.Arrivals((1,) * tasks)
+    for name, family in families.FAMILIES.items():
+        lasting = family.durations(tasks, seed)
         learners = [sim.Learner(Poll(), seed, reports_time=True) for _ in range(3)]
-        learning = min(_seconds_a_poll(learner, lasting) for learner in learners)
+        learning = min(_seconds_a_poll(learner, lasting, arrivals) for learner in learners)
         taught = sim.Learner(Poll(), seed, stats=learners[0].stats, learns=False)
-        deciding = min(_seconds_a_poll(taught, lasting) for _ in range(3))
-        print(f"  {name:38} {1e6 * (learning - deciding):5.1f}   and {1e6 * deciding:.1f} to decide")
+        deciding = min(_seconds_a_poll(taught, lasting, arrivals) for _ in range(3))
+        known = learners[0].stats.of("model", 5.0)
+        spent: list[float] = []
+        for _ in range(20):
+            known.discard_estimate()
+            start = time.process_time()
+            known.distribution()
+            spent.append(time.process_time() - start)
+        print(
+            f"  {name:31} {1e6 * (learning - deciding):6.1f}   and {1e6 * deciding:.1f} to decide; "
+            f"{1e3 * median(spent):.2f} ms an estimate",
+            flush=True,
+        )
 
 
 def emulate(waits: int) -> None:
@@ -111,20 +181,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", type=int, default=1000, help="simulated tasks after learning")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions of the first table")
+    parser.add_argument("--tasks", type=int, default=600, help="tasks of each schedule to compare")
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions of the first tables")
+    parser.add_argument("--knob", type=float, action="append", help="of the first table; 0.05, 0.25 and 2")
+    parser.add_argument("--unreported", action="store_true", help="durations are known from polls alone")
     parser.add_argument("--waits", type=int, default=1000, help="concurrent waits on the emulator")
-    parser.add_argument("--only", choices=["simulate", "compare", "cost", "emulate"], help="one part")
+    parts = ("arrive", "begin", "shift", "compare", "cost", "emulate")
+    parser.add_argument("--only", choices=parts, help="one part")
     options = parser.parse_args()
-    parts = {
-        "simulate": lambda: simulate(options.tasks, range(1, 1 + options.seeds)),
+    seeds = range(1, 1 + options.seeds)
+    runs = {
+        "arrive": lambda: arrive(options.knob or list(KNOBS), seeds, reports_time=not options.unreported),
+        "begin": lambda: begin(range(1, 1 + 10 * options.seeds)),
+        "shift": lambda: shift(seeds),
         "compare": lambda: compare(options.tasks, 1),
-        "cost": lambda: cost(3 * options.tasks, 1),
+        "cost": lambda: cost(5 * options.tasks, 1),
         "emulate": lambda: emulate(options.waits),
     }
-    for name, part in parts.items():
+    for name in parts:
         if options.only in {None, name}:
-            part()
+            runs[name]()
 
 
 if __name__ == "__main__":

@@ -41,11 +41,11 @@ def _panel(name: str, ours: Sequence[Result], peers: Mapping[str, Result]) -> li
         for polls in _POLLS
     ]
     parts += [_text(_x(delay), _HEIGHT + 16, f"{delay:g}") for delay in _DELAYS]
-    points = " ".join(f"{_x(result.delay):.1f},{_y(result.polls):.1f}" for result in ours)
+    points = " ".join(f"{_x(result.mean_delay):.1f},{_y(result.mean_polls):.1f}" for result in ours)
     parts.append(f'<polyline points="{points}" fill="none" stroke="{_OURS}" stroke-width="2.5"/>')
     for label, result in peers.items():
         is_fixed = label.startswith("every")
-        x, y = _x(result.delay), _y(result.polls)
+        x, y = _x(result.mean_delay), _y(result.mean_polls)
         colour = _FIXED if is_fixed else _PEERS
         short = label.removeprefix("every ") if is_fixed else label.split(",")[0].split(" growing")[0] + " …"
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
