@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import zlib
 from contextvars import ContextVar
 from email.utils import formatdate
@@ -41,13 +42,15 @@ _BY_THE_HANDLER: Final[frozenset[Kind]] = frozenset(
 )
 _CHUNKED: Final[frozenset[Kind]] = frozenset(("truncated", "stalled", "slow"))
 _CHANGED: Final[frozenset[Kind]] = frozenset(
-    ("gzip", "deflate", "no-id", "empty-error", "many-images", "large-images")
+    ("gzip", "deflate", "no-id", "empty-error", "not-a-number", "many-images", "large-images")
 )
 _DISTORTED: Final[frozenset[Kind]] = (
     _CHUNKED
     | _CHANGED
     | frozenset(("close-after", "gigantic", "empty", "broken-json", "wrong-bytes", "cut-image"))
 )
+
+_NUMBER: Final = re.compile(rb'"(\w*(?:cost|progress|time|balance))": ?-?[0-9.]+')
 
 _IDEMPOTENCY: Final[dict[Kind, tuple[int, str, str]]] = {
     "idempotency-in-progress": (409, "idempotency_in_progress", "the first request is still in progress"),
@@ -191,6 +194,8 @@ def _changed(fault: Fault, body: bytes) -> bytes:
         payload = {"code": 200, "data": [{"status": "submitted"}]}
     elif fault.kind == "empty-error":
         payload["error"] = {"code": "", "message": "", "type": ""}
+    elif fault.kind == "not-a-number":
+        return _NUMBER.sub(rb'"\1": NaN', body)
     elif fault.kind == "large-images":
         for entry in payload["data"]:
             if "b64_json" in entry:

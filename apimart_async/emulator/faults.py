@@ -47,6 +47,7 @@ Kind = Literal[
     "gzip",
     "deflate",
     "empty-error",
+    "not-a-number",
     "many-images",
     "large-images",
 ]
@@ -68,6 +69,7 @@ _ROUTES: Final[dict[Kind, frozenset[Route]]] = {
     **dict.fromkeys(("wrong-bytes", "cut-image"), frozenset({"files"})),
     **dict.fromkeys(("unknown-status", "many-images"), frozenset({"tasks", "tasks/batch"})),
     "empty-error": _ALL_ROUTES - {"files"},
+    "not-a-number": _ALL_ROUTES - {"files"},
     "large-images": frozenset({"applerouter"}),
 }
 """The routes of the kinds that do not apply to all."""
@@ -140,7 +142,8 @@ class Fault:
     - `wrong-bytes`: an HTML page with the content type of the image. `cut-image`: the first half of an image
       as the whole body.
     - `gzip`, `deflate`: a correct response, compressed although no client asks for it. Executed.
-    - `empty-error`: a correct response with an `error` object whose fields are empty. Executed.
+    - `empty-error`: a correct response with an `error` object whose fields are empty. `not-a-number`: a
+      correct response, in which each cost, progress and duration is `NaN` or `Infinity`. Executed.
     - `many-images`: a completed task has 20,000 images. `large-images`: each image inside a response of
       AppleRouter has `size` bytes. Executed.
 

@@ -86,3 +86,9 @@ async def test_errors_rotate_through_every_variant(open_emulator: Open) -> None:
         assert codes == [400, "", "invalid_request_error", 400]
         assert answers[3].json["code"] == 400
         assert len({answer.json["error"]["message"] for answer in answers}) == 1
+
+
+async def test_models_are_objects_and_names_in_turn(open_emulator: Open) -> None:
+    async with open_emulator(variants=True) as raw:
+        objects, names = [(await raw.send("GET", "/v1/models")).json["data"] for _ in range(2)]
+    assert [each["id"] for each in objects] == names

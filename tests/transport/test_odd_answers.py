@@ -377,3 +377,15 @@ async def test_retries_and_downloads_go_on_through_a_session_of_the_caller_s(
         with pytest.raises(DownloadError, match="may have expired"):
             await client.images.read(f"{raw_server.base_url}/gone.gif")
     assert len(raw_server.seen) == 3
+
+
+async def test_numbers_that_are_none_lose_no_task_and_no_balance() -> None:
+    fault = Fault(kind="not-a-number")
+    async with Emulator(task_seconds=0.02, images="tiny", faults=[fault]) as emulator:
+        poll = Poll(first=0.05, shortest=0.1)
+        async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as client:
+            task = await client.edits.run("https://p.example/a.png", "stars")
+            assert task.images
+            assert task.cost is None
+            assert task.actual_time is None
+            assert (await client.account.balance()).remaining is None

@@ -30,6 +30,7 @@ async def read_balance(request: web.Request) -> web.Response:
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Return some models; requests may name others."""
-    del request
+    """Return some models; requests may name others. In a variant, the list holds names alone."""
+    if request.app[SERVICE].next_variant("models") % 2:
+        return json_response({"object": "list", "data": list(_MODELS)})
     return json_response({"object": "list", "data": [{"id": model, "object": "model"} for model in _MODELS]})
