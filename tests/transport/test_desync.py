@@ -232,7 +232,8 @@ async def test_a_batch_poll_answered_with_other_tasks_is_sent_anew(raw_server: R
         ids = json.loads(seen.body)["task_ids"]
         asked.append(ids)
         named = [*ids, "task_of_somebody_else"] if len(asked) == 1 else ids
-        tasks = [{"id": name, "status": "completed", "progress": len(asked)} for name in named]
+        result = {"images": [{"url": "https://u.example/1.png"}]}
+        tasks = [{"id": name, "status": "completed", "result": result} for name in named]
         await exchange.answer(json.dumps({"data": tasks}).encode())
 
     raw_server.handle = handle
