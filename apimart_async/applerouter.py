@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from apimart_async import config, errors
+from apimart_async.credentials import Secret, hide
 from apimart_async.resources.applerouter import AsyncAppleRouterEdits
 from apimart_async.resources.images import AsyncImages
 
@@ -41,12 +42,14 @@ class AsyncAppleRouter:
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
             converts them.
-        proxy: Proxy URL; the proxy of the environment by default.
+        proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
+            machine.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
-        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine.
+        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
+            through a proxy there.
 
     Raises:
         InvalidArgumentError: There is no key, or an argument is invalid.
@@ -69,7 +72,7 @@ class AsyncAppleRouter:
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
         media: config.Media | None = None,
-        proxy: str | None = None,
+        proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
@@ -78,17 +81,20 @@ class AsyncAppleRouter:
         from apimart_async.transport.rate_limit import RateLimiter
         from apimart_async.transport.session import Session
 
+        # Before anything can raise: trackers of errors show local variables.
+        api_key, proxy = hide(api_key), hide(proxy)
+        base_url = config.resolve_base_url(
+            base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
+        )
         settings = config.Settings(
             api_key=config.resolve_api_key(api_key, "APPLEROUTER_API_KEY"),
-            base_url=config.resolve_base_url(
-                base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
-            ),
+            base_url=base_url,
             timeout=_TIMEOUT if timeout is None else timeout,
             max_retries=max_retries,
             retry=retry,
             limits=limits,
             media=media,
-            proxy=proxy,
+            proxy=config.resolve_proxy(proxy, base_url, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
         )
@@ -130,6 +136,7 @@ class AsyncAppleRouter:
         Raises:
             InvalidArgumentError: An argument is invalid.
         """
+        api_key = hide(api_key)
         settings = config.revise(
             self._settings,
             api_key=api_key,

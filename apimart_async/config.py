@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import attrs
 from attrs import validators
 
+from apimart_async.credentials import Proxy, Secret, hide
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.urls import is_loopback
 
@@ -20,6 +21,7 @@ APPLEROUTER_BASE_URL: Final = "https://api.applerouter.ai"
 
 # Line breaks and other control characters but the tab, and halves of surrogate pairs.
 _UNFIT_IN_HEADERS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_KEY: Final = re.compile(r"[\x21-\x7e]+")
 _RESERVED_HEADERS: Final = {
     # A client-wide key would replay the first answer; an unrecorded key could be billed twice.
     "idempotency-key": "pass idempotency_key to the request it is for",
@@ -29,7 +31,8 @@ _RESERVED_HEADERS: Final = {
     "accept-encoding": "answers in other codings than gzip and deflate would be lost",
 }
 
-ApiKey: TypeAlias = str | Callable[[], str | Awaitable[str]]
+KeyFunction: TypeAlias = Callable[[], str | Awaitable[str]]
+ApiKey: TypeAlias = str | Secret | KeyFunction
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
@@ -205,7 +208,7 @@ class Settings:
     """The resolved and checked arguments of a client.
 
     Attributes:
-        api_key: The key or the function that returns it; never in a repr.
+        api_key: The key or the function that returns it.
         base_url: Origin and path prefix of the API.
         timeout: Timeouts of one HTTP request; a number of seconds is the total.
         max_retries: Retries of a request that is safe to send again.
@@ -213,12 +216,12 @@ class Settings:
         limits: Maximum use of resources.
         poll: Schedule of the polls.
         media: Treatment of pictures that the service refuses as they are.
-        proxy: Proxy URL; ``None`` takes the proxy from the environment.
+        proxy: Proxy; ``None`` takes the proxy from the environment.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
     """
 
-    api_key: ApiKey = attrs.field(repr=False)
+    api_key: Secret | KeyFunction
     base_url: str
     timeout: Timeout = attrs.field(default=None, converter=_resolve_timeout)
     max_retries: int = attrs.field(default=2, validator=_not_negative)
@@ -226,7 +229,7 @@ class Settings:
     limits: Limits = attrs.field(default=None, converter=_resolve_limits)
     poll: Poll = attrs.field(default=None, converter=_resolve_poll)
     media: Media = attrs.field(default=None, converter=_resolve_media)
-    proxy: str | None = attrs.field(default=None, repr=False)
+    proxy: Proxy | None = None
     ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
     default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)
 
@@ -247,8 +250,8 @@ def revise(
     Raises:
         InvalidArgumentError: A value is invalid.
     """
-    if isinstance(api_key, str):
-        api_key = check_api_key(api_key)
+    if isinstance(api_key, str | Secret):
+        api_key = check_api_key(hide(api_key))
     return attrs.evolve(
         settings,
         api_key=settings.api_key if api_key is None else api_key,
@@ -261,7 +264,7 @@ def revise(
     )
 
 
-def resolve_api_key(api_key: ApiKey | None, variable: str) -> ApiKey:
+def resolve_api_key(api_key: ApiKey | None, variable: str) -> Secret | KeyFunction:
     """Return the given key, or the key in the environment variable.
 
     Raises:
@@ -269,8 +272,8 @@ def resolve_api_key(api_key: ApiKey | None, variable: str) -> ApiKey:
     """
     if callable(api_key):
         return api_key
-    key = os.environ.get(variable, "") if api_key is None else api_key
-    if not key.strip():
+    key = hide(os.environ.get(variable, "") if api_key is None else api_key)
+    if not key.open().strip():
         message = (
             f"No API key: pass api_key=… or set {variable}. "
             "For a first try without one, run `apimart emulator` and use the key and base URL it prints."
@@ -279,16 +282,15 @@ def resolve_api_key(api_key: ApiKey | None, variable: str) -> ApiKey:
     return check_api_key(key)
 
 
-def check_api_key(key: str) -> str:
+def check_api_key(key: Secret) -> Secret:
     """Return the key without surrounding whitespace.
 
     Raises:
         InvalidArgumentError: The key is blank or holds characters that a header cannot carry.
     """
-    stripped = key.strip()
-    if not stripped or not stripped.isascii() or not stripped.isprintable() or " " in stripped:
+    if not _KEY.fullmatch(key.open().strip()):
         raise InvalidArgumentError("The API key is blank or holds characters that a header cannot carry.")
-    return stripped
+    return Secret(key.open().strip())
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -331,3 +333,21 @@ def resolve_base_url(base_url: str | None, variable: str, default: str, *, allow
         )
         raise InvalidArgumentError(message)
     return url.rstrip("/").removesuffix("/v1")
+
+
+def resolve_proxy(proxy: str | Secret | None, base_url: str, *, allow_http: bool = False) -> Proxy | None:
+    """Return the given proxy.
+
+    Raises:
+        InvalidArgumentError: It is not an HTTP proxy, or would see the key unencrypted.
+    """
+    if proxy is None:
+        return None
+    resolved = Proxy.parse(hide(proxy))
+    if base_url.startswith("http://") and not allow_http and not is_loopback(resolved.host):
+        message = (
+            f"The proxy would see the API key unencrypted, as base_url is {base_url}: use https://, or pass "
+            "allow_http=True on a network you trust."
+        )
+        raise InvalidArgumentError(message)
+    return resolved

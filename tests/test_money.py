@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from apimart_async import Retry
+from apimart_async.credentials import Secret
 from apimart_async.errors import APIResponseValidationError
 from apimart_async.transport.parsing import read_submission
 from apimart_async.transport.responses import FailedAttempt, Reply, read_response
@@ -102,7 +103,7 @@ def effect_of(example: Reply | Effect) -> tuple[Effect, bool]:
     """Return what an example says of its request, and whether an accepted one has no task id."""
     if isinstance(example, Effect):
         return example, False
-    outcome = read_response(example, Kind.PAID_WRITE, URL)
+    outcome = read_response(example, Kind.PAID_WRITE, URL, Secret("sk-test"))
     if isinstance(outcome, FailedAttempt):
         return outcome.effect, False
     try:

@@ -13,6 +13,7 @@ import attrs
 from apimart_async import config
 from apimart_async.cli.display.output import printable, say
 from apimart_async.cli.options import Conversion, UsageError
+from apimart_async.credentials import Secret
 from apimart_async.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def checked(
             raise UsageError("--local starts a service of its own: leave --base-url out, or --local.")
         emulator_class()
         return Connection(poll=_LOCAL_POLL, local=True, media=media)
-    key = os.environ.get(f"{provider}_API_KEY", "")
-    if not key.strip():
+    key = Secret(os.environ.get(f"{provider}_API_KEY", ""))
+    if not key.open().strip():
         advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
         raise UsageError(f"No API key: set {provider}_API_KEY, or {advice}.")
     config.check_api_key(key)

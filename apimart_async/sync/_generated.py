@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.edit_many import edit_many as async_edit_many
 from apimart_async.client import AsyncApimart
+from apimart_async.credentials import hide
 from apimart_async.resources import applerouter, edits, generations
 from apimart_async.sync.portal import Portal
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
     from apimart_async.batch.shutdown import Shutdown
+    from apimart_async.credentials import Secret
     from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, Upload
     from apimart_async.resources.account import AsyncAccount
     from apimart_async.resources.applerouter import AsyncAppleRouterEdits
@@ -730,12 +732,14 @@ class Apimart:
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
             converts them.
-        proxy: Proxy URL; the proxy of the environment by default.
+        proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
+            machine.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
-        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine.
+        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
+            through a proxy there.
 
     Raises:
         InvalidArgumentError: There is no key, or an argument is invalid.
@@ -767,12 +771,14 @@ class Apimart:
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
-        proxy: str | None = None,
+        proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
         allow_http: bool = False,
     ) -> None:
+        api_key = hide(api_key)
+        proxy = hide(proxy)
         wrapped = AsyncApimart(
             api_key,
             base_url=base_url,
@@ -829,6 +835,7 @@ class Apimart:
         Raises:
             InvalidArgumentError: An argument is invalid.
         """
+        api_key = hide(api_key)
         wrapped = self._wrapped.with_options(
             api_key=api_key,
             timeout=timeout,
@@ -901,12 +908,14 @@ class AppleRouter:
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
             converts them.
-        proxy: Proxy URL; the proxy of the environment by default.
+        proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
+            machine.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
-        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine.
+        allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
+            through a proxy there.
 
     Raises:
         InvalidArgumentError: There is no key, or an argument is invalid.
@@ -929,12 +938,14 @@ class AppleRouter:
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
         media: config.Media | None = None,
-        proxy: str | None = None,
+        proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
         allow_http: bool = False,
     ) -> None:
+        api_key = hide(api_key)
+        proxy = hide(proxy)
         wrapped = AsyncAppleRouter(
             api_key,
             base_url=base_url,
@@ -984,6 +995,7 @@ class AppleRouter:
         Raises:
             InvalidArgumentError: An argument is invalid.
         """
+        api_key = hide(api_key)
         wrapped = self._wrapped.with_options(
             api_key=api_key,
             timeout=timeout,

@@ -244,6 +244,7 @@ class Renderer(ast.NodeTransformer):
         self.imports.at_run_time |= imports | {Import("typing", "Self")}
         parameters, arguments = self._signature(by_name["__init__"])
         yield from _fitted("def __init__(", parameters, ") -> None:", "    ")
+        yield from self._hidden_arguments(by_name["__init__"])
         yield from _fitted(f"wrapped = {node.name}(", arguments, ")", "        ")
         yield from ["        self._attach(wrapped, Portal(wrapped.close))", ""]
         yield from [f"    def _attach(self, {given}) -> Self:", *kept, "        return self"]
@@ -302,7 +303,14 @@ class Renderer(ast.NodeTransformer):
         yield from _fitted(f"def {node.name}(", parameters, f") -> {result}:", indent)
         if not node.name.startswith("__"):
             yield from self._docstring(node, f"{indent}    ")
-        yield from [*_fitted(head, passed, ")", f"{indent}    "), *end]
+        yield from [*self._hidden_arguments(node), *_fitted(head, passed, ")", f"{indent}    "), *end]
+
+    def _hidden_arguments(self, node: Function) -> Iterator[str]:
+        """Render the statements that hide secrets before an error can show them."""
+        for name in ("api_key", "proxy"):
+            if any(argument.arg == name for argument in [*node.args.args, *node.args.kwonlyargs]):
+                self.imports.at_run_time.add(Import("apimart_async.credentials", "hide"))
+                yield f"        {name} = hide({name})"
 
     def _signature(self, node: Function) -> tuple[list[str], list[str]]:
         """Return the parameters as declared, and the arguments that pass them on."""

@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 
 from apimart_async import errors
 from apimart_async.config import Timeout, check_api_key, check_headers
+from apimart_async.credentials import Authorization, Secret
 from apimart_async.transport import retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
@@ -41,7 +42,6 @@ log: logging.Logger = logging.getLogger("apimart_async")
 
 _LONGEST_MESSAGE: Final = 2000
 _LONGEST_CODE: Final = 200
-_LEAST_SECRET: Final = 4
 _TOO_MANY: Final = 429
 _PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOWABLE})
 
@@ -73,6 +73,7 @@ class _Call:
     method: str
     url: str
     kind: Kind
+    authorization: Authorization
     headers: Mapping[str, str]
     timeout: Timeout
     idempotency_key: str | None
@@ -102,8 +103,9 @@ class Api:
         self._moved: dict[str, str] = {}
         check_headers(settings.default_headers)
         self._headers = CIMultiDict(settings.default_headers)
-        if isinstance(settings.api_key, str):
-            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._authorization = _taken_out(self._headers)
+        if self._authorization is None and isinstance(settings.api_key, Secret):
+            self._authorization = Authorization.with_key(settings.api_key)
 
     async def request(
         self,
@@ -143,11 +145,12 @@ class Api:
         exception's notes and in the log.
         """
         settings = self.settings
-        headers = await self._request_headers(idempotency_key, extra_headers)
+        headers, authorization = await self._request_headers(idempotency_key, extra_headers)
         call = _Call(
             method,
             self._moved.get(path) or settings.base_url + path,
             kind,
+            authorization,
             headers,
             settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
             idempotency_key,
@@ -196,15 +199,18 @@ class Api:
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
                 call.method,
                 call.url,
+                authorization=call.authorization.header,
                 headers=call.headers,
                 body=body,
                 timeout=call.timeout,
                 has_images=call.has_images,
             )
             if len(reply.data) > LARGE_BYTES:
-                outcome = await run_in_file_thread(read_response, reply, call.kind, call.url)
+                outcome = await run_in_file_thread(
+                    read_response, reply, call.kind, call.url, call.authorization.key
+                )
             else:
-                outcome = read_response(reply, call.kind, call.url)
+                outcome = read_response(reply, call.kind, call.url, call.authorization.key)
             if isinstance(outcome, Answer):
                 if call.matches is None or call.matches(outcome.payload):
                     status = reply.status
@@ -235,13 +241,13 @@ class Api:
         error = failed.error
         error.method, error.url = call.method, bare_url(call.url)
         error.idempotency_key = call.idempotency_key
-        # The service may repeat the key, and send a page of megabytes for a message.
-        secret = call.headers.get("Authorization", "").removeprefix("Bearer ")
-        error.message = _shortened(error.message, secret)
-        error.code = error.code and _shortened(error.code, secret, _LONGEST_CODE)
-        error.type = error.type and _shortened(error.type, secret, _LONGEST_CODE)
+        # The service may repeat a part of the key, and send a page of megabytes for a message.
+        error.message = _shortened(error.message, call.authorization.key)
+        for name in ("code", "type", "request_id", "task_id"):
+            if text := getattr(error, name):
+                setattr(error, name, _shortened(text, call.authorization.key, _LONGEST_CODE))
         if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-            error.excerpt = _shortened(error.excerpt, secret)
+            error.excerpt = _shortened(error.excerpt, call.authorization.key)
         call.refusals += failed.effect is Effect.DEFERRED
         attempt = Attempt(
             call.kind,
@@ -267,20 +273,30 @@ class Api:
 
     async def _request_headers(
         self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
+    ) -> tuple[CIMultiDict[str], Authorization]:
+        headers, authorization = self._headers, self._authorization
+        if idempotency_key is not None or extra_headers is not None:
+            headers = self._extended_headers(idempotency_key, extra_headers)
+            authorization = _taken_out(headers) or authorization
+        return headers, authorization or await self._call_for_key()
+
+    def _extended_headers(
+        self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
     ) -> CIMultiDict[str]:
-        api_key = self.settings.api_key
-        if idempotency_key is None and extra_headers is None and isinstance(api_key, str):
-            return self._headers
         headers = self._headers.copy()
-        if not isinstance(api_key, str):
-            key = api_key()
-            headers["Authorization"] = f"Bearer {check_api_key(await key if isawaitable(key) else key)}"
         if idempotency_key is not None:
             headers["Idempotency-Key"] = idempotency_key
         if extra_headers is not None:
             check_headers(extra_headers)
             headers.update(extra_headers)
         return headers
+
+    async def _call_for_key(self) -> Authorization:
+        api_key = self.settings.api_key
+        if not isinstance(api_key, Secret):
+            key = api_key()
+            api_key = check_api_key(Secret(await key if isawaitable(key) else key))
+        return Authorization.with_key(api_key)
 
     async def download(self, url: str) -> Download:
         """Open a file on any host once, without the key, following redirects; the caller closes it.
@@ -316,12 +332,16 @@ class Api:
         return retry.backoff(attempt, self.settings.retry, self._random)
 
 
-def _shortened(text: str, secret: str, longest: int = _LONGEST_MESSAGE) -> str:
-    """Return a text of the service without the key, nor the beginning of a key that was cut, and not long."""
-    if secret:
-        text = text.replace(secret, "[api key]")
-        cut = (secret[:length] for length in range(len(secret) - 1, _LEAST_SECRET - 1, -1))
-        text = text.removesuffix(next(filter(text.endswith, cut), ""))
+def _taken_out(headers: CIMultiDict[str]) -> Authorization | None:
+    """Take the header ``Authorization`` of a caller out of the others, which may be shown."""
+    if "Authorization" not in headers:
+        return None
+    return Authorization.with_header(Secret(headers.popall("Authorization")[-1]))
+
+
+def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
+    """Return a text of the service without the key, and not long."""
+    text = key.redact_cut(text)
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 

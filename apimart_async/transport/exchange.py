@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import ssl
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -65,6 +67,14 @@ class NoAnswerError(Exception):
 
     error: APIError
     effect: Effect
+
+
+class OwnError(OSError):
+    """A failure whose text was written here, and may be shown."""
+
+
+class OwnTimeoutError(OwnError, TimeoutError):
+    """The same, for lack of time."""
 
 
 class UnreadableAnswerError(aiohttp.ClientPayloadError):
@@ -208,7 +218,7 @@ class Deadline:
     def _expire(self) -> None:
         is_total = self._handle is None or self._handle.when() >= self._until
         self.end(
-            TimeoutError(
+            OwnTimeoutError(
                 f"no whole answer within {self._timeout.total:g} s (Timeout.total)"
                 if is_total
                 else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
@@ -382,24 +392,63 @@ async def next_chunk(content: aiohttp.StreamReader) -> bytes:
     try:
         return await content.readany()
     except RuntimeError as error:  # aiohttp's for a connection that was closed between two reads
-        raise aiohttp.ClientPayloadError("the connection was closed") from error
+        raise OwnError("the connection was closed") from error
 
 
 def connection_error(error: Exception, method: str, url: str) -> APIError:
-    """Make the error for an exchange without a whole answer that can be read."""
+    """Make the error for an exchange without a whole answer that can be read.
+
+    aiohttp's own text is not shown: it holds passwords of proxies, signed URLs, and bytes of a server.
+    """
     kind: type[APIError] = APIConnectionError
-    event, reason = "The connection failed", str(error)
+    event = "The connection failed"
     if isinstance(error, TimeoutError):
         kind, event = APITimeoutError, "Timed out"
     elif isinstance(error, UnreadableAnswerError):
         kind, event = APIResponseValidationError, "The answer cannot be read"
-    elif isinstance(error, aiohttp.ClientHttpProxyError):
-        reason = f"the proxy answered {error.status} {error.message}"
-    elif isinstance(error, aiohttp.ClientResponseError):
-        reason = f"the answer is not HTTP: {error.message}"
-    elif isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
-        reason = "the server hung up in the middle of a head"  # of which aiohttp shows as much as came
-    return kind(f"{event}: {reason or type(error).__name__}.", method=method, url=bare_url(url))
+    return kind(f"{event}: {_reason(error)}.", method=method, url=bare_url(url))
+
+
+# The first class that fits counts.
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (aiohttp.ConnectionTimeoutError, "no connection within Timeout.connect"),
+    (aiohttp.ClientResponseError, "the answer is not HTTP"),
+    (aiohttp.ServerDisconnectedError, "the server disconnected before the end of an answer"),
+    (aiohttp.ClientPayloadError, "the answer broke off"),
+    (aiohttp.ClientConnectorDNSError, "the host name cannot be resolved"),
+    (aiohttp.InvalidURL, "the URL has no valid host name"),
+    (UnicodeError, "the URL has no valid host name"),
+)
+
+
+def _reason(error: BaseException) -> str:
+    """Say why an exchange failed: in our words, or those of the operating system and of OpenSSL."""
+    if isinstance(error, OwnError | UnreadableAnswerError):
+        return str(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused the tunnel with HTTP {error.status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy cannot be reached: {_reason(error.os_error)}"
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, OwnError):
+        return str(error.os_error)
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return reason
+    return _system_reason(error)
+
+
+def _system_reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _system_reason(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _system_reason(error.os_error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the TLS certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed with {error.reason}"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return type(error).__name__
 
 
 def too_large(url: str, limit: int) -> DownloadError:

@@ -16,6 +16,8 @@ from apimart_async.urls import bare_url, origin
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from apimart_async.credentials import Secret
+
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
@@ -48,21 +50,13 @@ class Answer(NamedTuple):
 
     Attributes:
         payload: Decoded JSON.
-        headers: Names in any case.
+        request_id: The service's id of the request.
+        replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
     """
 
     payload: Any
-    headers: Mapping[str, str]
-
-    @property
-    def request_id(self) -> str | None:
-        """Return the service's id of the request."""
-        return _request_id(self.headers)
-
-    @property
-    def replayed(self) -> bool:
-        """Tell whether it repeats the answer to an earlier request with the same idempotency key."""
-        return self.headers.get("Idempotency-Replayed", "").lower() == "true"
+    request_id: str | None
+    replayed: bool
 
 
 @attrs.frozen
@@ -82,9 +76,13 @@ class FailedAttempt:
     moved_to: str | None = None
 
 
-def read_response(reply: Reply, kind: Kind, url: str) -> Answer | FailedAttempt:
-    """Read an HTTP answer as a good answer, or as an error and its effect on the request."""
+def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | FailedAttempt:
+    """Read an HTTP answer as a good answer, or as an error and its effect on the request.
+
+    A key that the service repeats is taken out before anything is read.
+    """
     status = reply.status
+    reply = reply._replace(data=key.redact_bytes(reply.data))
     if _OK_BELOW <= status < _BAD_FROM:
         return _read_redirect(reply, url)
     try:
@@ -96,7 +94,8 @@ def read_response(reply: Reply, kind: Kind, url: str) -> Answer | FailedAttempt:
         return _failed(retry.effect_of_answer(status, error), error, reply)
     found = parsing.read_error(payload)
     if found is None and status < _OK_BELOW:
-        return Answer(payload, reply.headers)
+        request_id = key.redact(_request_id(reply.headers) or "") or None
+        return Answer(payload, request_id, reply.headers.get("Idempotency-Replayed", "").lower() == "true")
     said = retry.effective_status(status, found)
     error = retry.error_class(said or status)(
         found.message if found else "The service answered with an error it does not explain.",

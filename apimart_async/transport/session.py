@@ -13,7 +13,6 @@ from collections import deque
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import quote, urljoin
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import attrs
@@ -29,11 +28,13 @@ from apimart_async.transport.exchange import (
     Deadline,
     Download,
     NoAnswerError,
+    OwnError,
     connection_error,
     next_chunk,
     read_all,
     too_large,
 )
+from apimart_async.transport.proxies import Proxies
 from apimart_async.transport.responses import FAREWELL, Reply
 from apimart_async.transport.retry import Effect
 from apimart_async.transport.semaphore import Semaphore
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from apimart_async.config import Settings, Timeout
+    from apimart_async.credentials import Proxy, Secret
     from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
@@ -109,9 +111,8 @@ class Session:
         self._external = external
         # Answers name the file host: no private network is connected to, unless the API is on this machine.
         self._is_local = is_loopback(origin(settings.base_url)[1] or "")
-        # Read once: with `trust_env` aiohttp looks these up for every request, at four times the cost.
-        self._proxies = getproxies() if settings.proxy is None else {}
-        self._bypasses_proxy: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(_bypasses_proxy)
+        self._proxies = Proxies(settings.proxy)
+        self._proxies.find(URL(settings.base_url))  # raises, before anything is sent
         self._is_public: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(is_public)
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._connections = Semaphore(settings.limits.connections)
@@ -129,6 +130,7 @@ class Session:
         method: str,
         url: str,
         *,
+        authorization: Secret,
         headers: Mapping[str, str],
         body: RequestBody | None,
         timeout: Timeout,
@@ -140,6 +142,7 @@ class Session:
             purpose: Connections to use.
             method: HTTP method.
             url: Whole URL, quoted.
+            authorization: Value of the header of this name.
             headers: Headers besides those that the client and HTTP need.
             body: Content.
             timeout: Times of this attempt.
@@ -170,7 +173,7 @@ class Session:
                 self._deadlines.add(deadline)
                 target = URL(url, encoded=True)
                 pool, response = await self._open(
-                    purpose, method, target, headers, connect=timeout.connect, body=body
+                    purpose, method, target, headers, connect=timeout.connect, body=body, secret=authorization
                 )
                 try:
                     data = await read_all(response, limit, deadline.extend, limit_name=limit_name)
@@ -182,16 +185,19 @@ class Session:
                 return Reply(response.status, response.headers, data, pool)
         except FAILURES as error:
             if body is not None and body.failure is not None:
-                raise body.failure from error
-            sent = (body is None or body.started) and not isinstance(error, NEVER_SENT)
-            effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
-            if self._all_ended is not None:
-                # The client is closed: no attempt may follow, whether this one was executed or not.
-                effect = Effect.UNKNOWABLE if sent else Effect.REJECTED
-            raise NoAnswerError(connection_error(error, method, url), effect) from error
+                failure: Exception = body.failure
+            else:
+                sent = (body is None or body.started) and not isinstance(error, NEVER_SENT)
+                effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
+                if self._all_ended is not None:
+                    # The client is closed: no attempt may follow, whether this one was executed or not.
+                    effect = Effect.UNKNOWABLE if sent else Effect.REJECTED
+                failure = NoAnswerError(connection_error(error, method, url), effect)
         finally:
             self._end(deadline)
             self._release(pool)
+        # Not from aiohttp's error: its text and frames hold the key, passwords and signed URLs.
+        raise failure.with_traceback(None)
 
     async def download(self, url: str, timeout: Timeout) -> Download:
         """Open a file on any public host, without the key, following redirects; the caller closes it.
@@ -222,10 +228,11 @@ class Session:
                     pool, response = await self._open(
                         "files", "GET", target, _FILE_HEADERS, connect=timeout.connect
                     )
-            except BaseException as error:
+            except FAILURES as error:
                 self._connections.release()
-                if isinstance(error, FAILURES):
-                    raise connection_error(error, "GET", url) from error
+                raise connection_error(error, "GET", url) from None
+            except BaseException:
+                self._connections.release()
                 raise
             finally:
                 self._end(deadline)
@@ -273,7 +280,7 @@ class Session:
             self._connections.limit = math.inf  # a request that waits for a connection learns of the end
             self._connections.wake()
             for deadline in self._deadlines:
-                deadline.end(aiohttp.ClientConnectionError("the client was closed"))
+                deadline.end(OwnError("the client was closed"))
         # A client is often closed by the cancellation that ends its block, which must not leave sockets open.
         with CancelScope(shield=True):
             try:
@@ -297,6 +304,7 @@ class Session:
         *,
         connect: float,
         body: RequestBody | None = None,
+        secret: Secret | None = None,
     ) -> tuple[_Pool, aiohttp.ClientResponse]:
         """Send a request; return the pool, which has one user more, and the answer, its body not read yet.
 
@@ -304,32 +312,32 @@ class Session:
             aiohttp.ClientError: No answer came.
             RuntimeError: The client is closed, or was first used in another event loop.
         """
-        proxy = self._proxy(url) if self._proxies or self._settings.proxy else None
+        proxy = self._proxies.find(url)
         is_first = True
         while True:
             if self._retired:
                 await self._close_retired()
             pool = self._pool(purpose, proxy)
-            if pool.is_external:
-                given, headers = headers, CIMultiDict(_HEADERS)
-                headers.update(given)
             round_sent = self._current_round(pool.loop)
             pool.users += 1
             try:
                 response = await pool.session.request(
                     method,
                     url,
-                    headers=headers,
+                    headers=_open_headers(pool, url, headers, secret, proxy),
                     data=body,
                     timeout=_connect_timeout(connect),
-                    proxy=proxy,
+                    proxy=None if proxy is None else proxy.url,
+                    proxy_headers=_proxy_headers(url, proxy),
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
                     read_bufsize=_READ_BUFFER_BYTES,
                 )
-            except BaseException:
+            except BaseException as error:
                 pool.users -= 1
+                if not pool.is_external:
+                    error.__traceback__ = None  # local variables of aiohttp hold the key
                 raise
             # An answer in the round of its request came before the request; see the class. A second such
             # answer is believed: a session of the caller's may answer without a connection.
@@ -363,7 +371,7 @@ class Session:
                 self._deadlines.add(deadline)
                 return await next_chunk(response.content)
         except FAILURES as error:
-            raise connection_error(error, "GET", url) from error
+            raise connection_error(error, "GET", url) from None
         finally:
             self._end(deadline)
 
@@ -385,7 +393,7 @@ class Session:
             message = f"No connection became free within {seconds:g} s (Timeout.pool, Limits.connections)."
             raise errors.APITimeoutError(message, method=method, url=bare_url(url)) from error
 
-    def _pool(self, purpose: Purpose, proxy: str | None) -> _Pool:
+    def _pool(self, purpose: Purpose, proxy: Proxy | None) -> _Pool:
         if self._external is not None:
             purpose = "api"
         elif purpose == "files" and proxy is not None:
@@ -419,14 +427,6 @@ class Session:
             connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar()
         )
         return _Pool(purpose, session, loop, resolver)
-
-    def _proxy(self, url: URL) -> str | None:
-        """Return the proxy for a URL, the caller's or the environment's."""
-        if self._settings.proxy is not None:
-            return self._settings.proxy
-        if url.host is None or self._bypasses_proxy(url.host):
-            return None
-        return self._proxies.get(url.scheme, self._proxies.get("all"))
 
     def _checked(self, url: str) -> URL:
         try:
@@ -464,7 +464,7 @@ class PublicResolver(AbstractResolver):
         """
         found = await self._resolver.resolve(host, port, family)
         if not all(is_public(result["host"]) for result in found):
-            raise OSError(None, f"{host} is an address of a private network")
+            raise OwnError(f"{host} is an address of a private network")
         return found
 
     async def close(self) -> None:
@@ -472,13 +472,38 @@ class PublicResolver(AbstractResolver):
         await self._resolver.close()
 
 
+class _Hidden(str):
+    """A header for aiohttp, which keeps it in local variables."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def _open_headers(
+    pool: _Pool, url: URL, headers: Mapping[str, str], secret: Secret | None, proxy: Proxy | None
+) -> CIMultiDict[str]:
+    """Return headers with the secrets opened. Only aiohttp may hold them in a local variable."""
+    opened = CIMultiDict(_HEADERS if pool.is_external else ())
+    opened.update(headers)
+    if secret is not None:
+        opened["Authorization"] = _Hidden(secret.open())
+    if proxy is not None and proxy.authorization is not None and url.scheme == "http":
+        opened["Proxy-Authorization"] = _Hidden(proxy.authorization.open())
+    return opened
+
+
+def _proxy_headers(url: URL, proxy: Proxy | None) -> dict[str, str] | None:
+    """Return the headers of a request for a tunnel."""
+    if proxy is None or proxy.authorization is None or url.scheme != "https":
+        return None
+    return {"Proxy-Authorization": _Hidden(proxy.authorization.open())}
+
+
 @lru_cache(maxsize=64)
 def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
-
-
-def _bypasses_proxy(host: str) -> bool:
-    return bool(proxy_bypass(host))
 
 
 def _as_written(url: str) -> URL:

@@ -9,6 +9,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from apimart_async import APIResponseValidationError
+from apimart_async.credentials import Secret
 from apimart_async.errors import APIError
 from apimart_async.transport import parsing
 from apimart_async.transport.responses import Answer, FailedAttempt, Reply, read_response
@@ -53,6 +54,8 @@ READERS: dict[str, Callable[[object], object]] = {
     "models": parsing.read_models,
     "an error": parsing.read_error,
 }
+
+URL = "https://api.example/v1/images/edits"
 
 
 @settings(max_examples=200)
@@ -100,7 +103,7 @@ def test_an_accepted_submit_is_a_task_or_an_error_that_names_it(
         body = json.dumps(enriched(answer, extra), allow_nan=False).encode()
     except ValueError:
         return
-    outcome = read_response(Reply(status, {}, body), Kind.PAID_WRITE, "https://api.example/v1/images/edits")
+    outcome = read_response(Reply(status, {}, body), Kind.PAID_WRITE, URL, Secret("sk-test"))
     if isinstance(outcome, Answer):
         assert parsing.read_submission(outcome.payload, idempotency_key=None).id
     else:
@@ -111,6 +114,6 @@ def test_an_accepted_submit_is_a_task_or_an_error_that_names_it(
 @given(st.integers(200, 599), anything, st.sampled_from(Kind))
 def test_every_answer_is_judged(status: int, payload: object, kind: Kind) -> None:
     outcome = read_response(
-        Reply(status, {"Location": "/"}, json.dumps(payload).encode()), kind, "https://api.example/v1/x"
+        Reply(status, {"Location": "/"}, json.dumps(payload).encode()), kind, URL, Secret("sk-test")
     )
     assert isinstance(outcome.error, APIError) if isinstance(outcome, FailedAttempt) else status < 300
