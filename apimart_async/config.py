@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ssl import SSLContext
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -14,10 +14,11 @@ from attrs import validators
 
 from apimart_async.credentials import Proxy, Secret, hide
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.urls import is_loopback
+from apimart_async.urls import is_loopback, is_pattern
 
 APIMART_BASE_URL: Final = "https://api.apimart.ai"
 APPLEROUTER_BASE_URL: Final = "https://api.applerouter.ai"
+RESULT_HOSTS_VARIABLE: Final = "APIMART_RESULT_HOSTS"
 
 # Line breaks and other control characters but the tab, and halves of surrogate pairs.
 _UNFIT_IN_HEADERS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
@@ -45,6 +46,24 @@ def _not_negative(instance: object, attribute: attrs.Attribute[Any], value: floa
     if not value >= 0:
         message = f"{type(instance).__name__}.{attribute.name} must be 0 or more, not {value!r}."
         raise InvalidArgumentError(message)
+
+
+def _environment_hosts() -> list[str]:
+    return os.environ.get(RESULT_HOSTS_VARIABLE, "").replace(",", " ").split()
+
+
+def _host_patterns(hosts: Iterable[str]) -> tuple[str, ...]:
+    return (hosts,) if isinstance(hosts, str) else tuple(hosts)
+
+
+def _are_patterns(instance: object, _: attrs.Attribute[Any], patterns: tuple[str, ...]) -> None:
+    for pattern in patterns:
+        if not is_pattern(pattern):
+            message = (
+                f"{type(instance).__name__}.result_hosts holds {pattern!r}, which is no host, no *.domain "
+                "and no network."
+            )
+            raise InvalidArgumentError(message)
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +103,9 @@ class Limits:
         image_answer_bytes: Size of a JSON answer that may hold images in base64, default 1 GiB: the answer to
             a paid request, or to a request for one task.
         download_bytes: Size of one result image in bytes, default 256 MiB.
+        result_hosts: Hosts that results may be fetched from though they are not public, or though their URLs
+            are ``http://``: names (``files.example.com``, ``*.example.com``), addresses and networks
+            (``10.0.0.0/8``). By default those in ``APIMART_RESULT_HOSTS``, separated by commas.
     """
 
     connections: int = attrs.field(default=64, validator=_positive)
@@ -96,6 +118,9 @@ class Limits:
     answer_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=_positive)
     image_answer_bytes: int = attrs.field(default=1024 * 1024 * 1024, validator=_positive)
     download_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_positive)
+    result_hosts: tuple[str, ...] = attrs.field(
+        factory=_environment_hosts, converter=_host_patterns, validator=_are_patterns
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Final
+import unicodedata
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _LOCAL_NAMES: Final = ("localhost", "localdomain", "local", "internal", "home.arpa")
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_NOT_PUBLIC: Final[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]] = (
+    ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
+    ipaddress.IPv6Network("2001::/23"),  # Teredo, ORCHID and other protocols
+    ipaddress.IPv6Network("2001:db8::/32"),  # documentation
+    ipaddress.IPv6Network("3fff::/20"),  # documentation
+)
+_ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
 def bare_url(url: str) -> str:
@@ -30,21 +42,73 @@ def is_loopback(host: str) -> bool:
     address = _address(host)
     if address is not None:
         return address.is_loopback
-    return host.rstrip(".").lower().rpartition(".")[2] == "localhost"
+    return _name(host).rpartition(".")[2] == "localhost"
 
 
 def is_public(host: str) -> bool:
     """Tell whether a host may be on the internet, as far as its name or address says."""
     address = _address(host)
     if address is not None:
+        return _is_global(address)
+    name = _name(host)
+    return (
+        "." in name and "%" not in name and not name.endswith(tuple(f".{ending}" for ending in _LOCAL_NAMES))
+    )
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether a text is a pattern for ``matches``."""
+    if _network(text) is not None:
+        return True
+    name = text.removeprefix("*.")
+    return bool(name) and not set(name) & set("*/:@%[] ")
+
+
+def matches(pattern: str, host: str) -> bool:
+    """Tell whether a pattern is a host's name, ``*.`` and its domain, its address or its network."""
+    network, address = _network(pattern), _address(host)
+    if network is not None or address is not None:
+        return network is not None and address is not None and address in network
+    name, wanted = _name(host), pattern.rstrip(".").lower()
+    return name.endswith(wanted[1:]) if wanted.startswith("*.") else name == wanted
+
+
+def _is_global(address: Address) -> bool:
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not address.is_multicast
-    name = host.rstrip(".").lower()
-    return "." in name and not name.endswith(tuple(f".{ending}" for ending in _LOCAL_NAMES))
+    if address in _NAT64:
+        return _is_global(_embedded(address))
+    if address not in _GLOBAL_UNICAST or not address.is_global:
+        return False
+    if address.sixtofour is not None:
+        return _is_global(address.sixtofour)
+    is_isatap = int(address) >> 32 & 0xFFFFFFFF in _ISATAP
+    return not is_isatap or _is_global(_embedded(address))
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address:
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        return None
+
+
+def _name(host: str) -> str:
+    """Return a host as a name is looked up: other digits and dots are those of ASCII."""
+    return unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
+
+
+def _address(host: str) -> Address | None:
     """Read an address in any spelling a connection would take, such as ``127.1`` or ``[::1]``."""
-    text = host.strip("[]").partition("%")[0]
+    text = _name(host).strip("[]")
+    if ":" in text:
+        text = text.partition("%")[0]
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -53,5 +117,5 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         except (OSError, UnicodeEncodeError):
             return None
     if isinstance(address, ipaddress.IPv6Address):
-        return address.ipv4_mapped or address.sixtofour or address
+        return address.ipv4_mapped or address
     return address

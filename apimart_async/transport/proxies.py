@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.request import getproxies, proxy_bypass
 
 from apimart_async.credentials import Proxy, Secret
-from apimart_async.urls import is_loopback
+from apimart_async.urls import is_loopback, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,20 +51,17 @@ class Proxies:
         return Proxy.parse(address)
 
     def _is_exempt(self, host: str, port: int | None) -> bool:
-        name = host.rstrip(".").lower()
-        return any(_covers(entry, name, port) for entry in self._exempt)
+        return any(_covers(entry, host, port) for entry in self._exempt)
 
 
 def _covers(entry: str, host: str, port: int | None) -> bool:
     """Tell whether an entry of NO_PROXY is a name, a domain, an address or a network that has the host."""
     if entry == "*":
         return True
-    try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
-    except ValueError:
-        pass
+    if matches(entry, host):
+        return True
     name, _, number = entry.rpartition(":")
     if name and number.isdecimal():
         return int(number) == port and _covers(name, host, port)
     domain = entry.removeprefix("*").strip(".")
-    return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    return bool(domain) and (matches(domain, host) or matches(f"*.{domain}", host))

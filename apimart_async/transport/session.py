@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import socket
 from collections import deque
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 import aiohttp
 import attrs
@@ -36,12 +35,13 @@ from apimart_async.transport.exchange import (
 )
 from apimart_async.transport.proxies import Proxies
 from apimart_async.transport.responses import FAREWELL, Reply
+from apimart_async.transport.result_hosts import NotPublicError, ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.transport.semaphore import Semaphore
-from apimart_async.urls import bare_url, is_loopback, is_public, origin
+from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from apimart_async.config import Settings, Timeout
     from apimart_async.credentials import Proxy, Secret
@@ -68,8 +68,6 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",
     "User-Agent": "apimart-async",
 }
-_AUTHORITY: Final = re.compile("[^/?]*")
-_PRINTABLE: Final = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 _FILE_HEADERS: Final = {"Accept": "image/*,*/*;q=0.5"}
 
 
@@ -109,11 +107,9 @@ class Session:
     def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
         self._settings = settings
         self._external = external
-        # Answers name the file host: no private network is connected to, unless the API is on this machine.
-        self._is_local = is_loopback(origin(settings.base_url)[1] or "")
+        self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)
         self._proxies.find(URL(settings.base_url))  # raises, before anything is sent
-        self._is_public: Callable[[str], bool] = lru_cache(_NAMES_KEPT)(is_public)
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._connections = Semaphore(settings.limits.connections)
         self._pools: dict[Purpose, _Pool] = {}
@@ -218,7 +214,8 @@ class Session:
         limit = self._settings.limits.download_bytes
         deadline: Deadline | None = None
         for _ in range(_MAX_REDIRECTS + 1):
-            target = self._checked(url)
+            target = self._result_hosts.check(url)
+            await self._look_up(target)
             if not self._connections.acquire_nowait():
                 await self._wait_for_connection("GET", url, timeout.pool)
             deadline = deadline or Deadline(timeout, is_sent=True)
@@ -230,7 +227,7 @@ class Session:
                     )
             except FAILURES as error:
                 self._connections.release()
-                raise connection_error(error, "GET", url) from None
+                raise self._result_hosts.refusal(error, url) or connection_error(error, "GET", url) from None
             except BaseException:
                 self._connections.release()
                 raise
@@ -414,8 +411,8 @@ class Session:
         settings = self._settings
         keepalive = settings.limits.keepalive
         # A proxy looks names up by itself.
-        is_guarded = purpose == "files" and not self._is_local
-        resolver = PublicResolver(aiohttp.DefaultResolver()) if is_guarded else None
+        is_guarded = purpose == "files"
+        resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts) if is_guarded else None
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=min(keepalive, PAID_KEEPALIVE) if purpose == "paid" else keepalive,
@@ -428,20 +425,24 @@ class Session:
         )
         return _Pool(purpose, session, loop, resolver)
 
-    def _checked(self, url: str) -> URL:
+    async def _look_up(self, url: URL) -> None:
+        """Judge a name that the caller's session will look up again; a proxy may look up another address.
+
+        Raises:
+            DownloadError: It leads into a private network.
+        """
+        if self._external is None or self._proxies.find(url) is not None:
+            return
+        resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts)
         try:
-            target = _as_written(url)
-            host = target.host
-        except ValueError:
-            target, host = URL(), None
-        if target.scheme not in {"http", "https"} or not host:
-            raise errors.DownloadError(
-                "A file can only be fetched from an http(s) address.", url=bare_url(url)
-            )
-        if not self._is_local and not self._is_public(host):
-            message = f"The file is said to be on {host}, which is not a public host; it was not fetched."
-            raise errors.DownloadError(message, method="GET", url=bare_url(url))
-        return target
+            await resolver.resolve(str(url.raw_host), url.port or 0, socket.AF_UNSPEC)
+        except OSError as error:
+            refusal = self._result_hosts.refusal(error, str(url))
+            if refusal is not None:
+                raise refusal from None
+            # The caller's session may know the name.
+        finally:
+            await resolver.close()
 
 
 class PublicResolver(AbstractResolver):
@@ -449,10 +450,12 @@ class PublicResolver(AbstractResolver):
 
     Args:
         resolver: Looks names up.
+        hosts: Hosts that are allowed.
     """
 
-    def __init__(self, resolver: AbstractResolver) -> None:
+    def __init__(self, resolver: AbstractResolver, hosts: ResultHosts) -> None:
         self._resolver = resolver
+        self._hosts = hosts
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -460,11 +463,12 @@ class PublicResolver(AbstractResolver):
         """Return the addresses of a name.
 
         Raises:
-            OSError: It has none, or one of them is not public.
+            NotPublicError: One of its addresses is not public.
+            OSError: It has none.
         """
         found = await self._resolver.resolve(host, port, family)
-        if not all(is_public(result["host"]) for result in found):
-            raise OwnError(f"{host} is an address of a private network")
+        if not self._hosts.allows(host) and not all(self._hosts.may_have(result["host"]) for result in found):
+            raise NotPublicError(f"{host} is an address of a private network")
         return found
 
     async def close(self) -> None:
@@ -504,25 +508,6 @@ def _proxy_headers(url: URL, proxy: Proxy | None) -> dict[str, str] | None:
 @lru_cache(maxsize=64)
 def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
-
-
-def _as_written(url: str) -> URL:
-    """Read a URL and keep path and query as they are, since a signature may cover them.
-
-    Only blanks, control characters and characters beyond ASCII are quoted, which HTTP cannot carry. A path
-    with dot segments is resolved.
-
-    Raises:
-        ValueError: It is not a URL, or holds half a surrogate pair.
-    """
-    read = URL(url)
-    if not read.host:
-        return read
-    rest = url.partition("://")[2].partition("#")[0]
-    target = quote(_AUTHORITY.sub("", rest, count=1), safe=_PRINTABLE)
-    if "/." in target.partition("?")[0]:
-        return read
-    return URL(f"{read.scheme}://{read.raw_authority}/{target.removeprefix('/')}", encoded=True)
 
 
 def _joined(url: str, location: str) -> str:

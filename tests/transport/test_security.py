@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import pickle
+import socket
 import traceback
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,6 @@ from apimart_async import (
     SubmissionIndeterminateError,
     TaskFailedError,
     Timeout,
-    urls,
 )
 from apimart_async.emulator import Emulator
 
@@ -54,48 +54,90 @@ def test_this_machine_and_https_need_no_leave(url: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        *(
-            "127.0.0.1",
-            "127.1",
-            "2130706433",
-            "0x7f000001",
-            "0.0.0.0",  # noqa: S104 the point is that it is refused
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-        ),
-        *(
-            "169.254.169.254",
-            "100.64.0.1",
-            "224.0.0.1",
-            "[::1]",
-            "::ffff:10.0.0.1",
-            "fe80::1%eth0",
-            "fc00::1",
-        ),
-        *("2002:0a00:0001::", "localhost", "LOCALHOST.", "printer", "nas.local", "metadata.google.internal"),
+        "127.0.0.1",
+        "0x7f.1",
+        "10.1.2.3.",
+        "[::ffff:10.0.0.1]",
+        "[fec0::1]",
+        "127%2e0.0.1",
+        "printer",
+        "nas.local",
     ],
 )
 async def test_a_result_on_a_private_host_is_not_fetched(host: str) -> None:
-    assert not urls.is_public(host)
     async with AsyncApimart(KEY, max_retries=0) as client:
-        shown = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
-        with pytest.raises(DownloadError, match=r"not a public host|http\(s\) address"):
-            await client.images.read(f"http://{shown}/a.png")
+        with pytest.raises(DownloadError, match=r"not a public host.*APIMART_RESULT_HOSTS"):
+            await client.images.read(f"https://{host}/a.png")
 
 
-@pytest.mark.parametrize("host", ["upload.apimart.ai", "8.8.8.8", "2606:4700::1111"])
-def test_a_public_host_may_be_fetched_from(host: str) -> None:
-    assert urls.is_public(host)
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.1/a.png", "http://nas.local/a.png", "http://169.254.169.254/"]
+)
+async def test_an_api_on_this_machine_names_no_other_private_host(url: str) -> None:
+    async with AsyncApimart(KEY, base_url="http://127.0.0.1:9", max_retries=0) as client:
+        with pytest.raises(DownloadError, match="not a public host"):
+            await client.images.read(url)
 
 
-async def test_a_name_that_leads_into_a_private_network_is_not_connected_to() -> None:
-    from apimart_async.transport.session import PublicResolver
+@pytest.fixture
+def _names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that sends a public name to this machine, as an attacker's would."""
+    known = socket.getaddrinfo
 
-    resolver = PublicResolver(aiohttp.DefaultResolver())
-    with pytest.raises(OSError, match="private network"):
-        await resolver.resolve("localhost", 80)
-    await resolver.close()
+    def look_up(host: str | bytes | None, *arguments: object, **options: object) -> object:
+        name = host.decode() if isinstance(host, bytes) else host
+        return known("127.0.0.1" if name == "files.example" else host, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.mark.usefixtures("_names")
+@pytest.mark.parametrize("is_own_session", [False, True])
+async def test_a_name_is_judged_by_the_address_it_leads_to(
+    raw_server: RawServer, *, is_own_session: bool
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(GIF)
+
+    raw_server.handle = handle
+    url = raw_server.base_url.replace("127.0.0.1", "files.example")
+    session = aiohttp.ClientSession() if is_own_session else None
+    options = {"base_url": "http://api.example", "allow_http": True, "session": session}
+    async with AsyncApimart(KEY, **options) as client:  # type: ignore[arg-type]
+        with pytest.raises(DownloadError, match=r"files\.example, which is not a public host"):
+            await client.images.read(url)
+    assert raw_server.connections == 0
+    for pattern in ("*.example", "127.0.0.0/8"):
+        limits = Limits(result_hosts=(pattern,))
+        async with AsyncApimart(KEY, limits=limits, **options) as client:  # type: ignore[arg-type]
+            assert await client.images.read(url) == GIF
+    if session is not None:
+        await session.close()
+
+
+async def test_an_api_with_tls_names_no_file_without(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(GIF)
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY) as client:
+        with pytest.raises(DownloadError, match=r"without TLS.*result_hosts.*APIMART_RESULT_HOSTS"):
+            await client.images.read("http://files.example/a.png")
+    async with AsyncApimart(KEY, limits=Limits(result_hosts=("127.0.0.1",))) as client:
+        assert await client.images.read(f"{raw_server.base_url}/a.png") == GIF
+
+
+async def test_a_redirect_leads_to_no_private_host(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(b"", 302, {"Location": "http://0xa000001/a.png"})
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(DownloadError, match="not a public host"):
+            await client.images.read(f"{raw_server.base_url}/a.png")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""Hosts that results are fetched from: answers name them, and may not lead into a private network."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from yarl import URL
+
+from apimart_async.config import RESULT_HOSTS_VARIABLE
+from apimart_async.errors import DownloadError
+from apimart_async.transport.exchange import OwnError
+from apimart_async.urls import bare_url, is_loopback, is_public, matches, origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apimart_async.config import Settings
+
+_HOSTS_KEPT: Final = 300
+_AUTHORITY: Final = re.compile("[^/?]*")
+_PRINTABLE: Final = "".join(map(chr, range(ord("!"), ord("~") + 1)))
+
+
+class NotPublicError(OwnError):
+    """A name leads into a private network."""
+
+
+class ResultHosts:
+    """Tell which hosts results may be fetched from.
+
+    Public ones may, this machine if the API is on it, and ``Limits.result_hosts``. An API with TLS may not
+    name a file without, but on those.
+
+    Args:
+        settings: Settings of the client.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        scheme, host, _ = origin(settings.base_url)
+        self._is_local = is_loopback(host or "")
+        self._needs_tls = scheme == "https"
+        self._patterns = settings.limits.result_hosts
+        self.allows: Callable[[str], bool] = lru_cache(_HOSTS_KEPT)(self._allows)
+        self.may_have: Callable[[str], bool] = lru_cache(_HOSTS_KEPT)(self._may_have)
+
+    def check(self, url: str) -> URL:
+        """Return the URL of a result, parsed.
+
+        Raises:
+            DownloadError: It may not be fetched.
+        """
+        try:
+            target = _as_written(url)
+            raw_host, host = target.raw_host, target.host
+        except ValueError:
+            target, raw_host, host = URL(), None, None
+        if target.scheme not in {"http", "https"} or not raw_host or not host:
+            message = "A file can only be fetched from an http(s) address."
+            raise DownloadError(message, url=bare_url(url))
+        if not (self.may_have(raw_host) and self.may_have(host)):
+            raise _refused(url, host)
+        if self._needs_tls and target.scheme == "http" and not self.allows(raw_host):
+            raise _refused(url, host, "may not be fetched without TLS")
+        return target
+
+    def refusal(self, error: Exception, url: str) -> DownloadError | None:
+        """Return the error for the user if a connection failed because a name leads into a private network."""
+        reason = getattr(error, "os_error", error)
+        return _refused(url, str(URL(url).host)) if isinstance(reason, NotPublicError) else None
+
+    def _allows(self, host: str) -> bool:
+        return any(matches(pattern, host) for pattern in self._patterns)
+
+    def _may_have(self, host: str) -> bool:
+        return is_public(host) or (self._is_local and is_loopback(host)) or self._allows(host)
+
+
+def _refused(url: str, host: str, reason: str = "is not a public host") -> DownloadError:
+    message = (
+        f"The file is said to be on {host}, which {reason}; it was not fetched. If you trust the host, name it "
+        f"in Limits(result_hosts=…) or {RESULT_HOSTS_VARIABLE} and fetch the file again."
+    )
+    return DownloadError(message, method="GET", url=bare_url(url))
+
+
+def _as_written(url: str) -> URL:
+    """Read a URL and keep path and query as they are, since a signature may cover them.
+
+    Only blanks, control characters and characters beyond ASCII are quoted, which HTTP cannot carry. A path
+    with dot segments is resolved.
+
+    Raises:
+        ValueError: It is not a URL, or holds half a surrogate pair.
+    """
+    read = URL(url)
+    if not read.host:
+        return read
+    rest = url.partition("://")[2].partition("#")[0]
+    target = quote(_AUTHORITY.sub("", rest, count=1), safe=_PRINTABLE)
+    if "/." in target.partition("?")[0]:
+        return read
+    return URL(f"{read.scheme}://{read.raw_authority}/{target.removeprefix('/')}", encoded=True)
