@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.backends import ApimartBackend, AppleRouterBackend
 from apimart_async.batch.context import BatchOptions
-from apimart_async.batch.journal.sqlite import SqliteJournal, read_journal
+from apimart_async.batch.journal.sqlite import FOLDER, SqliteJournal, read_journal
 from apimart_async.batch.runner import Runner
 from apimart_async.batch.shutdown import Shutdown
 
@@ -124,7 +124,7 @@ def edit_many(
 
 def journal_path(output: str | os.PathLike[str]) -> Path:
     """Return the default path of the journal of a batch."""
-    return Path(output) / ".batch" / "journal.sqlite3"
+    return Path(output) / FOLDER / "journal.sqlite3"
 
 
 def read_outcomes(

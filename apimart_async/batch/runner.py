@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterable, Iterable, Sequence, Sized
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import anyio
 from anyio import to_thread
@@ -21,6 +21,7 @@ from apimart_async.batch.job_flow import PRICES, JobFlow
 from apimart_async.batch.progress import ProgressCounter
 from apimart_async.batch.shutdown import ShutdownState, explained
 from apimart_async.batch.upload_cache import UploadCache
+from apimart_async.transport.files.private import Replacement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -93,8 +94,11 @@ class Runner:
         await to_thread.run_sync(_check_directory, options.output)
         await journal.__aenter__()
         try:
-            prices = json.loads(await journal.get_state(PRICES) or b"{}")
-            backend.load_stats(json.loads(await journal.get_state(_STATS) or b"{}"))
+            prices, stats = await _read_states(journal)
+            try:
+                backend.load_stats(stats)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise errors.JournalError(f"The journal is damaged: its {_STATS} cannot be read.") from error
             budget = Budget(options.max_cost, await journal.tally(), prices)
             self._shutdown = ShutdownState(budget=budget)
             self._context = Context(
@@ -264,13 +268,32 @@ def _take(iterator: Iterator[Job]) -> tuple[list[Job], bool, Exception | None]:
     return taken, False, None
 
 
+async def _read_states(journal: Journal) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the prices and the statistics of earlier runs.
+
+    Raises:
+        JournalError: They cannot be read.
+    """
+    found: list[dict[str, Any]] = []
+    for name in (PRICES, _STATS):
+        try:
+            state = json.loads(await journal.get_state(name) or b"{}")
+        except ValueError:
+            state = None
+        if not isinstance(state, dict):
+            raise errors.JournalError(f"The journal is damaged: its {name} cannot be read.")
+        found.append(cast("dict[str, Any]", state))
+    prices, stats = found
+    if not all(isinstance(price, int | float) for price in prices.values()):
+        raise errors.JournalError(f"The journal is damaged: its {PRICES} cannot be read.")
+    return prices, stats
+
+
 def _check_directory(directory: Path) -> None:
     """Create the output folder, and check that it can be written; blocks."""
-    partial = directory / f".{_RESULTS}.part"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(b"")
-        partial.unlink()
+        Replacement.begin(directory / _RESULTS).discard()
     except OSError as error:
         raise errors.DownloadError(
             f"Nothing can be saved in {directory}: {error.strerror or error}. Nothing was submitted."
@@ -287,17 +310,20 @@ async def _write_results(journal: Journal, directory: Path) -> None:
         JournalError: The journal cannot be read.
     """
     path = directory / _RESULTS
-    partial = directory / f".{_RESULTS}.part"
     try:
-        async with await anyio.open_file(partial, "w", encoding="utf-8") as file:
+        file = await to_thread.run_sync(Replacement.begin, path)
+        try:
             lines: list[str] = []
             async for record in journal.records():
                 lines.append(json.dumps(as_plain(record.outcome(directory), directory)) + "\n")
                 if len(lines) >= _LINES_AT_ONCE:
-                    await file.writelines(lines)
+                    await to_thread.run_sync(file.write, lines)
                     lines = []
-            await file.writelines(lines)
-        await to_thread.run_sync(partial.replace, path)
+            await to_thread.run_sync(file.write, lines)
+            await to_thread.run_sync(file.finish)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(file.discard)
     except OSError as error:
         raise errors.DownloadError(
             f"{path} cannot be written: {error.strerror or error}. Its content is in the journal."

@@ -6,6 +6,8 @@ count as saved when the same command is run without ``--local``.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +42,11 @@ def _mark(output: Path) -> Path:
 
 def mark(output: Path) -> None:
     """Mark a directory as one of ``--local``."""
-    _mark(output).parent.mkdir(parents=True, exist_ok=True)
-    _mark(output).touch()
+    from apimart_async.transport.files.private import create_private_file, make_private_folder
+
+    make_private_folder(_mark(output).parent)
+    with suppress(FileExistsError):
+        os.close(create_private_file(_mark(output)))
 
 
 async def drop_lost(output: Path) -> None:

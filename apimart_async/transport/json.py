@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeGuard, TypeVar
@@ -43,6 +44,10 @@ _WINDOW_BYTES: Final = 256 * 1024
 _MAX_TEXTS: Final = 100_000
 _BACKSLASH: Final = 0x5C
 _MAX_GAP: Final = 100
+_ESCAPES: Final = re.compile(
+    r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][\da-fA-F]{2})|.)",
+    re.DOTALL,
+)
 
 Model_ = TypeVar("Model_")
 
@@ -82,7 +87,11 @@ def _loads(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
 
 def _loads_slowly(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
     try:
-        return _standard_decode(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        if "\\ud" in text or "\\uD" in text:
+            # Half of a pair could be neither sent, nor stored, nor printed: an id would be lost with it.
+            text = _ESCAPES.sub(lambda found: f"\\\\{found['lone']}" if found["lone"] else found[0], text)
+        return _standard_decode(text)
     except (ValueError, RecursionError) as error:
         excerpt = data[:_EXCERPT].decode("utf-8", "replace")
         content = "an empty body" if not data.strip() else "something that is not JSON"

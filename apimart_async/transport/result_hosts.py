@@ -67,7 +67,7 @@ class ResultHosts:
         return target
 
     def refusal(self, error: Exception, url: str) -> DownloadError | None:
-        """Return the error for the user if a connection failed because a name leads into a private network."""
+        """Return the error to raise if a connection failed as a name leads into a private network."""
         reason = getattr(error, "os_error", error)
         return _refused(url, str(URL(url).host)) if isinstance(reason, NotPublicError) else None
 
@@ -80,8 +80,8 @@ class ResultHosts:
 
 def _refused(url: str, host: str, reason: str = "is not a public host") -> DownloadError:
     message = (
-        f"The file is said to be on {host}, which {reason}; it was not fetched. If you trust the host, name it "
-        f"in Limits(result_hosts=…) or {RESULT_HOSTS_VARIABLE} and fetch the file again."
+        f"The file is said to be on {host}, which {reason}; it was not fetched. If you trust the host, name "
+        f"it in Limits(result_hosts=…) or {RESULT_HOSTS_VARIABLE} and fetch the file again."
     )
     return DownloadError(message, method="GET", url=bare_url(url))
 

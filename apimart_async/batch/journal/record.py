@@ -57,6 +57,10 @@ _STATUSES: Final[Mapping[State, Status]] = {
 }
 _LONGEST: Final = 512
 _NOT_FOUND: Final = 404
+_UNREADABLE: Final = (
+    *(ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError),
+    errors.APIResponseValidationError,
+)
 
 
 class UnreadableRowError(Exception):
@@ -156,12 +160,12 @@ class Record:
             words = [image, str(job.prompt), str(job.model), repr(job.n), repr(job.options)]
             job_id = hashlib.sha256("\0".join(words).encode(errors="replace")).hexdigest()[:32]
         return cls(
-            id=job_id,
+            id=_storable(job_id),
             state="failed",
             payload=payload,
             image=image,
             prompt=str(job.prompt),
-            model=str(model),
+            model=_storable(str(model)),
             n=job.n if type(job.n) is int else 1,
             name=job.name,
             options={
@@ -281,6 +285,7 @@ class Record:
         job_id, state, key, model, images, cost, text = row
         try:
             body: dict[str, Any] = json.loads(text)
+            _check_types(state, body)
             task, image_set, error = body.get("task"), body.get("images"), body.get("error")
             return cls(
                 id=job_id,
@@ -302,8 +307,35 @@ class Record:
                 seconds=body.get("seconds", 0.0),
                 changed_at=datetime.fromtimestamp(body["changed_at"], UTC),
             )
-        except (ValueError, TypeError, KeyError, AttributeError, errors.APIResponseValidationError) as reason:
+        except _UNREADABLE as reason:
             raise UnreadableRowError(f"the row of job {job_id!r} cannot be read") from reason
+
+
+def _storable(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which no database takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _check_types(state: str, body: Mapping[str, Any]) -> None:
+    """Check the parts of a row that anybody may have written.
+
+    Raises:
+        TypeError: One has another type.
+    """
+    failure = body.get("error") or {}
+    fits = (
+        state in _STATUSES
+        and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt"))
+        and all(isinstance(body.get(name, {}), dict) for name in ("options", "extra"))
+        and isinstance(body.get("name"), str | None)
+        and isinstance(body.get("seconds", 0.0), int | float)
+        and all(isinstance(path, str) for path in body.get("paths", ()))
+        and all(isinstance(failure.get(name), str) for name in ("type", "message") if failure)
+        and all(isinstance(failure.get(name), str | None) for name in ("code", "request_id"))
+        and isinstance(failure.get("status"), int | None)
+    )
+    if not fits:
+        raise TypeError("a value of another type")
 
 
 def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checker passes anything

@@ -26,9 +26,10 @@ import attrs
 
 from apimart_async.batch.journal.protocol import Tally
 from apimart_async.batch.journal.record import Record, UnreadableRowError
-from apimart_async.errors import JournalError, JournalInUseError
+from apimart_async.errors import APIResponseValidationError, JournalError, JournalInUseError
 from apimart_async.models import Upload
 from apimart_async.transport import json
+from apimart_async.transport.files.private import LinkError, create_private_file, make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 MEMORY: Final = ":memory:"
+FOLDER: Final = ".batch"
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", "-lock", "-lock-journal", "-reserve")
 
 VERSION: Final = 1
 _APPLICATION_ID: Final = 0x41504A4C
@@ -64,6 +67,8 @@ _TABLES: Final = (
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
+_SCHEMA: Final = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' LIMIT 9"
+_KNOWN_SCHEMA: Final = {(table,) for table in _TABLES if table.startswith("CREATE")}
 _SELECT: Final = "SELECT id, state, key, model, images, cost, body FROM jobs WHERE id = ?"
 _INSERT: Final = (
     "INSERT INTO jobs (id, state, key, model, images, cost, body) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT "
@@ -203,8 +208,11 @@ class SqliteJournal:
         rows, _ = await self._execute("SELECT body FROM uploads WHERE key = ?", key)
         if not rows:
             return None
-        plain = json.loads(rows[0][0].encode())
-        return json.structure(plain, Upload, plain)
+        try:
+            plain = json.loads(rows[0][0].encode())
+            return json.structure(plain, Upload, plain)
+        except APIResponseValidationError as error:
+            raise _damaged(self._file.path, "an upload in it cannot be read") from error
 
     async def put_upload(self, key: str, upload: Upload) -> None:
         """Keep an upload."""
@@ -303,14 +311,7 @@ class _JournalFile:
         """Lock the file, check it and return a connection in autocommit mode."""
         try:
             if str(self.path) != MEMORY:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock()
-                reserve = Path(f"{self.path}-reserve")
-                if not (reserve.exists() and reserve.stat().st_size >= _RESERVE_BYTES):
-                    with reserve.open("wb") as file:
-                        file.write(bytes(_RESERVE_BYTES))
-                        file.flush()
-                        os.fsync(file.fileno())
+                self._make_files()
             connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
             try:
                 self._prepare(connection)
@@ -326,6 +327,24 @@ class _JournalFile:
                 raise _explained(error, self.path) from error
             raise
         return connection
+
+    def _make_files(self) -> None:
+        """Lock the journal, and create what is missing. SQLite follows links, so there may be none."""
+        if self.path.parent.name == FOLDER:
+            make_private_folder(self.path.parent)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_linked_files(self.path)
+        for suffix in ("", "-lock"):  # the others get the permissions of the first
+            with suppress(FileExistsError):
+                os.close(create_private_file(Path(f"{self.path}{suffix}")))
+        self._lock()
+        reserve = Path(f"{self.path}-reserve")
+        if not reserve.exists() or reserve.stat().st_size < _RESERVE_BYTES:
+            reserve.unlink(missing_ok=True)
+            with os.fdopen(create_private_file(reserve), "wb") as file:
+                file.write(bytes(_RESERVE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
 
     def _lock(self) -> None:
         """Take a lock that ends with the process, however it ends."""
@@ -396,6 +415,7 @@ def read_journal(path: Path) -> Iterator[Record]:
         raise JournalError(f"There is no journal at {path}: no batch has run there.", path=str(path))
     address = f"{path.absolute().as_uri()}?mode=ro"
     try:
+        _refuse_linked_files(path)
         with closing(
             sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None)
         ) as connection:
@@ -405,8 +425,14 @@ def read_journal(path: Path) -> Iterator[Record]:
                 last = page[1]
     except sqlite3.Error as error:
         raise _explained(error, path) from error
-    except UnreadableRowError as error:
+    except (LinkError, UnreadableRowError) as error:
         raise _damaged(path, str(error)) from error
+
+
+def _refuse_linked_files(path: Path) -> None:
+    for suffix in _SUFFIXES:
+        if (file := Path(f"{path}{suffix}")).is_symlink():
+            raise LinkError(f"{file} is a symbolic link, which could lead anywhere; remove it")
 
 
 def _page(connection: sqlite3.Connection, after: int) -> tuple[list[Record], int]:
@@ -419,18 +445,25 @@ def _check(connection: sqlite3.Connection, path: Path) -> bool:
     """Tell whether a file has a journal's tables already; raise ``JournalError`` if it is something else."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    tables = connection.execute(_SCHEMA).fetchall()
     if not tables and not version:
         return False
     if application != _APPLICATION_ID:
-        raise JournalError(f"{path} is not the journal of a batch; it was left as it is.", path=str(path))
+        raise _foreign(path)
     if version > VERSION:
         raise JournalError(
             f"The journal {path} was written by a newer version of this package (format {version}; this one "
             f"knows {VERSION}): upgrade, with pip install -U apimart-async.",
             path=str(path),
         )
+    # A view, a trigger or another column could answer a query without end, or change what it says.
+    if set(tables) != _KNOWN_SCHEMA:
+        raise _foreign(path)
     return True
+
+
+def _foreign(path: Path) -> JournalError:
+    return JournalError(f"{path} is not the journal of a batch; it was left as it is.", path=str(path))
 
 
 def _explained(error: sqlite3.Error, path: Path) -> JournalError:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +16,10 @@ from apimart_async.batch.edit_many import read_outcomes
 from apimart_async.batch.report.rows import row_of
 from apimart_async.batch.report.statistics import Totals, dollars, histogram, quantile
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.transport.files.private import Replacement
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
 
     import jinja2
@@ -179,14 +180,13 @@ def _rows(directory: Path, shares: dict[Status, int]) -> Iterator[Mapping[str, A
 
 
 def _write(path: Path, parts: Iterator[str]) -> Path:
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
     try:
+        file = Replacement.begin(path)
         try:
-            with unfinished.open("w", encoding="utf-8", errors="replace", newline="") as file:
-                file.writelines(parts)
-            unfinished.replace(path)
+            file.write(parts)
+            file.finish()
         finally:
-            unfinished.unlink(missing_ok=True)
+            file.discard()
     except OSError as error:
         raise InvalidArgumentError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
