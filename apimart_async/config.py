@@ -30,6 +30,21 @@ _RESERVED_HEADERS: Final = {
     "content-type": "it follows from the body",
     "transfer-encoding": "it follows from the body",
     "accept-encoding": "answers in other codings than gzip and deflate would be lost",
+    "host": "it follows from base_url",
+    "proxy-authorization": "give user and password in the URL of the proxy",
+    **dict.fromkeys(
+        (
+            "connection",
+            "expect",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "upgrade",
+            "http2-settings",
+        ),
+        "it concerns the connection, which the client manages",
+    ),
 }
 
 KeyFunction: TypeAlias = Callable[[], str | Awaitable[str]]
@@ -243,7 +258,8 @@ class Settings:
         media: Treatment of pictures that the service refuses as they are.
         proxy: Proxy; ``None`` takes the proxy from the environment.
         ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Headers of every request to the API; never sent to a file host.
+        default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
+            among them replaces the key.
     """
 
     api_key: Secret | KeyFunction
@@ -325,10 +341,10 @@ def check_headers(headers: Mapping[str, str]) -> None:
         InvalidArgumentError: One of them could break out of its line, or is not for callers to set.
     """
     for name, value in headers.items():
-        if name.lower() in _RESERVED_HEADERS:
-            raise InvalidArgumentError(
-                f"The header {name} cannot be given: {_RESERVED_HEADERS[name.lower()]}."
-            )
+        # Many servers take an underscore for a hyphen.
+        reason = _RESERVED_HEADERS.get(name.lower().replace("_", "-"))
+        if reason is not None:
+            raise InvalidArgumentError(f"The header {name} cannot be given: {reason}.")
         if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
             raise InvalidArgumentError(f"{name!r} cannot be the name of a header.")
         if _UNFIT_IN_HEADERS.search(value):

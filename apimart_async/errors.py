@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+# Control characters, line separators, and the marks that change the direction of a text.
+_CONTROLS: Final = {
+    code: repr(chr(code))[1:-1]
+    for numbers in (range(0x20), range(0x7F, 0xA0), range(0x2028, 0x202F), range(0x2066, 0x206A))
+    for code in numbers
+}
+
+
+def visible(text: str) -> str:
+    """Return a text from outside with its control characters escaped, for logs and terminals.
+
+    They could forge lines of a log, and command a terminal.
+    """
+    return text if text.isascii() and text.isprintable() else text.translate(_CONTROLS)
+
+
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class ApimartError(Exception):
     """Root of every error raised by this package.
@@ -69,7 +85,7 @@ class ApimartError(Exception):
             f"task {self.task_id}" if self.task_id and self.task_id not in self.message else None,
         ]
         context = ", ".join(fact for fact in facts if fact)
-        return f"{self.message} ({context})" if context else self.message
+        return visible(f"{self.message} ({context})" if context else self.message)
 
     def __repr__(self) -> str:
         known = ((field.name, getattr(self, field.name)) for field in attrs.fields(type(self)))

@@ -419,8 +419,8 @@ class JobFlow:
         except errors.JournalError as error:
             self._context.shutdown.fail(error)
             if record.key is not None:
-                task = f"task {record.task.id}, " if record.task else ""
-                text = f"Job {record.id} is {record.state}, which its journal does not know: {task}"
+                task = f"task {errors.visible(record.task.id)}, " if record.task else ""
+                text = f"Job {errors.visible(record.id)} is {record.state}, which its journal does not know: {task}"
                 _tell(f"{text}idempotency key {record.key}.")
         return record
 

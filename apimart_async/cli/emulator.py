@@ -99,9 +99,13 @@ async def _serve(running: Emulator, host: str, *, json: bool) -> None:
             reason = error.strerror or str(error)
             raise UsageError(f"It cannot listen there: {reason}. Choose another --host or --port.") from error
         if not is_loopback(host):
-            say(f"Warning: other machines can reach {host}; only the key protects it. Choose an --api-key.")
+            say(
+                f"Warning: other machines can reach {host}, without encryption. The key protects all but the "
+                "images, whose addresses nobody can guess. Choose an --api-key."
+            )
         address = {"base_url": running.base_url, "api_key": running.api_key}
-        write_line(json_line(address) if json else _introduction(running))
+        for line in [json_line(address)] if json else _introduction(running).split("\n"):
+            write_line(line)
         say("Running until Ctrl-C.")
         await anyio.sleep_forever()
 

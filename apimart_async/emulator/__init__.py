@@ -18,7 +18,7 @@ becomes a placeholder image that says so. It calls no webhook.
 
 `Fault` describes failures to inject: at the start, through `Emulator.faults`, from a file with `load_faults`,
 or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. `RateLimit` describes a limit on requests. Every
-execution and its cost is in `Emulator.ledger` and at `GET /emulator/ledger`. Neither path needs a key.
+execution and its cost is in `Emulator.ledger` and at `GET /emulator/ledger`. Both paths need the key.
 """
 
 from __future__ import annotations

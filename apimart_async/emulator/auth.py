@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .responses import ServiceError
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -32,6 +34,36 @@ def check_token(request: web.Request, key: str, route: Route, request_id: str) -
     raise ServiceError(
         status=401, code="", type="apimart_error", message=f"invalid API key (request id: {request_id})"
     )
+
+
+def check_host(request: web.Request, host: str) -> None:
+    """Check that a request is not from a page of another site, which a browser would send for a stranger.
+
+    A page names itself in ``Origin``; one whose name was made to lead here names itself in ``Host``.
+
+    Args:
+        request: The request.
+        host: Address on which the emulator listens.
+
+    Raises:
+        ServiceError: 403.
+    """
+    named = request.headers.get("Host", "")
+    page = request.headers.get("Origin")
+    is_known = _name(named) in {*_LOOPBACK, host} or host not in _LOOPBACK
+    if not is_known or (page is not None and page.partition("://")[2] != named):
+        raise ServiceError(
+            status=403,
+            type="permission_error",
+            code="foreign_host",
+            message="This emulator answers only requests to its own address, and none of other sites.",
+        )
+
+
+def _name(host: str) -> str:
+    """Return a host without its port."""
+    name, _, port = host.rpartition(":")
+    return (name if name and not port.endswith("]") else host).strip("[]").lower()
 
 
 def carries_key(request: web.Request, key: str) -> bool:

@@ -62,6 +62,8 @@ PLACES: Final[tuple[Place, ...]] = get_args(Place)
 _ALL_ROUTES: Final[frozenset[Route]] = frozenset(
     ("uploads", "edits", "generations", "applerouter", "tasks", "tasks/batch", "account", "files")
 )
+_MOST_FAULTS: Final = 1000
+_MOST_BYTES: Final = 1024**3
 _SUBMITS: Final[frozenset[Route]] = frozenset(("edits", "generations"))
 _ROUTES: Final[dict[Kind, frozenset[Route]]] = {
     **dict.fromkeys(("error-in-200", "broken-json", "gigantic"), _ALL_ROUTES - {"files"}),
@@ -162,7 +164,7 @@ class Fault:
         retry_after: Seconds in `Retry-After`, or the header's text; None for no such header.
         retry_after_date: Whether the seconds are sent as an HTTP date.
         seconds: The duration, for the kinds that have one; 0 to 3600.
-        size: Bytes, for the kind that has a size.
+        size: Bytes, for the kind that has a size; at most 1 GiB.
 
     Raises:
         ValueError: An argument is out of its range, or the kind does not happen at that route.
@@ -182,7 +184,7 @@ class Fault:
     retry_after: float | str | None = field(default=None, validator=_retry_after)
     retry_after_date: bool = field(default=False, validator=_boolean)
     seconds: float = field(default=5.0, validator=_number(0, 3600))
-    size: int = field(default=64 * 1024 * 1024, validator=_positive_integer)
+    size: int = field(default=64 * 1024 * 1024, validator=[_positive_integer, validators.le(_MOST_BYTES)])
 
     def __attrs_post_init__(self) -> None:
         if self.route != "any" and self.route not in self.routes:
@@ -238,7 +240,13 @@ class Faults:
         return len(self._entries)
 
     def add(self, *faults: Fault) -> None:
-        """Append faults."""
+        """Append faults.
+
+        Raises:
+            ValueError: There would be more than 1,000.
+        """
+        if len(self._entries) + len(faults) > _MOST_FAULTS:
+            raise ValueError(f"there may be at most {_MOST_FAULTS:,} faults")
         self._entries.extend(_Scheduled(fault) for fault in faults)
 
     def clear(self) -> None:

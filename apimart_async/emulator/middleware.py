@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from .auth import carries_key, check_token
+from .auth import carries_key, check_host, check_token
 from .fault_injection import CLIENT_GONE, inject
 from .file_host import FILES_PATH
 from .responses import ERROR_VARIANTS, ServiceError, json_response, not_found
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("apimart_async.emulator")
 
-_PUBLIC: Final[frozenset[Route]] = frozenset({"files", "controls"})
-"""The routes without a key and without a rate limit."""
+_UNLIMITED: Final[frozenset[Route]] = frozenset({"files", "controls"})
+"""The routes without a rate limit. Files have no key either: nobody can guess their addresses."""
 
 
 @web.middleware
@@ -82,11 +82,13 @@ async def _respond(
     request_id: str,
     handle: Callable[[], Awaitable[web.StreamResponse]],
 ) -> web.StreamResponse:
+    check_host(request, service.settings.host)
     if route == "elsewhere":
         return json_response({"code": 200, "data": [{"status": "submitted", "task_id": "task_elsewhere"}]})
-    if route in _PUBLIC:
+    if route != "files":
+        check_token(request, service.settings.api_key, route, request_id)
+    if route in _UNLIMITED:
         return await _accepted(request, service, route, handle)
-    check_token(request, service.settings.api_key, route, request_id)
     service.rate_limits.check(service.clock.now() - service.started, route)
     try:
         return await _accepted(request, service, route, handle)

@@ -7,6 +7,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+import anyio
 from aiohttp import BodyPartReader, MultipartReader, web
 from attrs import frozen
 
@@ -113,6 +114,8 @@ async def store_image(part: BodyPartReader, store: ImageStore, limit: int = UPLO
     finally:
         if receiving.file is not None:
             receiving.file.close()
+            with anyio.CancelScope(shield=True):
+                await store.in_thread(receiving.path.unlink, missing_ok=True)  # it was refused
 
 
 async def read_text(part: BodyPartReader, limit: int) -> str:

@@ -364,6 +364,7 @@ class PollQueue:
         survived = {task_id: error for task_id, error in failed.items() if is_survived(error)}
         if survived:
             first, error = next(iter(survived.items()))
+            first = errors.visible(first)
             tasks = f"task {first}" if len(survived) == 1 else f"{len(survived)} tasks, such as {first},"
             reason = f"{type(error).__name__} {getattr(error, 'status', None) or ''}".strip()
             log.info("Polling %s failed and is tried again: %s", tasks, reason)

@@ -10,6 +10,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from apimart_async.errors import visible
 from apimart_async.polling.poller import PollQueue, Wait
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ async def until_ended(
                     on_update(seen)
                 task = seen
     except asyncio.CancelledError as cancelled:
-        note = f"The wait was cut off; task {task.id} goes on and can be waited for again."
+        note = f"The wait was cut off; task {visible(task.id)} goes on and can be waited for again."
         cancelled.add_note(note)
         log.info(note)
         raise

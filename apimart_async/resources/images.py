@@ -191,7 +191,9 @@ class AsyncImages:
                 if failures > self._api.max_retries or not error.is_transient:
                     raise _explained(error, image) from error
                 delay = self._api.backoff(failures)
-                log.info("GET %s: %s Next attempt in %.1f s.", error.url, error.message, delay)
+                log.info(
+                    "GET %s: %s Next attempt in %.1f s.", error.url, errors.visible(error.message), delay
+                )
             await anyio.sleep(delay)
 
 

@@ -735,7 +735,8 @@ class Apimart:
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Headers of every request to the API; never sent to a file host.
+        default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
+            among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
@@ -911,7 +912,8 @@ class AppleRouter:
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
-        default_headers: Headers of every request to the API; never sent to a file host.
+        default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
+            among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or

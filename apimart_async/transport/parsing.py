@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 import attrs
 
-from apimart_async.errors import APIResponseValidationError
+from apimart_async.errors import APIResponseValidationError, visible
 from apimart_async.models import (
     CANCELLED,
     COMPLETED,
@@ -254,7 +254,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
     n = submitted.n
     images, raw = found.images, found.raw
     if n is not None and len(images) > n + _SURPLUS_IMAGES:
-        log.warning("Task %s has %d images or more instead of %d.", found.id, len(images), n)
+        log.warning("Task %s has %d images or more instead of %d.", visible(found.id), len(images), n)
         images, raw = images[: n + _SURPLUS_IMAGES], _without_images(raw)
     return attrs.evolve(
         found,

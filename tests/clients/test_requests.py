@@ -36,7 +36,11 @@ def test_the_documented_three_steps(
     assert done.returncode == 0, done.stderr
     task_id, cost = done.stdout.split()
     assert opened((folder / "result.jpg").read_bytes()).size == size
-    ledger = requests.get(f"{service.base_url}/emulator/ledger", timeout=120).json()
+    ledger = requests.get(
+        f"{service.base_url}/emulator/ledger",
+        headers={"Authorization": f"Bearer {service.api_key}"},
+        timeout=120,
+    ).json()
     (entry,) = [entry for entry in ledger["entries"] if entry["task_id"] == task_id]
     assert entry["cost"] == float(cost) > 0
 

@@ -53,7 +53,7 @@ async def test_failed_tasks_are_executed_but_not_billed(raw: Raw) -> None:
 
 async def test_the_ledger_can_be_read_over_http_without_a_key(raw: Raw) -> None:
     task_id = await raw.submitted()
-    async with raw.session.get(f"{raw.emulator.base_url}/emulator/ledger") as response:
+    async with raw.session.get(f"{raw.emulator.base_url}/emulator/ledger", headers=raw.headers) as response:
         shown = json.loads(await response.read())
     assert shown["total"] == pytest.approx(0.015)
     assert shown["billed"] == 1

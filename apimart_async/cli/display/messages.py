@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import traceback
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.cli.display.item import Item, total_cost
-from apimart_async.cli.display.output import dollars, seconds, sentence
+from apimart_async.cli.display.output import command_line, dollars, say, seconds, sentence
 
 if TYPE_CHECKING:
     from apimart_async.batch import Progress
@@ -67,14 +66,16 @@ class ResumeHint:
         """
         if not tasks or not self.is_possible:
             return None
-        words = ["apimart", "task", "wait" if self.directory is None else "save"]
-        for task_id, item in tasks:
-            words.append(f"{task_id}={item.name}" if item is not None and item.name else task_id)
+        command = ["apimart", "task", "wait" if self.directory is None else "save"]
+        ids = [f"{task_id}={item.name}" if item is not None and item.name else task_id for task_id, item in tasks]
+        options: list[str] = []
         if self.directory is not None:
-            words += ["-o", str(self.directory)]
+            options += ["-o", str(self.directory)]
         if self.base_url is not None:
-            words += ["--base-url", self.base_url]
-        return shlex.join(words)
+            options += ["--base-url", self.base_url]
+        if any(task_id.startswith("-") for task_id in ids):  # an id of the service is no option
+            return command_line([*command, *options, "--", *ids])
+        return command_line([*command, *ids, *options])
 
 
 NO_RESUME: Final = ResumeHint(is_possible=False)
@@ -148,7 +149,8 @@ def debugging() -> bool:
 def trace(error: BaseException) -> None:
     """Print the traceback when debugging."""
     if debugging():
-        traceback.print_exception(error, file=sys.stderr)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(line)
 
 
 # --- the items of a command -------------------------------------------------------------------------------

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final, TextIO
+
+from apimart_async.errors import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,14 +18,14 @@ _LONGEST_SENTENCE: Final = 1000
 
 
 def write_line(line: str) -> bool:
-    """Write a line of results to stdout at once.
+    """Write a line of results to stdout at once, control characters escaped.
 
     Returns:
         ``False`` when it cannot be written, for example because the disk is full. A reader that has closed
         its end of the pipe is no failure.
     """
     try:
-        _print(line, sys.stdout)
+        _print(visible(line), sys.stdout)
     except OSError as error:
         complain(f"The results cannot be written: {error.strerror or error}.")
         return False
@@ -30,16 +33,17 @@ def write_line(line: str) -> bool:
 
 
 def say(line: str) -> None:
-    """Write a line to stderr at once."""
+    """Write a line to stderr at once, control characters escaped."""
     try:
-        _print(line, sys.stderr)
+        _print(visible(line), sys.stderr)
     except OSError:
         return  # the stream is closed
 
 
 def complain(message: str) -> None:
     """Write an error of the command as a whole to stderr."""
-    say(f"apimart: {message}")
+    for line in f"apimart: {message}".split("\n"):
+        say(line)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -72,6 +76,27 @@ def _discard(stream: TextIO) -> None:
 def printable(text: str) -> str:
     """Return a text as one line without control characters."""
     return "".join(letter if letter.isprintable() else "�" for letter in " ".join(text.split()))
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return a command that can be copied into a shell, without control characters."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    return (
+        "$'"
+        + "".join(
+            letter if letter.isprintable() and letter not in "'\\" else _escaped(letter) for letter in word
+        )
+        + "'"
+    )
+
+
+def _escaped(letter: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", "surrogateescape"))
 
 
 def shorten(text: str, length: int) -> str:

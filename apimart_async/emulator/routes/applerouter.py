@@ -98,6 +98,8 @@ async def edit_multipart(request: web.Request) -> web.Response:
         )
     if inspection.size is None:
         raise _invalid("image", "image could not be read")
+    if form.mask and (await service.store.inspect(form.mask.digest)).size is None:
+        raise _invalid("mask", "mask could not be read")
     task = await execute(service, submission)
     await anyio.sleep(task.seconds)
     if parsed.inline:

@@ -37,10 +37,9 @@ async def add_faults(request: web.Request) -> web.Response:
     """
     service = request.app[SERVICE]
     try:
-        faults = parse_faults(json.loads(await request.read()))
+        service.faults.add(*parse_faults(json.loads(await request.read())))
     except (ValueError, RecursionError) as error:
         raise bad_request(str(error)) from error
-    service.faults.add(*faults)
     return _faults_response(service)
 
 

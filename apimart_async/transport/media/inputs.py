@@ -17,7 +17,7 @@ from urllib.request import url2pathname
 import attrs
 from anyio import to_thread
 
-from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
+from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError, visible
 from apimart_async.models import Upload
 from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import conversion, data_urls, sniffing
@@ -210,7 +210,7 @@ async def converted(media: Media, options: config.Media) -> Media:
         return media
     result, change = await run_in_picture_thread(_convert, media, media.refused_kind)
     line = f"{media.name} {change}."
-    _log.info("%s", line)
+    _log.info("%s", visible(line))
     if options.on_convert is not None:
         options.on_convert(line)
     return result
