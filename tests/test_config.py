@@ -95,3 +95,24 @@ def test_every_public_name_can_be_imported() -> None:
         assert getattr(apimart_async, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = apimart_async.Nothing
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Host",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Upgrade",
+        ),
+        *("Expect", "Proxy-Connection", "Proxy-Authorization", "Content_Length", "transfer_encoding", "hOST"),
+    ],
+)
+def test_headers_of_the_connection_cannot_be_given(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot be given"):
+        AsyncApimart("sk-test", default_headers={name: "x"})
