@@ -130,7 +130,7 @@ async def test_close_after_sends_the_whole_response(raw: Raw) -> None:
     raw.emulator.faults.add(Fault(kind="close-after", times=1))
     port = int(raw.emulator.base_url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-emulator\r\n\r\n")
+    writer.write(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-emulator\r\n\r\n")
     answer = await reader.read()  # until the end, which comes without having been announced
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")

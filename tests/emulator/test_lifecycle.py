@@ -57,7 +57,7 @@ async def test_leaving_does_not_wait_for_running_requests(open_emulator: Open, m
         async with open_emulator(task_seconds=an_hour) as raw:
             address = ("127.0.0.1", int(raw.emulator.base_url.rpartition(":")[2]))
             _, half = await asyncio.open_connection(*address)
-            half.write(b"POST /v1/uploads/images HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n")
+            half.write(b"POST /v1/uploads/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n")
             await half.drain()
             form = aiohttp.FormData({"prompt": "p", "model": "m"})
             form.add_field("image", make_image("PNG"), filename="a.png")
@@ -177,7 +177,7 @@ async def test_connections_are_counted(raw: Raw) -> None:
 
 async def test_clients_that_disconnect_cause_no_errors(raw: Raw, caplog: pytest.LogCaptureFixture) -> None:
     port = int(raw.emulator.base_url.rpartition(":")[2])
-    head = b"POST /v1/uploads/images HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-emulator\r\n"
+    head = b"POST /v1/uploads/images HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sk-emulator\r\n"
     form = b"Content-Type: multipart/form-data; boundary=x\r\n"
     part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc'
     bodies = [
