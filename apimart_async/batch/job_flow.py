@@ -419,9 +419,9 @@ class JobFlow:
         except errors.JournalError as error:
             self._context.shutdown.fail(error)
             if record.key is not None:
-                task = f"task {errors.visible(record.task.id)}, " if record.task else ""
-                text = f"Job {errors.visible(record.id)} is {record.state}, which its journal does not know: {task}"
-                _tell(f"{text}idempotency key {record.key}.")
+                task = f"task {record.task.id}, " if record.task else ""
+                text = f"Job {record.id} is {record.state}, which its journal does not know: {task}"
+                _tell(errors.visible(f"{text}idempotency key {record.key}."))
         return record
 
     def _report_stop(self, error: Exception) -> None:

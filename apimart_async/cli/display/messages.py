@@ -67,7 +67,9 @@ class ResumeHint:
         if not tasks or not self.is_possible:
             return None
         command = ["apimart", "task", "wait" if self.directory is None else "save"]
-        ids = [f"{task_id}={item.name}" if item is not None and item.name else task_id for task_id, item in tasks]
+        ids = [
+            f"{task_id}={item.name}" if item is not None and item.name else task_id for task_id, item in tasks
+        ]
         options: list[str] = []
         if self.directory is not None:
             options += ["-o", str(self.directory)]
