@@ -164,7 +164,7 @@ class Fault:
         retry_after: Seconds in `Retry-After`, or the header's text; None for no such header.
         retry_after_date: Whether the seconds are sent as an HTTP date.
         seconds: The duration, for the kinds that have one; 0 to 3600.
-        size: Bytes, for the kind that has a size; at most 1 GiB.
+        size: Bytes, for the kinds that have a size; at most 1 GiB, except for `gigantic`.
 
     Raises:
         ValueError: An argument is out of its range, or the kind does not happen at that route.
@@ -184,11 +184,13 @@ class Fault:
     retry_after: float | str | None = field(default=None, validator=_retry_after)
     retry_after_date: bool = field(default=False, validator=_boolean)
     seconds: float = field(default=5.0, validator=_number(0, 3600))
-    size: int = field(default=64 * 1024 * 1024, validator=[_positive_integer, validators.le(_MOST_BYTES)])
+    size: int = field(default=64 * 1024 * 1024, validator=_positive_integer)
 
     def __attrs_post_init__(self) -> None:
         if self.route != "any" and self.route not in self.routes:
             raise ValueError(f"{self.kind} does not happen at {self.route}")
+        if self.kind != "gigantic" and self.size > _MOST_BYTES:  # that one is sent in blocks
+            raise ValueError(f"size may be at most {_MOST_BYTES:,} bytes")
 
     @property
     def routes(self) -> frozenset[Route]:

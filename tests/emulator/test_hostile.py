@@ -57,7 +57,7 @@ async def test_the_controls_want_the_key(raw: Raw, method: str, path: str, token
 async def test_faults_hold_no_more_than_they_may(raw: Raw) -> None:
     many = json.dumps([{"kind": "disconnect"}] * 1001).encode()
     assert (await raw.send("POST", "/emulator/faults", data=many)).status == 400
-    large = json.dumps({"kind": "gigantic", "size": 2**40}).encode()
+    large = json.dumps({"kind": "large-images", "size": 2**40}).encode()
     assert (await raw.send("POST", "/emulator/faults", data=large)).status == 400
     assert len(raw.emulator.faults) == 0
 
