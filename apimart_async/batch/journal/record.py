@@ -322,7 +322,7 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
     Raises:
         TypeError: One has another type.
     """
-    failure: dict[str, Any] = body.get("error") or {}
+    failure = cast("dict[str, Any]", body.get("error") or {})
     fits = (
         state in _STATUSES
         and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt"))
