@@ -48,9 +48,10 @@ class Secret:
     def redact_bytes(self, data: bytes) -> bytes:
         """Return bytes without the secret. Large ones are searched in pieces, so that other threads run."""
         for needle in self._needles:
-            step, overlap = _SEARCHED_BYTES, len(needle)
-            if any(data.find(needle, at, at + step + overlap) >= 0 for at in range(0, len(data), step)):
-                data = data.replace(needle, _REDACTED.encode())
+            for start in range(0, len(data), _SEARCHED_BYTES):
+                if data.find(needle, start, start + _SEARCHED_BYTES + len(needle)) >= 0:
+                    data = data.replace(needle, _REDACTED.encode())
+                    break
         return data
 
     def __eq__(self, other: object) -> bool:

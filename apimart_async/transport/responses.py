@@ -82,11 +82,11 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     A key that the service repeats is taken out before anything is read.
     """
     status = reply.status
-    reply = reply._replace(data=key.redact_bytes(reply.data))
+    data = key.redact_bytes(reply.data)
     if _OK_BELOW <= status < _BAD_FROM:
         return _read_redirect(reply, url)
     try:
-        payload = json.loads(reply.data)
+        payload = json.loads(data)
     except errors.APIResponseValidationError as unreadable:
         if status < _OK_BELOW:
             return _failed(Effect.UNKNOWN, unreadable, reply)
@@ -94,7 +94,8 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
         return _failed(retry.effect_of_answer(status, error), error, reply)
     found = parsing.read_error(payload)
     if found is None and status < _OK_BELOW:
-        request_id = key.redact(_request_id(reply.headers) or "") or None
+        request_id = _request_id(reply.headers)
+        request_id = request_id and key.redact(request_id)
         return Answer(payload, request_id, reply.headers.get("Idempotency-Replayed", "").lower() == "true")
     said = retry.effective_status(status, found)
     error = retry.error_class(said or status)(

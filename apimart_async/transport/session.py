@@ -489,8 +489,10 @@ def _open_headers(
     pool: _Pool, url: URL, headers: Mapping[str, str], secret: Secret | None, proxy: Proxy | None
 ) -> CIMultiDict[str]:
     """Return headers with the secrets opened. Only aiohttp may hold them in a local variable."""
-    opened = CIMultiDict(_HEADERS if pool.is_external else ())
-    opened.update(headers)
+    opened = CIMultiDict(headers)
+    if pool.is_external:
+        for name, value in _HEADERS.items():
+            opened.setdefault(name, value)
     if secret is not None:
         opened["Authorization"] = _Hidden(secret.open())
     if proxy is not None and proxy.authorization is not None and url.scheme == "http":
