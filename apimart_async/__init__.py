@@ -41,11 +41,23 @@ from apimart_async.errors import (
     TaskError,
     TaskExpiredError,
     TaskFailedError,
+    TaskResultError,
     TaskTimeoutError,
     UnprocessableEntityError,
     UnsupportedImageError,
 )
-from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, TaskFailure, Upload
+from apimart_async.models import (
+    Balance,
+    DurationEstimate,
+    Image,
+    ImageSet,
+    Model,
+    Task,
+    TaskFailure,
+    TokenDetails,
+    Upload,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
@@ -104,11 +116,14 @@ __all__ = [
     "TaskExpiredError",
     "TaskFailedError",
     "TaskFailure",
+    "TaskResultError",
     "TaskTimeoutError",
     "Timeout",
+    "TokenDetails",
     "UnprocessableEntityError",
     "UnsupportedImageError",
     "Upload",
+    "Usage",
     "__version__",
     "edit_many",
     "prepare_png",

@@ -235,6 +235,14 @@ class TaskExpiredError(TaskError):
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
+class TaskResultError(TaskError):
+    """The task has completed, and may be billed, but no image can be found in its result.
+
+    ``task.raw`` is the JSON object of the service, as it came.
+    """
+
+
+@attrs.define(eq=False, slots=False, repr=False, str=False)
 class TaskTimeoutError(TaskError, TimeoutError):
     """The wait ended before the task did; the task goes on and can be waited for again."""
 
@@ -311,6 +319,10 @@ _SERVER: Final = 500
 _QUOTA_CODES: Final = frozenset(
     {"insufficient_quota", "insufficient_user_quota", "pre_consume_token_quota_failed"}
 )
+NO_CHANNEL: Final = "get_channel_failed"
+"""Code of a 400: no channel of the service was free, and the request was not executed."""
+NO_MODEL: Final = "model_not_found"
+"""Code of a 503: no channel of the service has the model, and the request was not executed."""
 _LASTING_CONFLICTS: Final = frozenset({"idempotency_key_reused", "idempotency_result_indeterminate"})
 
 # The file system is full, read-only or closed to this user: no other file can be written either.
@@ -331,10 +343,12 @@ def _is_transient(error: ApimartError) -> bool:
         case ConflictError():
             return _LASTING_CONFLICTS.isdisjoint((error.code, error.type))
         case InternalServerError():
-            return not (error.status == _SERVER and _blames_request(error.message.lower()))
+            blames_request = error.status == _SERVER and _blames_request(error.message.lower())
+            return error.code != NO_MODEL and not blames_request
         case APIStatusError() | DownloadError():
             status = error.status or 0
-            return status in _TRANSIENT_STATUSES or status >= _SERVER
+            is_refused = status == _REFUSED and error.code == NO_CHANNEL
+            return status in _TRANSIENT_STATUSES or status >= _SERVER or is_refused
         case _:
             return False
 

@@ -87,17 +87,53 @@ class TaskFailure:
 
 
 @attrs.frozen
+class TokenDetails:
+    """The tokens of the input or of the output, by kind.
+
+    Attributes:
+        cached_tokens: Tokens that were in a cache of the service.
+        image_tokens: Tokens of images.
+        text_tokens: Tokens of texts.
+    """
+
+    cached_tokens: int | None = None
+    image_tokens: int | None = None
+    text_tokens: int | None = None
+
+
+@attrs.frozen
+class Usage:
+    """The tokens that a task has used; ``None`` for a number that the service did not report.
+
+    Attributes:
+        input_tokens: Tokens of the prompt and the images that were given.
+        output_tokens: Tokens of the result.
+        total_tokens: Sum of both.
+        input_tokens_details: Tokens of the input by kind.
+        output_tokens_details: Tokens of the output by kind.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    input_tokens_details: TokenDetails | None = None
+    output_tokens_details: TokenDetails | None = None
+
+
+@attrs.frozen
 class Task:
     """One run of a model in its last known state.
 
     Attributes:
-        id: Id of the task; another process can fetch the task with it.
+        id: Id of the task; another process can fetch the task with it. ``None`` if the service answered the
+            submit with the result itself: such a task has ended, can be saved, and cannot be fetched.
         status: ``submitted``, ``pending``, ``queued``, ``processing``, ``in_progress``, ``completed``,
             ``failed``, ``cancelled``, ``expired``, or any other status that the service sent, unchanged.
         progress: Percent, 0 to 100; ``None`` if the service did not report it.
         images: Every image, in order; empty until completed.
-        cost: Cost in USD.
-        credits_cost: Cost in credits of the service.
+        cost: USD that the service keeps: ``None`` while the task runs, 0 once a failed task is refunded. The
+            amount that is reserved meanwhile is in ``raw``.
+        credits_cost: The same in credits of the service.
         created_at: Time at which the service accepted the task, by the clock of the service; until it reports
             that, time of the submit.
         completed_at: Time at which the task ended.
@@ -110,10 +146,13 @@ class Task:
         submitted_at: Time of the submit by the clock of this machine, if this package submitted the task. The
             age of the task is computed from it, never from ``created_at``.
         resolution: Resolution that was asked for, such as ``"4k"``, if this process submitted the task.
+        usage: Tokens that the task has used, if the service reported them.
+        sibling_ids: Ids of further tasks that the same submit has started, each with a part of the images.
+            ``tasks.wait`` and ``tasks.get`` return the images and the cost of all of them together.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
-    id: str
+    id: str | None
     status: str
     progress: float | None = None
     images: tuple[Image, ...] = ()
@@ -129,6 +168,8 @@ class Task:
     n: int | None = None
     submitted_at: datetime | None = None
     resolution: str | None = None
+    usage: Usage | None = None
+    sibling_ids: tuple[str, ...] = ()
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
     @property

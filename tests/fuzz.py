@@ -126,7 +126,7 @@ class Server:
 
 
 async def poll(client: AsyncApimart, tag: str) -> str:
-    return (await client.tasks.get(tag)).id
+    return str((await client.tasks.get(tag)).id)
 
 
 async def upload(client: AsyncApimart, tag: str) -> str:
@@ -134,7 +134,7 @@ async def upload(client: AsyncApimart, tag: str) -> str:
 
 
 async def submit(client: AsyncApimart, tag: str) -> str:
-    return (await client.edits.create("https://files.example/a.gif", tag)).id
+    return str((await client.edits.create("https://files.example/a.gif", tag)).id)
 
 
 async def download(client: AsyncApimart, tag: str) -> str:

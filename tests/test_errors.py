@@ -141,8 +141,12 @@ EXAMPLES: Final[list[tuple[str, Sequence[errors.ApimartError]]]] = [
         ],
     ),
     (
-        "`InternalServerError` of a 500 that says the request is at fault",
+        (
+            "`InternalServerError` of a 500 that says the request is at fault, "
+            "or with the code `model_not_found`"
+        ),
         [
+            errors.InternalServerError("no available channel", status=503, code="model_not_found"),
             errors.InternalServerError("build_request_failed: size", status=500),
             errors.InternalServerError("Stopped by content moderation", status=500),
         ],
@@ -182,13 +186,18 @@ EXAMPLES: Final[list[tuple[str, Sequence[errors.ApimartError]]]] = [
         ],
     ),
     (
+        "`BadRequestError` with the code `get_channel_failed`",
+        [errors.BadRequestError("wait and try again", status=400, code="get_channel_failed")],
+    ),
+    (
         "`APIStatusError` with any other status",
         [errors.APIStatusError("no", status=302), errors.APIStatusError("no", status=418)],
     ),
     ("`SubmissionIndeterminateError`", [errors.SubmissionIndeterminateError("unknown", status=503)]),
     (
-        "`TaskFailedError`, `TaskCancelledError`, `TaskExpiredError`, `TaskTimeoutError`",
+        "`TaskFailedError`, `TaskCancelledError`, `TaskExpiredError`, `TaskResultError`, `TaskTimeoutError`",
         [
+            errors.TaskResultError("no image"),
             errors.TaskFailedError("no"),
             errors.TaskCancelledError("no"),
             errors.TaskExpiredError("no"),

@@ -40,7 +40,7 @@ class Job:
 
     Attributes:
         image: As for ``edits.create``: a path, bytes, a binary file, a PIL image, an ``https://`` or
-            ``data:`` URL, an ``Upload``, or a sequence of these.
+            ``data:`` URL, ``{"url": …}``, an ``Upload``, or a sequence of these.
         prompt: The change to make, in any language; not empty.
         model: Any model of the service that edits; that of ``edits.create`` by default.
         n: Number of variants, 1 to 10.

@@ -10,7 +10,7 @@ import uuid
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import attrs
@@ -26,7 +26,7 @@ from apimart_async.batch.journal.record import Record
 from apimart_async.batch.progress import JobProgress, Stage
 from apimart_async.models import Task
 from apimart_async.polling.poller import is_from_service
-from apimart_async.polling.task_errors import task_error
+from apimart_async.polling.task_errors import result_error, task_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +145,7 @@ class JobFlow:
         if is_saved:
             self._report("saving", original)
             paths = [output / path for path in original.paths]
-            task_id = original.task.id if original.task else original.id
+            task_id = (original.task.id if original.task else None) or original.id
             try:
                 copies = await equal_jobs.copy_images(paths, output, self._template(), task_id)
             except (errors.DownloadError, OSError) as error:
@@ -231,8 +231,8 @@ class JobFlow:
             if record is None or record.state == "failed":
                 context.budget.settle(model, n, 0.0)
             elif record.state == "completed":
-                images_made = len(record.images.images) if record.images else 0
-                context.budget.settle(model, n, record.cost, images_made)
+                result = record.images or record.task
+                context.budget.settle(model, n, record.cost, len(result.images) if result else 0)
             elif record.state == "in_doubt":
                 context.budget.leave_open()
         return record
@@ -269,7 +269,8 @@ class JobFlow:
             self._error = error
             record = intent.in_doubt(error)
         else:
-            record = intent.submitted(result) if isinstance(result, Task) else intent.completed(result)
+            is_ready = not isinstance(result, Task) or (result.is_completed and bool(result.images))
+            record = intent.completed(result) if is_ready else intent.submitted(cast("Task", result))
         if record.state != "in_doubt":
             context.shutdown.reached()
         await self._put(record)
@@ -351,10 +352,11 @@ class JobFlow:
 
         Cancellation leaves the images that are whole. Images that no task remembers get the grace period.
         """
-        if record.state != "completed":
+        if record.state != "completed" or isinstance(self._error, errors.TaskResultError):
             return record
         context = self._context
-        with nullcontext() if record.task else context.shutdown.grace():
+        is_fetchable = record.task is not None and record.task.id is not None
+        with nullcontext() if is_fetchable else context.shutdown.grace():
             async with context.downloads:
                 self._report("saving", record)
                 try:
@@ -390,6 +392,12 @@ class JobFlow:
         return self._prepared.template if choose is None else choose(self._job)
 
     async def _refetch(self, task: Task) -> Task:
+        if task.id is None:
+            raise errors.TaskExpiredError(
+                "The images are gone, and the service gave their task no id to fetch it with.",
+                task=task,
+                idempotency_key=task.idempotency_key,
+            )
         try:
             found = await self._context.backend.refetch(task)
         except errors.NotFoundError as error:
@@ -404,6 +412,8 @@ class JobFlow:
         ended = task_error(found)
         if ended is not None:
             raise ended
+        if found.is_completed and not found.images:
+            raise result_error(found)
         return found
 
     async def _has_files(self, record: Record) -> bool:

@@ -108,7 +108,7 @@ class Run:
 
     def submitted(self, item: Item) -> None:
         """Put the id of a new paid task on record in a log."""
-        if item.task is not None and not self._display.draws:
+        if item.task is not None and item.task.id is not None and not self._display.draws:
             say(f"{item.label}: submitted as {printable(item.task.id)}")
 
     def end(self, item: Item, stage: Literal["done", "failed"], error: Exception | None = None) -> None:

@@ -81,6 +81,7 @@ class Wait:
         is_confirmed: Whether an answer without images was asked for again.
         error: Error that ended the wait, if one did.
         is_over: Whether the wait has ended.
+        task_id: Id of the task.
     """
 
     task: Task
@@ -103,6 +104,11 @@ class Wait:
     is_confirmed: bool = False
     error: Exception | None = None
     is_over: bool = False
+    task_id: str = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # Tasks without an id have ended.
+        self.task_id = self.task.id or ""
 
     @property
     def kind(self) -> str | None:
@@ -145,7 +151,7 @@ class Wait:
                 self._not_found(error, now)
             return
         if isinstance(error, errors.APIError):
-            error.task_id = self.task.id
+            error.task_id = self.task_id
         if is_survived(error):
             self.not_before = now + (getattr(error, "retry_after", None) or 0.0)
         else:
@@ -283,7 +289,7 @@ class PollQueue:
         while queue and queue[0][0] <= now:
             _, entry, wait = queue[0]
             if wait.entry == entry:
-                task_id = wait.task.id
+                task_id = wait.task_id
                 is_single = wait.is_single or batching is None or batching.is_refused(task_id)
                 batch = single.get(task_id, PollBatch()) if is_single else shared
                 if not batch or (batching is not None and len(batch) >= batching.limit):
@@ -338,7 +344,7 @@ class PollQueue:
         for wait in waits:
             if wait.is_over:
                 continue
-            task_id = wait.task.id
+            task_id = wait.task_id
             task, error = answer.found.get(task_id), answer.errors.get(task_id)
             if error is not None:
                 wait.failed(error if len(waits) == 1 else copy.copy(error), now)
@@ -348,8 +354,8 @@ class PollQueue:
                 wait.omissions += not answer.is_refused
                 wait.is_single = not answer.is_refused
                 self._push(wait, now)
-            elif task.is_completed and not task.images and len(batch) > 1 and not wait.is_confirmed:
-                # Some services end a task a moment before its images are there.
+            elif task.is_completed and not task.images and not wait.is_confirmed:
+                # Some services end a task a moment before its images are there, or leave them out of batches.
                 wait.is_confirmed = wait.is_single = True
                 self._push(wait, now)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from apimart_async import errors
 from apimart_async.models import CANCELLED, EXPIRED, FAILED
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.models import Task
+
+Error = TypeVar("Error", bound=errors.TaskError)
 
 _ERRORS: Final[Mapping[str, tuple[type[errors.TaskError], str]]] = {
     FAILED: (errors.TaskFailedError, "failed"),
@@ -32,15 +34,21 @@ def task_error(task: Task) -> errors.TaskError | None:
     return error
 
 
-def timeout_error(task: Task) -> errors.TaskError:
+def result_error(task: Task) -> errors.TaskResultError:
+    """Return the error of a task that has completed without an image that can be found."""
+    reason = "completed, and may be billed, but no image can be found in its result: task.raw is the answer."
+    return _error(task, errors.TaskResultError, reason)
+
+
+def timeout_error(task: Task) -> errors.TaskTimeoutError:
     """Return the error of a task that had not ended at the deadline of its wait."""
     reason = f"is still {task.status}; it goes on and can be waited for again."
     return _error(task, errors.TaskTimeoutError, reason)
 
 
-def _error(task: Task, kind: type[errors.TaskError], reason: str) -> errors.TaskError:
+def _error(task: Task, kind: type[Error], reason: str) -> Error:
     return kind(
-        f"Task {task.id} {reason}",
+        f"Task {task.id} {reason}" if task.id else f"The task {reason}",
         task=task,
         task_id=task.id,
         code=task.error.code if task.error else None,

@@ -167,8 +167,14 @@ async def until_ended(
                     on_update(seen)
                 task = seen
     except asyncio.CancelledError as cancelled:
-        note = f"The wait was cut off; task {visible(task.id)} goes on and can be waited for again."
-        cancelled.add_note(note)
-        log.info(note)
+        note_cut_off(cancelled, task)
         raise
     return task
+
+
+def note_cut_off(cancelled: asyncio.CancelledError, task: Task) -> None:
+    """Name a task that is waited for no more, and its siblings, in the exception's notes and in the log."""
+    siblings = f", with its siblings {visible(', '.join(task.sibling_ids))}," if task.sibling_ids else ""
+    note = f"The wait was cut off; task {visible(task.id)}{siblings} goes on and can be waited for again."
+    cancelled.add_note(note)
+    log.info(note)

@@ -47,9 +47,9 @@ class AsyncEdits:
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
-                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
-                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
-                the client allows.
+                ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
+                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
+                is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.
@@ -61,7 +61,8 @@ class AsyncEdits:
             extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task, with its id and its idempotency key.
+            The submitted task, with its id and its idempotency key. It is completed already, and its id may
+            be ``None``, if the service answers with the result itself.
 
         Raises:
             InvalidArgumentError: An argument is invalid; nothing was sent.
@@ -108,9 +109,9 @@ class AsyncEdits:
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
-                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
-                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
-                the client allows.
+                ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
+                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
+                is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.

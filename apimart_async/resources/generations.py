@@ -79,7 +79,8 @@ class AsyncGenerations:
             extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task, with its id and its idempotency key.
+            The submitted task, with its id and its idempotency key. It is completed already, and its id may
+            be ``None``, if the service answers with the result itself.
 
         Raises:
             InvalidArgumentError: An argument is invalid; nothing was sent.

@@ -33,6 +33,7 @@ log: logging.Logger = logging.getLogger("apimart_async")
 _DOWNLOADS_AT_ONCE: Final = 16
 _LISTED: Final = 5
 
+
 _Result = TypeVar("_Result")
 
 
@@ -61,7 +62,8 @@ class AsyncImages:
             result: A completed task, an image set, an image or a list of images.
             directory: Directory of the files; created when missing.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (for an image set its creation in Unix seconds), ``{index}`` the position of the
+                is the task (its idempotency key if the service gave it no id; for an image set its creation
+                in Unix seconds), ``{index}`` the position of the
                 image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
             fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
@@ -201,7 +203,7 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
     """Return the images, and the task id in the file name of each."""
     if isinstance(result, Task):
         _check_completed(result)
-        return result.images, [result.id] * len(result.images)
+        return result.images, [_name_of(result)] * len(result.images)
     if isinstance(result, ImageSet):
         if not result.images:
             raise errors.DownloadError("The image set holds no image.")
@@ -214,6 +216,12 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
                 "an ImageSet, an Image or a list of images."
             )
     return images, [image.task_id or "image" for image in images]
+
+
+def _name_of(task: Task) -> str:
+    """Return the part of file names that stands for a task; without an id, its idempotency key."""
+    created = task.created_at or datetime.now(UTC)
+    return task.id or task.idempotency_key or str(int(created.timestamp()))
 
 
 def _check_completed(task: Task) -> None:

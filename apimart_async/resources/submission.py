@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from apimart_async.transport.api import Api
 
 _LONGEST_KEY: Final = 191
+
+RESPONSE_VERSION: Final = "X-APIMart-Response-Version"
+_NEWEST_VERSION: Final = "2026-07-27"
+# Models whose schema names a version of the answer.
+_VERSIONED: Final = re.compile(r"grok-(?:imagine-)?2\.0(?:-ext)?|gpt-image-2\.5-ext").fullmatch
 
 
 def check_request(
@@ -78,13 +84,19 @@ async def submit(
 ) -> Task:
     """Send a paid request under the given or a new idempotency key, and return its task.
 
+    The task has ended if the service answers with the result itself.
+
     Raises:
-        SubmissionIndeterminateError: The request may or may not have been executed, or it was and the task id
-            is unknown.
+        SubmissionIndeterminateError: The request may or may not have been executed, or it was and neither the
+            task id nor the result is known.
         APIError: The request was not executed.
         InvalidArgumentError: The payload cannot be written as JSON, or a header cannot be sent.
     """
     key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
+    # Polling is scheduled by the model, the resolution, the number of images and the age of the task.
+    model, n, resolution = payload.get("model"), payload.get("n"), payload.get("resolution")
+    if isinstance(model, str) and _VERSIONED(model):
+        extra_headers = _with_version(extra_headers or {})
     answer = await api.request(
         "POST",
         path,
@@ -94,10 +106,8 @@ async def submit(
         timeout=timeout,
         extra_headers=extra_headers,
     )
-    # Polling is scheduled by the model, the resolution, the number of images and the age of the task.
-    model, n, resolution = payload.get("model"), payload.get("n"), payload.get("resolution")
     try:
-        return parsing.read_submission(
+        task = parsing.read_submission(
             answer.payload,
             idempotency_key=key,
             model=model if isinstance(model, str) else None,
@@ -109,3 +119,10 @@ async def submit(
         error.method, error.url = "POST", api.settings.base_url + path
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
+    return parsing.resolved(task, api.settings.base_url)
+
+
+def _with_version(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return headers that ask for the newest answer, unless they name a version themselves."""
+    is_chosen = RESPONSE_VERSION.lower() in map(str.lower, headers)
+    return headers if is_chosen else {**headers, RESPONSE_VERSION: _NEWEST_VERSION}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +15,8 @@ from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
 from apimart_async.polling.poller import PollQueue, SharedPolling
-from apimart_async.polling.task_errors import task_error, timeout_error
-from apimart_async.polling.watch import Watch, until_ended
+from apimart_async.polling.task_errors import result_error, task_error, timeout_error
+from apimart_async.polling.watch import Watch, note_cut_off, until_ended
 from apimart_async.transport import json, parsing
 from apimart_async.transport.retry import Kind
 
@@ -46,7 +47,9 @@ class AsyncTasks:
         self._cadence = Cadence(settings.poll, shared.stats)
         self._poll_timeout = min(settings.timeout.total, _POLL_TIMEOUT)
 
-    async def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
+    async def get(
+        self, task: Task | str | None, *, language: str = "en", timeout: float | None = None
+    ) -> Task:
         """Fetch a task as it is now.
 
         Args:
@@ -58,7 +61,7 @@ class AsyncTasks:
             The task in its current status; a failed one raises no error here.
 
         Raises:
-            InvalidArgumentError: The id is empty, or the language is not one of those.
+            InvalidArgumentError: There is no id, or the language is not one of those.
             NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
             APIError: The request failed after all retries; the error names the task.
 
@@ -68,12 +71,13 @@ class AsyncTasks:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
         submitted = _as_task(task)
-        found = await self._fetch(_checked_id(submitted.id), language, timeout)
-        return parsing.with_submit(found, submitted)
+        ids = [_checked_id(submitted.id), *submitted.sibling_ids]
+        found = [await self._fetch(task_id, language, timeout) for task_id in ids]
+        return parsing.joined([parsing.with_submit(each, submitted) for each in found])
 
     async def wait(
         self,
-        task: Task | str,
+        task: Task | str | None,
         *,
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
@@ -98,19 +102,44 @@ class AsyncTasks:
             TaskTimeoutError: The deadline passed. The task goes on: wait for ``error.task_id`` again.
             APIError: An error that a later poll would meet again, such as ``AuthenticationError``; it names
                 the task.
-            InvalidArgumentError: The id is empty, or the timeout is not more than 0.
+            TaskResultError: The task has completed, but no image was found in its result, in a second answer
+                either; ``error.task.raw`` is the answer.
+            InvalidArgumentError: There is no id, or the timeout is not more than 0.
 
         Cancellation leaves the task as it is; the exception's notes and the log name its id.
         """
-        seen = await until_ended(
-            self._queue, self._cadence, _as_task(task), check_wait_timeout(timeout), on_update
-        )
-        if seen.is_completed:
-            return seen
-        raise task_error(seen) or timeout_error(seen)
+        submitted = _as_task(task)
+        check_wait_timeout(timeout)
+        try:
+            seen = await until_ended(self._queue, self._cadence, submitted, timeout, on_update)
+            if seen.sibling_ids and seen.is_finished and not submitted.is_finished:
+                seen = await self._with_siblings(seen, timeout)
+        except errors.APIError as error:
+            if submitted.sibling_ids:
+                names = ", ".join((submitted.id or "", *submitted.sibling_ids))
+                error.add_note(f"The submit has started several tasks, which go on: {names}.")
+            raise
+        if not seen.is_completed:
+            raise task_error(seen) or timeout_error(seen)
+        if not seen.images:
+            raise result_error(seen)
+        return seen
+
+    async def _with_siblings(self, task: Task, timeout: float | None) -> Task:
+        """Return a task together with the further tasks of its submit, once these have ended."""
+        siblings = [
+            attrs.evolve(task, id=task_id, status="submitted", images=()) for task_id in task.sibling_ids
+        ]
+        try:
+            async with self.watch(siblings, timeout=timeout) as finished:
+                ended = {sibling.id: sibling async for sibling in finished}
+        except asyncio.CancelledError as cancelled:
+            note_cut_off(cancelled, task)
+            raise
+        return parsing.joined([task, *(ended[task_id] for task_id in task.sibling_ids)])
 
     def watch(
-        self, tasks: Iterable[Task | str], *, timeout: float | None = None
+        self, tasks: Iterable[Task | str | None], *, timeout: float | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[Task]]:
         """Wait for many tasks at once, and take each as soon as it ends.
 
@@ -126,7 +155,7 @@ class AsyncTasks:
 
         Raises:
             APIError: From the iterator: an error that a later poll would meet again; it names the task.
-            InvalidArgumentError: An id is empty, or the timeout is not more than 0.
+            InvalidArgumentError: An id is missing, or the timeout is not more than 0.
 
         Leaving the block early, and cancellation, leave the tasks as they are.
         """
@@ -150,7 +179,7 @@ class AsyncTasks:
         """
         self._cadence.stats.load(data)
 
-    async def hint(self, task: Task | str) -> None:
+    async def hint(self, task: Task | str | None) -> None:
         """Poll a task at once, because there is a sign that it has ended, such as a webhook.
 
         The wait for the task, if this client has one, fetches it with a request of its own and decides by the
@@ -165,7 +194,7 @@ class AsyncTasks:
 
         Cancellation leaves the waits as they are.
         """
-        self._queue.hint(_as_task(task).id)
+        self._queue.hint(_as_task(task).id or "")
 
     def estimate(
         self, model: str, *, resolution: str | None = None, n: int | None = None
@@ -215,14 +244,19 @@ class AsyncTasks:
             raise
 
 
-def _as_task(task: Task | str) -> Task:
-    if isinstance(task, str):
+def _as_task(task: Task | str | None) -> Task:
+    if not isinstance(task, Task):
         return Task(id=_checked_id(task), status="submitted")
-    _checked_id(task.id)
+    if not task.is_finished:
+        _checked_id(task.id)
     return task
 
 
-def _checked_id(task_id: str) -> str:
+def _checked_id(task_id: str | None) -> str:
+    if task_id is None:
+        raise errors.InvalidArgumentError(
+            "This task has no id: the service answered the submit with the result itself and keeps no task."
+        )
     stripped = task_id.strip()
     if not stripped:
         raise errors.InvalidArgumentError("The task id is empty.")

@@ -178,9 +178,9 @@ class Edits:
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
-                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
-                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
-                the client allows.
+                ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
+                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
+                is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.
@@ -192,7 +192,8 @@ class Edits:
             extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task, with its id and its idempotency key.
+            The submitted task, with its id and its idempotency key. It is completed already, and its id may
+            be ``None``, if the service answers with the result itself.
 
         Raises:
             InvalidArgumentError: An argument is invalid; nothing was sent.
@@ -234,9 +235,9 @@ class Edits:
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
-                ``data:`` URL, an ``Upload``, or a sequence of these; the service edits the first. JPEG, PNG,
-                WebP or GIF of at most 20,971,520 bytes; another image is converted if ``Media.convert`` of
-                the client allows.
+                ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
+                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
+                is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
             model: Any editing model of the service.
             n: Number of variants, 1 to 10.
@@ -332,7 +333,8 @@ class Generations:
             extra_headers: Additional headers of the paid request.
 
         Returns:
-            The submitted task, with its id and its idempotency key.
+            The submitted task, with its id and its idempotency key. It is completed already, and its id may
+            be ``None``, if the service answers with the result itself.
 
         Raises:
             InvalidArgumentError: An argument is invalid; nothing was sent.
@@ -473,7 +475,8 @@ class Images:
             result: A completed task, an image set, an image or a list of images.
             directory: Directory of the files; created when missing.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (for an image set its creation in Unix seconds), ``{index}`` the position of the
+                is the task (its idempotency key if the service gave it no id; for an image set its creation
+                in Unix seconds), ``{index}`` the position of the
                 image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
             fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
@@ -544,7 +547,7 @@ class Tasks:
         self._wrapped = wrapped
         self._portal = portal
 
-    def get(self, task: Task | str, *, language: str = "en", timeout: float | None = None) -> Task:
+    def get(self, task: Task | str | None, *, language: str = "en", timeout: float | None = None) -> Task:
         """Fetch a task as it is now.
 
         Args:
@@ -556,7 +559,7 @@ class Tasks:
             The task in its current status; a failed one raises no error here.
 
         Raises:
-            InvalidArgumentError: The id is empty, or the language is not one of those.
+            InvalidArgumentError: There is no id, or the language is not one of those.
             NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
             APIError: The request failed after all retries; the error names the task.
 
@@ -566,7 +569,7 @@ class Tasks:
 
     def wait(
         self,
-        task: Task | str,
+        task: Task | str | None,
         *,
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
@@ -591,7 +594,9 @@ class Tasks:
             TaskTimeoutError: The deadline passed. The task goes on: wait for ``error.task_id`` again.
             APIError: An error that a later poll would meet again, such as ``AuthenticationError``; it names
                 the task.
-            InvalidArgumentError: The id is empty, or the timeout is not more than 0.
+            TaskResultError: The task has completed, but no image was found in its result, in a second answer
+                either; ``error.task.raw`` is the answer.
+            InvalidArgumentError: There is no id, or the timeout is not more than 0.
 
         Cancellation leaves the task as it is; the exception's notes and the log name its id.
         """
@@ -599,7 +604,7 @@ class Tasks:
 
     def watch(
         self,
-        tasks: Iterable[Task | str],
+        tasks: Iterable[Task | str | None],
         *,
         timeout: float | None = None,
     ) -> AbstractContextManager[Iterator[Task]]:
@@ -617,7 +622,7 @@ class Tasks:
 
         Raises:
             APIError: From the iterator: an error that a later poll would meet again; it names the task.
-            InvalidArgumentError: An id is empty, or the timeout is not more than 0.
+            InvalidArgumentError: An id is missing, or the timeout is not more than 0.
 
         Leaving the block early, and cancellation, leave the tasks as they are.
         """
@@ -639,7 +644,7 @@ class Tasks:
         """
         return self._wrapped.load_duration_stats(data)
 
-    def hint(self, task: Task | str) -> None:
+    def hint(self, task: Task | str | None) -> None:
         """Poll a task at once, because there is a sign that it has ended, such as a webhook.
 
         The wait for the task, if this client has one, fetches it with a request of its own and decides by the

@@ -26,7 +26,9 @@ from apimart_async.models import (
     Model,
     Task,
     TaskFailure,
+    TokenDetails,
     Upload,
+    Usage,
 )
 
 try:
@@ -216,6 +218,12 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def whole(value: object) -> int | None:
+    """Read a finite number without its fraction."""
+    found = number(value)
+    return None if found is None else int(found)
+
+
 def text(value: object) -> str | None:
     """Read a text that is not empty, or a number as one."""
     if value is None:
@@ -277,7 +285,8 @@ def _make_converter() -> Converter:
         lambda kind: kind == Mapping[str, Any],
         lambda value, _: value if is_mapping(value) else {},
     )
-    for model in (Upload, Image, TaskFailure, Task, ImageSet, Balance, Model):
+    made.register_structure_hook_func(lambda kind: kind == int | None, lambda value, _: whole(value))
+    for model in (Upload, Image, TaskFailure, TokenDetails, Usage, Task, ImageSet, Balance, Model):
         attrs.resolve_types(model, globals() | {"Mapping": Mapping, "datetime": datetime, "Any": Any})
         made.register_structure_hook(model, make_dict_structure_fn(model, made))
         hook = make_dict_unstructure_fn(model, made)

@@ -6,7 +6,6 @@ Readers take decoded JSON of any form and give a model or raise ``APIResponseVal
 from __future__ import annotations
 
 import logging
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urljoin
@@ -19,13 +18,23 @@ from apimart_async.models import (
     COMPLETED,
     EXPIRED,
     FAILED,
+    TERMINAL_STATUSES,
     Balance,
-    Image,
     ImageSet,
     Model,
     Task,
-    TaskFailure,
+    TokenDetails,
     Upload,
+    Usage,
+)
+from apimart_async.transport.error_parsing import read_failure
+from apimart_async.transport.image_parsing import (
+    ABSOLUTE,
+    IMAGE_FIELDS,
+    MOST_IMAGES,
+    SURPLUS_IMAGES,
+    find_images,
+    is_image,
 )
 from apimart_async.transport.json import (
     is_mapping,
@@ -35,11 +44,11 @@ from apimart_async.transport.json import (
     number,
     structure,
     text,
+    whole,
 )
-from apimart_async.transport.media import data_urls, sniffing
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Mapping, Sequence
 
 Result = TypeVar("Result", Task, ImageSet)
 
@@ -48,38 +57,25 @@ log: logging.Logger = logging.getLogger("apimart_async")
 UPLOAD_LIFETIME: Final = timedelta(hours=72)
 RESULT_LIFETIME: Final = timedelta(hours=24)
 
-_OK: Final = 200
-
-# A service may make more images than it was asked for, but not any number of them.
-_SURPLUS_IMAGES: Final = 16
-_MOST_IMAGES: Final = 1000 + _SURPLUS_IMAGES
-
 _CREDITS_PER_USD: Final = 10
-_ABSOLUTE: Final = ("http://", "https://", data_urls.SCHEME)
-
-_LONGEST_REASON: Final = 2000
-_LONGEST_CODE: Final = 200
-
-_LACKS_SCHEME: Final = re.compile("image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE).match
-_SNIFFED: Final = 96
-# The smallest images have 35 bytes.
-_LEAST_BASE64: Final = 40
-
-# Where there is none of these, there is no image.
-_IMAGE_FIELDS: Final = frozenset({"result", "images", "url", "urls", "b64_json"})
+# The balance of an account without a limit.
+_ENDLESS: Final = -1.0
+_REASONS: Final = frozenset({"error", "error_message", "fail_reason"})
 
 # Where there is none of these, the task has not ended.
-_END_FIELDS: Final = _IMAGE_FIELDS | {
-    *("actual_time", "completed", "completed_at", "cost", "credits_cost", "error", "fail_reason"),
+_END_FIELDS: Final = IMAGE_FIELDS | {
+    *("actual_time", "completed", "completed_at", "error", "error_message", "fail_reason"),
 }
 
 # Words seen in the wild, beside the documented ones, that end a task.
 _STATUS_SPELLINGS: Final = {
+    "complete": COMPLETED,
     "success": COMPLETED,
     "succeeded": COMPLETED,
     "succeed": COMPLETED,
     "done": COMPLETED,
     "finished": COMPLETED,
+    "fail": FAILED,
     "failure": FAILED,
     "error": FAILED,
     "canceled": CANCELLED,
@@ -104,7 +100,10 @@ def _task_source(payload: object) -> dict[str, Any]:
     """Return the part of an answer that describes its task: ``data``, its first entry, or the whole."""
     top = _mapping(payload)
     data: object = top.get("data")
-    return _mapping(data[0] if is_sequence(data) and data else data) or top
+    found = _mapping(data[0] if is_sequence(data) and data else data)
+    if not found or (is_image(found) and not ("status" in found or "task_id" in found)):
+        return top  # whose `data`, if there is any, are the images
+    return found
 
 
 def submitted_task_id(payload: object) -> str | None:
@@ -121,6 +120,20 @@ def submitted_task_id(payload: object) -> str | None:
     return next(filter(None, map(_identifier, places)), None)
 
 
+def _sibling_ids(payload: object, task_id: str | None) -> tuple[str, ...]:
+    """Return the ids of the further tasks that the same submit has started."""
+    data: object = _mapping(payload).get("data")
+    if not is_sequence(data) or len(data) <= 1:
+        return ()
+    entries = [_mapping(entry) for entry in data[:MOST_IMAGES]]
+    named = [
+        _identifier(entry.get("task_id")) or _identifier(entry.get("id"))
+        for entry in entries
+        if "task_id" in entry or "status" in entry
+    ]
+    return tuple(dict.fromkeys(name for name in named if name and name != task_id))
+
+
 def read_submission(
     payload: object,
     *,
@@ -130,7 +143,7 @@ def read_submission(
     n: int | None = None,
     resolution: str | None = None,
 ) -> Task:
-    """Read the answer to a submit.
+    """Read the answer to a submit: a task, or the images themselves, with or without the id of a task.
 
     Args:
         payload: Decoded JSON.
@@ -141,13 +154,24 @@ def read_submission(
         resolution: Resolution that was asked for.
 
     Raises:
-        APIResponseValidationError: No task id is in it.
+        APIResponseValidationError: It has neither a task id nor a result.
     """
     task_id = submitted_task_id(payload)
-    if task_id is None:
+    source = _task_source(payload)
+    task = _task(source, task_id, idempotency_key, model, submitted_at)
+    if task.images and not isinstance(source.get("status"), str):
+        cost, credits_cost = _kept_cost(source, COMPLETED)
+        task = attrs.evolve(task, status=COMPLETED, cost=cost, credits_cost=credits_cost)
+    if task_id is None and not (task.images if task.is_completed else task.is_finished):
         raise not_understood("task id", payload)
-    task = _task(_task_source(payload), task_id, idempotency_key, model, submitted_at)
-    return with_submit(task, attrs.evolve(task, n=n, submitted_at=submitted_at, resolution=resolution))
+    known = attrs.evolve(
+        task,
+        n=n,
+        submitted_at=submitted_at,
+        resolution=resolution,
+        sibling_ids=_sibling_ids(payload, task_id),
+    )
+    return with_submit(task, known)
 
 
 def read_task(payload: object, *, task_id: str | None = None) -> Task:
@@ -182,9 +206,9 @@ def read_tasks(payload: object) -> dict[str, Task]:
             task = read_task(item)
         except APIResponseValidationError:
             continue
-        known = tasks.get(task.id)
+        known = None if task.id is None else tasks.get(task.id)
         # Of two entries for a task, the one that has ended is newer.
-        if known is None or not known.is_finished:
+        if task.id is not None and (known is None or not known.is_finished):
             tasks[task.id] = task
     return tasks
 
@@ -198,7 +222,7 @@ def _task_items(payload: object) -> list[Any] | None:
 
 def _task(
     source: Mapping[str, Any],
-    task_id: str,
+    task_id: str | None,
     idempotency_key: str | None = None,
     model: str | None = None,
     created_at: datetime | None = None,
@@ -208,7 +232,8 @@ def _task(
     estimated = source.get("estimated_time")
     if estimated is None and "task_info" in source:
         estimated = _mapping(source["task_info"]).get("estimated_time")
-    if _END_FIELDS.isdisjoint(source):
+    word = _STATUS_SPELLINGS.get(word, word) or "submitted"
+    if word not in TERMINAL_STATUSES and _END_FIELDS.isdisjoint(source):
         # What most answers are: 4.4 µs instead of 5.7.
         return Task(
             id=task_id,
@@ -222,26 +247,62 @@ def _task(
         )
     completed = moment(source.get("completed")) or moment(source.get("completed_at"))
     # By hand, 4 µs for a task that runs; as a dictionary structured by cattrs, 8.
-    images = _images(source, task_id, completed)
-    cost, credits_cost = number(source.get("cost")), number(source.get("credits_cost"))
-    if cost is None and credits_cost is not None:
-        cost = credits_cost / _CREDITS_PER_USD
+    images = find_images(source, task_id, completed, RESULT_LIFETIME)
+    cost, credits_cost = _kept_cost(source, word)
     return Task(
         id=task_id,
         status=_STATUS_SPELLINGS.get(word, word) or "submitted",
         progress=number(source.get("progress")),
-        images=tuple(images[:_MOST_IMAGES]),
+        images=tuple(images[:MOST_IMAGES]),
         cost=cost,
         credits_cost=credits_cost,
         created_at=moment(source.get("created") or source.get("created_at")) or created_at,
         completed_at=completed,
         estimated_time=number(estimated),
         actual_time=number(source.get("actual_time")),
-        error=_failure(source) if "error" in source or "fail_reason" in source else None,
+        error=None if _REASONS.isdisjoint(source) else read_failure(source),
         idempotency_key=idempotency_key,
         model=text(source.get("model")) or model,
-        raw=source if len(images) <= _MOST_IMAGES else _without_images(source),
+        usage=_usage(source),
+        raw=source if len(images) <= MOST_IMAGES else _without_images(source),
     )
+
+
+def _kept_cost(source: Mapping[str, Any], status: str) -> tuple[float | None, float | None]:
+    """Return the cost in USD and in credits that the service keeps.
+
+    While a task runs, the service reports the amount that it has reserved, and may still report it after a
+    failure, when it has been refunded.
+    """
+    cost, credits_cost = number(source.get("cost")), number(source.get("credits_cost"))
+    if status not in TERMINAL_STATUSES:
+        return None, None
+    if status != COMPLETED:
+        return None if cost is None and credits_cost is None else 0.0, None if credits_cost is None else 0.0
+    if cost is None and credits_cost is not None:
+        cost = credits_cost / _CREDITS_PER_USD
+    return cost, credits_cost
+
+
+def _usage(source: Mapping[str, Any]) -> Usage | None:
+    """Read the tokens that a task has used; ``None`` if the answer does not tell."""
+    said = _mapping(source.get("usage"))
+    usage = Usage(
+        whole(said.get("input_tokens")),
+        whole(said.get("output_tokens")),
+        whole(said.get("total_tokens")),
+        _token_details(said.get("input_tokens_details")),
+        _token_details(said.get("output_tokens_details")),
+    )
+    return None if usage == Usage() else usage
+
+
+def _token_details(said: object) -> TokenDetails | None:
+    fields = _mapping(said)
+    details = TokenDetails(
+        *(whole(fields.get(name)) for name in ("cached_tokens", "image_tokens", "text_tokens"))
+    )
+    return None if details == TokenDetails() else details
 
 
 def with_submit(found: Task, submitted: Task) -> Task:
@@ -253,9 +314,9 @@ def with_submit(found: Task, submitted: Task) -> Task:
     """
     n = submitted.n
     images, raw = found.images, found.raw
-    if n is not None and len(images) > n + _SURPLUS_IMAGES:
+    if n is not None and len(images) > n + SURPLUS_IMAGES:
         log.warning("Task %s has %d images or more instead of %d.", visible(found.id), len(images), n)
-        images, raw = images[: n + _SURPLUS_IMAGES], _without_images(raw)
+        images, raw = images[: n + SURPLUS_IMAGES], _without_images(raw)
     return attrs.evolve(
         found,
         idempotency_key=submitted.idempotency_key,
@@ -263,8 +324,34 @@ def with_submit(found: Task, submitted: Task) -> Task:
         n=n,
         submitted_at=submitted.submitted_at,
         resolution=submitted.resolution,
+        sibling_ids=submitted.sibling_ids,
         images=images,
         raw=raw,
+    )
+
+
+def joined(tasks: Sequence[Task]) -> Task:
+    """Return the tasks that one submit has started as one: the first, with the images and costs of all.
+
+    It has completed once all have ended and one of them has images.
+    """
+    first = tasks[0]
+    if len(tasks) == 1:
+        return first
+    running = next((task for task in tasks if not task.is_finished), None)
+    if running is not None:
+        return attrs.evolve(first, status=running.status, images=(), cost=None, credits_cost=None)
+    good = [task for task in tasks if task.is_completed]
+    images = [image for task in good for image in task.images]
+    costs = [task.cost for task in tasks if task.cost is not None]
+    credits_costs = [task.credits_cost for task in tasks if task.credits_cost is not None]
+    return attrs.evolve(
+        first,
+        status=COMPLETED if good else first.status,
+        images=tuple(attrs.evolve(image, index=index) for index, image in enumerate(images, start=1)),
+        cost=sum(costs) if costs else None,
+        credits_cost=sum(credits_costs) if credits_costs else None,
+        error=None if good else first.error,
     )
 
 
@@ -275,7 +362,7 @@ def resolved(found: Result, base_url: str) -> Result:
         found: Task or image set, as read.
         base_url: Base URL of the API.
     """
-    if all(image.url.startswith(_ABSOLUTE) for image in found.images):
+    if all(image.url.startswith(ABSOLUTE) for image in found.images):
         return found
     images = tuple(attrs.evolve(image, url=_joined(base_url, image.url)) for image in found.images)
     return attrs.evolve(found, images=images)
@@ -289,94 +376,7 @@ def _joined(base_url: str, url: str) -> str:
 
 
 def _without_images(source: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in source.items() if name not in _IMAGE_FIELDS}
-
-
-def _images(source: Mapping[str, Any], task_id: str | None, completed: datetime | None) -> list[Image]:
-    if _IMAGE_FIELDS.isdisjoint(source):
-        return []
-    result = _mapping(source.get("result")) or source
-    entries = result.get("images")
-    if entries is None:
-        entries = [result]
-    found: list[Image] = []
-    for entry in entries if is_sequence(entries) else [entries]:
-        item = {"url": entry} if isinstance(entry, str) else _mapping(entry)
-        expires = moment(item.get("expires_at"))
-        if expires is None and completed is not None:
-            expires = completed + RESULT_LIFETIME
-        found += [
-            Image(
-                url=url,
-                expires_at=None if url.startswith("data:") else expires,
-                revised_prompt=text(item.get("revised_prompt")),
-                task_id=task_id,
-                index=index,
-            )
-            for index, url in enumerate(_image_urls(item), start=len(found) + 1)
-        ]
-        if len(found) > _MOST_IMAGES:
-            break
-    return found
-
-
-def _image_urls(item: Mapping[str, Any]) -> list[str]:
-    urls = _texts(item.get("url")) or _texts(item.get("urls"))
-    if urls:
-        return [url if url.startswith("http") else _data_url(url) or url for url in urls]
-    return [_data_url(packed) or f"data:image/png;base64,{packed}" for packed in _texts(item.get("b64_json"))]
-
-
-def _texts(value: object) -> list[str]:
-    return [item for item in (value if is_sequence(value) else [value]) if isinstance(item, str) and item]
-
-
-def _data_url(value: str) -> str | None:
-    """Return an image in base64 as a ``data:`` URL; ``None`` for any other text, such as a relative URL."""
-    start = value[:_SNIFFED].lstrip()
-    if data_urls.is_data_url(start):
-        return data_urls.normalized(value.lstrip())
-    if _LACKS_SCHEME(start):
-        return data_urls.SCHEME + value.lstrip()
-    if len(value) < _LEAST_BASE64:
-        return None
-    try:
-        head = "".join(start.split())
-        kind = sniffing.identify(data_urls.decode(f"data:;base64,{head[: len(head) // 4 * 4]}"))
-    except ValueError:
-        return None
-    return f"data:{kind.content_type};base64,{value}" if kind.extension else None
-
-
-def _failure(source: Mapping[str, Any]) -> TaskFailure | None:
-    said = source.get("error")
-    error = {} if _is_empty(said) else _mapping(said)
-    if error:
-        code, kind = (
-            _cut(text(error.get("code")), _LONGEST_CODE),
-            _cut(text(error.get("type")), _LONGEST_CODE),
-        )
-        return TaskFailure(_cut(text(error.get("message"))) or code or "no reason given", code, kind)
-    reason = (None if _is_empty(said) else text(said)) or text(source.get("fail_reason"))
-    return TaskFailure(_cut(reason) or reason) if reason else None
-
-
-def _cut(said: str | None, longest: int = _LONGEST_REASON) -> str | None:
-    """Return a text of the service; of one that is a whole page, the beginning."""
-    return f"{said[:longest]}… ({len(said):,} characters)" if said and len(said) > longest else said
-
-
-def _is_empty(error: object, depth: int = 3) -> bool:
-    """Tell whether an error says nothing, as those that some services send with every good answer.
-
-    Neither does the code 0, which stands for success.
-    """
-    if isinstance(error, str):
-        return error.strip() in {"", "0"}
-    if not error:
-        return True
-    parts = error if is_sequence(error) else list(_mapping(error).values())
-    return bool(depth and parts) and all(_is_empty(part, depth - 1) for part in parts)
+    return {name: value for name, value in source.items() if name not in IMAGE_FIELDS}
 
 
 def read_upload(payload: object, base_url: str = "") -> Upload:
@@ -389,15 +389,14 @@ def read_upload(payload: object, base_url: str = "") -> Upload:
     Raises:
         APIResponseValidationError: It holds no URL.
     """
-    top = _mapping(payload)
-    source = _mapping(top.get("data")) or top
+    source = _upload_source(payload)
     url = source.get("url")
     if not isinstance(url, str) or not url:
         raise not_understood("upload", payload)
     now = datetime.now(UTC)
     created = moment(source.get("created_at")) or now
     return Upload(
-        url=url if url.startswith(_ABSOLUTE) else _joined(base_url, url),
+        url=url if url.startswith(ABSOLUTE) else _joined(base_url, url),
         filename=text(source.get("filename")) or "image",
         content_type=text(source.get("content_type")) or "application/octet-stream",
         bytes=int(number(source.get("bytes")) or 0),
@@ -405,6 +404,12 @@ def read_upload(payload: object, base_url: str = "") -> Upload:
         # The clock of the service may be ahead of this machine's.
         expires_at=min(moment(source.get("expires_at")) or created + UPLOAD_LIFETIME, now + UPLOAD_LIFETIME),
     )
+
+
+def _upload_source(payload: object) -> dict[str, Any]:
+    top = _mapping(payload)
+    data: object = top.get("data")
+    return _mapping(data[0] if is_sequence(data) and data else data) or top
 
 
 def read_image_set(payload: object, n: int | None = None) -> ImageSet:
@@ -419,10 +424,10 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     """
     top = _mapping(payload)
     entries = top.get("data")
-    images = _images({"images": entries}, None, None) if is_sequence(entries) else []
+    images = find_images({"images": entries}, None, None, RESULT_LIFETIME) if is_sequence(entries) else []
     if not images:
         raise not_understood("image", payload)
-    most = _MOST_IMAGES if n is None else n + _SURPLUS_IMAGES
+    most = MOST_IMAGES if n is None else n + SURPLUS_IMAGES
     if len(images) > most:
         log.warning("A result has %d images or more instead of %s.", len(images), n)
         images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
@@ -438,10 +443,12 @@ def read_balance(payload: object) -> Balance:
     source = _mapping(_mapping(payload).get("data")) or _mapping(payload)
     if not {"remain_balance", "used_balance", "unlimited_quota"} & source.keys():
         raise not_understood("balance", payload)
+    remaining = number(source.get("remain_balance"))
+    is_endless = remaining == _ENDLESS
     fields = {
-        "remaining": source.get("remain_balance"),
+        "remaining": None if is_endless else remaining,
         "used": source.get("used_balance"),
-        "unlimited": source.get("unlimited_quota") is True,
+        "unlimited": is_endless or source.get("unlimited_quota") is True,
         "raw": source,
     }
     return structure(fields, Balance, payload)
@@ -486,53 +493,8 @@ def is_about_upload(payload: object, size: int, filename: str, others: Container
         filename: Name that was sent; the service may store the upload under a new one.
         others: Names that were sent lately, this one among them.
     """
-    source = _mapping(_mapping(payload).get("data")) or _mapping(payload)
+    source = _upload_source(payload)
     stored_as = text(source.get("filename"))
     if (number(source.get("bytes")) or size) != size:
         return False
     return stored_as is None or stored_as == filename or stored_as not in others
-
-
-# --- errors -----------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class ServiceError:
-    """What an error answer says.
-
-    Attributes:
-        message: In the service's words.
-        status: The status in the body, where it contradicts a 200.
-        code: As text.
-        type: For example ``"rate_limit_error"``.
-    """
-
-    message: str
-    status: int | None = None
-    code: str | None = None
-    type: str | None = None
-
-
-def read_error(payload: object) -> ServiceError | None:
-    """Find the error in an answer, whatever its HTTP status; ``None`` when it holds none."""
-    top = _mapping(payload)
-    # What nearly every answer is.
-    if top.get("code") == _OK and "error" not in top and "success" not in top:
-        return None
-    said = top.get("error")
-    said = None if _is_empty(said) else said
-    error = _mapping(said)
-    code_number = number(top.get("code"))
-    status = int(code_number) if code_number is not None and 400 <= code_number < 600 else None  # noqa: PLR2004 HTTP's own
-    if error:
-        code = text(error.get("code"))
-        if status is None and code is not None and code.isdecimal() and 400 <= int(code[:4]) < 600:  # noqa: PLR2004
-            status = int(code[:4])
-        message = text(error.get("message")) or text(top.get("message")) or code or "no reason given"
-        return ServiceError(message, status, code, text(error.get("type")))
-    word = text(said)
-    if word is not None:
-        return ServiceError(text(top.get("message")) or word, status, text(top.get("code")))
-    if status is not None or top.get("success") is False:
-        return ServiceError(text(top.get("message")) or "no reason given", status, text(top.get("code")))
-    return None

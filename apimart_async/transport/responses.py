@@ -10,6 +10,7 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.transport import json, parsing, retry
+from apimart_async.transport.error_parsing import find_request_id, read_error
 from apimart_async.transport.retry import Effect, Kind
 from apimart_async.urls import bare_url, origin
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
+_EVENT: Final = b"data:"
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
 # Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
@@ -86,15 +88,15 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     if _OK_BELOW <= status < _BAD_FROM:
         return _read_redirect(reply, url)
     try:
-        payload = json.loads(data)
+        payload = _decoded(data)
     except errors.APIResponseValidationError as unreadable:
         if status < _OK_BELOW:
             return _failed(Effect.UNKNOWN, unreadable, reply)
         error = retry.error_class(status)(f"{unreadable.message[:-1]}: {unreadable.excerpt}", status=status)
         return _failed(retry.effect_of_answer(status, error), error, reply)
-    found = parsing.read_error(payload)
+    found = read_error(payload)
     if found is None and status < _OK_BELOW:
-        request_id = _request_id(reply.headers)
+        request_id = _request_id(reply.headers) or find_request_id(payload)
         request_id = request_id and key.redact(request_id)
         return Answer(payload, request_id, reply.headers.get("Idempotency-Replayed", "").lower() == "true")
     said = retry.effective_status(status, found)
@@ -104,6 +106,7 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
         code=found.code if found else None,
         type=found.type if found else None,
     )
+    error.request_id = find_request_id(payload, error.message)
     effect = retry.effect_of_answer(said, error)
     if kind is Kind.PAID_WRITE and status < _OK_BELOW:
         # An answer that names an error and a task: only the account knows which is true.
@@ -112,10 +115,25 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     return _failed(effect, error, reply)
 
 
+def _decoded(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
+    """Decode a body: JSON, or an event stream with JSON in its last event.
+
+    Raises:
+        APIResponseValidationError: It is neither.
+    """
+    try:
+        return json.loads(data)
+    except errors.APIResponseValidationError:
+        *_, last = (b"", *(line for line in data.splitlines() if line.startswith(_EVENT)))
+        if not last:
+            raise
+        return json.loads(last.removeprefix(_EVENT))
+
+
 def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttempt:
     retry_after = retry.read_retry_after(reply.headers, datetime.now(UTC))
     error.status = error.status or reply.status
-    error.request_id = _request_id(reply.headers)
+    error.request_id = _request_id(reply.headers) or error.request_id
     if isinstance(error, errors.APIStatusError):
         error.retry_after = retry_after
     return FailedAttempt(effect, error, retry_after)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from apimart_async.config import Retry
-    from apimart_async.transport.parsing import ServiceError
+    from apimart_async.transport.error_parsing import ServiceError
 
 
 class Kind(enum.Enum):
@@ -67,6 +67,7 @@ class Decision:
 
 _REDIRECT: Final = 300
 _SERVER: Final = 500
+_PAYMENT_REQUIRED: Final = 402
 
 
 def effect_of_answer(status: int | None, error: errors.APIStatusError) -> Effect:
@@ -88,6 +89,8 @@ def effect_of_answer(status: int | None, error: errors.APIStatusError) -> Effect
             # A conflict without a reason may be the one whose result was lost.
             effect = Effect.UNKNOWABLE
         case 503 if "idempotency_unavailable" in names:
+            effect = Effect.DEFERRED
+        case 400 if errors.NO_CHANNEL in names:
             effect = Effect.DEFERRED
         case 408:
             effect = Effect.UNKNOWN
@@ -224,8 +227,12 @@ _STATUSES: Final[Mapping[str, int]] = {
 def effective_status(status: int, error: ServiceError | None) -> int | None:
     """Return the HTTP status that an answer stands for: an error in the body of a 2xx overrides the status.
 
+    So does a lack of balance in the body of a 4xx.
+
     ``None`` if that error names no status and no known type.
     """
+    if error is not None and error.status == _PAYMENT_REQUIRED and status < _SERVER:
+        return _PAYMENT_REQUIRED
     if error is None or status >= _REDIRECT:
         return status
     return error.status or _STATUSES.get(error.type or "") or _STATUSES.get(error.code or "")

@@ -29,7 +29,7 @@ async def task(client: AsyncApimart, photo: Path) -> Task:
 
 async def test_get_shows_the_task_and_its_images(apimart: Command, emulator: Emulator, task: Task) -> None:
     emulator.advance(60)
-    done = await apimart("task", "get", task.id, "task_unknown", task.id)
+    done = await apimart("task", "get", str(task.id), "task_unknown", str(task.id))
 
     assert done.code == 1
     first, *images = done.results
@@ -45,7 +45,7 @@ async def test_get_with_json_has_every_field(
     emulator.faults.add(Fault(kind="task-failed", route="edits"))
     failing = await client.edits.create(photo, "sunset")
     emulator.advance(60)
-    done = await apimart("task", "get", task.id, failing.id, "task_unknown", "--json")
+    done = await apimart("task", "get", str(task.id), str(failing.id), "task_unknown", "--json")
 
     assert done.code == 1
     completed, failed, unknown = done.records
@@ -63,14 +63,14 @@ async def test_get_with_json_has_every_field(
 
 async def test_wait_then_save_twice(apimart: Command, emulator: Emulator, task: Task) -> None:
     emulator.advance(60)
-    waited = await apimart("task", "wait", task.id, "--json")
+    waited = await apimart("task", "wait", str(task.id), "--json")
     assert waited.code == 0
     assert waited.records[0]["task_status"] == "completed"
     assert waited.records[0]["paths"] == []
 
-    saved = await apimart("task", "save", task.id, "-o", "out")
+    saved = await apimart("task", "save", str(task.id), "-o", "out")
     downloads = emulator.counts["files"]
-    again = await apimart("task", "save", task.id, "-o", "out")
+    again = await apimart("task", "save", str(task.id), "-o", "out")
 
     assert (saved.code, again.code) == (0, 0)
     assert [path.partition(".")[0] for path in saved.results] == [f"out/{task.id}-1", f"out/{task.id}-2"]
@@ -100,7 +100,7 @@ async def test_a_result_that_cannot_be_fetched_is_not_lost(
 ) -> None:
     emulator.advance(60)
     emulator.faults.add(Fault(kind="wrong-bytes", route="files"))
-    broken = await apimart("task", "save", task.id, "-o", "out", "--base-url", emulator.base_url)
+    broken = await apimart("task", "save", str(task.id), "-o", "out", "--base-url", emulator.base_url)
     emulator.faults.clear()
 
     assert broken.code == 1
@@ -114,7 +114,7 @@ async def test_a_result_that_cannot_be_fetched_is_not_lost(
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 async def test_two_signals_end_a_wait(apimart: Command, emulator: Emulator, task: Task) -> None:
     async with Gate(emulator, "/tasks", "received") as gate:
-        running = await apimart.start("task", "wait", task.id, "--base-url", gate.url)
+        running = await apimart.start("task", "wait", str(task.id), "--base-url", gate.url)
         await gate.holds()
         running.send_signal(signal.SIGINT)
         done = await running.interrupt(signal.SIGTERM)

@@ -29,7 +29,7 @@ async def test_the_display_shows_stages_and_ends_with_a_line_each(
 ) -> None:
     emulator.faults.add(Fault(kind="task-failed", route="edits", times=1))
     tasks = [await client.edits.create(photo, "sunset") for photo in photos]
-    done = await apimart.on_terminal("task", "save", *(task.id for task in tasks), "-o", "out")
+    done = await apimart.on_terminal("task", "save", *(str(task.id) for task in tasks), "-o", "out")
 
     assert done.code == 1
     assert len(done.results) == 2

@@ -28,7 +28,7 @@ from apimart_async import (
 from apimart_async.polling.poller import PollQueue, is_survived
 from apimart_async.polling.watch import Watch, until_ended
 
-from .virtual import BACKEND, cadence, now, queued
+from .virtual import BACKEND, cadence, ended, now, queued
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -57,7 +57,7 @@ class Script:
         line = self.lines[min(self.polled.count(task_id), len(self.lines)) - 1]
         if isinstance(line, Exception):
             raise line
-        return Task(task_id, line)
+        return ended(task_id) if line == "completed" else Task(task_id, line)
 
     def wait(
         self, task: Task, timeout: float | None = None, on_update: Callable[[Task], object] | None = None
@@ -226,11 +226,11 @@ async def test_a_watch_yields_each_task_once_in_the_order_they_end() -> None:
 
     async def poll(task_id: str) -> Task:
         script.polled.append(task_id)
-        return Task(task_id, "completed" if script.polled.count(task_id) > ends[task_id] else "queued")
+        return ended(task_id) if script.polled.count(task_id) > ends[task_id] else Task(task_id, "queued")
 
     script.queue = PollQueue(poll)
     async with script.watch(*reversed(ends)) as finished:
-        order = [task.id async for task in finished]
+        order = [str(task.id) async for task in finished]
     assert sorted(order) == sorted(ends)
     assert order.index("task_0") < order.index("task_19")
 
@@ -239,7 +239,7 @@ async def test_several_consumers_of_a_watch_share_its_tasks() -> None:
     names = [f"task_{number}" for number in range(10)]
 
     async def consume(finished: Watch) -> list[str]:
-        return [task.id async for task in finished]
+        return [str(task.id) async for task in finished]
 
     async with Script("queued", "completed").watch(*names) as finished:
         shares = await asyncio.gather(*(consume(finished) for _ in range(3)))
@@ -316,7 +316,7 @@ async def test_requests_run_in_the_context_of_their_watch() -> None:
 
     async def poll(task_id: str) -> Task:
         seen[task_id] = VARIABLE.get()
-        return Task(task_id, "completed")
+        return ended(task_id)
 
     script = Script()
     script.queue = PollQueue(poll)

@@ -120,5 +120,10 @@ def cadence(poll: Poll, seed: int = 1) -> Cadence:
     return Cadence(poll, DurationStats(), Random(seed))
 
 
+def ended(task_id: str) -> Task:
+    """Return a task that has completed with an image."""
+    return Task(task_id, "completed", images=(Image(f"https://f.example/{task_id}.png"),))
+
+
 def queued(task_id: str) -> Task:
     return Task(task_id, "queued")

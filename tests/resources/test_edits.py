@@ -187,7 +187,7 @@ async def test_cancelled_run_names_its_task(client: AsyncApimart, caplog: pytest
     submitted = asyncio.Queue[str]()
 
     def note(task: Task) -> None:
-        submitted.put_nowait(task.id)
+        submitted.put_nowait(str(task.id))
 
     running = asyncio.create_task(client.edits.run("https://pictures.example/a.png", "stars", on_update=note))
     task_id = await submitted.get()

@@ -48,7 +48,7 @@ def connect(raw_server: RawServer, **options: object) -> AsyncApimart:
 
 
 async def submit(client: AsyncApimart) -> str:
-    return (await client.edits.create(PICTURE, "a starry sky", idempotency_key=KEY)).id
+    return str((await client.edits.create(PICTURE, "a starry sky", idempotency_key=KEY)).id)
 
 
 def error_body(code: object = "", message: str = "no", kind: str = "apimart_error") -> bytes:

@@ -242,7 +242,7 @@ async def test_a_batch_poll_answered_with_other_tasks_is_sent_anew(raw_server: R
         connect(raw_server, poll=poll) as client,
         client.tasks.watch(["task_1", "task_2"]) as finished,
     ):
-        assert sorted([task.id async for task in finished]) == ["task_1", "task_2"]
+        assert sorted([str(task.id) async for task in finished]) == ["task_1", "task_2"]
     assert len(asked) == 2
     assert asked[0] == asked[1]
     assert raw_server.connections == 2

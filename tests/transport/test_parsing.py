@@ -16,8 +16,8 @@ from apimart_async import (
     TaskFailure,
     Upload,
 )
+from apimart_async.transport import error_parsing, parsing
 from apimart_async.transport import json as service_json
-from apimart_async.transport import parsing
 
 COMPLETED: dict[str, Any] = {
     "code": 200,
@@ -189,7 +189,7 @@ def test_every_batch_shape(shape: str) -> None:
     ],
 )
 def test_every_error_shape(payload: object, status: int | None, code: str | None, message: str) -> None:
-    error = parsing.read_error(payload)
+    error = error_parsing.read_error(payload)
     assert error is not None
     assert (error.status, error.code, error.message) == (status, code, message)
 
@@ -198,7 +198,7 @@ def test_every_error_shape(payload: object, status: int | None, code: str | None
     "payload", [COMPLETED, {"code": 202, "data": {}}, {"error": None}, {"error": {}}, [], None, "x"]
 )
 def test_answers_without_an_error(payload: object) -> None:
-    assert parsing.read_error(payload) is None
+    assert error_parsing.read_error(payload) is None
 
 
 def test_an_upload_without_expiry_lives_72_hours() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from apimart_async import APIResponseValidationError
 from apimart_async.credentials import Secret
 from apimart_async.errors import APIError
-from apimart_async.transport import parsing
+from apimart_async.transport import error_parsing, parsing
 from apimart_async.transport.responses import Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 
@@ -52,7 +52,7 @@ READERS: dict[str, Callable[[object], object]] = {
     "an image set": parsing.read_image_set,
     "a balance": parsing.read_balance,
     "models": parsing.read_models,
-    "an error": parsing.read_error,
+    "an error": error_parsing.read_error,
 }
 
 URL = "https://api.example/v1/images/edits"

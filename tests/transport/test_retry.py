@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apimart_async import Retry, errors
-from apimart_async.transport.parsing import ServiceError
+from apimart_async.transport.error_parsing import ServiceError
 from apimart_async.transport.retry import (
     Action,
     Attempt,

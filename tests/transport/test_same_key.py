@@ -45,7 +45,7 @@ def connect(base_url: str, **options: Any) -> AsyncApimart:
 
 
 async def submit(client: AsyncApimart) -> str:
-    return (await client.edits.create(PICTURE, "a starry sky", idempotency_key=KEY)).id
+    return str((await client.edits.create(PICTURE, "a starry sky", idempotency_key=KEY)).id)
 
 
 def in_turn(server: RawServer, *answers: Said | None) -> None:

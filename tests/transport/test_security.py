@@ -194,7 +194,7 @@ async def test_an_announced_poll_url_is_not_followed(raw_server: RawServer) -> N
                 202,
             )
         else:
-            await exchange.answer(b'{"data":{"id":"task_1","status":"completed"}}')
+            await exchange.answer(b'{"data":{"id":"task_1","status":"completed","url":"https://f/0"}}')
 
     raw_server.handle = handle
     poll = Poll(first=0.01, shortest=0.01)

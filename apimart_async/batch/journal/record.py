@@ -208,7 +208,12 @@ class Record:
         return self._changed("failed", task=task or self.task, error=Failure.of(error), seconds=seconds)
 
     def task_ended(self, error: errors.TaskError, seconds: float) -> Record:
-        """Return it as one whose task ended without images; for a task that is not known, as unfinished."""
+        """Return it as one whose task ended without images; for a task that is not known, as unfinished.
+
+        A task that has completed is paid for, so it must not be started anew, though no image can be found.
+        """
+        if isinstance(error, errors.TaskResultError) and error.task is not None:
+            return self.completed(error.task).with_error(error, seconds)
         if not (isinstance(error, errors.TaskExpiredError) and error.status == _NOT_FOUND):
             cost = (error.task.cost if error.task else None) or self.cost or 0.0
             return attrs.evolve(self.failed(error, seconds), cost=cost)
@@ -345,6 +350,8 @@ def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checke
         return ", ".join(map(_in_words, cast("Sequence[Any]", image)))
     if isinstance(image, Upload):
         return image.url
+    if isinstance(image, Mapping):
+        return ", ".join(map(_in_words, cast("Mapping[str, Any]", image).values()))
     if isinstance(image, bytes):
         return f"{len(image)} bytes"
     # A file object is described by its path; the name of a path is only its last component.

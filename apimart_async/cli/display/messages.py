@@ -192,7 +192,7 @@ def interruption(items: Sequence[Item], wording: Wording, resume_hint: ResumeHin
     done = sum(item.stage == "done" for item in items)
     lines = [f"Interrupted: {done} of {wording.count(len(items))} {wording.done}{total_cost(items)}."]
     cut_off = [item for item in items if item.stage == "interrupted"]
-    tasks = [(item.task.id, item) for item in cut_off if item.task is not None]
+    tasks = [(item.task.id, item) for item in cut_off if item.task is not None and item.task.id is not None]
     command = resume_hint.command(tasks)
     if command is not None:
         subject = "1 task is" if len(tasks) == 1 else f"{len(tasks)} tasks are"

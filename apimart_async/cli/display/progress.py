@@ -125,7 +125,7 @@ def _details(item: Item, room: int) -> str:
     if item.expected and item.stage == "waiting":
         parts.append(item.expected)
     if item.task is not None:
-        parts.append(printable(item.task.id))
+        parts.append(printable(item.task.id or ""))
     needed = (_EXPECTED if len(parts) > 1 else 0) + _ID
     if room < needed:
         del parts[1:]

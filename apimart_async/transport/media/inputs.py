@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 from urllib.request import url2pathname
 
 import attrs
@@ -59,10 +59,14 @@ _URL_SAFE: Final = str.maketrans("+/", "-_")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{64}[A-Za-z0-9+/_=\s-]*")
 _SHOWN: Final = 120
 
+UrlObject: TypeAlias = Mapping[str, Any]
+"""A URL in an object, ``{"url": …}`` or ``{"image_url": …}``, as in requests of services."""
+
 UnnamedImage: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | PillowImage | Upload"
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | PillowImage | Upload | UrlObject"
 )
-"""A path, an ``https://`` or ``data:`` URL, the bytes of a file, a binary file, a Pillow image, an upload."""
+"""A path, an ``https://`` or ``data:`` URL, the bytes of a file, a binary file, a Pillow image, an upload,
+or a URL in an object."""
 
 NamedFile: TypeAlias = "tuple[str | None, bytes | bytearray | memoryview | BinaryFile, str | None]"
 """Name, content and MIME type, as web frameworks pass files; the content decides the type."""
@@ -105,7 +109,7 @@ def flatten(image: ImageInput) -> list[SingleImage]:
     """
     is_single = isinstance(image, (str, bytes, bytearray, memoryview)) or is_named_file(image)
     if is_single or not isinstance(image, Sequence):
-        return [cast("SingleImage", image)]
+        return [_unwrapped(cast("SingleImage", image))]
     images = cast("list[object]", list(image))
     if not images:
         raise ImageError("The list of images is empty: at least one is needed.")
@@ -120,7 +124,26 @@ def flatten(image: ImageInput) -> list[SingleImage]:
             "The list of images holds another list: give one flat list, with named files as "
             "(name, content, MIME type)."
         )
-    return cast("list[SingleImage]", images)
+    return [_unwrapped(each) for each in cast("list[SingleImage]", images)]
+
+
+def _unwrapped(image: SingleImage) -> SingleImage:
+    """Return the URL in an object such as ``{"url": …}``, and any other image as it is.
+
+    Raises:
+        ImageError: The object holds no ``https://``, ``http://`` or ``data:`` URL.
+    """
+    if not isinstance(image, Mapping):
+        return image
+    found: object = image.get("url") or image.get("image_url")
+    if isinstance(found, Mapping):
+        found = cast("Mapping[str, object]", found).get("url")
+    # A path is not taken: such an object may come from somebody else.
+    if not isinstance(found, str) or not (data_urls.is_data_url(found) or _SCHEME.match(found)):
+        raise ImageError(
+            'An image given as an object must hold an https:// or data: URL, {"url": …} or {"image_url": …}.'
+        )
+    return found
 
 
 def is_named_file(image: object) -> TypeGuard[NamedFile]:
@@ -148,6 +171,7 @@ def remote_url(image: SingleImage) -> str | None:
     Raises:
         UnsupportedImageError: The URL has another scheme than ``https:``, ``http:`` and ``data:``.
     """
+    image = _unwrapped(image)
     if isinstance(image, Upload):
         return image.url
     scheme = _SCHEME.match(image) if isinstance(image, str) else None
@@ -349,6 +373,7 @@ def locate(image: SingleImage, limit: int) -> Located:
         ImageTooLargeError: The image is a pipe or a ``data:`` URL and holds more than the limit.
         ImageError: The image cannot be read.
     """
+    image = _unwrapped(image)
     if is_named_file(image):
         name, content, _ = image
         located = locate(content, limit)

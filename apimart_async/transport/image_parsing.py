@@ -1,0 +1,176 @@
+"""Find the images of a result, in every shape that the services answer in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from apimart_async.errors import APIResponseValidationError
+from apimart_async.models import Image
+from apimart_async.transport import json
+from apimart_async.transport.json import is_mapping, is_sequence, moment, text
+from apimart_async.transport.media import data_urls, sniffing
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+# A service may make more images than it was asked for, but not any number of them.
+SURPLUS_IMAGES: Final = 16
+MOST_IMAGES: Final = 1000 + SURPLUS_IMAGES
+
+ABSOLUTE: Final = ("http://", "https://", data_urls.SCHEME)
+
+# Where a result is before the fields of an image, and where one may be after them.
+_OUTER: Final = ("result", "output", "images")
+_INNER: Final = ("data", "videos")
+_FIELDS: Final = ("url", "urls", "b64_json")
+_NESTED_FIELDS: Final = (*_FIELDS, "image_url", "image_urls")
+
+IMAGE_FIELDS: Final = frozenset({*_OUTER, *_INNER, *_FIELDS})
+"""Fields of a task that may hold images; without any of these there is none."""
+
+_DEEPEST: Final = 6
+_LACKS_SCHEME: Final = re.compile("image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE).match
+_SNIFFED: Final = 96
+# The smallest images have 35 bytes.
+_LEAST_BASE64: Final = 40
+
+
+@attrs.frozen
+class _Entry:
+    """An object that names one image or several, and the expiry of the result around it."""
+
+    fields: Mapping[str, Any]
+    expires_at: datetime | None
+
+
+def find_images(
+    source: Mapping[str, Any], task_id: str | None, completed: datetime | None, lifetime: timedelta
+) -> list[Image]:
+    """Return the images of a task or of an answer that is a result, in order.
+
+    Args:
+        source: JSON object.
+        task_id: Task that made them.
+        completed: Time at which they were made, if that is known.
+        lifetime: Time from then on for which a URL without an expiry works.
+    """
+    if IMAGE_FIELDS.isdisjoint(source):
+        return []
+    found: list[Image] = []
+    for entry in _entries(source, None, 0):
+        expires = entry.expires_at
+        if expires is None and completed is not None:
+            expires = completed + lifetime
+        found += [
+            Image(
+                url=url,
+                expires_at=None if url.startswith("data:") else expires,
+                revised_prompt=text(entry.fields.get("revised_prompt")),
+                task_id=task_id,
+                index=index,
+            )
+            for index, url in enumerate(_urls(entry.fields), start=len(found) + 1)
+        ]
+        if len(found) > MOST_IMAGES:
+            break
+    return found
+
+
+def is_image(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an object names an image itself, as an entry of a result does."""
+    return any(entry.get(name) for name in _FIELDS)
+
+
+def _entries(value: object, expires_at: datetime | None, depth: int) -> list[_Entry]:
+    """Return the entries of a result: an object, a list, a URL, or JSON as a text."""
+    if isinstance(value, str):
+        packed = _unpacked(value)
+        if packed is None:
+            return [_Entry({"url": value}, expires_at)]
+        value = packed
+    if depth > _DEEPEST:
+        return []
+    if is_mapping(value):
+        return _entries_of_object(value, expires_at, depth)
+    found: list[_Entry] = []
+    for each in value if is_sequence(value) else ():
+        found += _entries(each, expires_at, depth + 1)
+        if len(found) > MOST_IMAGES:
+            break
+    return found
+
+
+def _entries_of_object(value: Mapping[str, Any], expires_at: datetime | None, depth: int) -> list[_Entry]:
+    expires_at = moment(value.get("expires_at")) or expires_at
+    for name in _OUTER:
+        within = value.get(name)
+        if name != "images" and isinstance(within, str) and not _is_result(within):
+            continue
+        found = _entries(within, expires_at, depth + 1) if within else []
+        if found:
+            return found
+    # At the top of a task, `image_urls` are the images that it was given.
+    if any(_texts(value.get(name)) for name in (_NESTED_FIELDS if depth else _FIELDS)):
+        return [_Entry(value, expires_at)]
+    return [
+        entry
+        for name in _INNER
+        for entry in (_entries(value[name], expires_at, depth + 1) if value.get(name) else ())
+    ]
+
+
+def _is_result(said: str) -> bool:
+    """Tell whether a text is a URL, an image or JSON, and not a word such as ``ok``."""
+    return said.startswith((*ABSOLUTE, "/")) or _unpacked(said) is not None or _data_url(said) is not None
+
+
+def _unpacked(value: str) -> Any | None:  # noqa: ANN401 JSON is anything
+    """Return the JSON that a text holds; ``None`` for any other text."""
+    if value[:_SNIFFED].lstrip()[:1] not in {"{", "["}:
+        return None
+    try:
+        return json.loads(value.encode(errors="replace"))
+    except APIResponseValidationError:
+        return None
+
+
+def _urls(entry: Mapping[str, Any]) -> list[str]:
+    for name in ("url", "urls", "image_url", "image_urls"):
+        urls = _texts(entry.get(name))
+        if urls:
+            return [url if url.startswith("http") else _data_url(url) or url for url in urls]
+    return [
+        _data_url(packed) or f"data:image/png;base64,{packed}" for packed in _texts(entry.get("b64_json"))
+    ]
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts of a field: one, a list of them, or objects that hold a ``url``."""
+    found: list[str] = []
+    for each in value if is_sequence(value) else [value]:
+        said: object = each.get("url") if is_mapping(each) else each
+        if isinstance(said, str) and said:
+            found.append(said)
+    return found
+
+
+def _data_url(value: str) -> str | None:
+    """Return an image in base64 as a ``data:`` URL; ``None`` for any other text, such as a relative URL."""
+    start = value[:_SNIFFED].lstrip()
+    if data_urls.is_data_url(start):
+        return data_urls.normalized(value.lstrip())
+    if _LACKS_SCHEME(start):
+        return data_urls.SCHEME + value.lstrip()
+    if len(value) < _LEAST_BASE64:
+        return None
+    try:
+        head = "".join(start.split())
+        kind = sniffing.identify(data_urls.decode(f"data:;base64,{head[: len(head) // 4 * 4]}"))
+    except ValueError:
+        return None
+    return f"data:{kind.content_type};base64,{value}" if kind.extension else None
