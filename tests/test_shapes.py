@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PICTURE = "https://pictures.example/photo.jpg"
-TURNS = 12
+TURNS = 20
+PLACES = ("result", "data", "output")
 
 
 @pytest.fixture
@@ -57,15 +58,25 @@ async def test_every_accepted_submit_returns_the_billed_task(
             tasks.append(await client.edits.create(PICTURE, f"take {number}"))
         else:
             tasks.append(await client.generations.create(f"take {number}"))
-    shapes = {(tuple(sorted(task.raw)), task.status) for task in tasks}
+    result = ("cost", "credits_cost", "object", "result", "status", "usage")
+    shapes = {(tuple(sorted(task.raw)), task.id is not None, task.status) for task in tasks}
     assert shapes == {
-        (("status", "task_id"), "submitted"),
-        (("id", "progress", "status", "task_info"), "pending"),
-        (("id", "poll_url", "status"), "queued"),
-        (("id", "status"), "submitted"),
+        (("status", "task_id"), True, "submitted"),
+        (("id", "progress", "status", "task_info"), True, "pending"),
+        (("id", "poll_url", "status"), True, "queued"),
+        (("id", "status"), True, "submitted"),
+        (("id", "object", "status"), True, "submitted"),
+        (result, False, "completed"),
+        (tuple(sorted((*result, "id"))), True, "completed"),
+        (("created", "data"), False, "completed"),
     }
     entries = emulator.ledger.entries
-    assert [task.id for task in tasks] == [entry.task_id for entry in entries]
+    assert [task.id or entry.task_id for task, entry in zip(tasks, entries, strict=True)] == [
+        entry.task_id for entry in entries
+    ]
+    for task, entry in zip(tasks, entries, strict=True):
+        assert len(task.images) == (1 if task.is_completed else 0)
+        assert task.cost == (entry.cost if "cost" in task.raw else None)
     assert [task.idempotency_key for task in tasks] == [entry.idempotency_key for entry in entries]
     assert {task.estimated_time for task in tasks} == {None, 1000.0}
 
@@ -97,9 +108,14 @@ async def test_every_form_of_the_images_keeps_all_images(
         task = await client.tasks.get(submitted)
         assert len(task.images) == 3
         kinds = {image.url.partition(":")[0] for image in task.images}
-        raw = task.raw["result"]["images"]
-        ((name, value), *_) = raw[0].items()
-        shapes.add((*kinds, len(raw), name, type(value).__name__))
+        raw = task.raw.get("result")
+        if isinstance(raw, dict) and isinstance(raw.get("images"), list):
+            entries: list[dict[str, Any]] = raw["images"]
+            ((name, value), *_) = entries[0].items()
+            shapes.add((*kinds, len(entries), name, type(value).__name__))
+        else:
+            ((name, value), *_) = (place for place in task.raw.items() if place[0] in PLACES)
+            shapes.add((*kinds, name, *(value if isinstance(value, dict) else [type(value).__name__])))
         assert all((image.expires_at is None) is (kinds == {"data"}) for image in task.images)
         paths = await client.images.save(task, tmp_path / str(turn))
         contents.add(b"".join(path.read_bytes() for path in paths))
@@ -109,6 +125,13 @@ async def test_every_form_of_the_images_keeps_all_images(
         ("http", 1, "url", "list"),
         ("data", 3, "url", "str"),
         ("data", 3, "b64_json", "str"),
+        ("http", 3, "image_url", "str"),
+        ("http", "result", "expires_at", "image_urls"),
+        ("http", "result", "list"),
+        ("http", "result", "str"),
+        ("http", "result", "videos"),
+        ("http", "data", "list"),
+        ("http", "output", "expires_at", "image_urls"),
     }
     assert len(contents) == 1
 
@@ -125,6 +148,20 @@ async def test_every_form_of_an_error_raises_the_same_error(client: AsyncApimart
             await client.tasks.get("task_nobody")
     assert codes == {"400", None, "invalid_request_error"}
     assert len(emulator.requests) == 2 * TURNS
+
+
+async def test_a_submit_of_two_tasks_has_the_images_and_the_cost_of_both(
+    client: AsyncApimart, emulator: Emulator, tmp_path: Path
+) -> None:
+    submitted = await client.edits.create(PICTURE, "stars", n=3)
+    while not submitted.sibling_ids:
+        submitted = await client.edits.create(PICTURE, "stars", n=3)
+    assert [submitted.id, *submitted.sibling_ids] == [entry.task_id for entry in emulator.ledger.entries[-2:]]
+    emulator.advance(1100)
+    for task in (await client.tasks.wait(submitted, timeout=120), await client.tasks.get(submitted)):
+        assert [image.index for image in task.images] == [1, 2, 3]
+        assert task.cost == pytest.approx(3 * 0.015)
+    assert len(await client.images.save(task, tmp_path)) == 3
 
 
 async def test_a_run_succeeds_with_every_form(emulator: Emulator) -> None:

@@ -28,6 +28,7 @@ from apimart_async import (
     Poll,
     Retry,
     SubmissionIndeterminateError,
+    TaskError,
     Timeout,
 )
 from apimart_async.emulator import Emulator, Fault
@@ -114,8 +115,12 @@ class Told:
         self.errors[type(error).__name__] += 1
         if error.task_id is not None:
             self.named.add(error.task_id)
-        if isinstance(error, SubmissionIndeterminateError) and error.idempotency_key is not None:
+        if isinstance(error, TaskError) and error.task is not None:
+            self.named.update(error.task.sibling_ids)
+        has_no_task = isinstance(error, SubmissionIndeterminateError) or error.task_id is None
+        if has_no_task and error.idempotency_key is not None:
             self.named.add(error.idempotency_key)
+        self.named.update(re.findall(r"\w+", " ".join(getattr(error, "__notes__", ()))))
 
     def cut_off(self, cancelled: BaseException) -> None:
         self.errors["cancelled"] += 1
@@ -131,7 +136,10 @@ async def edit(client: AsyncApimart, number: int, patience: float, directory: Pa
         except anyio.get_cancelled_exc_class() as cancelled:
             told.cut_off(cancelled)
             raise
-        told.returned.add(task.id)
+        if task.id is not None:
+            told.returned.update((task.id, *task.sibling_ids))
+        elif task.idempotency_key is not None:
+            told.named.add(task.idempotency_key)
         await client.images.save(task, directory)
         told.completed += 1
 

@@ -44,7 +44,9 @@ def emulator(
     variants: Annotated[
         bool, flag("--variants", "Answer in each shape the service is known to use, in turn.")
     ] = False,
-    compat: Annotated[bool, flag("--compat", "Serve the polling path of the oldest documents too.")] = False,
+    compat: Annotated[
+        bool, flag("--compat", "Answer as the oldest documents say: a top-level id, and their polling path.")
+    ] = False,
     faults: Annotated[
         Path | None,
         Parameter(name="--faults", help="TOML or JSON file of faults, with the fields of `Fault`."),

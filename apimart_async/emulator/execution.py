@@ -46,6 +46,7 @@ class Submission:
         png: Whether PNG (True) or JPEG (False) is requested, or whichever suits the image (None).
         payload: Digest of the whole request.
         idempotency_key: Its Idempotency-Key, or None.
+        immediate: Whether its task ends at once.
     """
 
     endpoint: Endpoint
@@ -58,6 +59,7 @@ class Submission:
     png: bool | None = None
     payload: str = ""
     idempotency_key: str | None = None
+    immediate: bool = False
 
     @property
     def moderated(self) -> bool:
@@ -98,7 +100,7 @@ async def execute(service: Service, submission: Submission) -> Task:
         )
     final_status = "failed" if reason else _FINAL_STATUSES.get(fault, "completed")
     images = max(1, submission.images // 2) if fault == "task-partial" else submission.images
-    seconds = service.settings.draw_seconds(service.random)
+    seconds = 0.0 if submission.immediate else service.settings.draw_seconds(service.random)
     seed = (service.settings.seed, submission.prompt, source)
     now = service.clock.now()
     task = Task(
@@ -107,6 +109,7 @@ async def execute(service: Service, submission: Submission) -> Task:
         seconds=math.inf if fault == "task-stuck" else seconds,
         images=images,
         cost=price * images if final_status == "completed" else 0.0,
+        reserved=price * submission.images,
         spec=RenderSpec(
             source=source or Landscape(_checksum(submission.prompt)),
             filter=choose_filter(submission.prompt),

@@ -52,7 +52,7 @@ _DISTORTED: Final[frozenset[Kind]] = (
 
 _NUMBER: Final = re.compile(rb'"(\w*(?:cost|progress|time|balance))": ?-?[0-9.]+')
 
-_IDEMPOTENCY: Final[dict[Kind, tuple[int, str, str]]] = {
+_KNOWN: Final[dict[Kind, tuple[int, str, str]]] = {
     "idempotency-in-progress": (409, "idempotency_in_progress", "the first request is still in progress"),
     "idempotency-key-reused": (409, "idempotency_key_reused", "the key was used with another request"),
     "idempotency-result-indeterminate": (
@@ -61,6 +61,8 @@ _IDEMPOTENCY: Final[dict[Kind, tuple[int, str, str]]] = {
         "the result of the first request is not known",
     ),
     "idempotency-unavailable": (503, "idempotency_unavailable", "idempotency is unavailable"),
+    "get-channel-failed": (400, "get_channel_failed", "get_channel_failed: wait and try again"),
+    "model-not-found": (503, "model_not_found", "no available channel for this model"),
 }
 
 
@@ -103,7 +105,7 @@ async def inject(
     if kind == "html":
         status = fault.status or 502
         return web.Response(text=_PAGE.format(status), status=status, content_type="text/html")
-    if kind == "error-in-200":
+    if kind in {"error-in-200", "not-enough-balance"}:
         return _error_in_200(fault, route)
     if kind.startswith("redirect"):
         return _redirect(request, fault, route, service)
@@ -118,7 +120,7 @@ async def _hang(request: web.Request, seconds: float) -> None:
 
 
 def _error(fault: Fault, now: float) -> ServiceError:
-    status, code, message = _IDEMPOTENCY.get(fault.kind, (fault.status or 500, None, "an injected fault"))
+    status, code, message = _KNOWN.get(fault.kind, (fault.status or 500, None, "an injected fault"))
     delay = fault.retry_after
     if delay is None and fault.kind == "idempotency-in-progress":
         delay = 1
@@ -133,6 +135,8 @@ def _error(fault: Fault, now: float) -> ServiceError:
 
 
 def _error_in_200(fault: Fault, route: Route) -> web.Response:
+    if fault.kind == "not-enough-balance":
+        return json_response({"code": 605, "message": "NOT_ENOUGH_BALANCE"}, status=fault.status or 200)
     message = fault.message or "an injected fault"
     if route == "account":
         return json_response({"success": False, "message": message})
@@ -207,8 +211,9 @@ def _changed(fault: Fault, body: bytes) -> bytes:
             named = cast("Json", data)
             data = named.get("tasks", named.get("results", [named]))
         for task in cast("list[Json]", data):
-            if "result" in task:
-                task["result"]["images"] = (task["result"]["images"] * _MANY)[:_MANY]
+            result = task.get("result")
+            if isinstance(result, dict) and "images" in result:
+                result["images"] = (result["images"] * _MANY)[:_MANY]
     return json.dumps(payload).encode()
 
 

@@ -24,6 +24,9 @@ Kind = Literal[
     "idempotency-key-reused",
     "idempotency-result-indeterminate",
     "idempotency-unavailable",
+    "get-channel-failed",
+    "model-not-found",
+    "not-enough-balance",
     "disconnect",
     "hang",
     "truncated",
@@ -68,6 +71,7 @@ _SUBMITS: Final[frozenset[Route]] = frozenset(("edits", "generations"))
 _ROUTES: Final[dict[Kind, frozenset[Route]]] = {
     **dict.fromkeys(("error-in-200", "broken-json", "gigantic"), _ALL_ROUTES - {"files"}),
     **{kind: _SUBMITS for kind in KINDS if kind == "no-id" or kind.startswith(("idempotency-", "task-"))},
+    **dict.fromkeys(("get-channel-failed", "model-not-found", "not-enough-balance"), _SUBMITS),
     **dict.fromkeys(("wrong-bytes", "cut-image"), frozenset({"files"})),
     **dict.fromkeys(("unknown-status", "many-images"), frozenset({"tasks", "tasks/batch"})),
     "empty-error": _ALL_ROUTES - {"files"},
@@ -129,6 +133,8 @@ class Fault:
     - `html`: a gateway's HTML page with `status`. Either.
     - `idempotency-in-progress`, `idempotency-key-reused`, `idempotency-unavailable`,
       `idempotency-result-indeterminate`: the documented errors. Either.
+    - `get-channel-failed`: 400, to be sent again. `model-not-found`: 503. `not-enough-balance`: `status`, 200
+      by default, with the code 605. Either.
     - `disconnect`: the connection is dropped before the first byte of a response. Either.
     - `hang`: no response for `seconds`, then the connection is dropped. Either.
     - `truncated`: half of the body, then the connection is closed. `stalled`: half of the body, then a pause

@@ -37,12 +37,15 @@ async def middleware(
     route = _route(request, service)
     request_id = ulid(now)
     status: int | None = None
+    has_header = True
     try:
         response = await _respond(request, service, route, request_id, partial(handler, request))
         status = None if response.status == CLIENT_GONE else response.status
     except (ServiceError, web.HTTPException) as error:
         service_error = error if isinstance(error, ServiceError) else _converted(request, error)
-        response = service_error.response(_error_variant(service, route))
+        variant = _error_variant(service, route)
+        response = service_error.response(variant, request_id)
+        has_header = variant not in {"id-in-message", "id-in-body"}
         status = response.status
     except ConnectionError:  # the client closed the connection; re-raised, aiohttp would log an error
         response = web.Response(status=CLIENT_GONE)
@@ -62,7 +65,8 @@ async def middleware(
             )
         )
     if not response.prepared:
-        response.headers["X-Oneapi-Request-Id"] = request_id
+        if has_header:
+            response.headers["X-Oneapi-Request-Id"] = request_id
         if route == "applerouter":
             response.headers["x-request-id"] = request_id
             response.headers.update(service.rate_limits.headers())

@@ -5,15 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from aiohttp import web
 from attrs import frozen
 
-ErrorVariant = Literal["plain", "empty-code", "slug", "inside-200", "openai"]
+ErrorVariant = Literal[
+    "plain",
+    "empty-code",
+    "slug",
+    "inside-200",
+    "nested",
+    "numeric",
+    "id-in-message",
+    "id-in-body",
+    "event-stream",
+    "page",
+    "openai",
+]
 
-ERROR_VARIANTS: Final[tuple[ErrorVariant, ...]] = ("plain", "empty-code", "slug", "inside-200")
+ERROR_VARIANTS: Final[tuple[ErrorVariant, ...]] = get_args(ErrorVariant)[:-1]
 """The variants of APIMart's error bodies, the documented one first; AppleRouter's are OpenAI's."""
+
+_PAGE: Final = f"<html><body>{'<p>no</p>' * 2_200}</body></html>"
+"""A page of 20 kB, as a gateway may put it into an error."""
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -48,22 +63,38 @@ class ServiceError(Exception):
     headers: Mapping[str, str] | None = None
     param: str | None = None
 
-    def response(self, variant: ErrorVariant = "plain") -> web.Response:
-        """Return the response in one of the variants."""
+    def response(self, variant: ErrorVariant = "plain", request_id: str = "") -> web.Response:
+        """Return the response in one of the variants.
+
+        Args:
+            variant: The form of the body.
+            request_id: Identifier of the request: in the variants "id-in-message" and "id-in-body", the body
+                has it instead of a header.
+        """
         status = self.status
         code = status if self.code is None else self.code
         kind = self.type or _ERROR_TYPES.get(status, "invalid_request_error")
         error: dict[str, Any] = {"code": code, "message": self.message, "type": kind}
-        body: dict[str, Any] = {"error": error}
-        if variant == "openai":
-            error |= {"code": self.code, "param": self.param}
-        elif variant == "empty-code":
-            error["code"] = ""
-        elif variant == "slug":
-            error["code"] = self.code or kind
-        elif variant == "inside-200" and status == HTTPStatus.BAD_REQUEST:
+        wrapped: dict[ErrorVariant, dict[str, Any]] = {
+            "openai": {"error": error | {"code": self.code, "param": self.param}},
+            "empty-code": {"error": error | {"code": ""}},
+            "slug": {"error": error | {"code": self.code or kind}},
+            "nested": {"error": {"error": error}},
+            "id-in-message": {"error": error | {"message": f"{self.message} (request id: {request_id})"}},
+            "id-in-body": {"error": error, "request_id": request_id},
+            "page": {"error": error | {"message": f"{self.message} {_PAGE}"}},
+        }
+        body = wrapped.get(variant, {"error": error})
+        if variant == "inside-200" and status == HTTPStatus.BAD_REQUEST:
             status, body = 200, {"code": 400, "error": error}
-        return json_response(body, status=status, headers=self.headers)
+        elif variant == "numeric" and status == HTTPStatus.PAYMENT_REQUIRED:
+            status, body = 200, {"code": 605, "message": "NOT_ENOUGH_BALANCE"}
+        elif variant == "numeric" and isinstance(self.code, str):
+            error |= {"code": status, "message": f"{self.code}: {self.message}"}
+        response = json_response(body, status=status, headers=self.headers)
+        if variant == "event-stream":
+            response.content_type = "text/event-stream"
+        return response
 
 
 def bad_request(message: str) -> ServiceError:

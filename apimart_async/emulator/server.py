@@ -72,7 +72,8 @@ class Emulator:
         idempotent_replay: Whether `Idempotency-Key` is honoured; otherwise it is ignored, as by some models.
         variants: Whether responses rotate through all known variants of their body instead of using the
             documented one.
-        compat: Whether the oldest documentation's polling path is served.
+        compat: Whether the oldest documentation's polling path is served, and generations are answered with a
+            top-level `id`.
         batch: The variant of the responses to `POST /v1/tasks/batch`; None when the path does not exist.
         faults: The faults to inject from the start; `faults` can be changed while it runs.
         images: "edited" for real edits; "tiny" for images of 8 by 8 pixels, for load tests.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,13 +13,19 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-SubmitVariant = Literal["list", "object", "accepted", "top-level"]
-ImageVariant = Literal["list", "string", "together", "inline", "b64_json", "base64", "relative"]
-
-SUBMIT_VARIANTS: Final[tuple[SubmitVariant, ...]] = ("list", "object", "accepted", "top-level")
-"""The bodies that accept a submission, the documented one first."""
-
-IMAGE_VARIANTS: Final[tuple[ImageVariant, ...]] = (
+SubmitVariant = Literal[
+    "list",
+    "object",
+    "accepted",
+    "top-level",
+    "versioned",
+    "two-ids",
+    "result",
+    "result-with-id",
+    "openai-url",
+    "openai-inline",
+]
+ImageVariant = Literal[
     "list",
     "string",
     "together",
@@ -26,9 +33,31 @@ IMAGE_VARIANTS: Final[tuple[ImageVariant, ...]] = (
     "b64_json",
     "base64",
     "relative",
+    "image_urls",
+    "image_url",
+    "result-list",
+    "result-text",
+    "data",
+    "image_url-in-entry",
+    "output",
+    "videos",
+]
+
+SUBMIT_VARIANTS: Final[tuple[SubmitVariant, ...]] = get_args(SubmitVariant)
+"""The bodies that accept a submission, the documented one first."""
+
+SYNCHRONOUS: Final[frozenset[SubmitVariant]] = frozenset(
+    ("result", "result-with-id", "openai-url", "openai-inline")
 )
+"""The bodies that are the result itself."""
+
+RESPONSE_VERSION: Final = "2026-07-27"
+"""The version of the bodies "versioned" and "result", which a header may ask for."""
+
+IMAGE_VARIANTS: Final[tuple[ImageVariant, ...]] = get_args(ImageVariant)
 """A task's images: a list of one URL each, a string each, one list of all, the images themselves (a data URL
-each, as `b64_json`, or as base64 in `url`), or URLs without an origin."""
+each, as `b64_json`, or as base64 in `url`), URLs without an origin, or in one of the other places where
+clients have found them."""
 
 INLINE_VARIANTS: Final[frozenset[ImageVariant]] = frozenset({"inline", "b64_json", "base64"})
 
@@ -38,8 +67,8 @@ _EXACT_BELOW: Final = 10.0
 _STATUS_SPELLINGS: Final[dict[Status, tuple[str, ...]]] = {
     "submitted": ("submitted", "pending", "queued"),
     "processing": ("processing", "in_progress"),
-    "completed": ("completed", "success", "succeeded", "done"),
-    "failed": ("failed", "failure", "error"),
+    "completed": ("completed", "success", "succeeded", "done", "complete", "SUCCESS"),
+    "failed": ("failed", "failure", "error", "fail"),
     "cancelled": ("cancelled", "canceled"),
     "expired": ("expired",),
 }
@@ -92,9 +121,12 @@ _MESSAGES: Final[dict[FailureReason, dict[str, str]]] = {
 
 
 def submitted_body(
-    task_id: str, *, estimate: int, origin: str, variant: SubmitVariant = "list"
+    task_id: str, *, estimate: int, origin: str, variant: SubmitVariant = "list", request_id: str = ""
 ) -> tuple[int, Json]:
-    """Return the status and body that accept a submission."""
+    """Return the status and body that accept a submission and name its task."""
+    if variant == "versioned":
+        task = {"object": "generation.task", "id": task_id, "status": "submitted"}
+        return 200, {"code": 200, "data": task, "request_id": request_id}
     if variant == "object":
         data = {"id": task_id, "status": "pending", "progress": 0, "task_info": {"estimated_time": estimate}}
         return 200, {"code": 200, "data": data}
@@ -104,6 +136,28 @@ def submitted_body(
     if variant == "top-level":
         return 200, {"id": task_id, "status": "submitted"}
     return 200, {"code": 200, "data": [{"status": "submitted", "task_id": task_id}]}
+
+
+def result_body(task: Json, *, variant: SubmitVariant, request_id: str) -> Json:
+    """Return the body that answers a submission with its result.
+
+    Args:
+        task: The body of the ended task.
+        variant: One of `SYNCHRONOUS`; the images of "openai-inline" are data URLs.
+        request_id: Identifier of the request.
+    """
+    if variant in {"result", "result-with-id"} or "result" not in task:
+        fields = ("status", "cost", "credits_cost", "result", "usage", "error")
+        data = {"object": "generation.result"} | {name: task[name] for name in fields if name in task}
+        if variant == "result-with-id":
+            data["id"] = task["id"]
+        return {"code": 200, "data": data, "request_id": request_id}
+    images = task["result"]["images"]
+    if variant == "openai-inline":
+        entries = [{"b64_json": image["url"].partition(",")[2]} for image in images]
+    else:
+        entries = [{"url": image["url"]} for image in images]
+    return {"created": task["created"], "data": entries}
 
 
 def task_body(
@@ -139,20 +193,50 @@ def task_body(
         "estimated_time": estimate,
     }
     if status in {"submitted", "processing"}:
-        return body
+        # What is reserved until the task ends.
+        return body | _costs(task.reserved)
     seconds = task.seconds
     body |= {
         "completed": int(task.finished_at),
         "actual_time": round(seconds) if seconds >= _EXACT_BELOW else round(seconds, 2),
-        "cost": round(task.cost, 6),
-        "credits_cost": round(10 * task.cost, 6),
+        # A failed task is refunded, and may report the amount all the same.
+        **_costs(task.cost if status == "completed" or spelling % 2 == 0 else task.reserved),
     }
     if status == "completed":
-        body["result"] = {"images": _images(urls, int(expires_at), images)}
+        body |= {"usage": _usage(task), **_result(urls, int(expires_at), images)}
     elif task.reason is not None:
-        code, kind = _ERROR_CODES[task.reason]
-        body["error"] = {"code": code, "message": _error_message(task.reason, language), "type": kind}
+        body |= _failure(task.reason, language, spelling)
     return body
+
+
+def _costs(usd: float) -> Json:
+    return {"cost": round(usd, 6), "credits_cost": round(10 * usd, 6)}
+
+
+def _usage(task: Task) -> Json:
+    made = 1056 * task.images
+    return {
+        "input_tokens": 300,
+        "input_tokens_details": {"cached_tokens": 0, "image_tokens": 256, "text_tokens": 44},
+        "output_tokens": made,
+        "output_tokens_details": {"image_tokens": made, "text_tokens": 0},
+        "total_tokens": 300 + made,
+    }
+
+
+def _failure(reason: FailureReason, language: str, spelling: int) -> Json:
+    """Return the reason of a failure: as documented for 0, and in the places where clients have found it."""
+    code, kind = _ERROR_CODES[reason]
+    message = _error_message(reason, language)
+    error = {"code": code, "message": message, "type": kind}
+    forms: tuple[Json, ...] = (
+        {"error": error},
+        {"error_message": message},
+        {"error": {"error": error}},
+        {"fail_reason": message},
+        {"error": {"type": "task_error", "code": "task_failed", "param": None}, "error_message": message},
+    )
+    return forms[spelling % len(forms)]
 
 
 def legacy_task_body(task: Task, now: float, *, urls: Sequence[str], language: str = "en") -> Json:
@@ -169,6 +253,25 @@ def legacy_task_body(task: Task, now: float, *, urls: Sequence[str], language: s
 def batch_body(tasks: Sequence[Json], variant: BatchVariant) -> Json:
     """Return the body of the response to `POST /v1/tasks/batch`."""
     return {"code": 200, "data": list(tasks) if variant == "list" else {variant: list(tasks)}}
+
+
+def _result(urls: Sequence[str], expires_at: int, variant: ImageVariant) -> Json:
+    listed = {"expires_at": expires_at, "image_urls": list(urls)}
+    entries = [{"url": url, "expires_at": expires_at} for url in urls]
+    places: dict[ImageVariant, Json] = {
+        "image_urls": {"result": listed},
+        "result-list": {"result": entries},
+        "result-text": {"result": json.dumps({"images": entries})},
+        "data": {"data": entries},
+        "image_url-in-entry": {
+            "result": {"images": [{"image_url": url, "expires_at": expires_at} for url in urls]}
+        },
+        "output": {"output": listed},
+        "videos": {"result": {"videos": entries}},
+    }
+    if len(urls) == 1:
+        places["image_url"] = {"result": {"image_url": urls[0], "expires_at": expires_at}}
+    return places.get(variant) or {"result": {"images": _images(urls, expires_at, variant)}}
 
 
 def _images(urls: Sequence[str], expires_at: int, variant: ImageVariant) -> list[Json]:

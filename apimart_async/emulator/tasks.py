@@ -27,6 +27,7 @@ class Task:
         seconds: The duration; infinite for a stuck task.
         images: How many images it delivers.
         cost: USD, 0 unless it completes.
+        reserved: USD that are reserved until it ends.
         spec: The source and edit of its images.
         final_status: The status it ends with.
         reason: Why it fails, or None.
@@ -37,6 +38,7 @@ class Task:
     seconds: float
     images: int
     cost: float
+    reserved: float
     spec: RenderSpec
     final_status: FinalStatus = "completed"
     reason: FailureReason | None = None

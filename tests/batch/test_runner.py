@@ -77,7 +77,7 @@ async def test_each_job_reports_its_stages_with_its_key_and_its_task(
         assert waiting[-1]
         assert waiting[-1].task
         assert submitting.task is None
-        assert submitting.key == keys[waiting[0].task.id]
+        assert submitting.key == keys[str(waiting[0].task.id)]
         assert waiting[0].task.status == "submitted"
         assert waiting[-1].task.is_completed, "polls are not reported"
 

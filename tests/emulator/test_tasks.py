@@ -34,7 +34,7 @@ async def test_a_task_passes_through_its_statuses(open_emulator: Open) -> None:
         done = seen[-1]
         assert set(done) == {
             "id", "status", "progress", "cost", "credits_cost", "result",
-            "created", "completed", "estimated_time", "actual_time",
+            "created", "completed", "estimated_time", "actual_time", "usage",
         }  # fmt: skip
         assert done["id"] == task_id
         assert done["progress"] == 100

@@ -10,6 +10,7 @@ from aiohttp import web
 from attrs import evolve
 
 from apimart_async.emulator.execution import Submission, execute
+from apimart_async.emulator.fault_injection import CURRENT_FAULT
 from apimart_async.emulator.file_host import load_image
 from apimart_async.emulator.idempotency import check_key
 from apimart_async.emulator.renderer import StoredImage
@@ -22,16 +23,25 @@ from apimart_async.emulator.request_parsing import (
     required_string,
 )
 from apimart_async.emulator.responses import bad_request, json_bytes
-from apimart_async.emulator.service import SERVICE, origin
-from apimart_async.emulator.task_responses import SUBMIT_VARIANTS, submitted_body
+from apimart_async.emulator.service import SERVICE, origin, ulid
+from apimart_async.emulator.task_responses import (
+    RESPONSE_VERSION,
+    SUBMIT_VARIANTS,
+    SYNCHRONOUS,
+    result_body,
+    submitted_body,
+)
 
 from .applerouter import edit_multipart
+from .tasks import describe_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from apimart_async.emulator.renderer import Source
     from apimart_async.emulator.request_parsing import Payload
+    from apimart_async.emulator.service import Service
+    from apimart_async.emulator.task_responses import ImageVariant, SubmitVariant
 
 _OPTIONAL_STRINGS = ("quality", "output_format", "background", "moderation", "webhook", "language")
 _PNG = {"png": True, "jpeg": False, "jpg": False}
@@ -126,10 +136,38 @@ async def _execute(
         mask=mask.digest if isinstance(mask, StoredImage) else None,
         payload=_digest(payload, sources, urls),
     )
+    variant = _variant(request, service, submission)
+    if variant == "two-ids":
+        half = submission.images // 2
+        parts = [evolve(submission, images=submission.images - half), evolve(submission, images=half)]
+        parts[1] = evolve(parts[1], payload=f"{submission.payload} second half")
+        tasks = [await execute(service, part) for part in parts]
+        entries = [{"status": "submitted", "task_id": task.id} for task in tasks]
+        return 200, json.dumps({"code": 200, "data": entries}).encode()
+    submission = evolve(submission, immediate=variant in SYNCHRONOUS)
     task = await execute(service, submission)
-    variant = SUBMIT_VARIANTS[service.next_variant("submit") % len(SUBMIT_VARIANTS)]
-    status, body = submitted_body(task.id, estimate=service.estimate, origin=origin(request), variant=variant)
+    request_id = ulid(service.clock.now())
+    if submission.immediate:
+        images: ImageVariant = "inline" if variant == "openai-inline" else "string"
+        found = await describe_task(request, service, task, images=images)
+        return 200, json.dumps(result_body(found, variant=variant, request_id=request_id)).encode()
+    status, body = submitted_body(
+        task.id, estimate=service.estimate, origin=origin(request), variant=variant, request_id=request_id
+    )
     return status, json.dumps(body).encode()
+
+
+def _variant(request: web.Request, service: Service, submission: Submission) -> SubmitVariant:
+    """Return the variant of the body that answers a submission."""
+    found = SUBMIT_VARIANTS[service.next_variant("submit") % len(SUBMIT_VARIANTS)]
+    if found == "list" and request.headers.get("X-APIMart-Response-Version") == RESPONSE_VERSION:
+        return "versioned"
+    if found == "list" and service.settings.compat and submission.endpoint == "generations":
+        return "top-level"
+    # A task that a fault has an end for has to be polled, and a single image has no second half.
+    is_faulty = found in SYNCHRONOUS and CURRENT_FAULT.get() is not None
+    is_single = found == "two-ids" and submission.images == 1
+    return "list" if is_faulty or is_single else found
 
 
 def _digest(payload: Payload, sources: Sequence[Source], urls: Sequence[str]) -> str:

@@ -21,13 +21,15 @@ from apimart_async.emulator.task_responses import (
 )
 
 if TYPE_CHECKING:
-    from apimart_async.emulator.task_responses import Json
+    from apimart_async.emulator.task_responses import ImageVariant, Json
     from apimart_async.emulator.tasks import Task
 
 MAX_TASKS = 100
 """How many tasks one `POST /v1/tasks/batch` may name."""
 
 _ENGLISH = "en"
+_WITHOUT_RESULTS = 3
+"""Of how many batch responses one lacks the results, with `variants`."""
 
 
 async def read_task(request: web.Request) -> web.Response:
@@ -59,6 +61,10 @@ async def read_tasks(request: web.Request) -> web.Response:
     language = language if isinstance(language, str) else request.query.get("language", _ENGLISH)
     found = [task for task in map(service.tasks.get, requested) if task is not None]
     bodies = [await _body(request, service, task, language) for task in found]
+    if service.next_variant("batch") % _WITHOUT_RESULTS == 1:
+        for body in bodies:
+            for name in ("result", "data", "output"):
+                body.pop(name, None)
     return json_response(batch_body(bodies, variant))
 
 
@@ -99,8 +105,24 @@ def _task_ids(value: object) -> list[str]:
 
 async def _body(request: web.Request, service: Service, task: Task, language: str) -> Json:
     number = service.next_variant("task")
-    now = service.clock.now()
     images = IMAGE_VARIANTS[number % len(IMAGE_VARIANTS)]
+    body = await describe_task(request, service, task, images=images, language=language, spelling=number)
+    if CURRENT_FAULT.get() == "unknown-status":
+        body["status"] = "reticulating"
+    return body
+
+
+async def describe_task(
+    request: web.Request,
+    service: Service,
+    task: Task,
+    *,
+    images: ImageVariant,
+    language: str = _ENGLISH,
+    spelling: int = 0,
+) -> Json:
+    """Return the body that describes a task in its state at this moment."""
+    now = service.clock.now()
     urls: list[str] = []
     if task.status(now) == "completed":
         is_inline = images in INLINE_VARIANTS
@@ -112,14 +134,12 @@ async def _body(request: web.Request, service: Service, task: Task, language: st
         expires_at=task.finished_at + service.settings.result_ttl + service.settings.clock_offset,
         urls=urls,
         language=language,
-        spelling=number,
+        spelling=spelling,
         images=images,
     )
     for name, moment in (("created", task.submitted_at), ("completed", task.finished_at)):
         if name in body:
             body[name] = service.settings.shown(moment)
-    if CURRENT_FAULT.get() == "unknown-status":
-        body["status"] = "reticulating"
     return body
 
 
