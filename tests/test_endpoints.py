@@ -13,7 +13,7 @@ import apimart_async
 from apimart_async import Apimart, AppleRouter, AsyncApimart, AsyncAppleRouter
 from apimart_async.cli.app import build
 from apimart_async.emulator.routes import ROUTES
-from apimart_async.transport import parsing, retry
+from apimart_async.transport import error_parsing, parsing, retry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,9 +98,41 @@ def test_every_status_raises_its_error_class(page: str) -> None:
 
 def test_every_accepted_submit_becomes_a_task(page: str) -> None:
     shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "accepted submit")]
-    assert len(shapes) == 4
+    assert len(shapes) == 7
     for shape in shapes:
         assert parsing.read_submission(shape, idempotency_key=None).id == "task_1"
+
+
+def test_every_result_of_a_submit_becomes_a_completed_task(page: str) -> None:
+    shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "result of a submit")]
+    assert len(shapes) == 3
+    for shape in shapes:
+        task = parsing.read_submission(shape, idempotency_key=None)
+        assert (task.id, task.is_completed, len(task.images)) == (None, True, 1)
+
+
+def test_every_place_of_a_result_keeps_both_images(page: str) -> None:
+    shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "result of a task elsewhere")]
+    assert len(shapes) == 8
+    for shape in shapes:
+        assert len(parsing.read_task({"id": "task_1", "status": "completed"} | shape).images) == 2
+
+
+def test_every_reason_is_read(page: str) -> None:
+    shapes = [json.loads(CODE.findall(row[1])[0]) for row in rows(page, "reason of a failed task")]
+    assert len(shapes) == 4
+    for shape in shapes:
+        failure = parsing.read_task({"id": "task_1", "status": "failed"} | shape).error
+        assert failure
+        assert failure.message == "too dark"
+
+
+def test_the_test_of_every_fact_exists(page: str, repository: Path) -> None:
+    facts = rows(page, "fact")
+    assert len(facts) == 22
+    for row in facts:
+        path, _, name = CODE.findall(row[1])[0].partition("::")
+        assert f"def {name}(" in (repository / path).read_text(encoding="utf-8")
 
 
 def test_every_spelling_becomes_its_status(page: str) -> None:
@@ -111,7 +143,7 @@ def test_every_spelling_becomes_its_status(page: str) -> None:
             assert task.status == (CODE.findall(status) or [word])[0]
             assert task.is_finished is bool(CODE.findall(status))
             seen += 1
-    assert seen == 18
+    assert seen == 20
 
 
 def test_every_form_of_images_keeps_both_images(page: str) -> None:
@@ -123,8 +155,8 @@ def test_every_form_of_images_keeps_both_images(page: str) -> None:
 
 def test_every_error_is_parsed(page: str) -> None:
     shapes = rows(page, "error")
-    assert len(shapes) == 6
+    assert len(shapes) == 7
     for row in shapes:
-        error = parsing.read_error(json.loads(CODE.findall(row[1])[0]))
+        error = error_parsing.read_error(json.loads(CODE.findall(row[1])[0]))
         assert error
         assert error.message == "size must be known"

@@ -48,15 +48,36 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
         ],
     ),
     (
-        "429, 409 `idempotency_in_progress`, 503 `idempotency_unavailable`",
-        said(429) + said(409, code="idempotency_in_progress") + said(503, code="idempotency_unavailable"),
+        "429, 409 `idempotency_in_progress`, 503 `idempotency_unavailable`, 400 `get_channel_failed`",
+        said(429)
+        + said(409, code="idempotency_in_progress")
+        + said(409, code="409", message="idempotency_in_progress: wait")
+        + said(503, code="idempotency_unavailable")
+        + said(400, code="get_channel_failed")
+        + said(400, message="get_channel_failed: wait and try again"),
     ),
     (
-        "429 `insufficient_quota`, 409 `idempotency_key_reused`, 500 that says the request is at fault",
+        (
+            "429 `insufficient_quota`, 409 `idempotency_key_reused`, 503 `model_not_found`, "
+            "500 that says the request is at fault"
+        ),
         said(429, code="insufficient_quota")
+        + said(503, code="model_not_found")
+        + said(503, message="no available channel for model m")
         + said(409, code="idempotency_key_reused")
         + said(500, message="build_request_failed: size")
         + said(500, message="stopped by content moderation"),
+    ),
+    (
+        "200 or 4xx with the code 605 or `NOT_ENOUGH_BALANCE`",
+        [
+            Reply(status, {}, body)
+            for status in (200, 400, 402, 403, 429)
+            for body in (
+                b'{"code":605,"message":"NOT_ENOUGH_BALANCE"}',
+                b'{"error":{"code":"","message":"NOT_ENOUGH_BALANCE"}}',
+            )
+        ],
     ),
     (
         "408, 500, 502, 503, 504 and every other 5xx",
@@ -75,11 +96,18 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
         "2xx with an error inside that says neither a status nor a known type",
         said(200, 202, kind="hiccup") + accepted(b'{"success":false}'),
     ),
-    ("2xx without a task id", accepted(b"{}") + accepted(b'{"code":200,"data":[{"status":"submitted"}]}')),
     (
-        "2xx with a task id",
+        "2xx with neither a task id nor a result",
+        accepted(b"{}")
+        + accepted(b'{"code":200,"data":[{"status":"submitted"}]}')
+        + accepted(b'{"data":{"object":"generation.result","status":"completed","result":{}}}'),
+    ),
+    (
+        "2xx with a task id, or with the result itself",
         accepted(b'{"data":[{"task_id":"task_1"}]}')
-        + accepted(b'{"data":{"id":"task_1","status":"queued"}}'),
+        + accepted(b'{"data":{"id":"task_1","status":"queued"}}')
+        + accepted(b'{"data":{"status":"completed","result":{"images":["https://f.example/0"]}}}')
+        + accepted(b'{"created":1,"data":[{"b64_json":"AAAA"}]}'),
     ),
 ]
 

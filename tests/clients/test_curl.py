@@ -87,6 +87,11 @@ def is_upload(answer: Any) -> None:
     assert isinstance(answer["bytes"], int)
 
 
+def is_submitted_as_of_old(answer: Any) -> None:
+    assert set(answer) == {"id", "status"}
+    assert re.fullmatch(r"task_[0-9A-Z]{26}", answer["id"])
+
+
 def is_submitted(answer: Any) -> None:
     assert answer["code"] == 200
     (task,) = answer["data"]
@@ -132,8 +137,8 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "an upload": is_upload,
     "an edit": is_submitted,
     "an edit of a picture inside the request": is_submitted,
-    "a generation": is_submitted,
-    "a generation with the older form of its references": is_submitted,
+    "a generation": is_submitted_as_of_old,
+    "a generation with the older form of its references": is_submitted_as_of_old,
     "a task": is_task,
     "a task as the oldest documentation has it": is_old_task,
     "many tasks": is_batch,

@@ -64,3 +64,26 @@ def test_an_empty_account_is_refused_before_anything_is_done(penniless: Service,
     done = three_steps(penniless, folder, "photo.jpg", "A starry sky", "result.jpg")
     assert done.returncode == 1
     assert done.stderr.startswith("HTTP 402:")
+
+
+def test_the_published_script_runs_unchanged(service: Service, folder: Path, repository: Path) -> None:
+    published = (repository / "docs" / "examples" / "upload_and_generate.py").read_text(encoding="utf-8")
+    script = published.replace("https://api.apimart.ai", service.base_url)
+    script = script.replace("YOUR_API_KEY", service.api_key)
+    (folder / "script.py").write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "script.py", "photo.jpg", "A starry sky"],
+        cwd=folder,
+        env=service.environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *_, submitted, result = done.stdout.splitlines()
+    task_id, url = submitted.split()[-1], result.split()[-1]
+    assert url.startswith(f"{service.base_url}/files/results/{task_id}/")
+    assert opened(requests.get(url, timeout=120).content).size == (1024, 576)
+    ledger = requests.get(f"{service.base_url}/emulator/ledger", timeout=120).json()
+    assert [entry["cost"] for entry in ledger["entries"] if entry["task_id"] == task_id] == [0.05]
