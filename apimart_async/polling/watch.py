@@ -175,6 +175,8 @@ async def until_ended(
 def note_cut_off(cancelled: asyncio.CancelledError, task: Task) -> None:
     """Name a task that is waited for no more, and its siblings, in the exception's notes and in the log."""
     siblings = f", with its siblings {visible(', '.join(task.sibling_ids))}," if task.sibling_ids else ""
-    note = f"The wait was cut off; task {visible(task.id)}{siblings} goes on and can be waited for again."
+    note = (
+        f"The wait was cut off; task {visible(str(task.id))}{siblings} goes on and can be waited for again."
+    )
     cancelled.add_note(note)
     log.info(note)

@@ -315,7 +315,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
     n = submitted.n
     images, raw = found.images, found.raw
     if n is not None and len(images) > n + SURPLUS_IMAGES:
-        log.warning("Task %s has %d images or more instead of %d.", visible(found.id), len(images), n)
+        log.warning("Task %s has %d images or more instead of %d.", visible(str(found.id)), len(images), n)
         images, raw = images[: n + SURPLUS_IMAGES], _without_images(raw)
     return attrs.evolve(
         found,

@@ -23,11 +23,13 @@ from apimart_async import (
     UnprocessableEntityError,
     Usage,
 )
+from apimart_async.credentials import Secret
 from apimart_async.transport import json as service_json
 from apimart_async.transport import parsing
 from apimart_async.transport.responses import Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 
+KEY: Final = Secret("sk-test")
 URLS: Final = ["https://f.example/0", "https://f.example/1"]
 ENTRIES: Final = [{"url": url} for url in URLS]
 RESULT: Final = {"images": ENTRIES}
@@ -387,7 +389,7 @@ ERRORS: dict[str, tuple[int, bytes, type[APIStatusError], int, str | None, Effec
 def test_every_error_has_its_class_and_its_effect_on_money(name: str) -> None:
     http_status, content, kind, status, code, effect = ERRORS[name]
     reply = Reply(http_status, {"Content-Type": "text/event-stream"}, content)
-    failed = read_response(reply, Kind.PAID_WRITE, "https://api.example/v1/images/generations")
+    failed = read_response(reply, Kind.PAID_WRITE, "https://api.example/v1/images/generations", KEY)
     assert isinstance(failed, FailedAttempt)
     assert type(failed.error) is kind
     assert (failed.error.status, failed.error.code, failed.effect) == (status, code, effect)
@@ -410,7 +412,7 @@ def test_the_request_id_is_found_in_header_body_or_message(
     headers: dict[str, str], answer: dict[str, Any]
 ) -> None:
     failed = read_response(
-        Reply(422, headers, json.dumps(answer).encode()), Kind.READ, "https://api.example/"
+        Reply(422, headers, json.dumps(answer).encode()), Kind.READ, "https://api.example/", KEY
     )
     assert isinstance(failed, FailedAttempt)
     assert failed.error.request_id == "req-000001"
@@ -418,13 +420,15 @@ def test_the_request_id_is_found_in_header_body_or_message(
 
 def test_other_words_are_no_request_id() -> None:
     answer = b'{"error":{"message":"Request idempotency_in_progress, no request identifier"}}'
-    failed = read_response(Reply(409, {}, answer), Kind.READ, "https://api.example/")
+    failed = read_response(Reply(409, {}, answer), Kind.READ, "https://api.example/", KEY)
     assert isinstance(failed, FailedAttempt)
     assert failed.error.request_id is None
 
 
 def test_the_request_id_of_a_good_answer_is_found_in_its_body() -> None:
-    good = read_response(Reply(200, {}, b'{"data":{},"request_id":"r1"}'), Kind.READ, "https://api.example/")
+    good = read_response(
+        Reply(200, {}, b'{"data":{},"request_id":"r1"}'), Kind.READ, "https://api.example/", KEY
+    )
     assert isinstance(good, Answer)
     assert good.request_id == "r1"
 
