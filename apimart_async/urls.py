@@ -80,10 +80,10 @@ def _is_global(address: Address) -> bool:
         return address.is_global and not address.is_multicast
     if address in _NAT64:
         return _is_global(_embedded(address))
+    if address.sixtofour is not None:  # of which versions of Python think differently
+        return _is_global(address.sixtofour)
     if address not in _GLOBAL_UNICAST or not address.is_global:
         return False
-    if address.sixtofour is not None:
-        return _is_global(address.sixtofour)
     is_isatap = int(address) >> 32 & 0xFFFFFFFF in _ISATAP
     return not is_isatap or _is_global(_embedded(address))
 
