@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import pytest
 
-from apimart_async import AsyncApimart, JournalError
+from apimart_async import AsyncApimart, JournalError, Poll
 from apimart_async.batch import edit_many
 from apimart_async.batch.edit_many import journal_path
 from apimart_async.batch.manifest.preflight import Preflight, preflight
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 MODEL = "grok-imagine-1.0-edit-apimart"
+SOON = Poll(first=0.02, shortest=0.02, longest=0.05)
 
 aside = anyio.to_thread.run_sync
 
@@ -48,7 +49,7 @@ def written(folder: Path, *rows: str, **options: Any) -> Manifest:
 
 async def run(emulator: Emulator, manifest: Manifest, **options: Any) -> None:
     async with (
-        AsyncApimart(emulator.api_key, base_url=emulator.base_url, max_retries=0) as client,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, max_retries=0, poll=SOON) as client,
         edit_many(client, manifest.jobs(), output=manifest.path.parent / "out", **options) as outcomes,
     ):
         async for _ in outcomes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 import pytest
 
-from apimart_async import AsyncApimart, InvalidArgumentError
+from apimart_async import AsyncApimart, InvalidArgumentError, Poll
 from apimart_async.batch import edit_many
 from apimart_async.batch.manifest.preflight import preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
@@ -29,6 +29,7 @@ ipc: Any = import_module("pyarrow.ipc")
 parquet: Any = import_module("pyarrow.parquet")
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+SOON = Poll(first=0.02, shortest=0.02, longest=0.05)
 FORMATS = ["jobs.parquet", "jobs.feather", "jobs.arrow", "stream.arrow"]
 
 aside = anyio.to_thread.run_sync
@@ -185,7 +186,7 @@ async def test_images_inside_a_table_are_edited_and_other_columns_reach_the_resu
     manifest = await aside(written, tmp_path, columns)
     async with (
         Emulator(task_seconds=0.05, images="tiny") as emulator,
-        AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=SOON) as client,
         edit_many(client, manifest.jobs(), output=tmp_path / "out") as outcomes,
     ):
         assert {outcome.status async for outcome in outcomes} == {"saved"}

@@ -35,6 +35,7 @@ def until_limited(seen: list[Progress], act: Callable[[], object]) -> Callable[[
     return listen
 
 
+@pytest.mark.long
 async def test_twelve_jobs_are_saved_on_an_account_that_allows_two_tasks(
     pictures: list[Path], tmp_path: Path
 ) -> None:
@@ -50,6 +51,7 @@ async def test_twelve_jobs_are_saved_on_an_account_that_allows_two_tasks(
     assert not seen[-1].is_rate_limited
 
 
+@pytest.mark.long
 async def test_a_retry_after_is_waited_out(emulator: Emulator, pictures: list[Path], tmp_path: Path) -> None:
     emulator.faults.add(Fault(kind="status", route="edits", status=429, retry_after=1, first=12))
     jobs = [Job(pictures[0], f"prompt {number}") for number in range(10)]

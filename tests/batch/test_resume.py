@@ -19,6 +19,7 @@ from apimart_async import (
     Job,
     JournalError,
     Outcome,
+    Poll,
     Task,
     TaskExpiredError,
     edit_many,
@@ -245,7 +246,8 @@ async def test_the_limits_of_the_service_are_kept_for_the_next_run(
 ) -> None:
     learnt = {"version": 1, "rate": None, "concurrency": None, "noise": 0.2}
     for limits in (learnt, {}):
-        async with AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client:
+        poll = Poll(first=0.02, shortest=0.02)
+        async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as client:
             client.load_rate_limit_stats(limits)
             (outcome,) = await run(client, [Job(pictures[0], "stars")], tmp_path / "out")
             assert outcome.status == "saved"

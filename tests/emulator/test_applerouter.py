@@ -169,6 +169,7 @@ async def test_the_rate_limit_is_reported(open_emulator: Open) -> None:
         assert set(second.json["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.long
 async def test_images_of_a_given_size_remain_images(open_emulator: Open) -> None:
     large = Fault(kind="large-images", size=1_000_000)
     async with open_emulator(variants=True, faults=[large]) as raw:
@@ -184,6 +185,7 @@ async def test_images_of_a_given_size_remain_images(open_emulator: Open) -> None
         assert set(url) == {"url"}
 
 
+@pytest.mark.long
 async def test_base64_rotates_through_every_spelling(open_emulator: Open) -> None:
     async with open_emulator(variants=True) as raw:
         entries = [

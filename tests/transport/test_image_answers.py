@@ -156,6 +156,7 @@ async def test_a_paid_answer_of_many_large_images_is_saved(
         assert len(emulator.ledger.entries) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("announced", [True, False])
 async def test_an_answer_above_64_mib_is_read_whole(
     raw_server: RawServer,

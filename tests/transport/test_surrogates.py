@@ -36,6 +36,7 @@ def test_a_half_becomes_the_text_of_its_escape(
     assert json.loads(literal) == text
 
 
+@pytest.mark.long
 async def test_a_paid_task_is_kept_whatever_its_id(raw_server: RawServer, tmp_path: Path) -> None:
     async def handle(exchange: Exchange) -> None:
         seen = await exchange.read()
