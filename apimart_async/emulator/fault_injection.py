@@ -40,7 +40,7 @@ _MANY = 20_000
 _BY_THE_HANDLER: Final[frozenset[Kind]] = frozenset(
     ("task-stuck", "task-failed", "task-cancelled", "task-expired", "task-partial", "unknown-status")
 )
-_CHUNKED: Final[frozenset[Kind]] = frozenset(("truncated", "stalled", "slow"))
+_CHUNKED: Final[frozenset[Kind]] = frozenset(("truncated", "stalled", "slow", "stray-byte"))
 _CHANGED: Final[frozenset[Kind]] = frozenset(
     ("gzip", "deflate", "no-id", "empty-error", "not-a-number", "many-images", "large-images")
 )
@@ -50,6 +50,7 @@ _DISTORTED: Final[frozenset[Kind]] = (
     | frozenset(("close-after", "gigantic", "empty", "broken-json", "wrong-bytes", "cut-image"))
 )
 
+_MOMENT: Final = 0.01
 _NUMBER: Final = re.compile(rb'"(\w*(?:cost|progress|time|balance))": ?-?[0-9.]+')
 
 _KNOWN: Final[dict[Kind, tuple[int, str, str]]] = {
@@ -228,6 +229,8 @@ async def _send_in_chunks(
         chunks = [half]
     elif fault.kind == "stalled":
         chunks, pause = [half, b""], fault.seconds
+    elif fault.kind == "stray-byte":
+        chunks = [body[:-1]]
     else:
         pause = fault.seconds / max(1, len(chunks))
     stream = web.StreamResponse(status=response.status, headers=response.headers)
@@ -237,6 +240,9 @@ async def _send_in_chunks(
         if index:
             await anyio.sleep(pause)
         await stream.write(chunk)
+    if fault.kind == "stray-byte" and request.transport is not None:
+        await anyio.sleep(_MOMENT)
+        request.transport.write(body[-1:] + b"\n")
     if fault.kind != "slow":
         _close(request)
     return stream

@@ -33,6 +33,7 @@ Kind = Literal[
     "stalled",
     "slow",
     "close-after",
+    "stray-byte",
     "empty",
     "broken-json",
     "gigantic",
@@ -139,7 +140,8 @@ class Fault:
     - `hang`: no response for `seconds`, then the connection is dropped. Either.
     - `truncated`: half of the body, then the connection is closed. `stalled`: half of the body, then a pause
       of `seconds`, then the connection is closed. `slow`: the body in small chunks over `seconds`. Executed.
-    - `close-after`: a correct response, then the connection is closed without notice. Executed.
+    - `close-after`: a correct response, then the connection is closed without notice. `stray-byte`: a correct
+      response in two parts, with one byte more behind the second. Executed.
     - `empty`: no body. `broken-json`: half of the JSON as the whole body. `gigantic`: JSON of `size` bytes.
       `no-id`: accepted, but without an identifier. Executed.
     - `redirect`: 307 (or `status`) to the same origin; for edits, to the path with or without its trailing

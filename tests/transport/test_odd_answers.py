@@ -389,3 +389,18 @@ async def test_numbers_that_are_none_lose_no_task_and_no_balance() -> None:
             assert task.cost is None
             assert task.actual_time is None
             assert (await client.account.balance()).remaining is None
+
+
+@pytest.mark.parametrize("route", ["edits", "tasks", "uploads"])
+async def test_a_stray_byte_behind_an_answer_makes_nothing_doubtful(route: Any) -> None:
+    fault = Fault(kind="stray-byte", route=route)
+    async with Emulator(task_seconds=0.02, images="tiny", faults=[fault]) as emulator:
+        poll = Poll(first=0.05, shortest=0.1)
+        async with AsyncApimart(
+            emulator.api_key, base_url=emulator.base_url, poll=poll, max_retries=0
+        ) as client:
+            for prompt in ("stars", "snow"):
+                task = await client.edits.run(GIF, prompt)
+                assert task.images
+    assert len(emulator.ledger.entries) == 2
+    assert emulator.counts[route] == 2
