@@ -85,5 +85,9 @@ def test_the_published_script_runs_unchanged(service: Service, folder: Path, rep
     task_id, url = submitted.split()[-1], result.split()[-1]
     assert url.startswith(f"{service.base_url}/files/results/{task_id}/")
     assert opened(requests.get(url, timeout=120).content).size == (1024, 576)
-    ledger = requests.get(f"{service.base_url}/emulator/ledger", timeout=120).json()
+    ledger = requests.get(
+        f"{service.base_url}/emulator/ledger",
+        headers={"Authorization": f"Bearer {service.api_key}"},
+        timeout=120,
+    ).json()
     assert [entry["cost"] for entry in ledger["entries"] if entry["task_id"] == task_id] == [0.05]
