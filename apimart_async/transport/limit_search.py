@@ -81,10 +81,10 @@ class Evidence:
     def __init__(self, accepted_weight: float, refused_weight: float) -> None:
         self._accepted_weight = accepted_weight
         self._refused_weight = refused_weight
-        self.answers = 0
-        self.refused = 0
-        self.retry_after = 0.0
-        self.score = 0.0
+        self.answers: int = 0
+        self.refused: int = 0
+        self.retry_after: float = 0.0
+        self.score: float = 0.0
 
     @classmethod
     def odds(cls, share: float, other_share: float) -> Evidence:

@@ -16,6 +16,7 @@ from apimart_async import InvalidArgumentError
 from apimart_async.batch.manifest.preflight import MAX_LISTED, preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
 from apimart_async.batch.manifest.rows import BadRow, ManifestOptions, Row, Skipped
+from apimart_async.transport.media.inputs import shown
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
 
@@ -87,7 +88,7 @@ def test_convertible_images_are_taken(photos: Path, monkeypatch: pytest.MonkeyPa
     assert taken(opened(photos)) == ["IMG_1.HEIC", "a.JPG", "b.png", "scan.tif"]
     never = {"IMG_1.HEIC": "HEIC with --convert never", "scan.tif": "TIF with --convert never"}
     assert left_out(opened(photos / "*.*", convert=False)) == {
-        (photos / name).as_posix(): reason for name, reason in never.items()
+        shown((photos / name).as_posix()): reason for name, reason in never.items()
     }
 
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
@@ -149,8 +150,8 @@ def test_a_glob_pattern_that_the_shell_left_alone_is_expanded(
 def test_a_pattern_names_its_left_out_matches(photos: Path) -> None:
     (photos / "logo.svg").touch()
     assert left_out(opened(photos / "*")) == {
-        (photos / "logo.svg").as_posix(): "SVG",
-        (photos / "sub").as_posix(): "folder",
+        shown((photos / "logo.svg").as_posix()): "SVG",
+        shown((photos / "sub").as_posix()): "folder",
     }
 
 

@@ -261,8 +261,8 @@ class _Count:
             complaint, digest = self._get("SELECT complaint, digest FROM pictures WHERE key = ?", key)
             if complaint is not None:
                 # A row of a folder is called as its image is.
-                name = str(job.image)
-                is_named = name.endswith(row.location) and complaint.startswith(name)
+                name = inputs.shown(str(job.image))
+                is_named = str(job.image).endswith(row.location) and complaint.startswith(name)
                 return row.location + complaint.removeprefix(name) if is_named else str(complaint)
             content = digest or key
             if digest is not None:
