@@ -101,9 +101,9 @@ def _task_source(payload: object) -> dict[str, Any]:
     top = _mapping(payload)
     data: object = top.get("data")
     found = _mapping(data[0] if is_sequence(data) and data else data)
-    if not found or (is_image(found) and not ("status" in found or "task_id" in found)):
-        return top  # whose `data`, if there is any, are the images
-    return found
+    if "status" in found or "task_id" in found or (found and not is_image(found)):
+        return found
+    return top  # whose `data`, if there is any, are the images
 
 
 def submitted_task_id(payload: object) -> str | None:

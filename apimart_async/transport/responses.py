@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 
     Attributes:
         payload: Decoded JSON.
-        request_id: The service's id of the request.
+        request_id: The service's id of a paid request; not looked for in other answers.
         replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
     """
 
@@ -96,9 +96,12 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
         return _failed(retry.effect_of_answer(status, error), error, reply)
     found = read_error(payload)
     if found is None and status < _OK_BELOW:
+        if kind is not Kind.PAID_WRITE:
+            return Answer(payload, None, replayed=False)
         request_id = _request_id(reply.headers) or find_request_id(payload)
         request_id = request_id and key.redact(request_id)
-        return Answer(payload, request_id, reply.headers.get("Idempotency-Replayed", "").lower() == "true")
+        replayed = reply.headers.get("Idempotency-Replayed", "").lower() == "true"
+        return Answer(payload, request_id, replayed)
     said = retry.effective_status(status, found)
     error = retry.error_class(said or status)(
         found.message if found else "The service answered with an error it does not explain.",

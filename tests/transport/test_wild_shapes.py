@@ -427,7 +427,7 @@ def test_other_words_are_no_request_id() -> None:
 
 def test_the_request_id_of_a_good_answer_is_found_in_its_body() -> None:
     good = read_response(
-        Reply(200, {}, b'{"data":{},"request_id":"r1"}'), Kind.READ, "https://api.example/", KEY
+        Reply(200, {}, b'{"data":{},"request_id":"r1"}'), Kind.PAID_WRITE, "https://api.example/", KEY
     )
     assert isinstance(good, Answer)
     assert good.request_id == "r1"

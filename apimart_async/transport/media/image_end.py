@@ -52,7 +52,9 @@ class EndFinder:
         while not self.is_found:
             wanted = self._wanted
             if wanted is None:
-                marker = _MARKER.search(data, start)
+                # A search for one byte is far quicker than one for the pattern.
+                first = data.find(b"\xff", start)
+                marker = _MARKER.search(data, first) if first >= 0 else None
                 if marker is None:
                     self._rest = b"\xff" if data.endswith(b"\xff") and start < len(data) else b""
                     return
