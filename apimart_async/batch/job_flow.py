@@ -244,7 +244,7 @@ class JobFlow:
         context = self._context
         doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
         key = (doubt.key if doubt else None) or uuid.uuid4().hex
-        intent = self._prepared.record.intent(key, self._seconds())
+        intent = self._intent(key, previous)
         report = partial(self._report, "submitting", intent)
         hooks = Intent(context.journal, context.shutdown, intent, previous, scope, report)
         try:
@@ -277,6 +277,13 @@ class JobFlow:
         if record.state == "submitted":
             self._report("waiting", record)
         return record
+
+    def _intent(self, key: str, previous: Record | None) -> Record:
+        """Return the row of a paid request; a missing task stays in it, because it may be found again."""
+        intent = self._prepared.record.intent(key, self._seconds())
+        if previous is None or previous.state != "submitted":
+            return intent
+        return attrs.evolve(intent, task=previous.task)
 
     async def _refused(
         self, record: Record, error: errors.ApimartError, doubt: Record | None

@@ -15,7 +15,6 @@ from urllib.parse import urljoin
 
 import aiohttp
 import attrs
-from aiohttp.abc import AbstractResolver, ResolveResult
 from anyio import CancelScope
 from multidict import CIMultiDict
 from yarl import URL
@@ -34,8 +33,9 @@ from apimart_async.transport.exchange import (
     too_large,
 )
 from apimart_async.transport.proxies import Proxies
+from apimart_async.transport.public_resolver import PublicResolver
 from apimart_async.transport.responses import FAREWELL, Reply
-from apimart_async.transport.result_hosts import NotPublicError, ResultHosts
+from apimart_async.transport.result_hosts import ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.transport.semaphore import Semaphore
 from apimart_async.urls import bare_url
@@ -443,37 +443,6 @@ class Session:
             # The caller's session may know the name.
         finally:
             await resolver.close()
-
-
-class PublicResolver(AbstractResolver):
-    """Refuses names that lead into a private network.
-
-    Args:
-        resolver: Looks names up.
-        hosts: Hosts that are allowed.
-    """
-
-    def __init__(self, resolver: AbstractResolver, hosts: ResultHosts) -> None:
-        self._resolver = resolver
-        self._hosts = hosts
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the addresses of a name.
-
-        Raises:
-            NotPublicError: One of its addresses is not public.
-            OSError: It has none.
-        """
-        found = await self._resolver.resolve(host, port, family)
-        if not self._hosts.allows(host) and not all(self._hosts.may_have(result["host"]) for result in found):
-            raise NotPublicError(f"{host} is an address of a private network")
-        return found
-
-    async def close(self) -> None:
-        """Close the resolver."""
-        await self._resolver.close()
 
 
 class _Hidden(str):

@@ -124,6 +124,23 @@ async def test_a_refused_resubmit_keeps_the_missing_task(
     assert outcome.task.id == gone.id
 
 
+async def test_a_resubmit_in_doubt_keeps_the_missing_task(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    job, output = Job(pictures[0], "prompt"), tmp_path / "out"
+    await completed(client, output, job)
+    gone = Task("task_of_another_time", "submitted")
+    await rewrite(output, lambda row: row.submitted(gone))
+    emulator.faults.add(Fault(kind="disconnect", route="edits", executed=True))
+    (outcome,) = await run(client, [job], output, retry_missing=True)
+    (again,) = await run(client, [job], output, retry_missing=True)
+    for found in (outcome, again):
+        assert found.status == "in_doubt"
+        assert found.task
+        assert found.task.id == gone.id
+    assert emulator.counts["edits"] == 2  # with that of the first run
+
+
 @pytest.mark.parametrize("state", ["completed", "submitted"])
 async def test_a_page_of_a_gateway_with_404_loses_no_task(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, state: str
