@@ -110,6 +110,18 @@ def tests_lowest(session: nox.Session) -> None:
     run_pytest(session, "-m", "not long")
 
 
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Audit the newest and the oldest dependencies; needs the advisories of the package index."""
+    session.install("uv", "pip-audit>=2.10")
+    for resolution in ("highest", "lowest-direct"):
+        pinned = Path(session.create_tmp(), f"{resolution}.txt").resolve()
+        options = ("--all-extras", f"--resolution={resolution}", f"--output-file={pinned}")
+        session.run("uv", "pip", "compile", "--quiet", "pyproject.toml", *options)
+        # Strict: a dependency without data fails, so that an unreachable index is no good result.
+        session.run("pip-audit", "--strict", "--no-deps", "--disable-pip", "--requirement", str(pinned))
+
+
 @nox.session(requires=["wheel"])
 def crash(session: nox.Session) -> None:
     """Kill batches at 40 random moments with each of 3 seeds, and at every named point; takes minutes."""
