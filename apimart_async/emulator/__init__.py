@@ -14,7 +14,8 @@ The prompt selects the edit: *star* or *night*, *sunset*, *snow*, *watercolour*,
 two tones of its own. A prompt with *moderated* becomes a task that fails in content moderation and is free.
 
 It never fetches a URL. An input image is one of its own uploads or results, or a `data:` URL; a foreign URL
-becomes a placeholder image that says so. It calls no webhook.
+becomes a placeholder image that says so. It calls a `webhook` on loopback alone, again after
+10, 30 and 60 seconds where that fails.
 
 `Fault` describes failures to inject: at the start, through `Emulator.faults`, from a file with `load_faults`,
 or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. `RateLimit` describes a limit on requests. Every

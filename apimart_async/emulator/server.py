@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
+from .clock import Clock
 from .faults import Fault, Faults
 from .image_store import ImageStore
 from .ledger import Ledger
@@ -23,7 +24,7 @@ from .middleware import middleware
 from .rate_limit import RateLimit
 from .renderer import Renderer
 from .routes import ROUTES
-from .service import SERVICE, Clock, SeenRequest, Service
+from .service import SERVICE, SeenRequest, Service
 from .settings import BODY_LIMIT, HOUR, BatchVariant, Duration, Images, Settings
 
 if TYPE_CHECKING:
@@ -258,6 +259,8 @@ class Emulator:
                     listener.close()
             if self._runner is not None:
                 await self._runner.cleanup()
+            if self._service is not None:
+                await self._service.webhooks.close()
             if self._directory is not None:
                 await anyio.to_thread.run_sync(partial(shutil.rmtree, self._directory, ignore_errors=True))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
 from collections import Counter, deque
 from weakref import WeakSet
 
 from aiohttp import web
 from attrs import define, field, frozen
 
+from .clock import Clock
 from .faults import Faults
 from .idempotency import IdempotencyKeys
 from .image_store import ImageStore
@@ -21,6 +21,7 @@ from .renderer import Renderer
 from .routing import Route
 from .settings import Settings
 from .tasks import Tasks
+from .webhooks import Webhooks
 
 REQUESTS_KEPT = 10_000
 """How many of the last requests are kept."""
@@ -33,29 +34,6 @@ def ulid(now: float) -> str:
     """Return a new ULID (26 characters of Crockford's base 32) for a time in unix seconds."""
     number = (int(now * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
     return "".join(_BASE32[(number >> shift) & 31] for shift in range(125, -1, -5))
-
-
-@define
-class Clock:
-    """The emulator's time in unix seconds: monotonic, and ahead of the system's after `advance`."""
-
-    _start: float = field(factory=time.time, init=False)
-    _monotonic_start: float = field(factory=time.monotonic, init=False)
-    _ahead: float = field(default=0.0, init=False)
-
-    def now(self) -> float:
-        """Return the time in unix seconds."""
-        return self._start + (time.monotonic() - self._monotonic_start) + self._ahead
-
-    def advance(self, seconds: float) -> None:
-        """Move the time forwards.
-
-        Raises:
-            ValueError: `seconds` is negative.
-        """
-        if seconds < 0:
-            raise ValueError("the emulator's clock only goes forwards")
-        self._ahead += seconds
 
 
 @frozen(kw_only=True)
@@ -102,12 +80,14 @@ class Service:
     leaks: deque[SeenRequest] = field(factory=lambda: deque[SeenRequest](maxlen=REQUESTS_KEPT), init=False)
     counts: Counter[Route] = field(factory=Counter[Route], init=False)
     rate_limits: RateLimits = field(init=False)
+    webhooks: Webhooks = field(init=False)
     started: float = field(init=False)
     _variants: Counter[str] = field(factory=Counter[str], init=False)
 
     def __attrs_post_init__(self) -> None:
         self.random = random.Random(self.settings.seed)
         self.rate_limits = RateLimits(self.settings.rate_limits, self.settings.seed)
+        self.webhooks = Webhooks(self.clock)
         self.started = self.clock.now()
 
     def record(self, request: SeenRequest) -> None:

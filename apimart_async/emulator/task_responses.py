@@ -239,6 +239,13 @@ def _failure(reason: FailureReason, language: str, spelling: int) -> Json:
     return forms[spelling % len(forms)]
 
 
+def webhook_body(task: Json) -> Json:
+    """Return an ended task as a webhook shows it: a failure has an error of its own."""
+    if task["status"] != "failed":
+        return task
+    return task | {"error": {"type": "task_error", "code": "task_failed", "param": None}}
+
+
 def legacy_task_body(task: Task, now: float, *, urls: Sequence[str], language: str = "en") -> Json:
     """Return a task as in the response of the oldest polling path: flat, with the first image only."""
     status = task.status(now)

@@ -8,7 +8,7 @@ import logging
 import math
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from apimart_async.errors import visible
 from apimart_async.polling.poller import PollQueue, Wait
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from apimart_async.polling.cadence import Cadence
 
 log: logging.Logger = logging.getLogger("apimart_async")
+
+
+class Notification(Protocol):
+    """An event that is set when there is a sign that a task has ended, such as `asyncio.Event`."""
+
+    async def wait(self) -> object:
+        """Return once the event is set."""
+        ...
 
 
 class Watch:
@@ -142,6 +150,8 @@ async def until_ended(
     task: Task,
     timeout: float | None = None,
     on_update: Callable[[Task], object] | None = None,
+    *,
+    notified: Notification | None = None,
 ) -> Task:
     """Return a task once it has ended, or as last seen at the deadline.
 
@@ -151,6 +161,7 @@ async def until_ended(
         task: As far as it is known.
         timeout: Seconds; ``Poll.timeout`` by default.
         on_update: Called with the task after every poll.
+        notified: Once it is set, the task is polled at once.
 
     Raises:
         APIError: It is not transient, such as ``AuthenticationError``; it names the task.
@@ -161,6 +172,8 @@ async def until_ended(
         return task
     try:
         async with Watch(queue, cadence, [task], timeout, every_poll=on_update is not None) as watch:
+            if notified is not None:
+                watch.start(_hint(queue, task.id or "", notified))
             async for seen in watch:
                 # At the deadline the task comes once more, unchanged.
                 if on_update is not None and seen is not task:
@@ -170,6 +183,11 @@ async def until_ended(
         note_cut_off(cancelled, task)
         raise
     return task
+
+
+async def _hint(queue: PollQueue, task_id: str, notified: Notification) -> None:
+    await notified.wait()
+    queue.hint(task_id)
 
 
 def note_cut_off(cancelled: asyncio.CancelledError, task: Task) -> None:

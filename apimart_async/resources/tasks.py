@@ -24,11 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
+
 _IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
 
 # A poll that hangs is sent again; an answer takes milliseconds.
 _POLL_TIMEOUT: Final = 10.0
+
+# With notifications, a poll is of use only for the one in so many that is lost.
+_NOTIFICATIONS_FOR_A_LOST_ONE: Final = 20.0
 
 LANGUAGES: Final = frozenset({"en", "zh", "ja", "ko", "ru", "fr", "de", "id", "pt", "es"})
 
@@ -45,6 +50,8 @@ class AsyncTasks:
             settings, lambda: PollQueue(self._poll, self._poll_many, settings.poll.requests_per_second)
         )
         self._cadence = Cadence(settings.poll, shared.stats)
+        knob = settings.poll.delay_per_poll * _NOTIFICATIONS_FOR_A_LOST_ONE
+        self._rare_cadence = Cadence(attrs.evolve(settings.poll, delay_per_poll=knob), shared.stats)
         self._poll_timeout = min(settings.timeout.total, _POLL_TIMEOUT)
 
     async def get(
@@ -81,6 +88,7 @@ class AsyncTasks:
         *,
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
+        notified: Notification | None = None,
     ) -> Task:
         """Wait until a task has its images.
 
@@ -91,6 +99,9 @@ class AsyncTasks:
             task: The task, or its id.
             timeout: Seconds, more than 0; ``Poll.timeout`` of the client (600) by default.
             on_update: Called with the task after every poll, for progress displays.
+            notified: Event that is set when a webhook says that the task has ended, such as
+                ``asyncio.Event``. The task is polled at once then; before, it is polled rarely, in case the
+                notification is lost.
 
         Returns:
             The completed task.
@@ -111,7 +122,8 @@ class AsyncTasks:
         submitted = _as_task(task)
         check_wait_timeout(timeout)
         try:
-            seen = await until_ended(self._queue, self._cadence, submitted, timeout, on_update)
+            cadence = self._cadence if notified is None else self._rare_cadence
+            seen = await until_ended(self._queue, cadence, submitted, timeout, on_update, notified=notified)
             if seen.sibling_ids and seen.is_finished and not submitted.is_finished:
                 seen = await self._with_siblings(seen, timeout)
         except errors.APIError as error:

@@ -30,6 +30,7 @@ from apimart_async.emulator.task_responses import (
     SYNCHRONOUS,
     result_body,
     submitted_body,
+    webhook_body,
 )
 
 from .applerouter import edit_multipart
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from apimart_async.emulator.renderer import Source
     from apimart_async.emulator.request_parsing import Payload
     from apimart_async.emulator.service import Service
-    from apimart_async.emulator.task_responses import ImageVariant, SubmitVariant
+    from apimart_async.emulator.task_responses import ImageVariant, Json, SubmitVariant
 
 _OPTIONAL_STRINGS = ("quality", "output_format", "background", "moderation", "webhook", "language")
 _PNG = {"png": True, "jpeg": False, "jpg": False}
@@ -151,6 +152,13 @@ async def _execute(
         images: ImageVariant = "inline" if variant == "openai-inline" else "string"
         found = await describe_task(request, service, task, images=images)
         return 200, json.dumps(result_body(found, variant=variant, request_id=request_id)).encode()
+    webhook = payload.fields.get("webhook")
+    if submission.endpoint == "generations" and isinstance(webhook, str):
+
+        async def describe() -> Json:
+            return webhook_body(await describe_task(request, service, task, images="list"))
+
+        service.webhooks.start(webhook, task.finished_at, describe)
     status, body = submitted_body(
         task.id, estimate=service.estimate, origin=origin(request), variant=variant, request_id=request_id
     )
