@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any, Literal
 
@@ -86,6 +87,27 @@ class Ledger:
     def executed_more_than_once(self) -> dict[str, int]:
         """The payloads that were executed more than once, failures included."""
         return {payload: times for payload, times in self._executed.items() if times > 1}
+
+    def assert_billed(self, *, times: int, cost: float | None = None) -> None:
+        """Assert how often something was billed, and that nothing was billed twice.
+
+        Args:
+            times: Number of billed executions.
+            cost: USD in total, to a thousandth of a cent; None for any.
+
+        Raises:
+            AssertionError: The ledger differs; the message lists what was billed.
+        """
+        billed = self.billed
+        listed = "\n".join(
+            f"  {entry.endpoint} {entry.model} {entry.task_id}: {entry.cost:.5f} USD" for entry in billed
+        )
+        if len(billed) != times:
+            raise AssertionError(f"{len(billed)} executions were billed instead of {times}:\n{listed}")
+        if self.billed_more_than_once:
+            raise AssertionError(f"the same request was billed more than once:\n{listed}")
+        if cost is not None and not math.isclose(self.total, cost, abs_tol=1e-5):
+            raise AssertionError(f"{self.total:.5f} USD were billed instead of {cost:.5f}:\n{listed}")
 
     def summary(self) -> dict[str, Any]:
         """Return the USD in total, the number of billed entries, and the payloads billed more than once."""

@@ -176,6 +176,10 @@ class LoopThread:
         if not self.has_forked and not self._is_current and self._post(call.cancel):
             call.wait()
 
+    def wake(self) -> None:
+        """Have the loop look at its timers, because a test has moved the time."""
+        self._post(lambda: None)
+
     def start(self, client: ClientState, call: Call[Any]) -> None:
         """Start a call of a client as a task. Runs on the loop."""
         if client.is_closed:

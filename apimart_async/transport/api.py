@@ -79,8 +79,8 @@ class _Call:
     idempotency_key: str | None
     matches: Callable[[Any], bool] | None
     has_images: bool
+    began: float
     hooks: SendHooks | None = None
-    began: float = attrs.field(factory=monotonic)
     was_unknown: bool = False
     refusals: int = 0
 
@@ -156,6 +156,7 @@ class Api:
             idempotency_key,
             matches,
             has_images or kind is Kind.PAID_WRITE,
+            monotonic(),
             _take_hooks() if kind is Kind.PAID_WRITE else None,
         )
         number = 0
