@@ -17,7 +17,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = [
-    *("tests", "tests_long", "tests_others", "clients", "tests_lowest"),
+    *("tests", "tests_long", "tests_others", "clients", "fleet", "tests_lowest"),
     *("lint", "types", "imports", "sync_check", "docs", "build"),
 ]
 
@@ -96,6 +96,13 @@ def clients(session: nox.Session) -> None:
     """Test the emulator with curl, requests and the official client of OpenAI."""
     install_for_tests(session, *group("clients"))
     session.run("pytest", "tests/clients", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(requires=["wheel"])
+def fleet(session: nox.Session) -> None:
+    """Test the journal in PostgreSQL, with processes and servers that are killed."""
+    install_for_tests(session, *group("fleet"))
+    session.run("pytest", "tests/fleet", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session(requires=["wheel"])

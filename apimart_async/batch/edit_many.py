@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.backends import ApimartBackend, AppleRouterBackend
 from apimart_async.batch.context import BatchOptions
+from apimart_async.batch.journal.postgres import SCHEMES, PostgresJournal
 from apimart_async.batch.journal.sqlite import FOLDER, SqliteJournal, read_journal
 from apimart_async.batch.runner import Runner
 from apimart_async.batch.shutdown import Shutdown
@@ -53,7 +54,8 @@ def edit_many(
         jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
             and for the journal in ``.batch``. It is created when it is missing.
-        journal: Path of a journal elsewhere on this machine, or another kind of journal; ``":memory:"`` for
+        journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
+            processes and machines share; or another kind of journal; ``":memory:"`` for
             none that survives the batch.
         max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more.
         max_uploads: Maximum number of concurrent uploads, 1 or more. An image is uploaded once for all jobs
@@ -117,7 +119,9 @@ def edit_many(
     )
     if journal is None:
         journal = journal_path(output)
-    if isinstance(journal, (str, os.PathLike)):
+    if isinstance(journal, str) and journal.startswith(SCHEMES):
+        journal = PostgresJournal(journal)
+    elif isinstance(journal, (str, os.PathLike)):
         journal = SqliteJournal(journal)
     return Runner(backend, jobs, journal, options)
 

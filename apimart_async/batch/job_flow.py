@@ -22,6 +22,7 @@ from apimart_async.batch.backends import PreparedJob
 from apimart_async.batch.context import Context
 from apimart_async.batch.intent import Intent, NotSentError
 from apimart_async.batch.job import Job, Outcome
+from apimart_async.batch.journal.protocol import ClaimedError
 from apimart_async.batch.journal.record import Record
 from apimart_async.batch.progress import JobProgress, Stage
 from apimart_async.models import Task
@@ -93,7 +94,10 @@ class JobFlow:
         """Continue the job where an earlier run, or an equal job of this one, left it."""
         context, described = self._context, self._prepared.record
         try:
-            record = await context.journal.get(described.id)
+            record = await context.journal.claim(described.id)
+        except ClaimedError as claimed:
+            elsewhere = claimed.record.outcome(context.options.output, job=self._job)
+            return attrs.evolve(elsewhere, status="unfinished")
         except errors.JournalError as error:
             context.shutdown.fail(error)
             return None

@@ -36,6 +36,18 @@ class Tally:
     outstanding: Mapping[str, int]
 
 
+class ClaimedError(Exception):
+    """Another living process works on the job.
+
+    Attributes:
+        record: The row of the job.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.id)
+        self.record: Record = record
+
+
 class Journal(Protocol):
     """Rows that survive a crash.
 
@@ -65,6 +77,14 @@ class Journal(Protocol):
 
     async def get(self, job_id: str) -> Record | None:
         """Return a job's row, if there is one."""
+        ...
+
+    async def claim(self, job_id: str) -> Record | None:
+        """Return a job's row, if there is one, and keep other processes from the job from now on.
+
+        Raises:
+            ClaimedError: Another living process works on it.
+        """
         ...
 
     async def begin(self, intent: Record, previous: Record | None) -> bool:

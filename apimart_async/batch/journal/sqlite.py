@@ -159,6 +159,10 @@ class SqliteJournal:
         )
         return records[0] if records else None
 
+    async def claim(self, job_id: str) -> Record | None:
+        """Return a job's row, if there is one; the whole file belongs to this process."""
+        return await self.get(job_id)
+
     async def begin(self, intent: Record, previous: Record | None) -> bool:
         """Write the intent of a paid request, unless the job's row has changed or the disk is full."""
         if self._file.error is not None:

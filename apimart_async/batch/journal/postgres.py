@@ -1,0 +1,452 @@
+"""The journal in a PostgreSQL database, for any number of processes on any number of machines.
+
+Three rules make every repetition of a job harmless:
+
+- *Fence the spending*: an intent is written only by a worker whose lease is live, and only over the row that
+  it has seen.
+- *Never fence the knowledge*: a result is kept whoever brings it. A worker that has lost its job still
+  writes the answer, matched by the idempotency key, and only forwards.
+- *Keep every task id*: each is in the table of payments, even where a row can name only one.
+
+Jobs are taken only from workers whose lease has expired. Concurrent writes share a transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
+from urllib.parse import urlsplit
+
+import attrs
+
+from apimart_async.batch.journal import sql
+from apimart_async.batch.journal.lease import Lease
+from apimart_async.batch.journal.protocol import ClaimedError, Tally
+from apimart_async.batch.journal.record import Record, UnreadableRowError
+from apimart_async.errors import APIResponseValidationError, InvalidArgumentError, JournalError
+from apimart_async.models import Upload
+from apimart_async.transport import json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from types import TracebackType
+
+    from apimart_async.batch.journal.record import Row
+    from apimart_async.batch.journal.sql import Connection
+
+SCHEMES: Final = ("postgresql://", "postgres://")
+VERSION: Final = 1
+
+_LEASE: Final = 30.0
+_MOST_OUTAGE: Final = 300.0
+_MOST_DELAY: Final = 5.0
+_MOST_CALLS: Final = 1000
+_CONNECT_TIMEOUT: Final = 10.0
+# For the creation of the tables: "APJL".
+_LOCK: Final = 0x41504A4C
+
+_Kind: TypeAlias = Literal["claim", "begin", "put", "undo", "drop"]
+
+
+@attrs.define(eq=False)
+class _Call:
+    """A write about one job, and the future of its result."""
+
+    kind: _Kind
+    job_id: str
+    future: asyncio.Future[Any]
+    record: Any = None
+    previous: Any = None
+    result: Any = None
+
+
+class PostgresJournal:
+    """A ``Journal`` that many processes share.
+
+    Args:
+        url: ``postgresql://user:password@host/database``. Each database, or each schema with
+            ``?search_path=``, is one journal.
+        lease: Seconds after which other processes take the jobs of one that has died; at least 2, default 30.
+
+    Raises:
+        InvalidArgumentError: The extra ``postgres`` is not installed, or the lease is too short.
+    """
+
+    def __init__(self, url: str, *, lease: float = _LEASE) -> None:
+        if not lease >= 2:  # noqa: PLR2004 a second for a transaction, and some for renewals
+            raise InvalidArgumentError(f"lease must be at least 2 seconds, not {lease!r}.")
+        try:
+            self._asyncpg: Any = importlib.import_module("asyncpg")
+        except ImportError:
+            raise InvalidArgumentError(
+                "A journal in PostgreSQL needs asyncpg: install the extra 'postgres' of this package."
+            ) from None
+        self._url = url
+        parts = urlsplit(url)
+        self._shown = f"{parts.hostname or 'localhost'}{parts.path}"
+        self._lease = Lease(lease)
+        self._calls: asyncio.Queue[_Call] = asyncio.Queue()
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._connection: Connection | None = None
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Connect, create missing tables, and register this process.
+
+        Raises:
+            JournalError: The database cannot be reached, or was written by a newer version.
+
+        Cancellation leaves it closed.
+        """
+        try:
+            connection = await self._connected()
+            async with connection.transaction():
+                await connection.execute(sql.LOCK_TABLES, _LOCK)
+                await connection.execute(sql.TABLES)
+                await connection.execute(sql.SET_VERSION, b"%d" % VERSION)
+                found = int(await connection.fetchval(sql.GET_VERSION))
+                await connection.execute(sql.CLEAN)
+                await connection.execute(sql.CLEAN_UPLOADS)
+            self._check_version(found)
+            await self._lease.register(connection)
+        except BaseException as error:
+            await self._disconnect()
+            if self._is_outage(error) or isinstance(error, self._asyncpg.PostgresError):
+                raise self._unreachable(error) from None
+            raise
+        await self._group.__aenter__()
+        self._tasks = [self._group.create_task(self._write()), self._group.create_task(self._renew())]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish all writes, end the lease and disconnect."""
+        await self._calls.join()
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(None, None, None)
+        with suppress(Exception):  # the lease ends by itself
+            await self._lease.end(await self._connected())
+        await self._disconnect()
+
+    def _check_version(self, found: int) -> None:
+        if found > VERSION:
+            raise JournalError(
+                f"The journal at {self._shown} was written by a newer version of this package (format "
+                f"{found}; this one knows {VERSION}): upgrade it.",
+                path=self._shown,
+            )
+
+    # --- the journal ------------------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> Record | None:
+        """Return a job's row, if there is one."""
+        rows = await self._read(sql.GET, job_id)
+        return self._record(rows[0]) if rows else None
+
+    async def claim(self, job_id: str) -> Record | None:
+        """Return a job's row, and own it from now on.
+
+        Raises:
+            ClaimedError: Another living process owns it.
+            JournalError: The database has been away for long, or the row cannot be read.
+        """
+        row = await self._call("claim", job_id)
+        if row is None:
+            return None
+        record = self._record(row[:-1])
+        if row[-1]:
+            raise ClaimedError(record)
+        return record
+
+    async def begin(self, intent: Record, previous: Record | None) -> bool:
+        """Write the intent of a paid request, unless the job's row has changed or the lease has expired."""
+        written: bool = await self._call("begin", intent.id, intent, previous)
+        return written
+
+    async def put(self, record: Record) -> None:
+        """Write a job's row; a row that another process owns is moved forwards only, by its key."""
+        await self._call("put", record.id, record)
+
+    async def undo(self, intent: Record, previous: Record | None) -> None:
+        """Put back the row that an intent replaced, unless it has changed since."""
+        await self._call("undo", intent.id, intent, previous)
+
+    async def drop(self, job_id: str) -> None:
+        """Remove a job's row, if this process owns it."""
+        await self._call("drop", job_id)
+
+    async def tally(self) -> Tally:
+        """Return the sums over all rows, of all processes."""
+        states = await self._read(sql.TALLY)
+        outstanding = await self._read(sql.OUTSTANDING)
+        jobs = {state: count for state, count, _ in states}
+        return Tally(jobs, sum((cost for _, _, cost in states), 0.0), {row[0]: row[1] for row in outstanding})
+
+    async def records(self) -> AsyncGenerator[Record, None]:
+        """Yield all rows in the order in which their jobs were started."""
+        last = 0
+        while rows := await self._read(sql.PAGE, last):
+            for row in rows:
+                yield self._record(row[1:])
+            last = rows[-1][0]
+
+    async def get_upload(self, key: str) -> Upload | None:
+        """Return an upload that any process has kept, expired or not."""
+        rows = await self._read(sql.GET_UPLOAD, key)
+        if not rows:
+            return None
+        try:
+            plain = json.loads(rows[0][0].encode())
+            return json.structure(plain, Upload, plain)
+        except APIResponseValidationError:
+            raise self._damaged("an upload in it cannot be read") from None
+
+    async def put_upload(self, key: str, upload: Upload) -> None:
+        """Keep an upload."""
+        body = json.dumps(json.converter.unstructure(upload)).decode()
+        await self._read(sql.PUT_UPLOAD, key, upload.expires_at, body)
+
+    async def get_state(self, name: str) -> bytes | None:
+        """Return the data kept under a name."""
+        rows = await self._read(sql.GET_STATE, name)
+        return bytes(rows[0][0]) if rows else None
+
+    async def put_state(self, name: str, data: bytes) -> None:
+        """Keep data under a name; of several processes the last one wins."""
+        await self._read(sql.PUT_STATE, name, data)
+
+    # --- writes about jobs ------------------------------------------------------------------------------
+
+    async def _call(
+        self, kind: _Kind, job_id: str, record: Record | None = None, previous: Record | None = None
+    ) -> Any:  # noqa: ANN401 each kind has its own result
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls.put_nowait(_Call(kind, job_id, future, record, previous))
+        # A write that is cancelled is carried out all the same.
+        return await future
+
+    async def _write(self) -> None:
+        """Carry out calls, those that wait together in one transaction."""
+        waiting: list[_Call] = []
+        while True:
+            if not waiting:
+                waiting.append(await self._calls.get())
+            while not self._calls.empty():
+                waiting.append(self._calls.get_nowait())
+            calls: dict[str, _Call] = {}
+            later: list[_Call] = []
+            for call in waiting:
+                # Of two calls about a job the second waits for the first.
+                is_next = len(calls) < _MOST_CALLS and call.job_id not in calls
+                if is_next:
+                    calls[call.job_id] = call
+                else:
+                    later.append(call)
+            waiting = later
+            await self._finish(list(calls.values()))
+
+    async def _finish(self, calls: list[_Call]) -> None:
+        """Carry out calls, and give them their results, or the errors that prevented them."""
+        try:
+            await self._retried(lambda connection: self._transact(connection, calls))
+        except Exception as error:  # noqa: BLE001 raised where it is awaited
+            if len(calls) > 1 and not isinstance(error, JournalError):
+                # One of them holds a value that no row can; the others shall not fail with it.
+                for call in calls:
+                    await self._finish([call])
+                return
+            found = error if isinstance(error, JournalError) else self._unwritable(error)
+            for call in calls:
+                self._calls.task_done()
+                if not call.future.done():
+                    call.future.set_exception(found)
+            return
+        for call in calls:
+            self._calls.task_done()
+            if not call.future.done():
+                call.future.set_result(call.result)
+
+    async def _transact(self, connection: Connection, calls: list[_Call]) -> None:
+        if not self._lease.is_live:
+            await self._lease.renew(connection)
+        by_kind: dict[_Kind, list[_Call]] = {}
+        for call in calls:
+            by_kind.setdefault(call.kind, []).append(call)
+        execute = {
+            "claim": self._claim_rows,
+            "begin": self._begin_rows,
+            "put": self._put_rows,
+            "undo": self._undo_rows,
+            "drop": self._drop_rows,
+        }
+        async with connection.transaction():
+            # In one order, so that no two processes wait for each other.
+            await connection.execute(sql.LOCK_ROWS, [call.job_id for call in calls])
+            for kind, group in by_kind.items():
+                await execute[kind](connection, group)
+
+    async def _claim_rows(self, connection: Connection, calls: list[_Call]) -> None:
+        worker, ids = self._lease.worker, [call.job_id for call in calls]
+        await connection.execute(sql.STEAL, worker, ids)
+        found = {row[0]: row for row in await connection.fetch(sql.CLAIM, worker, ids)}
+        for call in calls:
+            call.result = found.get(call.job_id)
+
+    async def _begin_rows(self, connection: Connection, calls: list[_Call]) -> None:
+        worker = self._lease.worker
+        rows: list[Any] = []
+        if first := [call.record for call in calls if call.previous is None]:
+            rows += await connection.fetch(sql.BEGIN, worker, *_columns(first))
+        if again := [call for call in calls if call.previous is not None]:
+            previous = [call.previous for call in again]
+            before = [row.state for row in previous], [row.key for row in previous]
+            rows += await connection.fetch(
+                sql.BEGIN_AGAIN, worker, *_columns([call.record for call in again]), *before
+            )
+        written = {row[0] for row in rows}
+        for call in calls:
+            call.result = call.job_id in written
+
+    async def _put_rows(self, connection: Connection, calls: list[_Call]) -> None:
+        worker, records = self._lease.worker, [call.record for call in calls]
+        await connection.execute(sql.PUT, worker, *_columns(records))
+        payments = [payment for record in records for payment in _payments(record)]
+        if payments:
+            await connection.execute(sql.PAY, worker, *map(list, zip(*payments, strict=True)))
+
+    async def _undo_rows(self, connection: Connection, calls: list[_Call]) -> None:
+        worker = self._lease.worker
+        if first := [call.record for call in calls if call.previous is None]:
+            ids, keys = [record.id for record in first], [record.key for record in first]
+            await connection.execute(sql.UNDO_NEW, worker, ids, keys)
+        if again := [call for call in calls if call.previous is not None]:
+            keys = [call.record.key for call in again]
+            await connection.execute(sql.UNDO, worker, *_columns([call.previous for call in again]), keys)
+
+    async def _drop_rows(self, connection: Connection, calls: list[_Call]) -> None:
+        await connection.execute(sql.DROP, self._lease.worker, [call.job_id for call in calls])
+
+    async def _renew(self) -> None:
+        """Renew the lease, with a connection of its own, so that no transaction delays it."""
+        connection: Connection | None = None
+        try:
+            while True:
+                await asyncio.sleep(self._lease.renewal_interval)
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await self._connect()
+                    await self._lease.renew(connection)
+                except Exception as error:
+                    if not self._is_outage(error) and not isinstance(error, self._asyncpg.PostgresError):
+                        raise
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    # --- connections ------------------------------------------------------------------------------------
+
+    async def _read(self, statement: str, *parameters: object) -> Sequence[Any]:
+        """Execute one statement, and return its rows."""
+        try:
+            rows: Sequence[Any] = await self._retried(
+                lambda connection: connection.fetch(statement, *parameters)
+            )
+        except self._asyncpg.PostgresError as error:
+            raise self._unwritable(error) from None
+        return rows
+
+    async def _retried(self, function: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 as the function
+        """Call a function with the connection, again and again while the database is away.
+
+        Everything that it executes may be repeated: the answer to a commit may be lost.
+
+        Raises:
+            JournalError: The database has been away for five minutes.
+        """
+        loop = asyncio.get_running_loop()
+        began, delay = loop.time(), 0.05
+        while True:
+            try:
+                async with self._lock:
+                    return await function(await self._connected())
+            except Exception as error:
+                if isinstance(error, self._asyncpg.DeadlockDetectedError):
+                    continue
+                if not self._is_outage(error):
+                    raise
+                await self._disconnect()
+                if loop.time() - began > _MOST_OUTAGE:
+                    raise self._unreachable(error) from None
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _MOST_DELAY)
+
+    async def _connect(self) -> Connection:
+        connection: Connection = await self._asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT)
+        return connection
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    def _is_outage(self, error: BaseException) -> bool:
+        """Tell whether an error says that the database is away, restarts, or has no room for a connection."""
+        pg = self._asyncpg
+        return isinstance(
+            error,
+            (
+                *(OSError, TimeoutError, EOFError),
+                *(pg.PostgresConnectionError, pg.InterfaceError, pg.InternalClientError),
+                *(pg.OperatorInterventionError, pg.InsufficientResourcesError),
+            ),
+        )
+
+    # --- errors -----------------------------------------------------------------------------------------
+
+    def _record(self, row: Sequence[Any]) -> Record:
+        try:
+            return Record.from_row(cast("Row", tuple(row)))
+        except UnreadableRowError as error:
+            raise self._damaged(str(error)) from None
+
+    def _damaged(self, why: str) -> JournalError:
+        return JournalError(f"The journal at {self._shown} is damaged: {why}.", path=self._shown)
+
+    def _unreachable(self, error: BaseException) -> JournalError:
+        return JournalError(
+            f"The journal at {self._shown} cannot be reached ({type(error).__name__}: {error}). Without it "
+            "nothing more is submitted: see to it that the database runs, and run the batch again.",
+            path=self._shown,
+        )
+
+    def _unwritable(self, error: BaseException) -> JournalError:
+        return JournalError(
+            f"The journal at {self._shown} cannot be written ({type(error).__name__}: {error}).",
+            path=self._shown,
+        )
+
+
+def _columns(records: Sequence[Record]) -> list[list[Any]]:
+    """Return rows as columns, as `unnest` takes them."""
+    return [list(column) for column in zip(*(record.to_row() for record in records), strict=True)]
+
+
+def _payments(record: Record) -> list[tuple[str, str, str]]:
+    """Return job, task and key of each task that a row names."""
+    task = record.task
+    if task is None or task.id is None or record.key is None:
+        return []
+    return [(record.id, task_id, record.key) for task_id in (task.id, *task.sibling_ids) if task_id]
