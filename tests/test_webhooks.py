@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
+from anyio.from_thread import start_blocking_portal
 
 from apimart_async import (
+    Apimart,
     APIResponseValidationError,
     AsyncApimart,
     InvalidArgumentError,
@@ -201,6 +204,21 @@ async def test_a_wait_with_notifications_polls_rarely(clock: Clock) -> None:
                 await client.tasks.wait(task, notified=notified)
             polls.append(emulator.counts["tasks"] - before)
     assert polls[1] < polls[0]
+
+
+def test_a_thread_notifies_a_blocking_wait() -> None:
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Emulator(task_seconds=0)) as service,
+    ):
+        poll = Poll(first=100_000, shortest=50_000, longest=200_000, timeout=1_000_000)
+        with Apimart(service.api_key, base_url=service.base_url, poll=poll) as client:
+            submitted = client.generations.create("A lighthouse")
+            notified = threading.Event()
+            notifier = threading.Timer(0.05, notified.set)
+            notifier.start()
+            assert client.tasks.wait(submitted, notified=notified).is_completed
+            notifier.join()
 
 
 async def test_a_failing_task_is_raised_as_itself(client: AsyncApimart) -> None:

@@ -8,7 +8,7 @@ import logging
 import math
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from apimart_async.errors import visible
 from apimart_async.polling.poller import PollQueue, Wait
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
+_NOTIFICATION_STEP: Final = 0.05
+
 
 class Notification(Protocol):
-    """An event that is set when there is a sign that a task has ended, such as `asyncio.Event`."""
+    """An event that is set when there is a sign that a task has ended, of asyncio, anyio or threading."""
 
-    async def wait(self) -> object:
-        """Return once the event is set."""
+    def is_set(self) -> bool:
+        """Tell whether the event is set."""
         ...
 
 
@@ -186,7 +188,9 @@ async def until_ended(
 
 
 async def _hint(queue: PollQueue, task_id: str, notified: Notification) -> None:
-    await notified.wait()
+    # Some events wait with a coroutine and some block; looking costs a microsecond.
+    while not notified.is_set():  # noqa: ASYNC110
+        await asyncio.sleep(_NOTIFICATION_STEP)
     queue.hint(task_id)
 
 

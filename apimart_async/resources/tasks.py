@@ -99,8 +99,8 @@ class AsyncTasks:
             task: The task, or its id.
             timeout: Seconds, more than 0; ``Poll.timeout`` of the client (600) by default.
             on_update: Called with the task after every poll, for progress displays.
-            notified: Event that is set when a webhook says that the task has ended, such as
-                ``asyncio.Event``. The task is polled at once then; before, it is polled rarely, in case the
+            notified: Event that is set when a webhook says that the task has ended: of ``asyncio``, anyio or
+                ``threading``. The task is polled at once then; before, it is polled rarely, in case the
                 notification is lost.
 
         Returns:

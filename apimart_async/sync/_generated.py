@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.shutdown import Shutdown
     from apimart_async.credentials import Secret
     from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, Upload
+    from apimart_async.polling.watch import Notification
     from apimart_async.resources.account import AsyncAccount
     from apimart_async.resources.applerouter import AsyncAppleRouterEdits
     from apimart_async.resources.edits import AsyncEdits
@@ -573,6 +574,7 @@ class Tasks:
         *,
         timeout: float | None = None,
         on_update: Callable[[Task], object] | None = None,
+        notified: Notification | None = None,
     ) -> Task:
         """Wait until a task has its images.
 
@@ -583,6 +585,9 @@ class Tasks:
             task: The task, or its id.
             timeout: Seconds, more than 0; ``Poll.timeout`` of the client (600) by default.
             on_update: Called with the task after every poll, for progress displays.
+            notified: Event that is set when a webhook says that the task has ended: of ``asyncio``, anyio or
+                ``threading``. The task is polled at once then; before, it is polled rarely, in case the
+                notification is lost.
 
         Returns:
             The completed task.
@@ -600,7 +605,13 @@ class Tasks:
 
         Cancellation leaves the task as it is; the exception's notes and the log name its id.
         """
-        return self._portal.call(self._wrapped.wait, task, timeout=timeout, on_update=on_update)
+        return self._portal.call(
+            self._wrapped.wait,
+            task,
+            timeout=timeout,
+            on_update=on_update,
+            notified=notified,
+        )
 
     def watch(
         self,
@@ -1083,7 +1094,8 @@ def edit_many(
         jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
             and for the journal in ``.batch``. It is created when it is missing.
-        journal: Path of a journal elsewhere on this machine, or another kind of journal; ``":memory:"`` for
+        journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
+            processes and machines share; or another kind of journal; ``":memory:"`` for
             none that survives the batch.
         max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more.
         max_uploads: Maximum number of concurrent uploads, 1 or more. An image is uploaded once for all jobs

@@ -48,10 +48,6 @@ _ASYNC_WORDS: Final = re.compile(
     r"|(?<=\ba)n async(?:hronous)?(?= context manager)|(?<=\ban )async(?:hronous)? (?=iterator)"
 )
 
-# Parameters that only async callers can use, with their entries in docstrings.
-_ASYNC_ONLY: Final = frozenset({"notified"})
-_ASYNC_ONLY_ENTRY: Final = re.compile(rf"^( +)(?:{'|'.join(_ASYNC_ONLY)}): .*\n(?:\1 +.*\n)*", re.MULTILINE)
-
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -337,8 +333,6 @@ class Renderer(ast.NodeTransformer):
         elif spec.kwonlyargs:
             parameters.append("*")
         for argument, default in zip(spec.kwonlyargs, spec.kw_defaults, strict=True):
-            if argument.arg in _ASYNC_ONLY:
-                continue
             parameters.append(self._parameter(node, argument, default))
             arguments.append(f"{argument.arg}={self._argument(argument)}")
         if spec.kwarg:
@@ -430,7 +424,7 @@ class Renderer(ast.NodeTransformer):
                 raise self.module.error(node, f"{node.name} has no docstring")
         for name, twin in self.twins.items():
             words = re.sub(rf"\b{name}\b", twin, words)
-        yield indent + _ASYNC_WORDS.sub("", _ASYNC_ONLY_ENTRY.sub("", words))
+        yield indent + _ASYNC_WORDS.sub("", words)
 
 
 def render(package: Path) -> str:
