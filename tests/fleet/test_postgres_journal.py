@@ -15,29 +15,17 @@ from apimart_async.batch.journal.protocol import ClaimedError
 from apimart_async.batch.journal.record import Record
 
 from .photo import PNG
-from .postgres_server import PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from apimart_async.emulator import Emulator
     from tests.clock import Clock
+    from tests.fleet.postgres_server import PostgresServer
 
 
 # asyncpg looks for the files of libpq when it connects.
 pytestmark = pytest.mark.may_block
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    with PostgresServer() as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: PostgresServer) -> str:
-    return server.new_database()
 
 
 def described(job_id: str = "job") -> Record:
