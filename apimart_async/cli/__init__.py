@@ -20,7 +20,7 @@ def main() -> None:
     """
     missing = " and ".join(name for name in _NEEDED if find_spec(name) is None)
     if missing:
-        complain(f"The command needs {missing}: pip install 'apimart-async[cli]'")
+        complain(f"The command needs {missing}: pip install '.[cli]' in the clone")
         sys.exit(Exit.USAGE)
     SIGNALS.handle()
     from apimart_async.cli.app import prepare_process, run

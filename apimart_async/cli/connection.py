@@ -149,5 +149,5 @@ def emulator_class() -> type[Emulator]:
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] != "PIL":
             raise
-        raise UsageError("The emulator needs Pillow: pip install 'apimart-async[emulator]'") from missing
+        raise UsageError("The emulator needs Pillow: pip install '.[emulator]' in the clone") from missing
     return Emulator

@@ -114,7 +114,9 @@ def _examine(picture: Media) -> tuple[png.PngHeader, bool]:
     content = picture.source.read_at(0, picture.size)
     kind = sniffing.identify(content)
     if not conversion.can_decode(kind):
-        raise UsageError("Pictures are made to fit dall-e-2 with Pillow: pip install 'apimart-async[images]'")
+        raise UsageError(
+            "Pictures are made to fit dall-e-2 with Pillow: pip install '.[images]' in the clone"
+        )
     with conversion.decoding(picture.name), conversion.open_picture(content, kind) as opened:
         width, height = opened.size
         if conversion.orientation(opened) in _TURNED:

@@ -200,7 +200,7 @@ def test_where_no_batch_has_run_there_is_nothing_to_report(tmp_path: Path) -> No
 def test_without_its_extra_a_report_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, [record(1)])
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(InvalidArgumentError, match=re.escape("pip install 'apimart-async[report]'")):
+    with pytest.raises(InvalidArgumentError, match=re.escape("pip install '.[report]' in the clone")):
         write_report(tmp_path)
 
 

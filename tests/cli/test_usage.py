@@ -150,7 +150,7 @@ def test_without_its_extra_the_command_names_it(
         main()
 
     assert ended.value.code == 2
-    assert f"needs {module}: pip install 'apimart-async[cli]'" in capsys.readouterr().err
+    assert f"needs {module}: pip install '.[cli]' in the clone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["edit PHOTO -p x --local", "emulator"])
@@ -162,7 +162,7 @@ def test_without_pillow_the_emulator_names_its_extra(
     monkeypatch.setitem(sys.modules, "PIL", None)
 
     assert run(command.replace("PHOTO", str(photo)).split()) == 2
-    assert "needs Pillow: pip install 'apimart-async[emulator]'" in capsys.readouterr().err
+    assert "needs Pillow: pip install '.[emulator]' in the clone" in capsys.readouterr().err
 
 
 async def test_an_unexpected_error_is_a_sentence_and_a_traceback_only_when_debugging(

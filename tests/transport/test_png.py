@@ -296,4 +296,4 @@ except apimart_async.UnsupportedImageError as error:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
     )
-    assert "pip install 'apimart-async[images]'" in done.stdout
+    assert "pip install '.[images]' in the clone" in done.stdout

@@ -457,7 +457,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> bool:
     if version > VERSION:
         raise JournalError(
             f"The journal {path} was written by a newer version of this package (format {version}; this one "
-            f"knows {VERSION}): upgrade, with pip install -U apimart-async.",
+            f"knows {VERSION}): upgrade it.",
             path=str(path),
         )
     # A view, a trigger or another column could answer a query without end, or change what it says.

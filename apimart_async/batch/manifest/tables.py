@@ -38,7 +38,7 @@ def table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         arrow: Any = import_module("pyarrow")
     except ModuleNotFoundError as missing:
         raise InvalidArgumentError(
-            f"{path} is a table, which pyarrow reads: pip install 'apimart-async[tables]'"
+            f"{path} is a table, which pyarrow reads: pip install '.[tables]' in the clone"
         ) from missing
     try:
         yield from _rows(arrow, path)

@@ -88,7 +88,7 @@ def _template() -> jinja2.Template:
     try:
         import jinja2
     except ModuleNotFoundError as missing:
-        raise InvalidArgumentError("A report needs jinja2: pip install 'apimart-async[report]'") from missing
+        raise InvalidArgumentError("A report needs jinja2: pip install '.[report]' in the clone") from missing
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -314,7 +314,7 @@ def _examine(image: SingleImage, filename: str | None, limit: int, *, convert: b
 def _refusal(name: str, kind: sniffing.Kind, size: int, limit: int, *, convert: bool) -> ImageError:
     extra = ""
     if convert and size <= _MAX_CONVERTIBLE_BYTES and conversion.is_convertible(kind):
-        extra = ", or let the extra 'formats' convert it: pip install 'apimart-async[formats]'"
+        extra = ", or let the extra 'formats' convert it: pip install '.[formats]' in the clone"
     if kind not in ACCEPTED:
         return UnsupportedImageError(
             f"{name} is {kind.description} ({size:,} bytes). JPEG, PNG, WebP and GIF images of up to "

@@ -105,7 +105,7 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
         decoded = _decode(image)
     except ModuleNotFoundError as error:
         raise UnsupportedImageError(
-            "prepare_png needs Pillow: pip install 'apimart-async[images]'."
+            "prepare_png needs Pillow: pip install '.[images]' in the clone."
         ) from error
     while True:
         buffer = io.BytesIO()
