@@ -130,9 +130,12 @@ class APIStatusError(APIError):
 
     Attributes:
         retry_after: Seconds the service asked to wait before the next try.
+        is_page: Whether the answer was a page, such as HTML, instead of JSON: it came from a gateway or a
+            firewall, not from the service.
     """
 
     retry_after: float | None = attrs.field(default=None, kw_only=True)
+    is_page: bool = attrs.field(default=False, kw_only=True)
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)

@@ -396,8 +396,11 @@ class SharedPolling:
 def is_survived(error: Exception) -> bool:
     """Tell whether a wait survives an error of a poll.
 
-    A poll is free: unlike a submit, it is sent again even after a 500 that blames the request.
+    A poll is free: unlike a submit, it is sent again even after a 500 that blames the request, and after a
+    page of a gateway, such as a firewall that lets no request pass for a while.
     """
+    if isinstance(error, errors.APIStatusError) and error.is_page:
+        return True
     return isinstance(error, errors.APIError) and (
         error.is_transient or isinstance(error, errors.InternalServerError)
     )

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("apimart_async")
 
 _DOWNLOADS_AT_ONCE: Final = 16
+_NOT_THERE_YET: Final = frozenset({403, 404})
+"""Answers of a host that does not have a file; which of the two depends on its permissions."""
+
 _LISTED: Final = 5
 
 
@@ -190,7 +193,8 @@ class AsyncImages:
                 return await attempt()
             except errors.ApimartError as error:
                 failures += 1
-                if failures > self._api.max_retries or not error.is_transient:
+                is_over = not (error.is_transient or _may_appear(error, image))
+                if failures > self._api.max_retries or is_over:
                     raise _explained(error, image) from error
                 delay = self._api.backoff(failures)
                 log.info(
@@ -243,6 +247,12 @@ def _as_image(image: Image | str) -> Image:
     if not isinstance(cast("object", image), str) or not image:
         raise errors.InvalidArgumentError(f"Give an Image or its URL, not {type(image).__name__}.")
     return Image(data_urls.normalized(image))
+
+
+def _may_appear(error: errors.ApimartError, image: Image) -> bool:
+    """Tell whether a file may be there in a moment: some hosts need time to copy it to all their servers."""
+    is_refused = isinstance(error, errors.DownloadError) and error.status in _NOT_THERE_YET
+    return is_refused and (image.expires_at is None or image.expires_at > datetime.now(UTC))
 
 
 def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError:

@@ -26,11 +26,13 @@ ABSOLUTE: Final = ("http://", "https://", data_urls.SCHEME)
 
 # Where a result is before the fields of an image, and where one may be after them.
 _OUTER: Final = ("result", "output", "images")
-_INNER: Final = ("data", "videos")
-_FIELDS: Final = ("url", "urls", "b64_json")
+_INNER: Final = ("data", "videos", "artifacts")
+_SINGLE: Final = "image"
+_PACKED_FIELDS: Final = ("b64_json", "base64")
+_FIELDS: Final = ("url", "urls", *_PACKED_FIELDS)
 _NESTED_FIELDS: Final = (*_FIELDS, "image_url", "image_urls")
 
-IMAGE_FIELDS: Final = frozenset({*_OUTER, *_INNER, *_FIELDS})
+IMAGE_FIELDS: Final = frozenset({*_OUTER, *_INNER, *_FIELDS, _SINGLE})
 """Fields of a task that may hold images; without any of these there is none."""
 
 _DEEPEST: Final = 6
@@ -117,11 +119,16 @@ def _entries_of_object(value: Mapping[str, Any], expires_at: datetime | None, de
     # At the top of a task, `image_urls` are the images that it was given.
     if any(_texts(value.get(name)) for name in (_NESTED_FIELDS if depth else _FIELDS)):
         return [_Entry(value, expires_at)]
-    return [
+    found = [
         entry
         for name in _INNER
         for entry in (_entries(value[name], expires_at, depth + 1) if value.get(name) else ())
     ]
+    # The `image` of a task is the one that it was given.
+    single = value.get(_SINGLE) if depth or "status" not in value else None
+    if found or not single or (isinstance(single, str) and not _is_result(single)):
+        return found
+    return _entries(single, expires_at, depth + 1)
 
 
 def _is_result(said: str) -> bool:
@@ -145,7 +152,9 @@ def _urls(entry: Mapping[str, Any]) -> list[str]:
         if urls:
             return [url if url.startswith("http") else _data_url(url) or url for url in urls]
     return [
-        _data_url(packed) or f"data:image/png;base64,{packed}" for packed in _texts(entry.get("b64_json"))
+        _data_url(packed) or f"data:image/png;base64,{packed}"
+        for name in _PACKED_FIELDS
+        for packed in _texts(entry.get(name))
     ]
 
 
@@ -154,8 +163,8 @@ def _texts(value: object) -> list[str]:
     found: list[str] = []
     for each in value if is_sequence(value) else [value]:
         said: object = each.get("url") if is_mapping(each) else each
-        if isinstance(said, str) and said:
-            found.append(said)
+        if isinstance(said, str) and (text := said.strip()):
+            found.append(text)
     return found
 
 

@@ -62,6 +62,7 @@ def _read_constant(_: str) -> None:
 
 
 _standard_decode: Final = json.JSONDecoder(parse_constant=_read_constant).decode
+_tolerant_decode: Final = json.JSONDecoder(parse_constant=_read_constant, strict=False).raw_decode
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -89,16 +90,36 @@ def _loads(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
 
 def _loads_slowly(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
     try:
-        text = data.decode("utf-8-sig")
-        if "\\ud" in text or "\\uD" in text:
-            # Half of a pair could be neither sent, nor stored, nor printed: an id would be lost with it.
-            text = _ESCAPES.sub(lambda found: f"\\\\{found['lone']}" if found["lone"] else found[0], text)
-        return _standard_decode(text)
+        return _standard_decode(_with_whole_pairs(data.decode("utf-8-sig")))
     except (ValueError, RecursionError) as error:
         excerpt = data[:_EXCERPT].decode("utf-8", "replace")
         content = "an empty body" if not data.strip() else "something that is not JSON"
         message = f"The service answered with {content}."
         raise APIResponseValidationError(message, excerpt=excerpt) from error
+
+
+def first_value(text: str) -> tuple[Any, str]:
+    """Decode the JSON value that a text begins with, control characters in its texts included.
+
+    Returns:
+        The value, and the rest of the text.
+
+    Raises:
+        ValueError: It begins with none, or with one nested too deeply to read.
+    """
+    whole = _with_whole_pairs(text)
+    try:
+        value, end = _tolerant_decode(whole)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value, whole[end:]
+
+
+def _with_whole_pairs(text: str) -> str:
+    """Escape halves of surrogate pairs: they could be neither sent nor stored, and an id would be lost."""
+    if "\\ud" in text or "\\uD" in text:
+        return _ESCAPES.sub(lambda found: f"\\\\{found['lone']}" if found["lone"] else found[0], text)
+    return text
 
 
 def _loads_large(data: bytes) -> Any:  # noqa: ANN401 JSON is anything

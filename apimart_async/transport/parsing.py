@@ -101,9 +101,11 @@ def _task_source(payload: object) -> dict[str, Any]:
     top = _mapping(payload)
     data: object = top.get("data")
     found = _mapping(data[0] if is_sequence(data) and data else data)
-    if "status" in found or "task_id" in found or (found and not is_image(found)):
-        return found
-    return top  # whose `data`, if there is any, are the images
+    entries: list[Any] = data if is_sequence(data) else [found]
+    is_result = not found or any(is_image(_mapping(entry)) for entry in entries[:MOST_IMAGES])
+    if is_result and not found.keys() & {"status", "task_id"}:
+        return top  # whose `data`, if there is any, are the images
+    return found
 
 
 def submitted_task_id(payload: object) -> str | None:
@@ -424,7 +426,8 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     """
     top = _mapping(payload)
     entries = top.get("data")
-    images = find_images({"images": entries}, None, None, RESULT_LIFETIME) if is_sequence(entries) else []
+    source = {"images": entries} if is_sequence(entries) else {} if isinstance(entries, str) else top
+    images = find_images(source, None, None, RESULT_LIFETIME)
     if not images:
         raise not_understood("image", payload)
     most = MOST_IMAGES if n is None else n + SURPLUS_IMAGES

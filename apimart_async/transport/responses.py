@@ -9,7 +9,8 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 import attrs
 
 from apimart_async import errors
-from apimart_async.transport import json, parsing, retry
+from apimart_async.transport import parsing, retry
+from apimart_async.transport.answers import decode
 from apimart_async.transport.error_parsing import find_request_id, read_error
 from apimart_async.transport.retry import Effect, Kind
 from apimart_async.urls import bare_url, origin
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
-_EVENT: Final = b"data:"
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
 # Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
@@ -88,11 +88,12 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     if _OK_BELOW <= status < _BAD_FROM:
         return _read_redirect(reply, url)
     try:
-        payload = _decoded(data)
+        payload = decode(data, is_good=status < _OK_BELOW)
     except errors.APIResponseValidationError as unreadable:
         if status < _OK_BELOW:
             return _failed(Effect.UNKNOWN, unreadable, reply)
-        error = retry.error_class(status)(f"{unreadable.message[:-1]}: {unreadable.excerpt}", status=status)
+        message = f"{unreadable.message[:-1]}: {unreadable.excerpt}"
+        error = retry.error_class(status)(message, status=status, is_page=True)
         return _failed(retry.effect_of_answer(status, error), error, reply)
     found = read_error(payload)
     if found is None and status < _OK_BELOW:
@@ -116,21 +117,6 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
         error.task_id = parsing.submitted_task_id(payload)
         effect = Effect.UNKNOWN if error.task_id else effect
     return _failed(effect, error, reply)
-
-
-def _decoded(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
-    """Decode a body: JSON, or an event stream with JSON in its last event.
-
-    Raises:
-        APIResponseValidationError: It is neither.
-    """
-    try:
-        return json.loads(data)
-    except errors.APIResponseValidationError:
-        *_, last = (b"", *(line for line in data.splitlines() if line.startswith(_EVENT)))
-        if not last:
-            raise
-        return json.loads(last.removeprefix(_EVENT))
 
 
 def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttempt:

@@ -60,6 +60,10 @@ _READ_BUFFER_BYTES: Final = 256 * 1024
 _NAMES_KEPT: Final = 300
 _DNS_SECONDS: Final = 300
 _MAX_REDIRECTS: Final = 5
+# Proxies and storage services send more than the 8,190 bytes and 128 headers that aiohttp reads by default.
+# An answer to a paid request would be lost with them.
+_HEADER_BYTES: Final = 256 * 1024
+_MAX_HEADERS: Final = 2048
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BAD_FROM: Final = 300
 _HEADERS: Final = {
@@ -330,6 +334,9 @@ class Session:
                     raise_for_status=False,
                     auto_decompress=False,
                     read_bufsize=_READ_BUFFER_BYTES,
+                    max_line_size=_HEADER_BYTES,
+                    max_field_size=_HEADER_BYTES,
+                    max_headers=_MAX_HEADERS,
                 )
             except BaseException as error:
                 pool.users -= 1

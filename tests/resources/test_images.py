@@ -417,7 +417,6 @@ async def test_body_of_unknown_length_is_checked_by_its_end(
         (b"<!DOCTYPE html><title>Sign in", "an HTML page"),
         (b'{"error":{"message":"not found"}}', "JSON"),
         (b"<?xml version='1.0'?><Error>", "XML"),
-        (b"", "an empty file"),
         (b"x", "text"),
         (bytes(100), "not an image"),
     ],

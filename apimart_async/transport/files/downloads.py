@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from apimart_async.errors import APIConnectionError, DownloadError
+from apimart_async.errors import APIConnectionError, ApimartError, DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media import data_urls, sniffing
 from apimart_async.transport.media.image_end import EndFinder
@@ -119,17 +119,23 @@ class VerifiedDownload:
         self._received += len(chunk)
         end.feed(chunk)
         if not chunk and not (end.is_found and self._download.length in {None, self._received}):
-            error = APIConnectionError if self._is_repeatable else DownloadError
-            raise error(f"The image is cut short: {self._received:,} bytes came, which is not all of it.")
+            raise self._incomplete(
+                f"The image is cut short: {self._received:,} bytes came, which is not all of it."
+            )
         return chunk
 
     def close(self) -> None:
         """Release the connection; a second call does nothing."""
         self._download.close()
 
+    def _incomplete(self, message: str) -> ApimartError:
+        """Make the error for a file that another download may bring whole."""
+        return APIConnectionError(message) if self._is_repeatable else DownloadError(message)
+
     def _identify(self, chunk: bytes) -> sniffing.Kind:
         if not chunk:
-            raise DownloadError("The file host sent an empty file.")
+            # A file that is still being written, or a gateway's answer in place of it.
+            raise self._incomplete("The file host sent an empty file.")
         kind = sniffing.identify(chunk[:_HEAD_BYTES])
         if kind.extension is None:
             self._download.discard()
