@@ -23,7 +23,7 @@ from apimart_async.batch.manifest.preflight import MAX_LISTED, preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
 from apimart_async.batch.manifest.rows import BadRow, ManifestOptions, Row
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0teXt\0\0\0\0" + b"\0\0\0\0IEND\xaeB`\x82"
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: text.strip())
 PREFIX = "option."
@@ -318,7 +318,7 @@ photos/a.png,snow,1,other,
 photos/a.png,sunset,2,,
 photos/b.png,sunset,1,,
 https://example.com/c.png,sunset,1,,
-"data:image/png;base64,iVBORw0KGgoAAAAA",sunset,1,,
+"data:image/png;base64,iVBORw0KGgoAAAAASUVORK5CYII=",sunset,1,,
 photos/b.png,sunset,1,,again
 """,
     )
@@ -327,7 +327,7 @@ photos/b.png,sunset,1,,again
     assert found.bad == ()
     assert (found.jobs, found.repeated, found.pictures) == (6, 1, 3)
     assert found.images == {"grok-imagine-1.0-edit-apimart": 6, "other": 1}
-    assert found.bytes == 2 * (len(PNG) + 5) + 12
+    assert found.bytes == 2 * (len(PNG) + 5) + 20
 
 
 async def test_bad_pictures_and_ids_are_found_row_by_row_and_not_all_listed(folder: Path) -> None:

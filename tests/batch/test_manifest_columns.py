@@ -17,7 +17,7 @@ from apimart_async.batch.manifest.preflight import preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
 from apimart_async.batch.manifest.rows import OPTIONS, BadRow, ManifestOptions, Row
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0teXt\0\0\0\0" + b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from apimart_async.batch.manifest.reader import Manifest, open_manifest
 from apimart_async.batch.manifest.rows import BadRow, ManifestOptions, Row, Skipped
 from apimart_async.transport.media.inputs import shown
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0teXt\0\0\0\0" + b"\0\0\0\0IEND\xaeB`\x82"
 
 links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0teXt\0\0\0\0" + b"\0\0\0\0IEND\xaeB`\x82"
 MODEL = "grok-imagine-1.0-edit-apimart"
 SOON = Poll(first=0.02, shortest=0.02, longest=0.05)
 

@@ -28,7 +28,7 @@ feather: Any = import_module("pyarrow.feather")
 ipc: Any = import_module("pyarrow.ipc")
 parquet: Any = import_module("pyarrow.parquet")
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0teXt\0\0\0\0" + b"\0\0\0\0IEND\xaeB`\x82"
 SOON = Poll(first=0.02, shortest=0.02, longest=0.05)
 FORMATS = ["jobs.parquet", "jobs.feather", "jobs.arrow", "stream.arrow"]
 

@@ -349,7 +349,7 @@ async def test_oversized_data_url_is_refused_before_decoding() -> None:
 
 async def test_largest_accepted_file_can_be_sent(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
-    path.write_bytes(PNG)
+    path.write_bytes(PNG + b"\0\0\0\0IEND\xaeB`\x82")
     os.truncate(path, MAX_UPLOAD_BYTES)
     assert (await open_media(path)).size == MAX_UPLOAD_BYTES
     os.truncate(path, MAX_UPLOAD_BYTES + 1)

@@ -22,6 +22,8 @@ _DELIMITERS: Final = ",;\t|"
 # Excel reads the delimiter from a first line such as sep=; and does not show the line.
 _SEPARATOR: Final = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*\Z', re.IGNORECASE)
 _WHOLE: Final = re.compile(r"([+-]?[0-9]{1,9})([.,]0+)?")
+# Data frames write missing values so.
+_MISSING: Final = frozenset({"nan", "NaN", "NaT", "None", "<NA>"})
 # The start of a JSON value other than a bare text.
 _JSON: Final = re.compile(r'[-0-9\[{"]|(true|false|null)\Z')
 
@@ -54,7 +56,8 @@ def csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any] | st
         except csv.Error as error:
             yield number, f"It is not CSV: {error}."
             continue
-        if any(field.strip() for field in fields):
+        # Some programs of Windows end a file with Ctrl-Z.
+        if any(field.strip(" \t\r\n\x1a") for field in fields):
             yield number, _values(columns, fields)
 
 
@@ -83,6 +86,8 @@ def _values(columns: Sequence[str], fields: Sequence[str]) -> Mapping[str, Any] 
 
 
 def _value(column: str, field: str) -> object:
+    if field.strip() in _MISSING and (column == "n" or option_name(column)):
+        return None
     if column == "n":
         return whole_number(field)
     if column in COLUMNS:

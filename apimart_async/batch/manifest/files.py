@@ -8,7 +8,7 @@ import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from apimart_async.transport.media import conversion, sniffing
+from apimart_async.transport.media import conversion, inputs, sniffing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +29,17 @@ SUBFOLDER: Final = "in a subfolder"
 _LINK: Final = "link to a folder"
 _RESULT: Final = "result of a batch"
 _JUNK: Final = frozenset({"thumbs.db", "desktop.ini"})
+_PROGRAM: Final = "folder of a program"
+# Folders that systems and programs keep thumbnails, copies and deleted files in.
+_PROGRAM_FOLDERS: Final = frozenset(
+    {
+        *("#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle", "__macosx"),
+        *("lost+found", "lost.dir", "system volume information"),
+    }
+)
+_PROGRAM_ENDINGS: Final = (".aplibrary", ".lrdata", ".photolibrary", ".photoslibrary")
+_PLACEHOLDER: Final = ".icloud"
+_NOT_LOCAL: Final = "only in iCloud"
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
@@ -55,7 +66,7 @@ def matches(pattern: Path, output: str | None, *, convert: bool) -> Iterator[tup
         output: Folder of the results, with symbolic links resolved; files in it are not yielded.
         convert: Whether images that have to be converted are taken.
     """
-    refused = _refused(convert=convert)
+    refused, fixed = _refused(convert=convert), fixed_part(pattern)
     for path in sorted(glob.iglob(os.path.expanduser(pattern), recursive=True)):  # noqa: PTH111, PTH207 links and hidden files as a shell treats them
         folder = os.path.dirname(path)  # noqa: PTH120 a text again
         if output is not None and PurePath(os.path.realpath(folder)).is_relative_to(output):
@@ -63,6 +74,8 @@ def matches(pattern: Path, output: str | None, *, convert: bool) -> Iterator[tup
         if os.path.isdir(path):  # noqa: PTH112 a text again
             if "**" not in pattern.parts:
                 yield path, "folder"
+        elif any(map(_is_of_program, PurePath(os.path.relpath(folder, fixed)).parts)):
+            yield path, f"in a {_PROGRAM}"
         elif os.path.basename(path).lower() not in _JUNK:  # noqa: PTH119 a text again
             yield path, _reason(path, refused)
 
@@ -72,7 +85,8 @@ def images(
 ) -> Iterator[tuple[str, str | None]]:
     """Yield each file of a folder in order, by its path in the folder, and the reason why it is left out.
 
-    Hidden files are not yielded, nor are other files than images of subfolders that are left out.
+    Hidden files are not yielded, except those that stand for a picture in iCloud, nor are other files than
+    images of subfolders that are left out. Of a folder of a program, only its own name is yielded.
 
     Args:
         folder: Its path.
@@ -87,10 +101,15 @@ def images(
         subfolders: list[tuple[str, str | None]] = []
         for entry in _entries(os.path.join(folder, below), may_fail=left_out is not None):  # noqa: PTH118 a text again
             path = os.path.join(below, entry.name)  # noqa: PTH118 a text again
+            if _is_placeholder(entry.name):
+                name = entry.name[1 : -len(_PLACEHOLDER)]
+                yield os.path.join(below, name), left_out or _NOT_LOCAL  # noqa: PTH118 a text again
             if entry.name.startswith(".") or entry.name.lower() in _JUNK:
                 continue
-            if not entry.is_dir():
-                reason = _reason(path, refused) if entry.is_file() else "no regular file"
+            if entry.is_dir() and _is_of_program(entry.name):
+                yield path, _PROGRAM
+            elif not entry.is_dir():
+                reason = _reason(entry.path, refused) if entry.is_file() else "no regular file"
                 if left_out is None or reason is None:
                     yield path, left_out or reason
             elif entry.is_symlink():
@@ -101,6 +120,17 @@ def images(
                 reason = left_out or (_RESULT if has_results else None if recursive else SUBFOLDER)
                 subfolders.append((path, reason))
         pending.extend(reversed(subfolders))
+
+
+def _is_of_program(name: str) -> bool:
+    name = name.lower()
+    return name in _PROGRAM_FOLDERS or name.endswith(_PROGRAM_ENDINGS)
+
+
+def _is_placeholder(name: str) -> bool:
+    """Tell whether a file stands for a picture that macOS has moved to iCloud."""
+    is_hidden = name.startswith(".") and name.endswith(_PLACEHOLDER)
+    return is_hidden and name[: -len(_PLACEHOLDER)].lower().endswith(IMAGE_EXTENSIONS)
 
 
 def _entries(folder: str, *, may_fail: bool) -> list[os.DirEntry[str]]:
@@ -125,9 +155,19 @@ def _refused(*, convert: bool) -> Mapping[str, str]:
     }
 
 
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 a text again
+            return file.read(sniffing.HEAD_BYTES)
+    except OSError:
+        return b""
+
+
 def _reason(path: str, refused: Mapping[str, str]) -> str | None:
     """Return the reason why a file is left out, ``None`` for an image."""
     extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 a text again
+    if extension in refused and sniffing.identify(_head(path)) in inputs.ACCEPTED:
+        return None  # phones and messengers give JPEGs the name of another kind
     if extension in IMAGE_EXTENSIONS:
         return refused.get(extension)
     return extension[1:].upper() or "without an extension"

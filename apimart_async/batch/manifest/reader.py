@@ -199,9 +199,15 @@ def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None 
 
 
 def _encoding(path: Path) -> str:
-    """Return UTF-16 for a file with its byte order mark, as spreadsheets write it, and else UTF-8."""
+    """Return UTF-16 for a file with its byte order mark, or whose first letters have its zero bytes."""
     with path.open("rb") as file:
-        return "utf-16" if file.read(2) in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+        head = file.read(4)
+    if head[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return "utf-16"
+    is_zero = [byte == 0 for byte in head]
+    if is_zero == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if is_zero == [True, False, True, False] else "utf-8-sig"
 
 
 def _lines(readline: Callable[[int], str]) -> Iterator[str]:

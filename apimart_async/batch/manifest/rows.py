@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import attrs
 
 from apimart_async.batch.job import Job
+from apimart_async.batch.manifest.paths import found_path
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.resources.submission import check_request
@@ -36,12 +37,21 @@ OPTIONS: Final = frozenset(
 """The documented fields of the service's requests; columns of these names are options."""
 
 _PREFIX: Final = "option."
+_MARK: Final = "\ufeff"
+"""Byte order mark; a file that was saved repeatedly may have several."""
+
 ALIASES: Final = {"file_name": "image"}
 """The name in the metadata files of Hugging Face's image folders."""
 
 _IMAGES: Final = frozenset({"images", "image_urls"})
 _CALLS: Final = ("webhook", "callback")
 _TEXTS: Final = ("prompt", "model", "id", "name")
+_ERRORS: Final = frozenset(
+    {
+        *("#BLOCKED!", "#CALC!", "#CONNECT!", "#DIV/0!", "#FIELD!", "#N/A", "#NAME?", "#NULL!", "#NUM!"),
+        *("#REF!", "#SPILL!", "#UNKNOWN!", "#VALUE!"),
+    }
+)
 _CELL: Final = frozenset({"path", "bytes"})
 _LONGEST: Final = 40
 
@@ -165,10 +175,11 @@ def read_columns(names: Sequence[str]) -> Sequence[str]:
 
 def column_name(name: str) -> str:
     """Return the name of a column: in lower case if it is known, and without spaces around it."""
-    known = name.strip().lower()
+    name = name.strip().strip(_MARK).strip()
+    known = name.lower()
     if known.startswith(_PREFIX):
-        return f"{_PREFIX}{name.strip()[len(_PREFIX) :]}"
-    return known if known in COLUMNS | OPTIONS | ALIASES.keys() else name.strip()
+        return f"{_PREFIX}{name[len(_PREFIX) :]}"
+    return known if known in COLUMNS | OPTIONS | ALIASES.keys() else name
 
 
 def option_name(column: str) -> str | None:
@@ -222,6 +233,7 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
         for name, value in values.items()
         if name not in extra and value is not None and value != ""
     }
+    _check_formulas(given)
     image = _image(given.pop("image", None), folder, options, embedding)
     try:
         # Neither a request nor a journal can hold half a surrogate pair.
@@ -251,6 +263,12 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
     return Job(image, prompt, model, n, job_id, name or _name_after(job_id, image), fields, extra)
 
 
+def _check_formulas(given: Mapping[str, Any]) -> None:
+    for column, value in given.items():
+        if isinstance(value, str) and value in _ERRORS:
+            raise InvalidArgumentError(f"{column} is {value}, the error of a formula in a spreadsheet.")
+
+
 def _check_fields(fields: AbstractSet[str], options: ManifestOptions) -> None:
     reserved = (COLUMNS | _IMAGES) & fields
     if reserved:
@@ -276,8 +294,7 @@ def _image(value: object, folder: Folder, options: ManifestOptions, embedding: s
         return value
     if "\0" in value:
         raise InvalidArgumentError("The path of the image holds a zero byte.")
-    # Absolute, so that a batch can be continued from another directory.
-    path = os.path.normpath(os.path.join(folder.path, os.path.expanduser(value)))  # noqa: PTH111, PTH118 a text again
+    path = found_path(value, folder)
     if not options.allow_outside and not folder.contains(path):
         raise InvalidArgumentError(
             f"{shown(value)} is outside the folder of the manifest: permit such paths with --allow-outside, "

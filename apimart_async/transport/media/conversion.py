@@ -31,6 +31,14 @@ _GREY_MODES: Final = frozenset({"1", "L", "LA", "La"})
 _OTHER_COLOURS: Final = frozenset({"LAB", "HSV", "YCbCr"})
 _ORIENTATION: Final = 0x0112
 _OPAQUE: Final = 255
+_WHITE: Final = 255
+_WHITES: Final = (1.0, 255.0, 65_535.0)
+"""Values of white in greys of 32 bits: of measurements, of 8 and of 16 bits."""
+
+# Fields of raw photos: the version of DNG, and the kinds of pixels that a sensor has.
+_DNG_VERSION: Final = 50_706
+_PIXELS: Final = 262
+_SENSOR: Final = frozenset({32_803, 34_892})
 _SCALE_MARGIN: Final = 0.95
 _SMALLEST_SIDE: Final = 16
 _LONGEST_SIDE: Final = 65_500
@@ -204,7 +212,11 @@ def open_picture(content: bytes, kind: sniffing.Kind) -> PillowImage:
     from PIL import Image
 
     if kind is not sniffing.HEIC:
-        return Image.open(io.BytesIO(content), formats=[_PILLOW_FORMATS[kind]])
+        picture = Image.open(io.BytesIO(content), formats=[_PILLOW_FORMATS[kind]])
+        fields: Mapping[int, object] = getattr(picture, "tag_v2", {})
+        if kind is sniffing.TIFF and (_DNG_VERSION in fields or fields.get(_PIXELS) in _SENSOR):
+            raise ValueError("it is a raw photo, of which only a thumbnail would be read")
+        return picture
     import pillow_heif
 
     opened = pillow_heif.open_heif(io.BytesIO(content))  # pyright: ignore[reportUnknownMemberType]
@@ -212,8 +224,8 @@ def open_picture(content: bytes, kind: sniffing.Kind) -> PillowImage:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > 2 * limit:  # Pillow applies the same limit to other formats
         raise Image.DecompressionBombError(f"{width}x{height} pixels")
-    picture: PillowImage = opened.to_pillow()
-    return picture
+    decoded: PillowImage = opened.to_pillow()
+    return decoded
 
 
 def _in_target_mode(picture: PillowImage) -> PillowImage:
@@ -221,6 +233,8 @@ def _in_target_mode(picture: PillowImage) -> PillowImage:
     if picture.mode.startswith("I;16"):
         # Pillow's own conversion clips every value over 255 to white.
         return picture.convert("I").point(_high_byte).convert("L")
+    if picture.mode in {"I", "F"}:
+        return scaled_grey(picture)
     is_grey = picture.mode in _GREY_MODES
     if picture.has_transparency_data:
         with_alpha = picture.convert("LA" if is_grey else "RGBA")
@@ -228,6 +242,19 @@ def _in_target_mode(picture: PillowImage) -> PillowImage:
         return with_alpha.convert("L" if is_grey else "RGB") if is_opaque else with_alpha
     picture.load()
     return picture if picture.mode in _JPEG_MODES else picture.convert("L" if is_grey else "RGB")
+
+
+def scaled_grey(picture: PillowImage) -> PillowImage:
+    """Return a grey picture of 32 bits in 8 bits: its largest value tells how white is written in it.
+
+    Pillow's own conversion makes a picture of numbers from 0 to 1 black, and one of 16 bits white.
+    """
+    found = picture.getextrema()[1]
+    largest = found if isinstance(found, (int, float)) else 0
+    white = next((white for white in _WHITES if largest <= white), float(largest))
+    if picture.mode == "I" and white < _WHITE:
+        white = _WHITE
+    return picture.convert("F").point(lambda value: value * (_WHITE / white)).convert("L")
 
 
 def _high_byte(value: float) -> float:

@@ -22,6 +22,7 @@ from apimart_async.models import Upload
 from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
+from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
 from apimart_async.transport.media.pillow_images import encode, is_pillow_image, pixel_digest
 from apimart_async.transport.media.sources import (
     InMemory,
@@ -50,6 +51,10 @@ ACCEPTED: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP, sniffin
 
 _MAX_CONVERTIBLE_BYTES: Final = 256 * 1024 * 1024
 _DIGEST_CHUNK_BYTES: Final = 1024 * 1024
+_WITH_END: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP})
+"""Kinds whose end is looked for; many GIFs lack theirs, and are whole."""
+
+_END_BYTES: Final = 16
 
 # A scheme of one letter is a Windows drive.
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
@@ -300,6 +305,11 @@ def _examine(image: SingleImage, filename: str | None, limit: int, *, convert: b
     is_refused = kind not in ACCEPTED or size > limit
     if is_refused and not (convert and size <= _MAX_CONVERTIBLE_BYTES and conversion.can_decode(kind)):
         raise _refusal(name, kind, size, limit, convert=convert)
+    if not is_refused and kind in _WITH_END and not _is_whole(source, kind):
+        raise ImageError(
+            f"{name} is cut short: it is {kind.description} whose end is missing. If it is not all of the "
+            "picture, copy it again; otherwise open it and save it anew."
+        )
     return Media(
         name,
         safe_filename(filename or located.filename, kind.content_type),
@@ -309,6 +319,21 @@ def _examine(image: SingleImage, filename: str | None, limit: int, *, convert: b
         kind if is_refused else None,
         limit,
     )
+
+
+def _is_whole(source: Source, kind: sniffing.Kind) -> bool:
+    """Tell whether an image has an end: an edit of a half of it would be paid for."""
+    size = source.size
+    ends = min(size, _END_BYTES)
+    head, tail = source.read_at(0, ends), source.read_at(size - ends, ends)
+    if is_surely_whole(kind, head, tail, size):
+        return True
+    end = EndFinder(kind)
+    for offset in range(0, size, _DIGEST_CHUNK_BYTES):
+        end.feed(source.read_at(offset, min(_DIGEST_CHUNK_BYTES, size - offset)))
+        if end.is_found:
+            return True
+    return False
 
 
 def _refusal(name: str, kind: sniffing.Kind, size: int, limit: int, *, convert: bool) -> ImageError:

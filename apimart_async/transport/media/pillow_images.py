@@ -65,6 +65,8 @@ def encode(given: PillowImage) -> InMemory:
     try:
         image = conversion.turned_upright(cast("Image", given))
         profile = image.info.get("icc_profile")
+        if image.mode == "F" or (image.mode == "I" and _is_8_bit(image)):
+            image, profile = conversion.scaled_grey(image), None
         mode = _NEAREST_MODE.get(image.mode, image.mode)
         if given.format in _JPEG_FORMATS and mode in _JPEG_MODES:
             image.save(buffer, "JPEG", quality=_JPEG_QUALITY, icc_profile=profile)
@@ -77,6 +79,11 @@ def encode(given: PillowImage) -> InMemory:
     except Exception as error:
         raise unreadable("The Pillow image", error) from error
     return InMemory(buffer.getvalue())
+
+
+def _is_8_bit(image: Image) -> bool:
+    largest = image.getextrema()[1]
+    return isinstance(largest, (int, float)) and largest <= 0xFF  # noqa: PLR2004 of 8 bits
 
 
 def pixel_digest(given: PillowImage) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
@@ -36,6 +36,7 @@ BMP: Final = Kind("a BMP image", "image/bmp", ".bmp")
 JXL: Final = Kind("a JPEG XL image", "image/jxl", ".jxl")
 JPEG_2000: Final = Kind("a JPEG 2000 image", "image/jp2", ".jp2")
 PSD: Final = Kind("a Photoshop document", "image/vnd.adobe.photoshop")
+RAW: Final = Kind("a raw photo of a camera", "image/x-dcraw")
 
 IMAGES: Final = (JPEG, PNG, WEBP, GIF, AVIF, HEIC, TIFF, BMP, JXL, JPEG_2000)
 EXTENSIONS: Final = tuple(kind.extension for kind in IMAGES if kind.extension)
@@ -70,6 +71,9 @@ _BRANDS: Final = {
     **dict.fromkeys((b"avif", b"avis"), AVIF),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIC),
 }
+_NEW_SUBFILE_TYPE: Final = 254
+_SHORT: Final = 3
+
 _GENERAL_BRANDS: Final = frozenset({b"mif1", b"msf1"})
 """Brands of AVIF and HEIC alike; a more specific one follows."""
 
@@ -93,7 +97,7 @@ def identify(head: bytes) -> Kind:
     """
     for beginning, kind in _BEGINNINGS:
         if head.startswith(beginning):
-            return kind
+            return RAW if kind is TIFF and _is_raw(head) else kind
     if head[:4] == b"RIFF":
         return WEBP if head[8:12] == b"WEBP" else UNKNOWN
     if head[4:8] == b"ftyp":
@@ -103,6 +107,22 @@ def identify(head: bytes) -> Kind:
     if head[:2] == b"BM" and head[6:10] == bytes(4):
         return BMP
     return _identify_text(head[:HEAD_BYTES])
+
+
+def _is_raw(head: bytes) -> bool:
+    """Tell whether a TIFF is a raw photo, of which only a thumbnail would be decoded.
+
+    Its first image is marked as a smaller version of another one in the file, in the first of its fields.
+    """
+    order: Literal["little", "big"] = "little" if head.startswith(b"II") else "big"
+    if head[8:10] == b"CR":  # Canon
+        return True
+    start = int.from_bytes(head[4:8], order) + 2
+    field, kind, value = head[start : start + 2], head[start + 2 : start + 4], head[start + 8 : start + 12]
+    if int.from_bytes(field, order) != _NEW_SUBFILE_TYPE:
+        return False
+    number = value[:2] if int.from_bytes(kind, order) == _SHORT else value
+    return bool(int.from_bytes(number, order) & 1)
 
 
 def _identify_text(head: bytes) -> Kind:
