@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from apimart_async.errors import APIResponseValidationError
 from apimart_async.transport import json
 from apimart_async.transport.error_parsing import read_error
+from apimart_async.transport.image_parsing import data_url
 from apimart_async.transport.json import is_mapping
 from apimart_async.transport.media import sniffing
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DATA: Final = b"data:"
+_DATA_OF_IMAGE: Final = b"data:image/"
 _COMMENT: Final = ":"
 _BLANK: Final = "\0 \t\r\n"
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -44,8 +46,9 @@ def decode(data: bytes, *, is_good: bool) -> Any:  # noqa: ANN401 JSON is anythi
             raise
         return found
     if isinstance(payload, str) and is_good:
-        # Some gateways encode JSON twice.
-        return _first_value(payload.encode(errors="replace")) or payload
+        # Some gateways encode JSON twice, or send the base64 of an image alone.
+        packed = payload.encode(errors="replace")
+        return _from_image(packed) or _first_value(packed) or payload
     return payload
 
 
@@ -78,10 +81,14 @@ def _is_final_image(event: dict[str, Any]) -> bool:
 
 
 def _from_image(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything
-    """Return a result for a body that is the image itself, as some services answer."""
-    if sniffing.identify(data[: sniffing.HEAD_BYTES]).extension is None:
-        return None
-    return {"data": [{"b64_json": base64.b64encode(data).decode()}]}
+    """Return a result for a body that is the image itself, or its base64, as some services answer."""
+    if sniffing.identify(data[: sniffing.HEAD_BYTES]).extension is not None:
+        return {"data": [{"b64_json": base64.b64encode(data).decode()}]}
+    text = data.strip()
+    if text.startswith(_DATA) and not text.startswith(_DATA_OF_IMAGE):
+        return None  # an event
+    found = data_url(text.decode("ascii", "replace"))
+    return None if found is None else {"data": [{"url": found}]}
 
 
 def _first_value(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything

@@ -133,7 +133,7 @@ def _entries_of_object(value: Mapping[str, Any], expires_at: datetime | None, de
 
 def _is_result(said: str) -> bool:
     """Tell whether a text is a URL, an image or JSON, and not a word such as ``ok``."""
-    return said.startswith((*ABSOLUTE, "/")) or _unpacked(said) is not None or _data_url(said) is not None
+    return said.startswith((*ABSOLUTE, "/")) or _unpacked(said) is not None or data_url(said) is not None
 
 
 def _unpacked(value: str) -> Any | None:  # noqa: ANN401 JSON is anything
@@ -150,9 +150,9 @@ def _urls(entry: Mapping[str, Any]) -> list[str]:
     for name in ("url", "urls", "image_url", "image_urls"):
         urls = _texts(entry.get(name))
         if urls:
-            return [url if url.startswith("http") else _data_url(url) or url for url in urls]
+            return [url if url.startswith("http") else data_url(url) or url for url in urls]
     return [
-        _data_url(packed) or f"data:image/png;base64,{packed}"
+        data_url(packed) or f"data:image/png;base64,{packed}"
         for name in _PACKED_FIELDS
         for packed in _texts(entry.get(name))
     ]
@@ -168,7 +168,7 @@ def _texts(value: object) -> list[str]:
     return found
 
 
-def _data_url(value: str) -> str | None:
+def data_url(value: str) -> str | None:
     """Return an image in base64 as a ``data:`` URL; ``None`` for any other text, such as a relative URL."""
     start = value[:_SNIFFED].lstrip()
     if data_urls.is_data_url(start):

@@ -57,6 +57,9 @@ connections are given up long before any server does.
 """
 
 _READ_BUFFER_BYTES: Final = 256 * 1024
+# aiohttp hands an answer out when it has parsed all that came, or when this buffer is full. Bytes of a broken
+# server behind an answer are an error, and a paid answer would be lost with them.
+_PAID_BUFFER_BYTES: Final = 1
 _NAMES_KEPT: Final = 300
 _DNS_SECONDS: Final = 300
 _MAX_REDIRECTS: Final = 5
@@ -333,7 +336,7 @@ class Session:
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
-                    read_bufsize=_READ_BUFFER_BYTES,
+                    read_bufsize=_PAID_BUFFER_BYTES if purpose == "paid" else _READ_BUFFER_BYTES,
                     max_line_size=_HEADER_BYTES,
                     max_field_size=_HEADER_BYTES,
                     max_headers=_MAX_HEADERS,

@@ -133,7 +133,11 @@ async def test_prepared_photograph_is_accepted(
 # --- refused before anything is sent ----------------------------------------------------------------------
 
 LIMITS: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
-    "a photograph": ({"image": b"\xff\xd8\xff" + bytes(40)}, UnsupportedImageError, "prepare_png"),
+    "a photograph": (
+        {"image": b"\xff\xd8\xff" + bytes(40) + b"\xff\xd9"},
+        UnsupportedImageError,
+        "prepare_png",
+    ),
     "not square": ({"image": png((64, 32))}, ImageError, "64 x 32 pixels.*squares.*prepare_png"),
     "opaque": (
         {"image": png(mode="RGB", hole=False)},
@@ -155,7 +159,7 @@ LIMITS: dict[str, tuple[dict[str, Any], type[InvalidArgumentError], str]] = {
         "mask is 32 x 32 pixels and the image 64 x 64.*make the mask from the image",
     ),
     "a mask of 4 MB": ({"mask": large_png()}, ImageTooLargeError, "under 4,194,304"),
-    "a cut PNG": ({"image": PNG[:20]}, ImageError, "not a PNG"),
+    "a cut PNG": ({"image": PNG[:20]}, ImageError, "cut short"),
     "an address": ({"image": "https://a.example/b.png"}, ImageError, "not a URL: give a path or bytes"),
     "a mask's address": ({"mask": "https://a.example/b.png"}, ImageError, "not a URL"),
     "a missing file": ({"image": "nowhere.png"}, ImageError, r"nowhere\.png"),

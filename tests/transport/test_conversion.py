@@ -178,7 +178,7 @@ def test_without_the_decoder_the_error_names_the_extra(monkeypatch: pytest.Monke
         (sniffing.HEIC, True),
         (sniffing.TIFF, True),
         (sniffing.PSD, True),
-        (sniffing.JXL, False),
+        (sniffing.JXL, True),
         (sniffing.UNKNOWN, False),
     ],
 )

@@ -78,6 +78,37 @@ async def test_a_redirect_to_a_long_signed_url_is_followed(raw_server: RawServer
     assert raw_server.seen[1].path == target
 
 
+# --- bytes of a broken server behind an answer ------------------------------------------------------------
+
+STRAY = {"a letter": b"x", "a zero": b"\0", "a line": b"\r\nx", "another answer": b"HTTP/1.1 200 OK\r\n\r\n"}
+LARGE = json.dumps({"data": [{"task_id": "task_1"}], "message": "x" * 2_000_000}).encode()
+
+
+@pytest.mark.parametrize("stray", STRAY)
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize("body", [SUBMITTED, LARGE], ids=["small", "large"])
+async def test_bytes_behind_a_paid_answer_in_its_segment_lose_no_task(
+    raw_server: RawServer, stray: str, framing: str, body: bytes
+) -> None:
+    head = {
+        "length": b"Content-Length: %d\r\n" % len(body),
+        "chunked": b"Transfer-Encoding: chunked\r\n",
+        "close": b"Connection: close\r\nContent-Length: %d\r\n" % len(body),
+    }[framing]
+    content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if framing == "chunked" else body
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n%b%b" % (head, content, STRAY[stray]))
+        await exchange.writer.drain()
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        for _ in range(2):
+            assert (await client.edits.create(PICTURE, "stars")).id == "task_1"
+    assert len(raw_server.seen) == 2
+
+
 # --- JSON among other bytes -------------------------------------------------------------------------------
 
 DAMAGED = {
@@ -133,6 +164,9 @@ EVENTS = "".join(
 )
 IMAGES: dict[str, tuple[bytes, int]] = {
     "the image itself": (GIF, 1),
+    "its base64": (PACKED.encode(), 1),
+    "its base64 as a JSON text": (json.dumps(PACKED).encode(), 1),
+    "its data: URL": (f"data:image/gif;base64,{PACKED}\n".encode(), 1),
     "events with images": (EVENTS.encode() + b"data: [DONE]\n\n", 2),
     "artifacts": (json.dumps({"artifacts": [{"base64": PACKED, "finishReason": "SUCCESS"}]}).encode(), 1),
     "a single image": (json.dumps({"image": PACKED, "finish_reason": "SUCCESS"}).encode(), 1),

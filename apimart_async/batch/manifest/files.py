@@ -20,6 +20,7 @@ _CONVERTIBLE: Final = {
     **dict.fromkeys((".tif", ".tiff"), sniffing.TIFF),
     ".avif": sniffing.AVIF,
     ".bmp": sniffing.BMP,
+    ".jxl": sniffing.JXL,
     ".jp2": sniffing.JPEG_2000,
     ".psd": sniffing.PSD,
 }
@@ -147,9 +148,9 @@ def _entries(folder: str, *, may_fail: bool) -> list[os.DirEntry[str]]:
 def _refused(*, convert: bool) -> Mapping[str, str]:
     """Return the extensions of images that could be converted and are not, each with the reason."""
     kinds = {kind: not convert or not conversion.can_decode(kind) for kind in _CONVERTIBLE.values()}
-    remedy = "without the extra formats" if convert else "with --convert never"
     return {
-        extension: f"{extension[1:].upper()} {remedy}"
+        extension: f"{extension[1:].upper()} "
+        + (f"without the extra {conversion.extra_of(kind)}" if convert else "with --convert never")
         for extension, kind in _CONVERTIBLE.items()
         if kinds[kind]
     }

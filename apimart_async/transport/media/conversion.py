@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import math
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from apimart_async.errors import ImageTooLargeError, UnsupportedImageError
-from apimart_async.transport.media import sniffing
+from apimart_async.transport.media import jpeg_xl, sniffing
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -54,6 +55,12 @@ _PILLOW_FORMATS: Final[Mapping[sniffing.Kind, str]] = {
     sniffing.BMP: "BMP",
     sniffing.JPEG_2000: "JPEG2000",
     sniffing.PSD: "PSD",
+    sniffing.JXL: "JXL",
+}
+_EXTRAS: Final[Mapping[sniffing.Kind, str]] = {sniffing.JXL: "jxl"}
+_PACKAGES: Final[Mapping[sniffing.Kind, tuple[str, ...]]] = {
+    sniffing.HEIC: ("PIL", "pillow_heif"),
+    sniffing.JXL: ("PIL", "pillow_jxl"),
 }
 
 
@@ -78,10 +85,14 @@ def is_convertible(kind: sniffing.Kind) -> bool:
     return kind is sniffing.HEIC or kind in _PILLOW_FORMATS
 
 
+def extra_of(kind: sniffing.Kind) -> str:
+    """Return the extra of this package that decodes a kind of image."""
+    return _EXTRAS.get(kind, "formats")
+
+
 def can_decode(kind: sniffing.Kind) -> bool:
     """Tell whether the decoder of a kind of image is known and installed."""
-    packages = ("PIL", "pillow_heif") if kind is sniffing.HEIC else ("PIL",)
-    if not is_convertible(kind) or not all(map(find_spec, packages)):
+    if not is_convertible(kind) or not all(map(find_spec, _PACKAGES.get(kind, ("PIL",)))):
         return False
     if kind is not sniffing.AVIF:
         return True
@@ -153,7 +164,7 @@ def decode(name: str, content: bytes, kind: sniffing.Kind) -> PillowImage:
         )
     if not can_decode(kind):
         raise UnsupportedImageError(
-            f"{name} is {kind.description}: the extra 'formats' of apimart-async decodes it. "
+            f"{name} is {kind.description}: the extra {extra_of(kind)!r} of apimart-async decodes it. "
             "Without that extra, save it as JPEG or PNG first."
         )
     with decoding(f"{name} is {kind.description} that"), open_picture(content, kind) as opened:
@@ -211,6 +222,8 @@ def open_picture(content: bytes, kind: sniffing.Kind) -> PillowImage:
     """
     from PIL import Image
 
+    if kind is sniffing.JXL:
+        return _open_jpeg_xl(content)
     if kind is not sniffing.HEIC:
         picture = Image.open(io.BytesIO(content), formats=[_PILLOW_FORMATS[kind]])
         fields: Mapping[int, object] = getattr(picture, "tag_v2", {})
@@ -220,12 +233,31 @@ def open_picture(content: bytes, kind: sniffing.Kind) -> PillowImage:
     import pillow_heif
 
     opened = pillow_heif.open_heif(io.BytesIO(content))  # pyright: ignore[reportUnknownMemberType]
-    width, height = opened.size
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > 2 * limit:  # Pillow applies the same limit to other formats
-        raise Image.DecompressionBombError(f"{width}x{height} pixels")
+    _check_pixels(*opened.size)
     decoded: PillowImage = opened.to_pillow()
     return decoded
+
+
+def _open_jpeg_xl(content: bytes) -> PillowImage:
+    from PIL import Image
+
+    import_module("pillow_jxl")  # adds its decoder to Pillow
+    # It decodes all pixels as soon as it opens a file.
+    _check_pixels(*jpeg_xl.size(content))
+    picture = Image.open(io.BytesIO(content), formats=[_PILLOW_FORMATS[sniffing.JXL]])
+    if not getattr(picture, "jpeg", False):
+        # The decoder has turned the pixels. Those of a JPEG that was packed losslessly are turned by EXIF.
+        picture.info.pop("exif", None)
+    return picture
+
+
+def _check_pixels(width: int, height: int) -> None:
+    """Refuse a picture of more pixels than Pillow decodes of other formats."""
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > 2 * limit:
+        raise Image.DecompressionBombError(f"{width}x{height} pixels")
 
 
 def _in_target_mode(picture: PillowImage) -> PillowImage:

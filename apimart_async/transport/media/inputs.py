@@ -339,7 +339,8 @@ def _is_whole(source: Source, kind: sniffing.Kind) -> bool:
 def _refusal(name: str, kind: sniffing.Kind, size: int, limit: int, *, convert: bool) -> ImageError:
     extra = ""
     if convert and size <= _MAX_CONVERTIBLE_BYTES and conversion.is_convertible(kind):
-        extra = ", or let the extra 'formats' convert it: pip install '.[formats]' in the clone"
+        decoder = conversion.extra_of(kind)
+        extra = f", or let the extra {decoder!r} convert it: pip install '.[{decoder}]' in the clone"
     if kind not in ACCEPTED:
         return UnsupportedImageError(
             f"{name} is {kind.description} ({size:,} bytes). JPEG, PNG, WebP and GIF images of up to "

@@ -85,7 +85,8 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
 
     Args:
         image: A path, bytes, binary file, Pillow image or ``data:`` URL: JPEG, PNG, WebP, GIF, TIFF, BMP,
-            AVIF, JPEG 2000, PSD, or with the extra ``formats`` HEIC; of an animation the first frame.
+            AVIF, JPEG 2000, PSD, with the extra ``formats`` HEIC, or with the extra ``jxl`` JPEG XL; of an
+            animation the first frame.
         size: Width and height in pixels: 256, 512 or 1024. Halved until the file is under 4 MB.
 
     Returns:
