@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def test_picture_that_is_only_in_icloud_is_named(tmp_path: Path) -> None:
 def test_jpeg_that_is_called_heic_needs_no_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_picture(tmp_path / "IMG_0001.HEIC")
     (tmp_path / "IMG_0002.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    monkeypatch.setattr(conversion, "find_spec", lambda name: None if name == "pillow_heif" else name)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     assert not conversion.can_decode(sniffing.HEIC)
     found = dict(files.images(str(tmp_path), recursive=False, output=None, convert=True))
     assert found["IMG_0001.HEIC"] is None

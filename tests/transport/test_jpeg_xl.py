@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ORIENTATION = 0x0112
 TURNED = 6
+SRGB: bytes = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
 SIZES = [(1, 1), (8, 8), (64, 48), (256, 256), (300, 300), (513, 200), (40, 20), (10_000, 3)]
 
 
@@ -31,7 +33,8 @@ def written(picture: Image.Image, **options: object) -> bytes:
 
 def boxes(content: bytes) -> list[tuple[bytes, bytes]]:
     """Return the kind and the content of each box of a file."""
-    found, start = [], 0
+    found: list[tuple[bytes, bytes]] = []
+    start = 0
     while start < len(content):
         length = int.from_bytes(content[start : start + 4]) or len(content) - start
         found.append((content[start + 4 : start + 8], content[start : start + length]))
@@ -65,9 +68,8 @@ async def test_picture_is_converted_when_it_is_sent(tmp_path: Path) -> None:
 
 
 def test_transparency_and_profile_are_kept() -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = Image.new("RGBA", (8, 8), (255, 0, 0, 100))
-    made, found = result(written(picture, lossless=True, icc_profile=profile))
+    made, found = result(written(picture, lossless=True, icc_profile=SRGB))
     assert made.kind is sniffing.PNG
     assert found.convert("RGBA").getpixel((4, 4)) == (255, 0, 0, 100)
     assert found.info["icc_profile"]
@@ -129,6 +131,6 @@ def test_damaged_file_is_refused(damage: str) -> None:
 
 
 def test_error_without_the_decoder_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "find_spec", lambda name: None if name == "pillow_jxl" else name)
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
     with pytest.raises(UnsupportedImageError, match="the extra 'jxl'"):
         conversion.convert("photo.jxl", b"\xff\x0a", sniffing.JXL, MAX_UPLOAD_BYTES)

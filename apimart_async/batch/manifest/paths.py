@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from apimart_async.batch.manifest.rows import Folder
-
 _QUOTES: Final = "\"'\u201c\u201d\u2018\u2019"
 # Marks of direction and blanks without width, which come with a path that is copied from a window.
 _INVISIBLE: Final = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
-def found_path(value: str, folder: Folder) -> str:
+def found_path(value: str, folder: str) -> str:
     """Return the absolute path of an image.
 
     If there is no file of the name as it is written, the same name is tried without quotation marks and
@@ -26,7 +24,7 @@ def found_path(value: str, folder: Folder) -> str:
 
     Args:
         value: Path in the manifest, relative to the folder.
-        folder: Of the manifest.
+        folder: Path of the folder of the manifest.
     """
     exact = _absolute(value, folder)
     if os.path.lexists(exact):
@@ -34,7 +32,7 @@ def found_path(value: str, folder: Folder) -> str:
     return next((path for path in _others(value, folder) if os.path.lexists(path)), exact)
 
 
-def _others(value: str, folder: Folder) -> Iterator[str]:
+def _others(value: str, folder: str) -> Iterator[str]:
     plain = _INVISIBLE.sub("", value).strip().strip(_QUOTES).strip()
     for text in dict.fromkeys((plain, plain.replace("\\", os.sep))):
         if text and "\0" not in text:
@@ -42,6 +40,6 @@ def _others(value: str, folder: Folder) -> Iterator[str]:
                 yield _absolute(unicodedata.normalize(form, text), folder)
 
 
-def _absolute(value: str, folder: Folder) -> str:
+def _absolute(value: str, folder: str) -> str:
     # Absolute, so that a batch can be continued from another directory.
-    return os.path.normpath(os.path.join(folder.path, os.path.expanduser(value)))  # noqa: PTH111, PTH118 a text again
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(value)))  # noqa: PTH111, PTH118 a text again

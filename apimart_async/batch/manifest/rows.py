@@ -294,7 +294,7 @@ def _image(value: object, folder: Folder, options: ManifestOptions, embedding: s
         return value
     if "\0" in value:
         raise InvalidArgumentError("The path of the image holds a zero byte.")
-    path = found_path(value, folder)
+    path = found_path(value, folder.path)
     if not options.allow_outside and not folder.contains(path):
         raise InvalidArgumentError(
             f"{shown(value)} is outside the folder of the manifest: permit such paths with --allow-outside, "
