@@ -191,7 +191,7 @@ async def test_the_emulator_answers_in_the_version_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("make", [lambda url: {"url": url}, lambda url: {"image_url": url}])
 async def test_an_object_with_a_url_is_an_image(make: Any) -> None:
-    inside = "data:image/png;base64,iVBORw0KGgo="
+    inside = "data:image/png;base64,iVBORw0KGgoAAAAASUVORK5CYII="
     async with Emulator() as emulator, AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client:
         await client.edits.create(make(PICTURE), "stars")
         await client.edits.create(PICTURE, "stars")
