@@ -301,11 +301,12 @@ def _examine(image: SingleImage, filename: str | None, limit: int, *, convert: b
     name, source, size = located.name, located.source, located.source.size
     if size == 0:
         raise ImageError(f"{name} is empty: it has 0 bytes.")
-    kind = sniffing.identify(source.read_at(0, min(size, sniffing.HEAD_BYTES)))
+    head = source.read_at(0, min(size, sniffing.HEAD_BYTES))
+    kind = sniffing.identify(head)
     is_refused = kind not in ACCEPTED or size > limit
     if is_refused and not (convert and size <= _MAX_CONVERTIBLE_BYTES and conversion.can_decode(kind)):
         raise _refusal(name, kind, size, limit, convert=convert)
-    if not is_refused and kind in _WITH_END and not _is_whole(source, kind):
+    if not is_refused and kind in _WITH_END and not _is_whole(source, kind, head):
         raise ImageError(
             f"{name} is cut short: it is {kind.description} whose end is missing. If it is not all of the "
             "picture, copy it again; otherwise open it and save it anew."
@@ -321,11 +322,10 @@ def _examine(image: SingleImage, filename: str | None, limit: int, *, convert: b
     )
 
 
-def _is_whole(source: Source, kind: sniffing.Kind) -> bool:
+def _is_whole(source: Source, kind: sniffing.Kind, head: bytes) -> bool:
     """Tell whether an image has an end: an edit of a half of it would be paid for."""
     size = source.size
-    ends = min(size, _END_BYTES)
-    head, tail = source.read_at(0, ends), source.read_at(size - ends, ends)
+    tail = head if size == len(head) else source.read_at(size - _END_BYTES, _END_BYTES)
     if is_surely_whole(kind, head, tail, size):
         return True
     end = EndFinder(kind)
