@@ -8,6 +8,7 @@ from apimart_async import config, errors
 from apimart_async.credentials import Secret, hide
 from apimart_async.polling.poller import SharedPolling
 from apimart_async.resources.account import AsyncAccount
+from apimart_async.resources.catalogue import AsyncModels, SchemaCache
 from apimart_async.resources.edits import AsyncEdits
 from apimart_async.resources.generations import AsyncGenerations
 from apimart_async.resources.images import AsyncImages
@@ -65,6 +66,7 @@ class AsyncApimart:
         tasks: Fetch, wait for and watch tasks.
         images: Save, read and stream result images.
         account: Fetch the balance and the models.
+        models: Fetch the models, their schemas and their documentation.
     """
 
     uploads: AsyncUploads
@@ -73,6 +75,7 @@ class AsyncApimart:
     tasks: AsyncTasks
     images: AsyncImages
     account: AsyncAccount
+    models: AsyncModels
 
     def __init__(
         self,
@@ -112,7 +115,9 @@ class AsyncApimart:
             ssl=ssl,
             default_headers=default_headers,
         )
-        self._assemble(settings, Session(settings, session), RateLimiter(settings.limits), SharedPolling())
+        self._assemble(
+            settings, Session(settings, session), RateLimiter(settings.limits), SharedPolling(), SchemaCache()
+        )
 
     def _assemble(
         self,
@@ -120,6 +125,7 @@ class AsyncApimart:
         session: Session,
         rate_limiter: RateLimiter,
         shared_polling: SharedPolling,
+        schemas: SchemaCache,
     ) -> None:
         from apimart_async.transport.api import Api
 
@@ -127,6 +133,7 @@ class AsyncApimart:
         self._session = session
         self._rate_limiter = rate_limiter
         self._shared_polling = shared_polling
+        self._schemas = schemas
         api = Api(settings, session, rate_limiter)
         self.uploads = AsyncUploads(api)
         self.tasks = AsyncTasks(api, shared_polling)
@@ -134,6 +141,7 @@ class AsyncApimart:
         self.generations = AsyncGenerations(api, self.tasks)
         self.images = AsyncImages(api)
         self.account = AsyncAccount(api)
+        self.models = AsyncModels(api, schemas)
 
     def with_options(
         self,
@@ -175,7 +183,7 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling)
+        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling, self._schemas)
         return copy
 
     @property

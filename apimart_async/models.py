@@ -244,3 +244,79 @@ class Model:
 
     id: str
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+@attrs.frozen
+class Parameter:
+    """A parameter of a model, as the schema of the model describes it.
+
+    Attributes:
+        types: JSON types of its values, such as ``"string"`` or ``"integer"``; empty for any.
+        choices: Its values; ``None`` for any.
+        minimum: Least number.
+        maximum: Greatest number.
+        min_items: Least number of items of a list.
+        max_items: Greatest number of items of a list.
+        max_length: Greatest number of characters of a text.
+        default: Value that the model uses if the parameter is not sent, if the schema tells one.
+        description: Text of the service.
+    """
+
+    types: tuple[str, ...] = ()
+    choices: tuple[Any, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    min_items: int | None = None
+    max_items: int | None = None
+    max_length: int | None = None
+    default: Any = None
+    description: str | None = None
+
+
+@attrs.frozen
+class Idempotency:
+    """The promise of the service to execute requests of a model once for each idempotency key.
+
+    Attributes:
+        header: Header with the key of a request.
+        replay_header: Header of an answer that repeats an earlier one; ``None`` if there is none, and the
+            promise cannot be checked.
+        retention_seconds: Seconds that the service remembers a key.
+        scope: Requests among which a key is unique, such as ``"api_key_endpoint"``.
+    """
+
+    header: str
+    replay_header: str | None = None
+    retention_seconds: float | None = None
+    scope: str | None = None
+
+
+@attrs.frozen
+class ModelSchema:
+    """The requests that a model takes.
+
+    Attributes:
+        model: Name of the model.
+        operation: Operation that the schema is for, such as ``"image_generation"``.
+        method: HTTP method of its endpoint.
+        path: Path of its endpoint, such as ``"/v1/images/generations"``.
+        parameters: Parameters by name.
+        required: Names of the parameters that each request has to have.
+        is_open: Whether requests may have parameters that the schema does not name.
+        idempotency: The promise to execute a request once for each key; ``None`` if there is no such promise.
+        response_version: Version of the answer that the service recommends for this model.
+        schema_version: Version of the schema.
+        raw: The JSON object of the service; not compared.
+    """
+
+    model: str
+    operation: str | None = None
+    method: str = "POST"
+    path: str | None = None
+    parameters: Mapping[str, Parameter] = attrs.field(factory=dict[str, Parameter])
+    required: tuple[str, ...] = ()
+    is_open: bool = False
+    idempotency: Idempotency | None = None
+    response_version: str | None = None
+    schema_version: str | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)

@@ -57,7 +57,16 @@ Kind = Literal[
 ]
 
 Place = Literal[
-    "any", "uploads", "edits", "generations", "applerouter", "tasks", "tasks/batch", "account", "files"
+    "any",
+    "uploads",
+    "edits",
+    "generations",
+    "applerouter",
+    "tasks",
+    "tasks/batch",
+    "account",
+    "catalogue",
+    "files",
 ]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -66,6 +75,7 @@ PLACES: Final[tuple[Place, ...]] = get_args(Place)
 _ALL_ROUTES: Final[frozenset[Route]] = frozenset(
     ("uploads", "edits", "generations", "applerouter", "tasks", "tasks/batch", "account", "files")
 )
+_CATALOGUE: Final[frozenset[Route]] = frozenset(("catalogue",))
 _MOST_FAULTS: Final = 1000
 _MOST_BYTES: Final = 1024**3
 _SUBMITS: Final[frozenset[Route]] = frozenset(("edits", "generations"))
@@ -159,7 +169,7 @@ class Fault:
 
     Args:
         kind: The kind of failure.
-        route: The route; "any" is every route the kind applies to.
+        route: The route; "any" is every route the kind applies to but the catalogue.
         probability: Share of the matching requests, 0 to 1, drawn from the emulator's seed.
         first: Only this many matching requests, from the first.
         every: Only every n-th matching request, starting with the n-th.
@@ -203,8 +213,8 @@ class Fault:
     @property
     def routes(self) -> frozenset[Route]:
         """The routes it can be injected into."""
-        possible = _ROUTES.get(self.kind, _ALL_ROUTES)
-        return possible if self.route == "any" else possible & {self.route}
+        possible = _ROUTES.get(self.kind, _ALL_ROUTES | _CATALOGUE)
+        return possible - _CATALOGUE if self.route == "any" else possible & {self.route}
 
 
 def is_due(fault: Fault, *, matched: int, happened: int, chance: float) -> bool:

@@ -12,6 +12,7 @@ Route = Literal[
     "tasks",
     "tasks/batch",
     "account",
+    "catalogue",
     "files",
     "elsewhere",
     "controls",
@@ -25,8 +26,13 @@ _EXACT: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/v1/balance"): "account",
     ("GET", "/v1/user/balance"): "account",
     ("GET", "/v1/models"): "account",
+    ("GET", "/v1/model-schema"): "catalogue",
+    ("GET", "/v1/model-docs"): "catalogue",
+    ("GET", "/api/pricing/model"): "catalogue",
+    ("GET", "/api/marketplace/models"): "catalogue",
 }
 _EDITS = {"/v1/images/edits", "/v1/images/edits/"}
+_STARTS: Final[dict[str, Route]] = {"/files/": "files", "/emulator/": "controls"}
 _TASKS = ("/v1/tasks/", "/v1/images/generations/")
 
 
@@ -44,8 +50,6 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "applerouter" if content_type.startswith("multipart/") else "edits"
     if method == "GET" and path.startswith(_TASKS):
         return "tasks"
-    if path.startswith("/files/"):
-        return "files"
-    if path.startswith("/emulator/"):
-        return "controls"
-    return "unknown"
+    if method == "GET" and path.startswith("/v1/models/") and path.endswith("/schema"):
+        return "catalogue"
+    return next((route for start, route in _STARTS.items() if path.startswith(start)), "unknown")

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
+from .catalogue import DEFAULT_MODELS, ModelSpec
 from .clock import Clock
 from .faults import Fault, Faults
 from .image_store import ImageStore
@@ -77,6 +78,7 @@ class Emulator:
             top-level `id`.
         batch: The variant of the responses to `POST /v1/tasks/batch`; None when the path does not exist.
         faults: The faults to inject from the start; `faults` can be changed while it runs.
+        models: The models with a schema; None for a service without schemas, documentation and prices.
         images: "edited" for real edits; "tiny" for images of 8 by 8 pixels, for load tests.
 
     Raises:
@@ -103,6 +105,7 @@ class Emulator:
         compat: bool = False,
         batch: BatchVariant | None = "list",
         images: Images = "edited",
+        models: Iterable[ModelSpec] | None = DEFAULT_MODELS,
         faults: Iterable[Fault] = (),
     ) -> None:
         self._settings = Settings(
@@ -123,6 +126,7 @@ class Emulator:
             compat=compat,
             batch=batch,
             images=images,
+            models=None if models is None else tuple(models),
         )
         self._clock = Clock()
         self.ledger: Ledger = Ledger()

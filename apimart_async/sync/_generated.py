@@ -31,10 +31,20 @@ if TYPE_CHECKING:
     from apimart_async.batch.progress import Progress
     from apimart_async.batch.shutdown import Shutdown
     from apimart_async.credentials import Secret
-    from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, Upload
+    from apimart_async.models import (
+        Balance,
+        DurationEstimate,
+        Image,
+        ImageSet,
+        Model,
+        ModelSchema,
+        Task,
+        Upload,
+    )
     from apimart_async.polling.watch import Notification
     from apimart_async.resources.account import AsyncAccount
     from apimart_async.resources.applerouter import AsyncAppleRouterEdits
+    from apimart_async.resources.catalogue import AsyncModels
     from apimart_async.resources.edits import AsyncEdits
     from apimart_async.resources.generations import AsyncGenerations
     from apimart_async.resources.images import AsyncImages
@@ -150,6 +160,72 @@ class AppleRouterEdits:
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
+
+
+class Models:
+    """The models of the service and the requests they take. Free."""
+
+    def __init__(self, wrapped: AsyncModels, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def list(self, *, timeout: float | None = None) -> Sequence[Model]:
+        """Fetch the models of the service.
+
+        Args:
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The models; their ``id`` is the value for ``model=``.
+
+        Raises:
+            APIError: The request failed after all retries.
+        """
+        return self._portal.call(self._wrapped.list, timeout=timeout)
+
+    def schema(
+        self,
+        model: str,
+        operation: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> ModelSchema | None:
+        """Return the schema of a model: its endpoint, its parameters and its promises.
+
+        The client and its copies keep the answer for an hour, also that there is no schema, and then ask the
+        service whether it has changed. Calls at the same time share one request.
+
+        Args:
+            model: Name of the model.
+            operation: One of several operations of the model; its image generation by default.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The schema; ``None`` if the service has none for this model.
+
+        Raises:
+            InvalidArgumentError: The name is empty.
+            APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind; another call that waits for the same schema sends its own request.
+        """
+        return self._portal.call(self._wrapped.schema, model, operation, timeout=timeout)
+
+    def docs(self, model: str, *, timeout: float | None = None) -> Mapping[str, Any] | None:
+        """Fetch the documentation of a model.
+
+        Args:
+            model: Name of the model.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The JSON object of the service, unchanged; ``None`` if the service has no documentation of it.
+
+        Raises:
+            InvalidArgumentError: The name is empty.
+            APIError: The request failed after all retries.
+        """
+        return self._portal.call(self._wrapped.docs, model, timeout=timeout)
 
 
 class Edits:
@@ -768,6 +844,7 @@ class Apimart:
         tasks: Fetch, wait for and watch tasks.
         images: Save, read and stream result images.
         account: Fetch the balance and the models.
+        models: Fetch the models, their schemas and their documentation.
     """
 
     uploads: Uploads
@@ -776,6 +853,7 @@ class Apimart:
     tasks: Tasks
     images: Images
     account: Account
+    models: Models
 
     def __init__(
         self,
@@ -822,6 +900,7 @@ class Apimart:
         self.tasks = Tasks(wrapped.tasks, portal)
         self.images = Images(wrapped.images, portal)
         self.account = Account(wrapped.account, portal)
+        self.models = Models(wrapped.models, portal)
         return self
 
     def with_options(

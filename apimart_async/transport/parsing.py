@@ -454,6 +454,18 @@ def read_balance(payload: object) -> Balance:
     return structure(fields, Balance, payload)
 
 
+def read_object(payload: object, subject: str) -> dict[str, Any]:
+    """Return a JSON object, without the envelope around it.
+
+    Raises:
+        APIResponseValidationError: It is none.
+    """
+    found = _mapping(_mapping(payload).get("data")) or _mapping(payload)
+    if not found:
+        raise not_understood(subject, payload)
+    return found
+
+
 def read_models(payload: object) -> list[Model]:
     """Read the catalogue, whose entries are objects or names; entries without an id are left out.
 

@@ -54,11 +54,13 @@ class Answer(NamedTuple):
         payload: Decoded JSON.
         request_id: The service's id of a paid request; not looked for in other answers.
         replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
+        etag: Version of the content, for ``If-None-Match``.
     """
 
     payload: Any
     request_id: str | None
     replayed: bool
+    etag: str | None = None
 
 
 @attrs.frozen
@@ -97,7 +99,7 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     found = read_error(payload)
     if found is None and status < _OK_BELOW:
         if kind is not Kind.PAID_WRITE:
-            return Answer(payload, None, replayed=False)
+            return Answer(payload, None, replayed=False, etag=reply.headers.get("ETag"))
         request_id = _request_id(reply.headers) or find_request_id(payload)
         request_id = request_id and key.redact(request_id)
         replayed = reply.headers.get("Idempotency-Replayed", "").lower() == "true"

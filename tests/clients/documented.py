@@ -120,6 +120,36 @@ curl "$BASE/v1/balance" -H "Authorization: Bearer $KEY"
 curl "$BASE/v1/user/balance" -H "Authorization: Bearer $KEY"
 """,
     ),
+    "a schema": Documented(
+        "GET /v1/model-schema",
+        r"""
+curl "$BASE/v1/model-schema?model=gpt-image-2.5-flare&operation=image_generation" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "a schema by the path of its model": Documented(
+        "GET /v1/models/{model}/schema",
+        r"""
+curl "$BASE/v1/models/gpt-image-2.5-flare/schema" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "the documentation of a model": Documented(
+        "GET /v1/model-docs",
+        r"""
+curl "$BASE/v1/model-docs?model=gpt-image-2.5-flare" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "the prices": Documented(
+        "GET /api/pricing/model",
+        r"""
+curl "$BASE/api/pricing/model" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "the market place": Documented(
+        "GET /api/marketplace/models",
+        r"""
+curl "$BASE/api/marketplace/models" -H "Authorization: Bearer $KEY"
+""",
+    ),
     "the models": Documented(
         "GET /v1/models",
         r"""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from .account import list_models, read_balance
+from .account import read_balance
+from .catalogue import list_marketplace, list_models, list_prices, read_docs, read_schema
 from .controls import add_faults, clear_faults, show_faults, show_ledger
 from .files import create_upload, read_result, read_upload
 from .images import create_edit, create_generation
@@ -21,6 +22,11 @@ ROUTES = (
     web.get("/v1/balance", read_balance),
     web.get("/v1/user/balance", read_balance),
     web.get("/v1/models", list_models),
+    web.get("/v1/models/{model}/schema", read_schema),
+    web.get("/v1/model-schema", read_schema),
+    web.get("/v1/model-docs", read_docs),
+    web.get("/api/pricing/model", list_prices),
+    web.get("/api/marketplace/models", list_marketplace),
     web.get("/files/uploads/{name}", read_upload),
     web.get("/files/results/{task_id}/{name}", read_result),
     web.get("/emulator/ledger", show_ledger),

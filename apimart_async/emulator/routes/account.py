@@ -1,4 +1,4 @@
-"""The balance and the models of the account."""
+"""The balance of the account."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ from aiohttp import web
 
 from apimart_async.emulator.responses import json_response
 from apimart_async.emulator.service import SERVICE
-
-_MODELS = (
-    "grok-imagine-1.0-edit-apimart",
-    "grok-imagine-1.5-edit-apimart",
-    "gemini-3-pro-image-preview",
-    "dall-e-2",
-)
 
 
 async def read_balance(request: web.Request) -> web.Response:
@@ -27,10 +20,3 @@ async def read_balance(request: web.Request) -> web.Response:
             "unlimited_quota": False,
         }
     )
-
-
-async def list_models(request: web.Request) -> web.Response:
-    """Return some models; requests may name others. In a variant, the list holds names alone."""
-    if request.app[SERVICE].next_variant("models") % 2:
-        return json_response({"object": "list", "data": list(_MODELS)})
-    return json_response({"object": "list", "data": [{"id": model, "object": "model"} for model in _MODELS]})

@@ -107,7 +107,9 @@ async def _submit(
     submission = evolve(submission, idempotency_key=key)
     if key is not None:
         check_key(key)
-    if key is None or not service.settings.idempotent_replay:
+    spec = service.settings.spec_of(submission.model)
+    is_kept = service.settings.idempotent_replay and (spec is None or spec.keeps)
+    if key is None or not is_kept:
         status, body = await _execute(request, payload, submission, urls, mask_url)
         return json_bytes(body, status=status)
     scope = (submission.endpoint, key)
