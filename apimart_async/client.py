@@ -8,10 +8,11 @@ from apimart_async import config, errors
 from apimart_async.credentials import Secret, hide
 from apimart_async.polling.poller import SharedPolling
 from apimart_async.resources.account import AsyncAccount
-from apimart_async.resources.catalogue import AsyncModels, SchemaCache
+from apimart_async.resources.catalogue import AsyncModels
 from apimart_async.resources.edits import AsyncEdits
 from apimart_async.resources.generations import AsyncGenerations
 from apimart_async.resources.images import AsyncImages
+from apimart_async.resources.schemas import SchemaCache, Schemas
 from apimart_async.resources.tasks import AsyncTasks
 from apimart_async.resources.uploads import AsyncUploads
 
@@ -46,6 +47,9 @@ class AsyncApimart:
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
             converts them.
+        check: ``"schema"``, the default, fetches the schema of a model before the first paid request for it,
+            and refuses requests that the model does not take; without a schema, requests are sent unchecked.
+            ``"off"`` leaves the decision to the service.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -88,6 +92,7 @@ class AsyncApimart:
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        check: config.Check = "schema",
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -111,6 +116,7 @@ class AsyncApimart:
             limits=limits,
             poll=poll,
             media=media,
+            check=check,
             proxy=config.resolve_proxy(proxy, base_url, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
@@ -125,7 +131,7 @@ class AsyncApimart:
         session: Session,
         rate_limiter: RateLimiter,
         shared_polling: SharedPolling,
-        schemas: SchemaCache,
+        schema_cache: SchemaCache,
     ) -> None:
         from apimart_async.transport.api import Api
 
@@ -133,15 +139,16 @@ class AsyncApimart:
         self._session = session
         self._rate_limiter = rate_limiter
         self._shared_polling = shared_polling
-        self._schemas = schemas
+        self._schema_cache = schema_cache
         api = Api(settings, session, rate_limiter)
+        schemas = Schemas(api, schema_cache)
+        self.models = AsyncModels(api, schemas)
         self.uploads = AsyncUploads(api)
         self.tasks = AsyncTasks(api, shared_polling)
-        self.edits = AsyncEdits(api, self.tasks)
-        self.generations = AsyncGenerations(api, self.tasks)
+        self.edits = AsyncEdits(api, self.tasks, schemas)
+        self.generations = AsyncGenerations(api, self.tasks, schemas)
         self.images = AsyncImages(api)
         self.account = AsyncAccount(api)
-        self.models = AsyncModels(api, schemas)
 
     def with_options(
         self,
@@ -152,6 +159,7 @@ class AsyncApimart:
         retry: config.Retry | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        check: config.Check | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy of the client with other options.
@@ -166,6 +174,7 @@ class AsyncApimart:
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
             media: Treatment of pictures that the service refuses as they are.
+            check: Whether paid requests are checked against the schema of their model.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -180,10 +189,11 @@ class AsyncApimart:
             retry=retry,
             poll=poll,
             media=media,
+            check=check,
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling, self._schemas)
+        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling, self._schema_cache)
         return copy
 
     @property

@@ -48,6 +48,7 @@ _RESERVED_HEADERS: Final = {
 }
 
 KeyFunction: TypeAlias = Callable[[], str | Awaitable[str]]
+Check: TypeAlias = Literal["schema", "off"]
 ApiKey: TypeAlias = str | Secret | KeyFunction
 
 
@@ -153,7 +154,10 @@ class Retry:
         max_elapsed: Time since the first attempt after which no further attempt starts, default 300; 0 sends
             no request again.
         indeterminate: How to treat a paid request that may have been executed: ``"raise"`` raises
-            ``SubmissionIndeterminateError``; ``"same-key"`` sends the request again under the same
+            ``SubmissionIndeterminateError``; ``"schema"``, the default, sends it again under the same
+            idempotency key if the schema of its model promises that a key is executed once and that repeated
+            answers are marked, while the service remembers the key, and raises otherwise; an answer that is
+            not marked ends this for the model. ``"same-key"`` sends the request again under the same
             idempotency key. Choose ``"same-key"`` only for a service and model that are known to honour keys:
             any other executes and bills the request twice.
     """
@@ -162,8 +166,8 @@ class Retry:
     max_delay: float = attrs.field(default=8.0, validator=_positive)
     max_retry_after: float = attrs.field(default=60.0, validator=_not_negative)
     max_elapsed: float = attrs.field(default=300.0, validator=_not_negative)
-    indeterminate: Literal["raise", "same-key"] = attrs.field(
-        default="raise", validator=validators.in_(("raise", "same-key"))
+    indeterminate: Literal["schema", "raise", "same-key"] = attrs.field(
+        default="schema", validator=validators.in_(("schema", "raise", "same-key"))
     )
 
 
@@ -256,6 +260,7 @@ class Settings:
         limits: Maximum use of resources.
         poll: Schedule of the polls.
         media: Treatment of pictures that the service refuses as they are.
+        check: Whether paid requests are checked against the schema of their model.
         proxy: Proxy; ``None`` takes the proxy from the environment.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
@@ -270,6 +275,7 @@ class Settings:
     limits: Limits = attrs.field(default=None, converter=_resolve_limits)
     poll: Poll = attrs.field(default=None, converter=_resolve_poll)
     media: Media = attrs.field(default=None, converter=_resolve_media)
+    check: Check = attrs.field(default="schema", validator=validators.in_(("schema", "off")))
     proxy: Proxy | None = None
     ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
     default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)
@@ -284,6 +290,7 @@ def revise(
     retry: Retry | None = None,
     poll: Poll | None = None,
     media: Media | None = None,
+    check: Check | None = None,
     default_headers: Mapping[str, str] | None = None,
 ) -> Settings:
     """Return a copy of the settings with the given values.
@@ -301,6 +308,7 @@ def revise(
         retry=retry or settings.retry,
         poll=poll or settings.poll,
         media=media or settings.media,
+        check=settings.check if check is None else check,
         default_headers=settings.default_headers if default_headers is None else default_headers,
     )
 

@@ -149,6 +149,9 @@ class Task:
         usage: Tokens that the task has used, if the service reported them.
         sibling_ids: Ids of further tasks that the same submit has started, each with a part of the images.
             ``tasks.wait`` and ``tasks.get`` return the images and the cost of all of them together.
+        is_replay: Whether the service marked its answer to the submit as a repetition of an earlier answer
+            under the same key. ``False`` if the submit was sent again and the answer was not marked: the work
+            may have been billed twice. ``None`` if it was sent once, or in another process.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
@@ -170,6 +173,7 @@ class Task:
     resolution: str | None = None
     usage: Usage | None = None
     sibling_ids: tuple[str, ...] = ()
+    is_replay: bool | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
     @property

@@ -81,7 +81,7 @@ class ModelSpec:
 
 _REFERENCES: Final[dict[str, Any]] = {"image_urls": _URLS, "messages": {"type": "array"}}
 _PICTURE: Final[dict[str, Any]] = _REFERENCES | {
-    "size": {"type": "string", "enum": ["auto", "1:1", "16:9", "9:16", "4:3", "3:4", "1024x1024"]},
+    "size": _TEXT,
     "resolution": {"type": "string", "enum": ["1k", "2k", "4k"]},
     "quality": {"type": "string", "enum": ["auto", "low", "medium", "high"]},
     "output_format": {"type": "string", "enum": ["png", "jpeg", "webp"]},

@@ -73,7 +73,17 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
 
 _ALL_ROUTES: Final[frozenset[Route]] = frozenset(
-    ("uploads", "edits", "generations", "applerouter", "tasks", "tasks/batch", "account", "files")
+    (
+        "uploads",
+        "edits",
+        "generations",
+        "applerouter",
+        "tasks",
+        "tasks/batch",
+        "account",
+        "catalogue",
+        "files",
+    )
 )
 _CATALOGUE: Final[frozenset[Route]] = frozenset(("catalogue",))
 _MOST_FAULTS: Final = 1000
@@ -213,7 +223,7 @@ class Fault:
     @property
     def routes(self) -> frozenset[Route]:
         """The routes it can be injected into."""
-        possible = _ROUTES.get(self.kind, _ALL_ROUTES | _CATALOGUE)
+        possible = _ROUTES.get(self.kind, _ALL_ROUTES)
         return possible - _CATALOGUE if self.route == "any" else possible & {self.route}
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import image_urls
+from apimart_async.resources.uploads import check_images, image_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from apimart_async.models import Task
+    from apimart_async.resources.schemas import Schemas
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput
@@ -23,9 +24,10 @@ _PATH: Final = "/v1/images/edits"
 class AsyncEdits:
     """Paid edits of images. ``task.cost`` has the cost once the task has completed."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas) -> None:
         self._api = api
         self._tasks = tasks
+        self._schemas = schemas
 
     async def create(
         self,
@@ -81,14 +83,26 @@ class AsyncEdits:
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
-        urls = await image_urls(self._api, image, inline=inline, timeout=timeout)
+        images = await check_images(self._api, image)
+        payload: dict[str, Any] = {
+            "model": model,
+            "prompt": prompt,
+            "image_urls": images,
+            "n": n,
+        }
+        payload |= extra_body or {}
+        schema = await self._schemas.check(_PATH, payload)
+        urls = await image_urls(self._api, images, inline=inline, timeout=timeout)
+        payload |= {"image_urls": urls, **(extra_body or {})}
         return await submission.submit(
             self._api,
             _PATH,
-            {"model": model, "prompt": prompt, "image_urls": urls, "n": n, **(extra_body or {})},
+            payload,
             idempotency_key=idempotency_key,
             timeout=timeout,
             extra_headers=extra_headers,
+            schema=schema,
+            repeats=self._schemas.repeats(_PATH, payload),
         )
 
     async def run(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from apimart_async import errors
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import image_urls
+from apimart_async.resources.uploads import check_images, image_urls
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from apimart_async.models import Task
+    from apimart_async.resources.schemas import Schemas
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput, SingleImage
@@ -27,9 +28,10 @@ MOST_IMAGES: Final = 1_000
 class AsyncGenerations:
     """Paid generations of images, with any model of the service."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas) -> None:
         self._api = api
         self._tasks = tasks
+        self._schemas = schemas
 
     async def create(
         self,
@@ -115,9 +117,13 @@ class AsyncGenerations:
         payload: dict[str, Any] = {"model": model, "prompt": prompt}
         payload |= {name: value for name, value in optional.items() if value is not None}
         references = [] if _is_empty(images) else inputs.flatten(images)
-        uploaded = references if mask is None else [*references, mask]
-        if uploaded:
-            urls = await image_urls(self._api, uploaded, inline=inline, timeout=timeout)
+        given = references if mask is None else [*references, mask]
+        checked = await check_images(self._api, given) if given else []
+        fields: dict[str, Any] = {"image_urls": references} if references else {}
+        fields |= {} if mask is None else {"mask_url": "(a mask)"}
+        schema = await self._schemas.check(_PATH, payload | fields | dict(extra_body or {}))
+        if checked:
+            urls = await image_urls(self._api, checked, inline=inline, timeout=timeout)
             if mask is not None:
                 payload["mask_url"] = urls.pop()
             if urls:
@@ -130,6 +136,8 @@ class AsyncGenerations:
             idempotency_key=idempotency_key,
             timeout=timeout,
             extra_headers=extra_headers,
+            schema=schema,
+            repeats=self._schemas.repeats(_PATH, payload),
         )
 
     async def run(

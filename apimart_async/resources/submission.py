@@ -16,14 +16,15 @@ from apimart_async.transport.retry import Kind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from apimart_async.models import Task
+    from apimart_async.models import ModelSchema, Task
     from apimart_async.transport.api import Api
+    from apimart_async.transport.same_key import Repeats
 
 _LONGEST_KEY: Final = 191
 
 RESPONSE_VERSION: Final = "X-APIMart-Response-Version"
 _NEWEST_VERSION: Final = "2026-07-27"
-# Models whose schema names a version of the answer.
+# Models whose schema names a version of the answer, for services that have no schemas.
 _VERSIONED: Final = re.compile(r"grok-(?:imagine-)?2\.0(?:-ext)?|gpt-image-2\.5-ext").fullmatch
 
 
@@ -81,10 +82,22 @@ async def submit(
     idempotency_key: str | None,
     timeout: float | None,
     extra_headers: Mapping[str, str] | None,
+    schema: ModelSchema | None,
+    repeats: Repeats,
 ) -> Task:
     """Send a paid request under the given or a new idempotency key, and return its task.
 
     The task has ended if the service answers with the result itself.
+
+    Args:
+        api: Of the client.
+        path: Endpoint.
+        payload: Fields of the request.
+        idempotency_key: A new one by default.
+        timeout: Seconds for an attempt.
+        extra_headers: Of the caller.
+        schema: Of the model, if it is known.
+        repeats: Of this request.
 
     Raises:
         SubmissionIndeterminateError: The request may or may not have been executed, or it was and neither the
@@ -95,8 +108,9 @@ async def submit(
     key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
     # Polling is scheduled by the model, the resolution, the number of images and the age of the task.
     model, n, resolution = payload.get("model"), payload.get("n"), payload.get("resolution")
-    if isinstance(model, str) and _VERSIONED(model):
-        extra_headers = _with_version(extra_headers or {})
+    version = _version(schema, model)
+    if version is not None:
+        extra_headers = _with_version(extra_headers or {}, version)
     answer = await api.request(
         "POST",
         path,
@@ -105,6 +119,7 @@ async def submit(
         idempotency_key=key,
         timeout=timeout,
         extra_headers=extra_headers,
+        repeats=repeats,
     )
     try:
         task = parsing.read_submission(
@@ -114,6 +129,7 @@ async def submit(
             submitted_at=datetime.now(UTC),
             n=n if isinstance(n, int) else 1,
             resolution=resolution if isinstance(resolution, str) else None,
+            is_replay=answer.replayed if answer.replayed or answer.is_repeat else None,
         )
     except errors.APIResponseValidationError as error:
         error.method, error.url = "POST", api.settings.base_url + path
@@ -122,7 +138,15 @@ async def submit(
     return parsing.resolved(task, api.settings.base_url)
 
 
-def _with_version(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return headers that ask for the newest answer, unless they name a version themselves."""
+def _version(schema: ModelSchema | None, model: object) -> str | None:
+    """Return the version of the answer to ask for; never a newer one than this package reads."""
+    if schema is not None:
+        version = schema.response_version
+        return None if version is None else min(version, _NEWEST_VERSION)
+    return _NEWEST_VERSION if isinstance(model, str) and _VERSIONED(model) else None
+
+
+def _with_version(headers: Mapping[str, str], version: str) -> Mapping[str, str]:
+    """Return headers that ask for a version of the answer, unless they name one themselves."""
     is_chosen = RESPONSE_VERSION.lower() in map(str.lower, headers)
-    return headers if is_chosen else {**headers, RESPONSE_VERSION: _NEWEST_VERSION}
+    return headers if is_chosen else {**headers, RESPONSE_VERSION: version}

@@ -13,6 +13,8 @@ from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apimart_async.models import Upload
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput, Media, SingleImage
@@ -81,26 +83,37 @@ async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
     return parsing.read_upload(answer.payload, api.settings.base_url)
 
 
-async def image_urls(api: Api, images: ImageInput, *, inline: bool, timeout: float | None) -> list[str]:
-    """Return the URLs of images in order; all images are checked before the first is uploaded.
+async def check_images(api: Api, images: ImageInput) -> list[str | Media]:
+    """Return the images of a paid request, local ones checked: nothing is sent.
+
+    Raises:
+        ImageError: An image cannot be sent.
+    """
+    convert = api.settings.media.convert == "auto"
+    return [
+        inputs.remote_url(image) or await inputs.open_media(image, convert=convert)
+        for image in inputs.flatten(images)
+    ]
+
+
+async def image_urls(
+    api: Api, images: Sequence[str | Media], *, inline: bool, timeout: float | None
+) -> list[str]:
+    """Return the URLs of images in order.
 
     Args:
         api: Takes the uploads of local images.
-        images: An image or a sequence of images.
+        images: As ``check_images`` returned them.
         inline: Encode local images as ``data:`` URLs instead of uploading them.
         timeout: Seconds for an attempt of each upload; the client's timeout by default.
 
     Raises:
-        ImageError: An image cannot be sent; nothing was sent, unless its conversion failed.
+        ImageError: An image cannot be converted, or has changed.
         APIError: An upload failed after all retries.
 
     Cancellation leaves nothing behind, or unused uploads.
     """
     media = api.settings.media
-    checked = [
-        inputs.remote_url(image) or await inputs.open_media(image, convert=media.convert == "auto")
-        for image in inputs.flatten(images)
-    ]
 
     async def send(image: str | Media) -> str:
         if isinstance(image, str):
@@ -109,4 +122,4 @@ async def image_urls(api: Api, images: ImageInput, *, inline: bool, timeout: flo
             return await inputs.data_url(await inputs.converted(image, media))
         return (await upload(api, image, timeout)).url
 
-    return await for_each(send, checked)
+    return await for_each(send, images)

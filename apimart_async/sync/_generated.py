@@ -824,6 +824,9 @@ class Apimart:
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
             converts them.
+        check: ``"schema"``, the default, fetches the schema of a model before the first paid request for it,
+            and refuses requests that the model does not take; without a schema, requests are sent unchecked.
+            ``"off"`` leaves the decision to the service.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -866,6 +869,7 @@ class Apimart:
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        check: config.Check = "schema",
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -883,6 +887,7 @@ class Apimart:
             limits=limits,
             poll=poll,
             media=media,
+            check=check,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -912,6 +917,7 @@ class Apimart:
         retry: config.Retry | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        check: config.Check | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy of the client with other options.
@@ -926,6 +932,7 @@ class Apimart:
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
             media: Treatment of pictures that the service refuses as they are.
+            check: Whether paid requests are checked against the schema of their model.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -939,6 +946,7 @@ class Apimart:
             retry=retry,
             poll=poll,
             media=media,
+            check=check,
             default_headers=default_headers,
         )
         return object.__new__(type(self))._attach(wrapped, self._portal)

@@ -29,6 +29,7 @@ from apimart_async.transport.responses import (
     read_response,
 )
 from apimart_async.transport.retry import Action, Attempt, Effect, Kind
+from apimart_async.transport.same_key import Repeats
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
@@ -81,8 +82,21 @@ class _Call:
     has_images: bool
     began: float
     hooks: SendHooks | None = None
+    repeats: Repeats | None = None
     was_unknown: bool = False
+    is_promised: bool = False
+    last_error: errors.APIError | None = None
     refusals: int = 0
+
+    async def before_send(self) -> FailedAttempt | None:
+        """Call the hooks; return the last failure instead if this repeat may not be sent any more."""
+        repeats, error = self.repeats, self.last_error
+        is_late = repeats is not None and self.was_unknown and not repeats.may_be_sent(self.timeout.total)
+        if is_late and error is not None:
+            return FailedAttempt(Effect.REJECTED, error)
+        if self.hooks is not None:
+            await self.hooks.before_send()
+        return None
 
 
 class Api:
@@ -119,6 +133,7 @@ class Api:
         extra_headers: Mapping[str, str] | None = None,
         matches: Callable[[Any], bool] | None = None,
         has_images: bool = False,
+        repeats: Repeats | None = None,
     ) -> Answer:
         """Return the good answer to a request, sending it again where that is safe.
 
@@ -132,6 +147,7 @@ class Api:
             extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
+            repeats: Repeats of a paid request that the service promises to execute once.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
@@ -158,6 +174,7 @@ class Api:
             has_images or kind is Kind.PAID_WRITE,
             monotonic(),
             _take_hooks() if kind is Kind.PAID_WRITE else None,
+            repeats if settings.retry.indeterminate == "schema" and idempotency_key is not None else None,
         )
         number = 0
         delay = 0.0
@@ -168,7 +185,7 @@ class Api:
             try:
                 if delay:
                     await asyncio.sleep(delay)
-                outcome = await self._attempt(call, data)
+                outcome = await (self._attempt(call, data) if call.repeats is None else self._try(call, data))
                 if call.hooks is not None and _is_not_executed(outcome, call):
                     await call.hooks.not_executed()
             except BaseException as raised:
@@ -178,9 +195,9 @@ class Api:
             if isinstance(outcome, Answer):
                 if moved and body is not None:
                     self._moved[path] = call.url
-                if call.was_unknown and not outcome.replayed:
+                if call.was_unknown and not outcome.replayed and call.repeats is None:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
-                return outcome
+                return outcome._replace(is_repeat=True) if call.was_unknown else outcome
             if outcome.moved_to is not None and not moved:
                 moved, call.url, delay = True, outcome.moved_to, 0.0
                 continue
@@ -194,8 +211,8 @@ class Api:
             sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
         status = wait = None
         try:
-            if call.hooks is not None:
-                await call.hooks.before_send()
+            if (late := await call.before_send()) is not None:
+                return late
             reply = await self.session.request(
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
                 call.method,
@@ -233,6 +250,28 @@ class Api:
             is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
             self.rate_limiter.release(sent_at, status, wait if is_waited else None)
 
+    async def _try(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
+        """Send a paid request once whose repeats the service may promise to execute once."""
+        repeats = call.repeats
+        if repeats is None or not call.was_unknown:
+            outcome = await self._attempt(call, body)
+        else:
+            async with repeats.turn():
+                is_known = False
+                try:
+                    outcome = await self._attempt(call, body)
+                    is_known = isinstance(outcome, Answer) or outcome.effect not in _PERHAPS_EXECUTED
+                finally:
+                    if not is_known:
+                        repeats.not_answered()
+                if isinstance(outcome, Answer):
+                    repeats.answered(is_replay=outcome.replayed)
+        if isinstance(outcome, FailedAttempt):
+            call.last_error = outcome.error
+            if repeats is not None and outcome.effect is Effect.UNKNOWN:
+                call.is_promised = await repeats.are_promised()
+        return outcome
+
     def _delay_after(self, failed: FailedAttempt, call: _Call, number: int) -> float:
         """Return the seconds before the next attempt.
 
@@ -258,6 +297,7 @@ class Api:
             retry_after=failed.retry_after,
             has_key=call.idempotency_key is not None,
             was_unknown=call.was_unknown,
+            is_promised=call.is_promised,
             refusals=call.refusals,
         )
         is_refused = call.hooks is not None and isinstance(error, errors.RateLimitError)

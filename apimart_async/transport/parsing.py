@@ -142,6 +142,7 @@ def read_submission(
     submitted_at: datetime | None = None,
     n: int | None = None,
     resolution: str | None = None,
+    is_replay: bool | None = None,
 ) -> Task:
     """Read the answer to a submit: a task, or the images themselves, with or without the id of a task.
 
@@ -152,6 +153,7 @@ def read_submission(
         submitted_at: Time of the submit by the clock of this machine.
         n: Number of images that was asked for.
         resolution: Resolution that was asked for.
+        is_replay: Whether the answer is marked as a repetition of an earlier one, if that is known.
 
     Raises:
         APIResponseValidationError: It has neither a task id nor a result.
@@ -170,6 +172,7 @@ def read_submission(
         submitted_at=submitted_at,
         resolution=resolution,
         sibling_ids=_sibling_ids(payload, task_id),
+        is_replay=is_replay,
     )
     return with_submit(task, known)
 
@@ -325,6 +328,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         submitted_at=submitted.submitted_at,
         resolution=submitted.resolution,
         sibling_ids=submitted.sibling_ids,
+        is_replay=submitted.is_replay,
         images=images,
         raw=raw,
     )

@@ -54,12 +54,14 @@ class Answer(NamedTuple):
         payload: Decoded JSON.
         request_id: The service's id of a paid request; not looked for in other answers.
         replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
+        is_repeat: Whether an earlier attempt of this request may have been executed.
         etag: Version of the content, for ``If-None-Match``.
     """
 
     payload: Any
     request_id: str | None
     replayed: bool
+    is_repeat: bool = False
     etag: str | None = None
 
 

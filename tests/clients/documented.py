@@ -123,7 +123,8 @@ curl "$BASE/v1/user/balance" -H "Authorization: Bearer $KEY"
     "a schema": Documented(
         "GET /v1/model-schema",
         r"""
-curl "$BASE/v1/model-schema?model=gpt-image-2.5-flare&operation=image_generation" -H "Authorization: Bearer $KEY"
+curl "$BASE/v1/model-schema?model=gpt-image-2.5-flare&operation=image_generation" \
+  -H "Authorization: Bearer $KEY"
 """,
     ),
     "a schema by the path of its model": Documented(

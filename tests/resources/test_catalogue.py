@@ -20,7 +20,7 @@ from apimart_async.emulator import Emulator, Fault, ModelSpec
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from ..clock import Clock
+    from tests.clock import Clock
 
 PROMISING = ModelSpec(
     model="painter",

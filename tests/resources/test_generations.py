@@ -127,8 +127,8 @@ async def test_limits_of_a_model_are_checked_by_the_service(client: AsyncApimart
     with pytest.raises(BadRequestError, match="size must be"):
         await client.generations.create("stars", size="enormous")
     with pytest.raises(BadRequestError, match="n must be"):
-        await client.generations.create("stars", n=11)
-    assert len(emulator.requests) == 2
+        await client.with_options(check="off").generations.create("stars", n=11)
+    assert emulator.counts["generations"] == 2
     assert not emulator.ledger.entries
 
 

@@ -104,8 +104,8 @@ def test_limits_of_a_model_are_checked_by_the_service(client: Apimart, emulator:
     with pytest.raises(BadRequestError, match="size must be"):
         client.generations.create("stars", size="enormous")
     with pytest.raises(BadRequestError, match="n must be"):
-        client.generations.create("stars", n=11)
-    assert len(emulator.requests) == 2
+        client.with_options(check="off").generations.create("stars", n=11)
+    assert emulator.counts["generations"] == 2
     assert not emulator.ledger.entries
 
 
