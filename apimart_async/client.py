@@ -9,10 +9,11 @@ from apimart_async.credentials import Secret, hide
 from apimart_async.polling.poller import SharedPolling
 from apimart_async.resources.account import AsyncAccount
 from apimart_async.resources.catalogue import AsyncModels
-from apimart_async.resources.edits import AsyncEdits
+from apimart_async.resources.edits import DEFAULT_MODEL, AsyncEdits
 from apimart_async.resources.generations import AsyncGenerations
 from apimart_async.resources.images import AsyncImages
-from apimart_async.resources.schemas import SchemaCache, Schemas
+from apimart_async.resources.prices import Prices
+from apimart_async.resources.schemas import CatalogueCache, Schemas
 from apimart_async.resources.tasks import AsyncTasks
 from apimart_async.resources.uploads import AsyncUploads
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from apimart_async.models import Quote
     from apimart_async.transport.rate_limit import RateLimiter
     from apimart_async.transport.session import Session
 
@@ -122,7 +124,11 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         self._assemble(
-            settings, Session(settings, session), RateLimiter(settings.limits), SharedPolling(), SchemaCache()
+            settings,
+            Session(settings, session),
+            RateLimiter(settings.limits),
+            SharedPolling(),
+            CatalogueCache(),
         )
 
     def _assemble(
@@ -131,7 +137,7 @@ class AsyncApimart:
         session: Session,
         rate_limiter: RateLimiter,
         shared_polling: SharedPolling,
-        schema_cache: SchemaCache,
+        catalogue: CatalogueCache,
     ) -> None:
         from apimart_async.transport.api import Api
 
@@ -139,9 +145,10 @@ class AsyncApimart:
         self._session = session
         self._rate_limiter = rate_limiter
         self._shared_polling = shared_polling
-        self._schema_cache = schema_cache
+        self._catalogue = catalogue
         api = Api(settings, session, rate_limiter)
-        schemas = Schemas(api, schema_cache)
+        schemas = Schemas(api, catalogue)
+        self._prices = Prices(api, catalogue)
         self.models = AsyncModels(api, schemas)
         self.uploads = AsyncUploads(api)
         self.tasks = AsyncTasks(api, shared_polling)
@@ -193,8 +200,30 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling, self._schema_cache)
+        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling, self._catalogue)
         return copy
+
+    async def quote(
+        self, model: str = DEFAULT_MODEL, *, n: int = 1, timeout: float | None = None
+    ) -> Quote | None:
+        """Return the expected cost of a paid request, before it is sent. Free.
+
+        The client and its copies keep the prices of the service for an hour.
+
+        Args:
+            model: Name of the model.
+            n: Number of images, 1 or more.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The price of an image and the cost of all; ``None`` if the catalogue of the service does not tell
+            a price per image for this model, or not in USD.
+
+        Raises:
+            InvalidArgumentError: The name is empty, or ``n`` is less than 1.
+            APIError: A request failed after all retries.
+        """
+        return await self._prices.quote(model, n, timeout)
 
     @property
     def base_url(self) -> str:

@@ -324,3 +324,52 @@ class ModelSchema:
     response_version: str | None = None
     schema_version: str | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+@attrs.frozen
+class Quote:
+    """The expected cost of a paid request, before it is sent; the service bills by the images it delivers.
+
+    Attributes:
+        model: Name of the model.
+        n: Number of images.
+        price: USD for an image, as the catalogue of the service tells it.
+        cost: USD for all images.
+    """
+
+    model: str
+    n: int
+    price: float
+    cost: float
+
+
+@attrs.frozen
+class DayUsage:
+    """The use of an account on one day.
+
+    Attributes:
+        date: First moment of the day.
+        cost: USD; ``None`` if the service did not report it.
+        requests: Number of requests; ``None`` if the service did not report it.
+    """
+
+    date: datetime
+    cost: float | None = None
+    requests: int | None = None
+
+
+@attrs.frozen
+class AccountUsage:
+    """The use of an account in the last days.
+
+    Attributes:
+        cost: USD in all days; ``None`` if the service did not report it.
+        requests: Number of requests in all days; ``None`` if the service did not report it.
+        days: The single days, as far as the service reported them.
+        raw: The JSON object of the service; not compared.
+    """
+
+    cost: float | None = None
+    requests: int | None = None
+    days: tuple[DayUsage, ...] = ()
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)

@@ -25,6 +25,7 @@ _EXACT: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/v1/tasks/batch"): "tasks/batch",
     ("GET", "/v1/balance"): "account",
     ("GET", "/v1/user/balance"): "account",
+    ("GET", "/v1/usage"): "account",
     ("GET", "/v1/models"): "account",
     ("GET", "/v1/model-schema"): "catalogue",
     ("GET", "/v1/model-docs"): "catalogue",

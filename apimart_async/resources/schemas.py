@@ -66,10 +66,19 @@ class _Entry:
         return self.answered_at is not None
 
 
-class SchemaCache:
-    """The schemas that a client and its copies have fetched, at most 512, and how promises were kept."""
+class CatalogueCache:
+    """Facts of the catalogue that a client and its copies share: at most 512 schemas, and prices.
+
+    Attributes:
+        prices: USD per image, by model.
+        prices_expire_at: Moment from which they are fetched again.
+        prices_lock: Held by the request for them.
+    """
 
     def __init__(self) -> None:
+        self.prices: Mapping[str, float] = {}
+        self.prices_expire_at: float = 0.0
+        self.prices_lock: anyio.Lock = anyio.Lock()
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._trusts: dict[str, Trust] = {}
 
@@ -95,7 +104,7 @@ class Schemas:
         cache: Shared with the copies of the client.
     """
 
-    def __init__(self, api: Api, cache: SchemaCache) -> None:
+    def __init__(self, api: Api, cache: CatalogueCache) -> None:
         self._api = api
         self._cache = cache
 

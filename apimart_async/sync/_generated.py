@@ -14,6 +14,7 @@ from apimart_async.batch.edit_many import edit_many as async_edit_many
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
 from apimart_async.resources import applerouter, edits, generations
+from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.sync.portal import Portal
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from apimart_async.batch.shutdown import Shutdown
     from apimart_async.credentials import Secret
     from apimart_async.models import (
+        AccountUsage,
         Balance,
         DurationEstimate,
         Image,
         ImageSet,
         Model,
         ModelSchema,
+        Quote,
         Task,
         Upload,
     )
@@ -54,7 +57,7 @@ if TYPE_CHECKING:
 
 
 class Account:
-    """The account's balance and the models it may use. Free."""
+    """The account's balance, its use, and the models it may use. Free."""
 
     def __init__(self, wrapped: AsyncAccount, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -90,6 +93,25 @@ class Account:
             APIError: The request failed after all retries.
         """
         return self._portal.call(self._wrapped.models, timeout=timeout)
+
+    def usage(self, days: int = 31, *, timeout: float | None = None) -> AccountUsage:
+        """Fetch the use of the account in the last days.
+
+        The service takes 60 of these requests a minute, and its numbers are up to 60 seconds old.
+
+        Args:
+            days: Number of days, 1 to 31.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            Cost in USD and number of requests, in all and by day as far as the service reports them.
+
+        Raises:
+            InvalidArgumentError: ``days`` is not a whole number from 1 to 31.
+            APIError: The request failed after all retries; ``code`` is ``"usage_unavailable"`` while the
+                service does not know the use.
+        """
+        return self._portal.call(self._wrapped.usage, days, timeout=timeout)
 
 
 class AppleRouterEdits:
@@ -950,6 +972,26 @@ class Apimart:
             default_headers=default_headers,
         )
         return object.__new__(type(self))._attach(wrapped, self._portal)
+
+    def quote(self, model: str = DEFAULT_MODEL, *, n: int = 1, timeout: float | None = None) -> Quote | None:
+        """Return the expected cost of a paid request, before it is sent. Free.
+
+        The client and its copies keep the prices of the service for an hour.
+
+        Args:
+            model: Name of the model.
+            n: Number of images, 1 or more.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The price of an image and the cost of all; ``None`` if the catalogue of the service does not tell
+            a price per image for this model, or not in USD.
+
+        Raises:
+            InvalidArgumentError: The name is empty, or ``n`` is less than 1.
+            APIError: A request failed after all retries.
+        """
+        return self._portal.call(self._wrapped.quote, model, n=n, timeout=timeout)
 
     @property
     def base_url(self) -> str:

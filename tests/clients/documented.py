@@ -151,6 +151,12 @@ curl "$BASE/api/pricing/model" -H "Authorization: Bearer $KEY"
 curl "$BASE/api/marketplace/models" -H "Authorization: Bearer $KEY"
 """,
     ),
+    "the use of the account": Documented(
+        "GET /v1/usage",
+        r"""
+curl "$BASE/v1/usage?days=7" -H "Authorization: Bearer $KEY"
+""",
+    ),
     "the models": Documented(
         "GET /v1/models",
         r"""

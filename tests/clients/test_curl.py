@@ -138,6 +138,10 @@ def is_schema(answer: Any) -> None:
     assert {"model", "prompt", "n"} <= set(answer["input_schema"]["properties"])
 
 
+def is_usage(answer: Any) -> None:
+    assert {"total_cost", "total_requests", "days"} == set(answer["data"])
+
+
 def is_documentation(answer: Any) -> None:
     assert answer["model"] == "gpt-image-2.5-flare"
 
@@ -171,6 +175,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "the documentation of a model": is_documentation,
     "the prices": has_prices,
     "the market place": has_prices,
+    "the use of the account": is_usage,
     "the models": is_catalogue,
     "an edit of AppleRouter with a mask": is_image_set("url", 2),
     "an edit of AppleRouter as base64": is_image_set("b64_json"),

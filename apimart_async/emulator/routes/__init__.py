@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from .account import read_balance
+from .account import read_balance, read_usage
 from .catalogue import list_marketplace, list_models, list_prices, read_docs, read_schema
 from .controls import add_faults, clear_faults, show_faults, show_ledger
 from .files import create_upload, read_result, read_upload
@@ -21,6 +21,7 @@ ROUTES = (
     web.post("/v1/tasks/batch", read_tasks),
     web.get("/v1/balance", read_balance),
     web.get("/v1/user/balance", read_balance),
+    web.get("/v1/usage", read_usage),
     web.get("/v1/models", list_models),
     web.get("/v1/models/{model}/schema", read_schema),
     web.get("/v1/model-schema", read_schema),

@@ -1,11 +1,18 @@
-"""The balance of the account."""
+"""The balance and the use of the account."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Final
+
 from aiohttp import web
 
-from apimart_async.emulator.responses import json_response
+from apimart_async.emulator.responses import bad_request, json_response
 from apimart_async.emulator.service import SERVICE
+from apimart_async.emulator.settings import HOUR
+
+_LONGEST_PERIOD: Final = 31
 
 
 async def read_balance(request: web.Request) -> web.Response:
@@ -20,3 +27,29 @@ async def read_balance(request: web.Request) -> web.Response:
             "unlimited_quota": False,
         }
     )
+
+
+async def read_usage(request: web.Request) -> web.Response:
+    """Return the cost and the number of executed requests of the last days, by day.
+
+    Raises:
+        ServiceError: 400 for more than 31 days.
+    """
+    service = request.app[SERVICE]
+    try:
+        days = int(request.query.get("days", _LONGEST_PERIOD))
+    except ValueError:
+        days = 0
+    if not 1 <= days <= _LONGEST_PERIOD:
+        raise bad_request(f"days must be from 1 to {_LONGEST_PERIOD}")
+    since = service.clock.now() - days * 24 * HOUR
+    by_day: dict[str, list[float]] = defaultdict(list)
+    for entry in service.ledger.entries:
+        if entry.at >= since:
+            by_day[datetime.fromtimestamp(entry.at, UTC).date().isoformat()].append(entry.cost)
+    entries = [
+        {"date": day, "cost": round(sum(costs), 6), "requests": len(costs)} for day, costs in by_day.items()
+    ]
+    total = round(sum(cost for costs in by_day.values() for cost in costs), 6)
+    body = {"total_cost": total, "total_requests": sum(map(len, by_day.values())), "days": entries}
+    return json_response({"success": True, "data": body})
