@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
+import attrs
 from anyio import to_thread
 from cyclopts import Parameter
 
@@ -196,7 +197,7 @@ def batch(
     )
     found = anyio.run(checking)
     if check:
-        plan = preflight.Plan(found, max_cost, has_files=opened.is_folder)
+        plan = _priced(preflight.Plan(found, max_cost, has_files=opened.is_folder), base_url, local=local)
         for line in [json_line(plan.record())] if json else plan.facts():
             write_line(line)
         return _code_of(plan, skip_bad=skip_bad)
@@ -225,6 +226,27 @@ def batch(
             on_progress=run.show,
         ),
     )
+
+
+def _priced(plan: preflight.Plan, base_url: str | None, *, local: bool) -> preflight.Plan:
+    """Return the plan with the prices that only the catalogue of the service has.
+
+    A check works without a key and without a network, too; these prices are then not known.
+    """
+
+    async def quotes(service: connection.Connection) -> dict[str, float]:
+        async with connection.connected(service) as client:
+            found = [await client.quote(model) for model in plan.unpriced]
+        return {quote.model: quote.price for quote in found if quote is not None}
+
+    if plan.unpriced and not local:
+        try:
+            return attrs.evolve(plan, prices=anyio.run(quotes, connection.checked(base_url)))
+        except errors.APIError as error:
+            say(f"The prices of the service are not known: {sentence(error.message)}")
+        except UsageError:
+            pass
+    return plan
 
 
 def _check_options_of(manifest: Manifest, output: Path) -> None:

@@ -35,10 +35,22 @@ async def test_the_balance_for_scripts(apimart: Command) -> None:
 async def test_the_models_are_a_line_each(apimart: Command) -> None:
     done = await apimart("models")
     assert (done.code, done.stderr) == (0, "")
-    assert {"grok-imagine-1.0-edit-apimart", "dall-e-2"} <= set(done.results)
+    assert {"grok-imagine-1.0-edit-apimart  $0.015", "dall-e-2  $0.02"} <= set(done.results)
     as_json = await apimart("models", "--json")
-    assert [record["id"] for record in as_json.records] == done.results
-    assert as_json.records[0]["object"] == "model"
+    assert [record["id"] for record in as_json.records] == [line.split()[0] for line in done.results]
+    assert (as_json.records[0]["object"], as_json.records[0]["usd_per_image"]) == ("model", 0.015)
+
+
+async def test_models_are_listed_without_prices_where_the_service_tells_none(
+    apimart: Command, emulator: Emulator
+) -> None:
+    emulator.faults.add(Fault(kind="status", status=404, route="catalogue"))
+    done = await apimart("models")
+    assert (done.code, done.stderr) == (0, "")
+    assert "dall-e-2" in done.results
+    emulator.faults.clear()
+    emulator.faults.add(Fault(kind="status", status=400, code="broken", route="catalogue"))
+    assert "dall-e-2" in (await apimart("models")).results
 
 
 @pytest.mark.parametrize("command", ["balance", "models"])

@@ -188,6 +188,21 @@ async def test_the_estimate_uses_prices_of_earlier_results(apimart: Command, fol
     assert after.results[-1] == "Estimated cost: $0.09, in addition to $0.045 so far"
 
 
+async def test_the_estimate_uses_prices_of_the_catalogue(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    command = ("batch", folder, "-p", "sunset", "-o", "out", "--model", "gpt-image-2", "--check")
+    priced = await apimart(*command)
+    assert priced.results[-1] == "Estimated cost: $0.045, for all of it"
+    assert not emulator.ledger.entries
+    without_key = await apimart(*command, APIMART_API_KEY="")
+    assert without_key.results[-1] == "Estimated cost: not known before the first results"
+    emulator.faults.add(Fault(kind="status", status=401, route="catalogue"))
+    refused = await apimart(*command)
+    assert refused.results[-1] == "Estimated cost: not known before the first results"
+    assert "The prices of the service are not known" in refused.stderr
+
+
 async def test_bad_rows_are_listed_with_their_lines_and_nothing_is_sent(
     apimart: Command, emulator: Emulator, folder: Path
 ) -> None:
