@@ -41,7 +41,7 @@ class BatchOptions:
     max_uploads: int = 32
     max_downloads: int = 32
     max_cost: float | None = None
-    in_doubt: Literal["report", "resubmit"] = "report"
+    in_doubt: Literal["report", "collect", "resubmit"] = "report"
     retry_failed: bool = False
     retry_missing: bool = False
     timeout: float | None = None
@@ -62,9 +62,9 @@ class BatchOptions:
             amount: float | None = getattr(self, name)
             if amount is not None and not amount > 0:
                 raise errors.InvalidArgumentError(f"{name} must be more than 0, not {amount!r}.")
-        if self.in_doubt not in {"report", "resubmit"}:
+        if self.in_doubt not in {"report", "collect", "resubmit"}:
             raise errors.InvalidArgumentError(
-                f"in_doubt must be 'report' or 'resubmit', not {self.in_doubt!r}."
+                f"in_doubt must be 'report', 'collect' or 'resubmit', not {self.in_doubt!r}."
             )
 
 

@@ -35,7 +35,7 @@ def edit_many(
     max_uploads: int = 32,
     max_downloads: int = 32,
     max_cost: float | None = None,
-    in_doubt: Literal["report", "resubmit"] = "report",
+    in_doubt: Literal["report", "collect", "resubmit"] = "report",
     retry_failed: bool = False,
     retry_missing: bool = False,
     timeout: float | None = None,
@@ -64,9 +64,10 @@ def edit_many(
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
             in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
             time.
-        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them,
-            or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
-            then bills them twice.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
+            ``"collect"`` those again under the same idempotency key whose model promises to execute a key
+            once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that
+            does not honour the key then bills them twice.
         retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
         retry_missing: Submit jobs of an earlier run again whose task the service does not know, which may pay
             for them twice: look at the account first. Each task is polled before, for at least a minute. By

@@ -28,6 +28,8 @@ class Intent:
         previous: The row that it replaces.
         scope: Cancelled by a shutdown as long as the request is not sent.
         on_write: Called when the row is on disk.
+        first_sent_at: Time of an earlier request with the same key, in unix seconds.
+        needs_promise: Whether to send it only if the service promises to execute its key once.
 
     Attributes:
         is_written: Whether the row is on disk: the request may have been sent.
@@ -39,6 +41,8 @@ class Intent:
     _previous: Record | None
     _scope: anyio.CancelScope
     _on_write: Callable[[], object]
+    first_sent_at: float | None = None
+    needs_promise: bool = False
     is_written: bool = attrs.field(default=False, init=False)
 
     async def before_send(self) -> None:

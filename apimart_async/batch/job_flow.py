@@ -113,7 +113,7 @@ class JobFlow:
         if record.state == "failed":
             is_left = record.key is None or context.options.retry_failed
         else:
-            is_left = record.state in {"intent", "in_doubt"} and context.options.in_doubt == "resubmit"
+            is_left = record.state in {"intent", "in_doubt"} and context.options.in_doubt != "report"
         if self._job.id is None and not await equal_jobs.is_same(record, described):
             copy = None if is_left else await self._copy(record)
             if copy is not None:
@@ -250,7 +250,16 @@ class JobFlow:
         key = (doubt.key if doubt else None) or uuid.uuid4().hex
         intent = self._intent(key, previous)
         report = partial(self._report, "submitting", intent)
-        hooks = Intent(context.journal, context.shutdown, intent, previous, scope, report)
+        hooks = Intent(
+            context.journal,
+            context.shutdown,
+            intent,
+            previous,
+            scope,
+            report,
+            first_sent_at=_first_sent_at(doubt),
+            needs_promise=doubt is not None and context.options.in_doubt == "collect",
+        )
         try:
             result = await context.backend.submit(self._prepared, images, key, hooks)
         except NotSentError:
@@ -285,6 +294,8 @@ class JobFlow:
     def _intent(self, key: str, previous: Record | None) -> Record:
         """Return the row of a paid request; a missing task stays in it, because it may be found again."""
         intent = self._prepared.record.intent(key, self._seconds())
+        if previous is not None and previous.key == key:
+            intent = attrs.evolve(intent, sent_at=previous.sent_at)
         if previous is None or previous.state != "submitted":
             return intent
         return attrs.evolve(intent, task=previous.task)
@@ -475,6 +486,13 @@ def _tell(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def _first_sent_at(doubt: Record | None) -> float | None:
+    """Return the time of the first request of a job in doubt in unix seconds; 0 if the row does not tell."""
+    if doubt is None:
+        return None
+    return doubt.sent_at.timestamp() if doubt.sent_at else 0.0
 
 
 def _is_limited(error: errors.ApimartError) -> bool:

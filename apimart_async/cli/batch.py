@@ -77,7 +77,7 @@ _LINE_INTERVAL: Final = 10.0
 _STATUSES: Final[Mapping[Status, str]] = {
     "saved": "",
     "failed": "not billed; --retry-failed tries them once more",
-    "in_doubt": "perhaps billed, or being submitted; --resubmit-in-doubt submits them again",
+    "in_doubt": "perhaps billed, or being submitted; --resubmit-in-doubt submits those again that are safe",
     "unfinished": "paid for, or in flight; run the batch again if it is not running",
 }
 _MOST_REASONS: Final = 5
@@ -138,7 +138,14 @@ def batch(
         bool,
         options.flag(
             "--resubmit-in-doubt",
-            "Submit again the jobs that may have been paid for: look at the account first.",
+            "Submit jobs again that may have been paid for, where the service promises to bill them once.",
+        ),
+    ] = False,
+    resubmit_unsafe: Annotated[
+        bool,
+        options.flag(
+            "--resubmit-unsafe",
+            "Submit all jobs again that may have been paid for: look at the account first.",
         ),
     ] = False,
     convert: options.Convert = "auto",
@@ -193,7 +200,7 @@ def batch(
         journal=journal_path(output) if check else None,
         retry_failed=retry_failed,
         retry_missing=retry_missing,
-        resubmit_in_doubt=resubmit_in_doubt,
+        resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
     )
     found = anyio.run(checking)
     if check:
@@ -220,7 +227,7 @@ def batch(
             max_cost=max_cost,
             retry_failed=retry_failed,
             retry_missing=retry_missing,
-            in_doubt="resubmit" if resubmit_in_doubt else "report",
+            in_doubt="resubmit" if resubmit_unsafe else "collect" if resubmit_in_doubt else "report",
             timeout=timeout,
             max_retry_after=max_retry_after,
             on_progress=run.show,

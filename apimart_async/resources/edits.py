@@ -101,9 +101,33 @@ class AsyncEdits:
             idempotency_key=idempotency_key,
             timeout=timeout,
             extra_headers=extra_headers,
+            schemas=self._schemas,
             schema=schema,
-            repeats=self._schemas.repeats(_PATH, payload),
         )
+
+    async def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
+        """Ask again for the answer of an edit that was lost, under its key.
+
+        The request is sent only if the schema of its model promises that a key is executed once, and while
+        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
+        64 requests whose answer was lost, without those that hold images.
+
+        Args:
+            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The task of the first request.
+
+        Raises:
+            InvalidArgumentError: This client knows no such request; nothing was sent.
+            SubmissionIndeterminateError: There is no such promise, and nothing was sent, or the answer was
+                lost again.
+            APIError: The request failed.
+
+        Cancellation leaves the request known to the client.
+        """
+        return await submission.collect(self._api, self._schemas, _PATH, idempotency_key, timeout)
 
     async def run(
         self,

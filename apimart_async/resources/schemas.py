@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import anyio
@@ -19,9 +20,6 @@ from apimart_async.transport.same_key import Repeats, Trust
 from apimart_async.transport.schema_check import check_fields
 from apimart_async.transport.schema_parsing import read_schema
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 log: logging.Logger = logging.getLogger("apimart_async")
 
 IMAGE_GENERATION: Final = "image_generation"
@@ -34,6 +32,7 @@ _FAILURE_SECONDS: Final = 300.0
 _PROMISE_SECONDS: Final = 2 * _FRESH_SECONDS
 _TIMEOUT: Final = 5.0
 _MOST_SCHEMAS: Final = 512
+_MOST_LOST: Final = 64
 _NOT_MODIFIED: Final = 304
 ABSENT: Final = frozenset({400, 404, 405, 410, 422, 501})
 """Answers that mean that there is no such schema, or no such endpoint."""
@@ -66,16 +65,57 @@ class _Entry:
         return self.answered_at is not None
 
 
+@attrs.frozen
+class LostRequest:
+    """A paid request that may have been executed, and whose answer was lost.
+
+    Attributes:
+        path: Endpoint.
+        payload: Fields of the request.
+        headers: Additional headers, as they were sent.
+        repeats: Its repeats, which know the time of the first attempt.
+    """
+
+    path: str
+    payload: Mapping[str, Any]
+    headers: Mapping[str, str] | None
+    repeats: Repeats
+
+
+class LostRequests:
+    """The last paid requests without an answer, by idempotency key; at most 64."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, LostRequest] = {}
+
+    def keep(self, key: str, request: LostRequest) -> None:
+        """Keep a request."""
+        self._requests.pop(key, None)
+        if len(self._requests) >= _MOST_LOST:
+            del self._requests[next(iter(self._requests))]
+        self._requests[key] = request
+
+    def get(self, key: str) -> LostRequest | None:
+        """Return a request."""
+        return self._requests.get(key)
+
+    def forget(self, key: str) -> None:
+        """Remove a request that was answered."""
+        self._requests.pop(key, None)
+
+
 class CatalogueCache:
     """Facts of the catalogue that a client and its copies share: at most 512 schemas, and prices.
 
     Attributes:
+        lost: Paid requests without an answer.
         prices: USD per image, by model.
         prices_expire_at: Moment from which they are fetched again.
         prices_lock: Held by the request for them.
     """
 
     def __init__(self) -> None:
+        self.lost: LostRequests = LostRequests()
         self.prices: Mapping[str, float] = {}
         self.prices_expire_at: float = 0.0
         self.prices_lock: anyio.Lock = anyio.Lock()
@@ -107,6 +147,11 @@ class Schemas:
     def __init__(self, api: Api, cache: CatalogueCache) -> None:
         self._api = api
         self._cache = cache
+
+    @property
+    def lost(self) -> LostRequests:
+        """Return the paid requests of the client without an answer."""
+        return self._cache.lost
 
     async def get(self, model: str, operation: str | None, timeout: float | None) -> ModelSchema | None:
         """Return the schema of a model; ``None`` if the service has none.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
 from apimart_async.config import check_headers
+from apimart_async.resources.schemas import LostRequest
 from apimart_async.transport import json, parsing
 from apimart_async.transport.responses import indeterminate
 from apimart_async.transport.retry import Kind
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.models import ModelSchema, Task
+    from apimart_async.resources.schemas import Schemas
     from apimart_async.transport.api import Api
-    from apimart_async.transport.same_key import Repeats
 
 _LONGEST_KEY: Final = 191
+_LONGEST_KEPT: Final = 64 * 1024
 
 RESPONSE_VERSION: Final = "X-APIMart-Response-Version"
 _NEWEST_VERSION: Final = "2026-07-27"
@@ -82,8 +84,9 @@ async def submit(
     idempotency_key: str | None,
     timeout: float | None,
     extra_headers: Mapping[str, str] | None,
+    schemas: Schemas,
     schema: ModelSchema | None,
-    repeats: Repeats,
+    lost: LostRequest | None = None,
 ) -> Task:
     """Send a paid request under the given or a new idempotency key, and return its task.
 
@@ -96,8 +99,9 @@ async def submit(
         idempotency_key: A new one by default.
         timeout: Seconds for an attempt.
         extra_headers: Of the caller.
+        schemas: Of the client.
         schema: Of the model, if it is known.
-        repeats: Of this request.
+        lost: The same request, if it was sent before and its answer was lost.
 
     Raises:
         SubmissionIndeterminateError: The request may or may not have been executed, or it was and neither the
@@ -111,16 +115,25 @@ async def submit(
     version = _version(schema, model)
     if version is not None:
         extra_headers = _with_version(extra_headers or {}, version)
-    answer = await api.request(
-        "POST",
-        path,
-        kind=Kind.PAID_WRITE,
-        body=json.dumps(payload),
-        idempotency_key=key,
-        timeout=timeout,
-        extra_headers=extra_headers,
-        repeats=repeats,
-    )
+    repeats = schemas.repeats(path, payload) if lost is None else lost.repeats
+    repeats.needs_promise = lost is not None
+    body = json.dumps(payload)
+    try:
+        answer = await api.request(
+            "POST",
+            path,
+            kind=Kind.PAID_WRITE,
+            body=body,
+            idempotency_key=key,
+            timeout=timeout,
+            extra_headers=extra_headers,
+            repeats=repeats,
+        )
+    except errors.SubmissionIndeterminateError:
+        if len(body) <= _LONGEST_KEPT:
+            schemas.lost.keep(key, LostRequest(path, payload, extra_headers, repeats))
+        raise
+    schemas.lost.forget(key)
     try:
         task = parsing.read_submission(
             answer.payload,
@@ -136,6 +149,33 @@ async def submit(
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
     return parsing.resolved(task, api.settings.base_url)
+
+
+async def collect(api: Api, schemas: Schemas, path: str, idempotency_key: str, timeout: float | None) -> Task:
+    """Send a request whose answer was lost again under its key, if the service promises to execute it once.
+
+    Raises:
+        InvalidArgumentError: The client knows no such request.
+        SubmissionIndeterminateError: There is no such promise, or the answer was lost again.
+        APIError: The request failed.
+    """
+    lost = schemas.lost.get(idempotency_key)
+    if lost is None or lost.path != path:
+        raise errors.InvalidArgumentError(
+            f"No lost request with the key {idempotency_key!r} is known to this client: it keeps the last "
+            "64, without those that hold images."
+        )
+    return await submit(
+        api,
+        path,
+        lost.payload,
+        idempotency_key=idempotency_key,
+        timeout=timeout,
+        extra_headers=lost.headers,
+        schemas=schemas,
+        schema=None,
+        lost=lost,
+    )
 
 
 def _version(schema: ModelSchema | None, model: object) -> str | None:

@@ -316,6 +316,30 @@ class Edits:
             extra_headers=extra_headers,
         )
 
+    def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
+        """Ask again for the answer of an edit that was lost, under its key.
+
+        The request is sent only if the schema of its model promises that a key is executed once, and while
+        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
+        64 requests whose answer was lost, without those that hold images.
+
+        Args:
+            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The task of the first request.
+
+        Raises:
+            InvalidArgumentError: This client knows no such request; nothing was sent.
+            SubmissionIndeterminateError: There is no such promise, and nothing was sent, or the answer was
+                lost again.
+            APIError: The request failed.
+
+        Cancellation leaves the request known to the client.
+        """
+        return self._portal.call(self._wrapped.collect, idempotency_key, timeout=timeout)
+
     def run(
         self,
         image: ImageInput,
@@ -464,6 +488,30 @@ class Generations:
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
+
+    def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
+        """Ask again for the answer of a generation that was lost, under its key.
+
+        The request is sent only if the schema of its model promises that a key is executed once, and while
+        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
+        64 requests whose answer was lost, without those that hold images.
+
+        Args:
+            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The task of the first request.
+
+        Raises:
+            InvalidArgumentError: This client knows no such request; nothing was sent.
+            SubmissionIndeterminateError: There is no such promise, and nothing was sent, or the answer was
+                lost again.
+            APIError: The request failed.
+
+        Cancellation leaves the request known to the client.
+        """
+        return self._portal.call(self._wrapped.collect, idempotency_key, timeout=timeout)
 
     def run(
         self,
@@ -1204,7 +1252,7 @@ def edit_many(
     max_uploads: int = 32,
     max_downloads: int = 32,
     max_cost: float | None = None,
-    in_doubt: Literal["report", "resubmit"] = "report",
+    in_doubt: Literal["report", "collect", "resubmit"] = "report",
     retry_failed: bool = False,
     retry_missing: bool = False,
     timeout: float | None = None,
@@ -1233,9 +1281,10 @@ def edit_many(
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
             in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
             time.
-        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them,
-            or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
-            then bills them twice.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
+            ``"collect"`` those again under the same idempotency key whose model promises to execute a key
+            once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that
+            does not honour the key then bills them twice.
         retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
         retry_missing: Submit jobs of an earlier run again whose task the service does not know, which may pay
             for them twice: look at the account first. Each task is polled before, for at least a minute. By

@@ -48,7 +48,15 @@ _PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOW
 
 
 class SendHooks(Protocol):
-    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits."""
+    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits.
+
+    Attributes:
+        first_sent_at: Time of an earlier request with its key, in unix seconds; ``None`` if there was none.
+        needs_promise: Whether to send it only if the service promises to execute its key once.
+    """
+
+    first_sent_at: float | None
+    needs_promise: bool
 
     async def before_send(self) -> None:
         """Prepare an attempt: the rate limiter admits it, and no byte of it is sent.
@@ -174,8 +182,8 @@ class Api:
             has_images or kind is Kind.PAID_WRITE,
             monotonic(),
             _take_hooks() if kind is Kind.PAID_WRITE else None,
-            repeats if settings.retry.indeterminate == "schema" and idempotency_key is not None else None,
         )
+        await self._prepare_repeats(call, repeats)
         number = 0
         delay = 0.0
         moved = False
@@ -203,6 +211,37 @@ class Api:
                 continue
             self._moved.pop(path, None)
             delay = self._delay_after(outcome, call, number)
+
+    async def _prepare_repeats(self, call: _Call, repeats: Repeats | None) -> None:
+        """Decide whether a paid request may be sent again, and whether this is the first time.
+
+        Raises:
+            SubmissionIndeterminateError: An earlier request with its key may have been executed, and the
+                service does not promise to execute the key once; nothing was sent.
+        """
+        hooks, needs_promise = call.hooks, False
+        if hooks is None and repeats is None:
+            return
+        if repeats is not None:
+            needs_promise = repeats.needs_promise
+            if hooks is not None and hooks.first_sent_at is not None:
+                repeats.began_at = hooks.first_sent_at
+        needs_promise = needs_promise or (hooks is not None and hooks.needs_promise)
+        if needs_promise or (self.settings.retry.indeterminate == "schema" and call.idempotency_key):
+            call.repeats = repeats
+        if not needs_promise:
+            return
+        error = errors.APIConnectionError(
+            "An earlier request with its key may have been executed, and the service does not promise to "
+            "execute the key once, or not for so long.",
+            method=call.method,
+            url=bare_url(call.url),
+            idempotency_key=call.idempotency_key,
+        )
+        is_promised = repeats is not None and call.idempotency_key and await repeats.are_promised()
+        if repeats is None or not is_promised or not repeats.may_be_sent(call.timeout.total):
+            raise indeterminate(error) from error
+        call.was_unknown, call.is_promised, call.last_error = True, True, error
 
     async def _attempt(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
         """Send a request once, when the rate limiter lets it."""

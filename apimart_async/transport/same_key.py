@@ -59,12 +59,14 @@ class Repeats:
         find_retention: Returns for how many seconds the service promises to remember the key; ``None`` if it
             promises nothing.
         began_at: Time of the first request with the key, in unix seconds; now by default.
+        needs_promise: Whether an earlier request with the key may have been executed already.
     """
 
     _model: str
     _trust: Trust
     _find_retention: Callable[[], Awaitable[float | None]]
-    _began_at: float = attrs.field(factory=time.time)
+    began_at: float = attrs.field(factory=time.time)
+    needs_promise: bool = False
     _began: float = attrs.field(factory=monotonic, init=False)
     _retention: float | None = attrs.field(default=None, init=False)
 
@@ -89,7 +91,7 @@ class Repeats:
         if self._retention is None or not self._trust.is_given:
             return False
         # The monotonic clock of some systems stands still while the machine sleeps.
-        age = max(time.time() - self._began_at, monotonic() - self._began)
+        age = max(time.time() - self.began_at, monotonic() - self._began)
         return age + longest <= self._retention
 
     def not_answered(self) -> None:

@@ -126,7 +126,13 @@ async def test_jobs_in_doubt_are_submitted_again_only_with_the_option(
         assert "2 of 3 jobs saved in out, 1 in doubt; " in finished.stderr.splitlines()[-1]
     assert len(emulator.ledger.entries) == 3
 
-    resubmitted = await apimart(*command, "--resubmit-in-doubt")
+    # The schema of this model promises nothing.
+    left = await apimart(*command, "--resubmit-in-doubt")
+    assert left.code == 1
+    assert "the service does not promise to execute the key once" in left.stderr
+    assert len(emulator.ledger.entries) == 3
+
+    resubmitted = await apimart(*command, "--resubmit-unsafe")
     assert resubmitted.code == 0
     assert len(emulator.ledger.billed) == 3  # under the same key, which the emulator honours
 

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from apimart_async import AsyncApimart, AsyncAppleRouter, Limits, Retry, SubmissionIndeterminateError, Task
+from apimart_async import (
+    AsyncApimart,
+    AsyncAppleRouter,
+    InvalidArgumentError,
+    Limits,
+    Retry,
+    SubmissionIndeterminateError,
+    Task,
+)
 from apimart_async.emulator import Emulator, Fault, ModelSpec
 
 if TYPE_CHECKING:
@@ -305,3 +313,61 @@ async def test_stress_bills_no_key_twice_but_the_one_that_breaks_the_promise(see
 def keys_billed_again(emulator: Emulator) -> list[str | None]:
     billed = Counter(entry.idempotency_key for entry in emulator.ledger.entries)
     return [key for key, count in billed.items() if count > 1]
+
+
+# --- lost answers, asked for later --------------------------------------------------------------------------
+
+
+async def lost_key(client: AsyncApimart, model: str) -> str:
+    with pytest.raises(SubmissionIndeterminateError) as caught:
+        await client.generations.create("stars", model=model)
+    assert caught.value.idempotency_key
+    return caught.value.idempotency_key
+
+
+async def test_lost_answer_is_collected_under_its_key() -> None:
+    async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
+        key = await lost_key(client, "grok-keeps")
+        task = await client.with_options(timeout=60).generations.collect(key)
+        (entry,) = emulator.ledger.entries
+        assert (task.id, task.is_replay, task.idempotency_key) == (entry.task_id, True, key)
+        assert (await client.tasks.wait(task)).is_completed
+        with pytest.raises(InvalidArgumentError, match="is known to this client"):
+            await client.generations.collect(key)
+
+
+async def test_answer_is_not_collected_without_a_promise() -> None:
+    async with service(LOST) as (emulator, client):
+        key = await lost_key(client, "grok-plain")
+        with pytest.raises(SubmissionIndeterminateError, match="does not promise to execute the key once"):
+            await client.generations.collect(key)
+        assert len(paid(emulator)) == 1
+
+
+async def test_answer_is_not_collected_once_the_key_may_be_forgotten(clock: Clock) -> None:
+    short = ModelSpec(model="grok-short", promises=True, retention=600)
+    async with service(LOST, models=(short,), retry=Retry(indeterminate="raise")) as (emulator, client):
+        key = await lost_key(client, "grok-short")
+        clock.advance(310)
+        with pytest.raises(SubmissionIndeterminateError, match="or not for so long"):
+            await client.generations.collect(key)
+        assert len(paid(emulator)) == 1
+
+
+async def test_answer_of_another_endpoint_or_client_is_not_known() -> None:
+    async with service(LOST) as (emulator, client):
+        key = await lost_key(client, "grok-plain")
+        for collect in (client.edits.collect(key), client.generations.collect("another")):
+            with pytest.raises(InvalidArgumentError, match="is known to this client"):
+                await collect
+        assert len(paid(emulator)) == 1
+
+
+async def test_refused_collection_stays_in_doubt() -> None:
+    async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
+        key = await lost_key(client, "grok-keeps")
+        emulator.faults.clear()
+        emulator.faults.add(Fault(kind="status", status=402, route="generations", first=1))
+        with pytest.raises(SubmissionIndeterminateError):
+            await client.generations.collect(key)
+        assert (await client.generations.collect(key)).is_replay

@@ -9,7 +9,8 @@ Each state is on disk before the next step is taken:
 - ``intent``: the paid request is about to be sent, or has been, and its answer is not known. The idempotency
   key and the digest of the payload are known. *On restart*: the job becomes ``in_doubt``.
 - ``in_doubt``: the request was sent and may or may not have been executed. *On restart*: reported. It is sent
-  again, under the same key, only with ``in_doubt="resubmit"``.
+  again, under the same key, with ``in_doubt="collect"`` if the service promises to execute the key once,
+  and with ``in_doubt="resubmit"`` in any case.
 - ``submitted``: the service accepted the job and it is paid for; the id of its task is known. *On restart*:
   the task is waited for. If the service does not know the task, the job stays in this state, and is submitted
   anew under a new key only with ``retry_missing=True``. Services without tasks skip this state.
@@ -131,6 +132,7 @@ class Record:
         cost: USD.
         seconds: Time spent on it, over all runs.
         changed_at: When the row was written.
+        sent_at: Time of the first paid request with the key; ``None`` if there was none.
     """
 
     id: str
@@ -151,6 +153,7 @@ class Record:
     cost: float | None = None
     seconds: float = 0.0
     changed_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    sent_at: datetime | None = None
 
     @classmethod
     def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
@@ -177,7 +180,7 @@ class Record:
 
     def intent(self, key: str, seconds: float) -> Record:
         """Return it with the idempotency key of the paid request that is about to be sent."""
-        return self._changed("intent", key=key, seconds=seconds)
+        return self._changed("intent", key=key, seconds=seconds, sent_at=datetime.now(UTC))
 
     def submitted(self, task: Task) -> Record:
         """Return it with the task that the service started."""
@@ -276,6 +279,7 @@ class Record:
             "error": attrs.asdict(self.error) if self.error else None,
             "seconds": self.seconds,
             "changed_at": self.changed_at.timestamp(),
+            "sent_at": self.sent_at.timestamp() if self.sent_at else None,
         }
         text = json.dumps({name: value for name, value in body.items() if value}, default=repr)
         return self.id, self.state, self.key, self.model, self.n, self.cost, text
@@ -311,6 +315,7 @@ class Record:
                 cost=cost,
                 seconds=body.get("seconds", 0.0),
                 changed_at=datetime.fromtimestamp(body["changed_at"], UTC),
+                sent_at=datetime.fromtimestamp(body["sent_at"], UTC) if body.get("sent_at") else None,
             )
         except _UNREADABLE as reason:
             raise UnreadableRowError(f"the row of job {job_id!r} cannot be read") from reason

@@ -265,8 +265,9 @@ def batch_hints(
     lines: list[str] = []
     if progress.in_doubt:
         lines.append(
-            f"{progress.in_doubt:,} may have been paid for or not: look at the account. They are submitted "
-            "again only with --resubmit-in-doubt."
+            f"{progress.in_doubt:,} may have been paid for or not: look at the account. With "
+            "--resubmit-in-doubt, those are submitted again that the service promises to bill once; with "
+            "--resubmit-unsafe, all."
         )
     if progress.unfinished and not is_local:
         lines.append(f"{progress.unfinished:,} are paid for and not lost: run the same command again.")

@@ -24,7 +24,7 @@ _DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.01
 _STARTED: Final[Mapping[Status, str]] = {
     "saved": "saved",
     "unfinished": "paid for and to be finished",
-    "in_doubt": "in doubt and left alone without --resubmit-in-doubt",
+    "in_doubt": "in doubt and left alone without --resubmit-in-doubt or --resubmit-unsafe",
     "failed": "failed and left alone without --retry-failed",
 }
 _ROUNDING: Final = 1e-9
