@@ -49,9 +49,9 @@ class AsyncApimart:
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
             converts them.
-        check: ``"schema"``, the default, fetches the schema of a model before the first paid request for it,
+        check: ``"schema"`` fetches the schema of a model before the first paid request for it, within 5 s,
             and refuses requests that the model does not take; without a schema, requests are sent unchecked.
-            ``"off"`` leaves the decision to the service.
+            ``"off"`` leaves the decision to the service. ``APIMART_CHECK``, or else ``"schema"``, by default.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -94,7 +94,7 @@ class AsyncApimart:
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
-        check: config.Check = "schema",
+        check: config.Check | None = None,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ssl import SSLContext
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -48,6 +48,8 @@ _RESERVED_HEADERS: Final = {
 }
 
 KeyFunction: TypeAlias = Callable[[], str | Awaitable[str]]
+CHECK_VARIABLE: Final = "APIMART_CHECK"
+
 Check: TypeAlias = Literal["schema", "off"]
 ApiKey: TypeAlias = str | Secret | KeyFunction
 
@@ -243,6 +245,15 @@ def _resolve_media(media: Media | None) -> Media:
     return media or Media()
 
 
+def _resolve_check(check: Check | None) -> Check:
+    return check or cast("Check", os.environ.get(CHECK_VARIABLE) or "schema")
+
+
+def _is_check(_: object, __: object, check: object) -> None:
+    if check not in {"schema", "off"}:
+        raise InvalidArgumentError(f"check and {CHECK_VARIABLE} must be 'schema' or 'off', not {check!r}.")
+
+
 def _resolve_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
     return dict(headers or {})
 
@@ -275,7 +286,7 @@ class Settings:
     limits: Limits = attrs.field(default=None, converter=_resolve_limits)
     poll: Poll = attrs.field(default=None, converter=_resolve_poll)
     media: Media = attrs.field(default=None, converter=_resolve_media)
-    check: Check = attrs.field(default="schema", validator=validators.in_(("schema", "off")))
+    check: Check = attrs.field(default=None, converter=_resolve_check, validator=_is_check)
     proxy: Proxy | None = None
     ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
     default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)

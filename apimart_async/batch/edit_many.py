@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
     from apimart_async.client import AsyncApimart
+    from apimart_async.config import Check
 
 
 def edit_many(
@@ -39,6 +40,7 @@ def edit_many(
     retry_failed: bool = False,
     retry_missing: bool = False,
     timeout: float | None = None,
+    check: Check | None = None,
     max_retry_after: float = 3600.0,
     on_progress: Callable[[Progress], object] | None = None,
     shutdown: Shutdown | None = None,
@@ -74,6 +76,8 @@ def edit_many(
             default such a job is an unfinished outcome, and the next run polls its task again.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
             takes longer is an unfinished outcome, which the next run continues.
+        check: Whether paid requests are checked against the schema of their model, ``"schema"`` or ``"off"``;
+            ``check`` of the client by default. A job that its model does not take fails, and is free.
         max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits after a 429; default
             3600. A longer one ends the batch. A 429 without ``Retry-After`` is waited out, however long it
             takes.
@@ -116,7 +120,9 @@ def edit_many(
         shutdown=shutdown or Shutdown(),
     )
     backend: Backend = (
-        AppleRouterBackend(client) if isinstance(client, AsyncAppleRouter) else ApimartBackend(client)
+        AppleRouterBackend(client)
+        if isinstance(client, AsyncAppleRouter)
+        else ApimartBackend(client if check is None else client.with_options(check=check))
     )
     if journal is None:
         journal = journal_path(output)

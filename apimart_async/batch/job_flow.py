@@ -257,7 +257,7 @@ class JobFlow:
             previous,
             scope,
             report,
-            first_sent_at=_first_sent_at(doubt),
+            first_sent_at=doubt.first_sent_at if doubt else None,
             needs_promise=doubt is not None and context.options.in_doubt == "collect",
         )
         try:
@@ -315,7 +315,8 @@ class JobFlow:
             self._report_stop(error)
             return None
         record = record.failed(error, record.seconds)
-        return await self._put(attrs.evolve(record, key=None) if error.is_transient else record)
+        is_started_anew = error.is_transient or isinstance(error, errors.InvalidArgumentError)
+        return await self._put(attrs.evolve(record, key=None) if is_started_anew else record)
 
     # --- wait -------------------------------------------------------------------------------------------
 
@@ -486,13 +487,6 @@ def _tell(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
-
-
-def _first_sent_at(doubt: Record | None) -> float | None:
-    """Return the time of the first request of a job in doubt in unix seconds; 0 if the row does not tell."""
-    if doubt is None:
-        return None
-    return doubt.sent_at.timestamp() if doubt.sent_at else 0.0
 
 
 def _is_limited(error: errors.ApimartError) -> bool:

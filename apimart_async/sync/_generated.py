@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
     from apimart_async.batch.shutdown import Shutdown
+    from apimart_async.config import Check
     from apimart_async.credentials import Secret
     from apimart_async.models import (
         AccountUsage,
@@ -894,9 +895,9 @@ class Apimart:
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
         media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
             converts them.
-        check: ``"schema"``, the default, fetches the schema of a model before the first paid request for it,
+        check: ``"schema"`` fetches the schema of a model before the first paid request for it, within 5 s,
             and refuses requests that the model does not take; without a schema, requests are sent unchecked.
-            ``"off"`` leaves the decision to the service.
+            ``"off"`` leaves the decision to the service. ``APIMART_CHECK``, or else ``"schema"``, by default.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -939,7 +940,7 @@ class Apimart:
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
-        check: config.Check = "schema",
+        check: config.Check | None = None,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -1256,6 +1257,7 @@ def edit_many(
     retry_failed: bool = False,
     retry_missing: bool = False,
     timeout: float | None = None,
+    check: Check | None = None,
     max_retry_after: float = 3600.0,
     on_progress: Callable[[Progress], object] | None = None,
     shutdown: Shutdown | None = None,
@@ -1291,6 +1293,8 @@ def edit_many(
             default such a job is an unfinished outcome, and the next run polls its task again.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
             takes longer is an unfinished outcome, which the next run continues.
+        check: Whether paid requests are checked against the schema of their model, ``"schema"`` or ``"off"``;
+            ``check`` of the client by default. A job that its model does not take fails, and is free.
         max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits after a 429; default
             3600. A longer one ends the batch. A 429 without ``Retry-After`` is waited out, however long it
             takes.
@@ -1332,6 +1336,7 @@ def edit_many(
         retry_failed=retry_failed,
         retry_missing=retry_missing,
         timeout=timeout,
+        check=check,
         max_retry_after=max_retry_after,
         on_progress=on_progress,
         shutdown=shutdown,

@@ -23,7 +23,7 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 }
 _SHOWN: Final = 60
 _MOST_SHOWN: Final = 40
-_SWITCH: Final = 'With check="off", the client leaves the decision to the service.'
+_SWITCH: Final = 'With check="off" or APIMART_CHECK=off, the service decides.'
 
 
 def check_fields(schema: ModelSchema, fields: Mapping[str, Any]) -> None:

@@ -11,8 +11,10 @@ import pytest
 from apimart_async import (
     AsyncApimart,
     AsyncAppleRouter,
+    InvalidArgumentError,
     Job,
     Outcome,
+    Poll,
     Retry,
     SubmissionIndeterminateError,
     edit_many,
@@ -31,6 +33,7 @@ KEEPS = ModelSpec(model="keeps-edit-1", path=EDITS, is_open=True, promises=True)
 BREAKS = ModelSpec(model="breaks-edit-1", path=EDITS, is_open=True, promises=True, keeps=False)
 PLAIN = ModelSpec(model="plain-edit-1", path=EDITS, is_open=True)
 LOST = Fault(kind="disconnect", route="edits", executed=True, first=3)
+QUICK = Poll(first=0.02, shortest=0.02, longest=0.05)
 PICTURE = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
 
 
@@ -45,7 +48,7 @@ async def run(emulator: Emulator, models: list[str], output: Path, **options: An
     jobs = [Job(PICTURE, "stars", model=model, id=f"{model} {number}") for number, model in enumerate(models)]
     retry = Retry(initial_delay=0.01, max_delay=0.02, indeterminate="raise")
     async with (
-        AsyncApimart(emulator.api_key, base_url=emulator.base_url, retry=retry) as client,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, retry=retry, poll=QUICK) as client,
         edit_many(client, jobs, output=output, **options) as outcomes,
     ):
         return sorted([outcome async for outcome in outcomes], key=lambda outcome: outcome.id)
@@ -138,3 +141,21 @@ def photo_png(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("photo") / "photo.png"
     Image.new("RGB", (8, 8), "red").save(path)
     return path.read_bytes()
+
+
+async def test_job_that_its_model_does_not_take_fails_and_is_free(tmp_path: Path) -> None:
+    narrow = ModelSpec(model="narrow-edit-1", path=EDITS, max_n=1, parameters={"image_urls": {}})
+    async with (
+        Emulator(task_seconds=0, images="tiny", models=[narrow]) as strict,
+        AsyncApimart(strict.api_key, base_url=strict.base_url, poll=QUICK) as client,
+    ):
+        job = Job(PICTURE, "stars", model="narrow-edit-1", n=2)
+        async with edit_many(client, [job], output=tmp_path) as outcomes:
+            (failed,) = [outcome async for outcome in outcomes]
+        assert failed.status == "failed"
+        assert isinstance(failed.error, InvalidArgumentError)
+        assert "n must be a number from 1 to 1 for narrow-edit-1, not 2" in failed.error.message
+        assert not strict.ledger.entries
+        async with edit_many(client, [job], output=tmp_path, check="off") as outcomes:
+            (saved,) = [outcome async for outcome in outcomes]
+        assert (saved.status, len(saved.paths)) == ("saved", 2)

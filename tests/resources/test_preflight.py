@@ -191,3 +191,14 @@ async def test_newer_version_than_this_package_reads_is_not_asked_for() -> None:
     ):
         task = await client.edits.create(PICTURE, "stars", model="newer")
     assert task.raw["object"] == "generation.task"
+
+
+async def test_variable_of_the_environment_switches_the_check_off(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APIMART_CHECK", "off")
+    async with AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client:
+        await client.generations.create("stars", model="painter", n=5)
+    monkeypatch.setenv("APIMART_CHECK", "maybe")
+    with pytest.raises(InvalidArgumentError, match="check and APIMART_CHECK must be 'schema' or 'off'"):
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url)

@@ -20,6 +20,7 @@ from apimart_async import (
     AsyncAppleRouter,
     InvalidArgumentError,
     Limits,
+    Poll,
     Retry,
     SubmissionIndeterminateError,
     Task,
@@ -55,6 +56,7 @@ async def service(
             base_url=emulator.base_url,
             retry=retry,
             limits=Limits(adaptive=False),
+            poll=Poll(first=0.02, shortest=0.02, longest=0.05),
             **options,
         ) as client,
     ):

@@ -230,6 +230,11 @@ class Record:
         is_unknown = error is not None and (error.type, error.status) == ("TaskExpiredError", _NOT_FOUND)
         return self.state == "submitted" and is_unknown
 
+    @property
+    def first_sent_at(self) -> float:
+        """Return the time of the first request with its key in unix seconds; 0 if it is not known."""
+        return self.sent_at.timestamp() if self.sent_at else 0.0
+
     def with_error(self, error: Exception, seconds: float) -> Record:
         """Return it in its state, with the error of the last try to finish it."""
         return self._changed(self.state, error=Failure.of(error), seconds=seconds)
