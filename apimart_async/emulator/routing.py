@@ -53,4 +53,5 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "tasks"
     if method == "GET" and path.startswith("/v1/models/") and path.endswith("/schema"):
         return "catalogue"
-    return next((route for start, route in _STARTS.items() if path.startswith(start)), "unknown")
+    other: Route = "unknown"
+    return next((route for start, route in _STARTS.items() if path.startswith(start)), other)

@@ -67,8 +67,11 @@ class Repeats:
     _find_retention: Callable[[], Awaitable[float | None]]
     began_at: float = attrs.field(factory=time.time)
     needs_promise: bool = False
-    _began: float = attrs.field(factory=monotonic, init=False)
+    _began: float = attrs.field(init=False)
     _retention: float | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._began = monotonic()
 
     async def are_promised(self) -> bool:
         """Tell whether the service promises to answer a repeat as it answered the request."""

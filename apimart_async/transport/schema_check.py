@@ -83,13 +83,13 @@ def _violation(parameter: Parameter, value: object) -> str | None:
 
 
 def _has_type(value: object, name: str) -> bool:
+    if name not in _TYPES:
+        return True
     if isinstance(value, bool):
-        is_right = name == "boolean"
-    elif name == "integer" and isinstance(value, float):
-        is_right = value.is_integer()
-    else:
-        is_right = isinstance(value, _TYPES.get(name, object))
-    return is_right or name not in _TYPES
+        return name == "boolean"
+    if name == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _TYPES[name])
 
 
 def _is_same(value: object, choice: object) -> bool:

@@ -25,6 +25,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 async def test_quote_is_what_the_ledger_bills(client: AsyncApimart, emulator: Emulator) -> None:
     quote = await client.quote("gemini-3-pro-image-preview", n=3)
     assert quote == Quote("gemini-3-pro-image-preview", 3, price=0.05, cost=0.15)
+    assert quote is not None
     await client.generations.run("stars", model="gemini-3-pro-image-preview", n=3)
     assert emulator.ledger.total == pytest.approx(quote.cost)
 
