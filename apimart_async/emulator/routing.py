@@ -53,5 +53,7 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "tasks"
     if method == "GET" and path.startswith("/v1/models/") and path.endswith("/schema"):
         return "catalogue"
-    other: Route = "unknown"
-    return next((route for start, route in _STARTS.items() if path.startswith(start)), other)
+    for start, route in _STARTS.items():
+        if path.startswith(start):
+            return route
+    return "unknown"
