@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 import anyio
@@ -14,11 +14,13 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.models import ModelSchema
-from apimart_async.transport.api import Api
 from apimart_async.transport.retry import Kind
 from apimart_async.transport.same_key import Repeats, Trust
 from apimart_async.transport.schema_check import check_fields
 from apimart_async.transport.schema_parsing import read_schema
+
+if TYPE_CHECKING:
+    from apimart_async.transport.api import Api
 
 log: logging.Logger = logging.getLogger("apimart_async")
 
@@ -221,6 +223,8 @@ class Schemas:
         return entry
 
     async def _try_fetch(self, entry: _Entry, model: str) -> None:
+        from apimart_async.transport.api import Api
+
         # One attempt: the paid request waits for it.
         api = Api(attrs.evolve(self._api.settings, max_retries=0), self._api.session, self._api.rate_limiter)
         reason = "no answer within 5 s"
