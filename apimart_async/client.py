@@ -15,7 +15,7 @@ from apimart_async.resources.tasks import AsyncTasks
 from apimart_async.resources.uploads import AsyncUploads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from ssl import SSLContext
 
     import aiohttp
@@ -33,8 +33,10 @@ class AsyncApimart:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APIMART_API_KEY`` by default.
-        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key is
-            sent to its origin only.
+        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
+            a list or separated by commas, are addresses of the same service with the same key, preferred
+            first: the next one takes over when nothing was sent to the one before. The key is sent to these
+            origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
             default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -78,7 +80,7 @@ class AsyncApimart:
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
@@ -96,19 +98,20 @@ class AsyncApimart:
 
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
-        base_url = config.resolve_base_url(
+        base_urls = config.resolve_base_urls(
             base_url, "APIMART_BASE_URL", config.APIMART_BASE_URL, allow_http=allow_http
         )
         settings = config.Settings(
             api_key=config.resolve_api_key(api_key, "APIMART_API_KEY"),
-            base_url=base_url,
+            base_url=base_urls[0],
+            mirrors=base_urls[1:],
             timeout=timeout,
             max_retries=max_retries,
             retry=retry,
             limits=limits,
             poll=poll,
             media=media,
-            proxy=config.resolve_proxy(proxy, base_url, allow_http=allow_http),
+            proxy=config.resolve_proxy(proxy, base_urls, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
         )
@@ -180,8 +183,13 @@ class AsyncApimart:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._settings.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._settings.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
@@ -212,7 +220,8 @@ class AsyncApimart:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncApimart(base_url={self.base_url!r})"
+        base_url = list(self.base_urls) if len(self.base_urls) > 1 else self.base_url
+        return f"AsyncApimart(base_url={base_url!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise errors.InvalidArgumentError("A client holds connections and a key, and cannot be pickled.")

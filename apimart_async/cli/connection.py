@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -50,10 +50,11 @@ class Connection:
         poll: Pace of polling.
         local: Whether to start an emulator and connect to it.
         media: Treatment of pictures that the service refuses as they are.
-        resolved_url: The address itself; ``None`` with an emulator of the command.
+        resolved_url: The address itself, of several the preferred one; ``None`` with an emulator of the
+            command.
     """
 
-    base_url: str | None = None
+    base_url: Sequence[str] | None = None
     poll: config.Poll = attrs.field(factory=config.Poll)
     local: bool = False
     media: config.Media = attrs.field(factory=config.Media)
@@ -61,7 +62,7 @@ class Connection:
 
 
 def checked(
-    base_url: str | None,
+    base_url: Sequence[str] | None,
     *,
     provider: Provider = "APIMART",
     local: bool | None = None,
@@ -92,12 +93,12 @@ def checked(
         advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
         raise UsageError(f"No API key: set {provider}_API_KEY, or {advice}.")
     config.check_api_key(key)
-    url = config.resolve_base_url(base_url, f"{provider}_BASE_URL", _DEFAULT_URLS[provider])
+    urls = config.resolve_base_urls(base_url, f"{provider}_BASE_URL", _DEFAULT_URLS[provider])
     if task_is_old:
         return Connection(base_url, _OLD_TASK_POLL)
     # A service on this machine is an emulator, whose tasks are short.
-    poll = _LOCAL_POLL if is_loopback(urlsplit(url).hostname or "") else config.Poll()
-    return Connection(base_url, poll, media=media, resolved_url=url)
+    poll = _LOCAL_POLL if is_loopback(urlsplit(urls[0]).hostname or "") else config.Poll()
+    return Connection(base_url, poll, media=media, resolved_url=urls[0])
 
 
 def _say_conversion(line: str) -> None:
@@ -129,7 +130,7 @@ async def connected_router(connection: Connection) -> AsyncGenerator[AsyncAppleR
 
 
 @asynccontextmanager
-async def _served(connection: Connection) -> AsyncGenerator[tuple[str | None, str | None]]:
+async def _served(connection: Connection) -> AsyncGenerator[tuple[str | None, str | Sequence[str] | None]]:
     """Yield the key and the base URL for the client; ``None`` stands for the environment's."""
     if not connection.local:
         yield None, connection.base_url

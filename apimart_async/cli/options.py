@@ -65,8 +65,13 @@ Inline: TypeAlias = Annotated[
     bool, flag("--inline", "Send pictures inside the request instead of uploading them.")
 ]
 BaseUrl: TypeAlias = Annotated[
-    str | None,
-    Parameter(name="--base-url", help="The service; APIMART_BASE_URL or https://api.apimart.ai by default."),
+    list[str] | None,
+    Parameter(
+        name="--base-url",
+        negative=(),
+        help="The service; APIMART_BASE_URL or https://api.apimart.ai by default. Given several times "
+        "or with commas: addresses of the same service, each used while those before are out of reach.",
+    ),
 ]
 Timeout: TypeAlias = Annotated[
     float | None, Parameter(name="--timeout", help="Seconds to wait for each task; 600 by default.")

@@ -67,6 +67,7 @@ class BatchRequests:
 
     Attributes:
         limit: The largest number of tasks in one request.
+        poll_one: The argument.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class BatchRequests:
         poll_many: Callable[[list[str]], Awaitable[dict[str, Task]]],
     ) -> None:
         self.limit: int = MAX_BATCH
-        self._poll_one = poll_one
+        self.poll_one: Callable[[str], Awaitable[Task]] = poll_one
         self._poll_many = poll_many
         self._paused_until = 0.0
         self._next_pause = _FIRST_PAUSE
@@ -145,7 +146,7 @@ class BatchRequests:
     async def _check_single(self, task_id: str, error: errors.APIError) -> None:
         """Raise the error of a batch if a single poll fails as well, so that the endpoint is not to blame."""
         try:
-            await self._poll_one(task_id)
+            await self.poll_one(task_id)
         except errors.NotFoundError:
             return
         except errors.APIError as single:
@@ -161,7 +162,7 @@ class BatchRequests:
             return True
         task_id = task_ids[0]
         try:
-            answer.found[task_id] = await self._poll_one(task_id)
+            answer.found[task_id] = await self.poll_one(task_id)
         except errors.APIError as error:
             answer.errors[task_id] = error
         return True

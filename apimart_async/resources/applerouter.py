@@ -116,9 +116,9 @@ class AsyncAppleRouterEdits:
         try:
             # Images in base64 are copied into their URLs.
             found = await run_in_file_thread(parsing.read_image_set, answer.payload, n)
-            return parsing.resolved(found, self._api.settings.base_url)
+            return parsing.resolved(found, answer.base_url)
         except errors.APIResponseValidationError as error:
-            error.method, error.url = "POST", self._api.settings.base_url + _PATH
+            error.method, error.url = "POST", answer.base_url + _PATH
             error.request_id = answer.request_id
             raise indeterminate(error) from error
 

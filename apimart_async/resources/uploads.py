@@ -78,7 +78,7 @@ async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
         )
     finally:
         uploads.release()
-    return parsing.read_upload(answer.payload, api.settings.base_url)
+    return parsing.read_upload(answer.payload, answer.base_url)
 
 
 async def image_urls(api: Api, images: ImageInput, *, inline: bool, timeout: float | None) -> list[str]:
