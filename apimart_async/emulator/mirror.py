@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,8 @@ class Mirror:
         self._service = service
         self._connected = connected
         self._ssl = ssl
-        self._connections: WeakSet[asyncio.Protocol] = WeakSet()
+        # All since the start: aiohttp's protocols cannot be referenced weakly.
+        self._connections: list[asyncio.Protocol] = []
         self._listener: asyncio.Server | None = None
         self._port = 0
 
@@ -64,8 +64,9 @@ class Mirror:
                 transport = getattr(connection, "transport", None)
                 if transport is not None:
                     transport.abort()
+            self._connections.clear()
 
     def _accepted(self) -> asyncio.Protocol:
         connection = self._connected()
-        self._connections.add(connection)
+        self._connections.append(connection)
         return connection

@@ -58,7 +58,7 @@ def test_the_command_to_continue_can_be_copied() -> None:
     assert command is not None
     assert shlex.split(command) == [
         *("apimart", "task", "save", "task_1", "task;2"),
-        *("-o", "my results", "--base-url", ["http://host:1"]),
+        *("-o", "my results", "--base-url", "http://host:1"),
     ]
     assert ResumeHint().command([("task_1", None)]) == "apimart task wait task_1"
     assert ResumeHint().command([]) is None
