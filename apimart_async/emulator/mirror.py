@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+import socket
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from .service import Service
 
 _LOOPBACK: Final = "127.0.0.1"
+_BACKLOG: Final = 1024
 
 
 class Mirror:
     """An address with the tasks, uploads, idempotency keys and ledger of its emulator.
 
     It listens on loopback. Uploads and results stay on the host of the emulator. `Emulator.mirror` makes one.
+
+    It accepts connections itself: `asyncio.Server` leaks those that arrive while it is closed. On Windows it
+    needs a selector event loop.
 
     Args:
         service: State of the emulator.
@@ -32,9 +36,9 @@ class Mirror:
         self._service = service
         self._connected = connected
         self._ssl = ssl
-        # All since the start: aiohttp's protocols cannot be referenced weakly.
-        self._connections: list[asyncio.Protocol] = []
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._handshakes: dict[asyncio.Task[None], socket.socket] = {}
+        self._transports: set[asyncio.Transport] = set()
         self._port = 0
 
     @property
@@ -42,31 +46,58 @@ class Mirror:
         """Its URL, the same after a stop and a new start."""
         return f"{'http' if self._ssl is None else 'https'}://{_LOOPBACK}:{self._port}"
 
-    async def start(self) -> None:
-        """Accept connections; a second call does nothing. Cancellation leaves it stopped."""
-        if self._listener is None:
-            # Not started yet: a cancelled `create_server` would leak the socket that is already listening.
-            listen = partial(asyncio.get_running_loop().create_server, self._accepted, start_serving=False)
-            self._listener = await listen(_LOOPBACK, self._port, ssl=self._ssl)
-            _, self._port, *_ = self._listener.sockets[0].getsockname()
-            self._service.mirrors.add(f"{_LOOPBACK}:{self._port}")
-            await self._listener.start_serving()
+    def start(self) -> None:
+        """Accept connections; a second call does nothing."""
+        if self._listener is not None:
+            return
+        listener = socket.create_server((_LOOPBACK, self._port), backlog=_BACKLOG)
+        listener.setblocking(False)  # noqa: FBT003 the standard library's
+        self._port = listener.getsockname()[1]
+        self._service.mirrors.add(f"{_LOOPBACK}:{self._port}")
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._listener = listener
 
     def stop(self) -> None:
         """Refuse connections and reset those that are open, with the requests on them; twice does nothing.
 
         A request that was received is executed all the same.
         """
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-            for connection in self._connections:
-                transport = getattr(connection, "transport", None)
-                if transport is not None:
-                    transport.abort()
-            self._connections.clear()
+        if self._listener is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._listener = None
+        for handshake in self._handshakes:
+            handshake.cancel()
+        for transport in self._transports:
+            transport.abort()
+        self._transports.clear()
 
-    def _accepted(self) -> asyncio.Protocol:
-        connection = self._connected()
-        self._connections.append(connection)
-        return connection
+    async def close(self) -> None:
+        """Stop, and wait until no connection is being accepted."""
+        self.stop()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # the client has gone
+            return
+        handshake = asyncio.get_running_loop().create_task(self._serve(connection))
+        self._handshakes[handshake] = connection
+        handshake.add_done_callback(self._served)
+
+    def _served(self, handshake: asyncio.Task[None]) -> None:
+        connection = self._handshakes.pop(handshake)
+        if handshake.cancelled():  # perhaps before it began
+            connection.close()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_accepted_socket(self._connected, connection, ssl=self._ssl)
+        except OSError:  # a client that does not trust the certificate, for example
+            connection.close()
+            return
+        self._transports = {each for each in self._transports if not each.is_closing()}
+        self._transports.add(transport)

@@ -265,11 +265,11 @@ class Emulator:
             raise RuntimeError("the emulator does not run: use `async with`")
         self._service.files_at = self.base_url
         mirror = Mirror(self._service, self._connected, ssl)
+        mirror.start()
         try:
-            await mirror.start()
             yield mirror
         finally:
-            mirror.stop()
+            await mirror.close()
 
     def _connected(self) -> asyncio.Protocol:
         server = None if self._runner is None else self._runner.server

@@ -70,10 +70,10 @@ async def test_a_batch_finishes_while_addresses_come_and_go(
                 down = mirrors[(len(outcomes) // 3 + seed) % 3]
                 for mirror in mirrors:
                     if mirror is not down:
-                        await mirror.start()
+                        mirror.start()
                 down.stop()
         for mirror in mirrors:
-            await mirror.start()
+            mirror.start()
         assert len(outcomes) == 50
         assert {outcome.status for outcome in outcomes} <= {"saved", "in_doubt"}
         # The rest is a matter of the next run, under the same keys, with the addresses in another order.
@@ -183,7 +183,7 @@ async def test_a_job_in_doubt_is_sent_again_to_its_own_address_only(
         assert unreached.status == "in_doubt"
         assert isinstance(unreached.error, APIConnectionError)
 
-        await own.start()
+        own.start()
         (saved,) = await run(connect(stranger.base_url, own), 1, tmp_path, in_doubt="resubmit")
         assert saved.status == "saved"
         assert not stranger.ledger.entries

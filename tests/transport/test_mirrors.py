@@ -143,7 +143,7 @@ async def test_the_preferred_address_is_used_again_once_it_works(
         first.stop()
         for _ in range(3):
             await client.edits.create(PICTURE, "snow")
-        await first.start()
+        first.start()
         await client.edits.create(PICTURE, "snow")
         clock.advance(60)
         await client.edits.create(PICTURE, "snow")
@@ -273,7 +273,7 @@ async def test_nothing_is_paid_twice_when_addresses_fail_in_turn(emulator: Emula
                     outcomes.append(str(task.id))
                 except SubmissionIndeterminateError:
                     outcomes.append("in doubt")
-                await down.start()
+                down.start()
     assert outcomes.count("in doubt") == 6
     assert len(emulator.ledger.entries) == 30
     assert not emulator.ledger.executed_more_than_once
@@ -303,7 +303,7 @@ async def test_a_task_is_polled_at_its_own_address(
     mirrors[0].stop()
     async with connect(first, second) as client:
         tasks = [await client.edits.create(PICTURE, f"snow {number}") for number in range(3)]
-        await mirrors[0].start()
+        mirrors[0].start()
     async with connect(first, second) as client:
         await client.tasks.wait(tasks[0])
         async with client.tasks.watch(tasks[1:]) as finished:
@@ -355,7 +355,7 @@ async def test_a_404_of_another_address_is_not_believed_while_the_own_is_out_of_
             waiting = group.create_task(client.tasks.wait(task, timeout=1_000_000))
             async with clock.rushing(15):
                 await often_asked.wait()
-            await own.start()
+            own.start()
             async with clock.rushing(15):
                 assert (await waiting).is_completed
 
