@@ -93,6 +93,7 @@ class _Call:
     has_images: bool
     began: float
     hooks: SendHooks | None = None
+    target: str = ""
     url: str = ""
     moved: dict[str, str] = attrs.field(factory=dict[str, str])
     was_unknown: bool = False
@@ -181,9 +182,6 @@ class Api:
         delay = 0.0
         while True:
             data = None if body is None else RequestBody(body)
-            base_url = call.route.base_url
-            target = base_url + path
-            call.url = call.moved.get(target) or self._moved.get(target, target)
             try:
                 if delay:
                     await asyncio.sleep(delay)
@@ -196,16 +194,15 @@ class Api:
                 raise
             if isinstance(outcome, Answer):
                 call.route.answered()
-                if target in call.moved and body is not None:
-                    self._moved[target] = call.url
+                if call.target in call.moved and body is not None:
+                    self._moved[call.target] = call.url
                 if call.was_unknown and not outcome.replayed:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
-                return outcome._replace(base_url=base_url)
-            failed = self._failure(outcome, call, target)
+                return outcome._replace(base_url=call.route.base_url)
+            failed = self._failure(outcome, call)
             delay = 0.0
             if failed is not None:
                 delay = self._delay_after(failed, call, number)
-                call.route.begin(monotonic())
                 number += 1
 
     def _route(self, kind: Kind, home: str | None, *, is_pinned: bool) -> Route:
@@ -221,13 +218,15 @@ class Api:
                 f"This paid request was sent to {home} before, and its idempotency key is known there: name "
                 "that address in base_url too."
             )
-        return Route(origins, kind, monotonic(), home if is_listed else None, is_pinned=is_pinned)
+        return Route(origins, kind, home if is_listed else None, is_pinned=is_pinned)
 
     async def _attempt(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
         """Send a request once, when the rate limiter lets it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
             sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
+        call.target = call.route.next(monotonic()) + call.path
+        call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
         status = wait = None
         try:
             if call.hooks is not None:
@@ -269,16 +268,16 @@ class Api:
             is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
             self.rate_limiter.release(sent_at, status, wait if is_waited else None)
 
-    def _failure(self, failed: FailedAttempt, call: _Call, target: str) -> FailedAttempt | None:
+    def _failure(self, failed: FailedAttempt, call: _Call) -> FailedAttempt | None:
         """Return the failure of a request; ``None`` if it is redirected, or another origin continues."""
-        if failed.moved_to is not None and target not in call.moved:
-            call.moved[target] = failed.moved_to
+        if failed.moved_to is not None and call.target not in call.moved:
+            call.moved[call.target] = failed.moved_to
             return None
-        self._moved.pop(target, None)
+        self._moved.pop(call.target, None)
         self._complete(failed.error, call)
         chosen = call.route.failed(failed, monotonic())
         if chosen is None:
-            log.info("%s; %s takes over at once.", _event(failed.error), call.route.base_url)
+            log.info("%s; the next address takes over at once.", _event(failed.error))
         return chosen
 
     def _delay_after(self, failed: FailedAttempt, call: _Call, number: int) -> float:

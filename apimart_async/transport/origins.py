@@ -97,31 +97,30 @@ class Route:
     Args:
         origins: Those of the client.
         kind: Consequence of executing the request twice.
-        now: Moment.
         home: Origin of the task that is asked for: it is tried first, and its failure is raised.
         is_pinned: Whether the request may go to ``home`` only.
+
+    Attributes:
+        base_url: Base URL of the last attempt.
     """
 
     def __init__(
-        self, origins: Origins, kind: Kind, now: float, home: str | None = None, *, is_pinned: bool = False
+        self, origins: Origins, kind: Kind, home: str | None = None, *, is_pinned: bool = False
     ) -> None:
+        self.base_url: str = ""
         self._origins = origins
         self._kind = kind
         self._home = home
         self._pinned = home if is_pinned else None
         self._order: list[str] = []
         self._failures: dict[str, FailedAttempt] = {}
-        self.begin(now)
 
-    @property
-    def base_url(self) -> str:
-        """Return the base URL for the next attempt."""
-        return self._order[len(self._failures)]
-
-    def begin(self, now: float) -> None:
-        """Start again at the first origin: all have failed, or the service asked to wait."""
-        self._failures.clear()
-        self._order = [self._pinned] if self._pinned else self._origins.order(now, self._home)
+    def next(self, now: float) -> str:
+        """Return the base URL for an attempt that is sent now."""
+        if not self._order:
+            self._order = [self._pinned] if self._pinned else self._origins.order(now, self._home)
+        self.base_url = self._order[len(self._failures)]
+        return self.base_url
 
     def answered(self) -> None:
         """Take note of a good answer."""
@@ -131,7 +130,8 @@ class Route:
         """Take note of a failed attempt.
 
         Returns:
-            The failure of the request; ``None`` if the next origin takes over at once.
+            The failure of the request, after which a further attempt starts at the first origin again;
+            ``None`` if the next origin takes over at once.
         """
         base_url, effect = self.base_url, failed.effect
         is_sent = effect is not Effect.NEVER_SENT
@@ -143,13 +143,13 @@ class Route:
         if self._kind is Kind.PAID_WRITE and is_sent:
             # It may be executed here, and only here is its key known for certain.
             self._pinned = base_url
-            return failed
-        if not self._passes_on(failed):
-            return failed
-        self._failures[base_url] = failed
-        if len(self._failures) < len(self._order):
-            return None
-        return self._conclusion()
+        if self._passes_on(failed):
+            self._failures[base_url] = failed
+            if len(self._failures) < len(self._order):
+                return None
+            failed = self._conclusion()
+        self._order, self._failures = [], {}
+        return failed
 
     def _passes_on(self, failed: FailedAttempt) -> bool:
         """Tell whether another origin may do better."""

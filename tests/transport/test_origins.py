@@ -27,6 +27,11 @@ def failed(effect: Effect, error: APIError | None = None, retry_after: float | N
     return FailedAttempt(effect, error or APIConnectionError("no answer"), retry_after)
 
 
+def attempt(route: Route, failure: FailedAttempt) -> FailedAttempt | None:
+    route.next(0.0)
+    return route.failed(failure, 0.0)
+
+
 def unknown_task() -> FailedAttempt:
     return failed(Effect.REJECTED, NotFoundError("no such task", status=404, code="task_not_found"))
 
@@ -36,12 +41,12 @@ REFUSED: Final = failed(Effect.NEVER_SENT)
 
 def tried(origins: Origins, *failures: FailedAttempt, kind: Kind = Kind.READ, home: str | None = None) -> str:
     """Return the first letters of the hosts that a request tries, as it fails with these in turn."""
-    route = Route(origins, kind, 0.0, home)
-    found = [route.base_url]
+    route = Route(origins, kind, home)
+    found = [route.next(0.0)]
     for failure in failures:
         if route.failed(failure, 0.0) is not None:
             break
-        found.append(route.base_url)
+        found.append(route.next(0.0))
     return "".join(base_url.removeprefix("https://")[0] for base_url in found)
 
 
@@ -116,17 +121,15 @@ def test_any_request_moves_on_when_nothing_was_sent(kind: Kind) -> None:
 def test_a_paid_request_that_was_sent_stays_at_its_origin_for_good(
     effect: Effect, before: tuple[FailedAttempt, ...]
 ) -> None:
-    route = Route(Origins([A, B, C]), Kind.PAID_WRITE, 0.0)
+    route = Route(Origins([A, B, C]), Kind.PAID_WRITE)
     for failure in before:
-        assert route.failed(failure, 0.0) is None
-    sent_to = route.base_url
+        assert attempt(route, failure) is None
     failure = failed(effect)
-    assert route.failed(failure, 0.0) is failure
-    route.begin(0.0)
-    assert route.base_url == sent_to
-    assert route.failed(REFUSED, 0.0) is REFUSED  # and no other origin takes over
-    route.begin(0.0)
-    assert route.base_url == sent_to
+    assert attempt(route, failure) is failure
+    sent_to = route.base_url
+    assert sent_to == (B if before else A)
+    assert attempt(route, REFUSED) is REFUSED  # and no other origin takes over
+    assert route.next(0.0) == sent_to
 
 
 @pytest.mark.parametrize("kind", [Kind.READ, Kind.FREE_WRITE])
@@ -149,30 +152,30 @@ def test_a_free_request_does_not_evade_limits_and_refusals(failure: FailedAttemp
 
 
 def test_the_failure_of_the_tasks_own_origin_counts() -> None:
-    route = Route(Origins([A, B]), Kind.READ, 0.0, B)
+    route = Route(Origins([A, B]), Kind.READ, B)
     verdict = unknown_task()
-    assert route.failed(verdict, 0.0) is None
-    assert route.failed(REFUSED, 0.0) is verdict
-    route = Route(Origins([A, B]), Kind.READ, 0.0, B)
+    assert attempt(route, verdict) is None
+    assert attempt(route, REFUSED) is verdict
+    route = Route(Origins([A, B]), Kind.READ, B)
     lost = failed(Effect.UNKNOWN)
-    assert route.failed(lost, 0.0) is None
-    assert route.failed(unknown_task(), 0.0) is lost
+    assert attempt(route, lost) is None
+    assert attempt(route, unknown_task()) is lost
 
 
 def test_a_task_of_unknown_origin_is_unknown_only_if_all_say_so() -> None:
-    route = Route(Origins([A, B]), Kind.READ, 0.0)
-    route.failed(unknown_task(), 0.0)
-    assert route.failed(REFUSED, 0.0) is REFUSED
-    route = Route(Origins([A, B]), Kind.READ, 0.0)
-    route.failed(unknown_task(), 0.0)
-    verdict = route.failed(unknown_task(), 0.0)
+    route = Route(Origins([A, B]), Kind.READ)
+    attempt(route, unknown_task())
+    assert attempt(route, REFUSED) is REFUSED
+    route = Route(Origins([A, B]), Kind.READ)
+    attempt(route, unknown_task())
+    verdict = attempt(route, unknown_task())
     assert verdict is not None
     assert isinstance(verdict.error, NotFoundError)
 
 
 def test_the_error_names_the_other_origins_in_its_notes() -> None:
-    route = Route(Origins([A, B]), Kind.READ, 0.0)
+    route = Route(Origins([A, B]), Kind.READ)
     first = failed(Effect.NEVER_SENT, APIConnectionError("refused"))
-    route.failed(first, 0.0)
-    assert route.failed(failed(Effect.NEVER_SENT, APIConnectionError("no such name")), 0.0) is first
+    attempt(route, first)
+    assert attempt(route, failed(Effect.NEVER_SENT, APIConnectionError("no such name"))) is first
     assert first.error.__notes__ == [f"{B} failed as well: no such name"]
