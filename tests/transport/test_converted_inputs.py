@@ -117,7 +117,7 @@ async def test_error_without_the_decoder_names_the_extra(
     monkeypatch.setitem(sys.modules, missing, None)
     path = tmp_path / "photo.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
-    with pytest.raises(UnsupportedImageError, match=r"is a HEIC photo .*apimart-async\[formats\]"):
+    with pytest.raises(UnsupportedImageError, match=r"is a HEIC photo .*'\.\[formats\]'"):
         await open_media(path)
 
 
