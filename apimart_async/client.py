@@ -45,8 +45,8 @@ class AsyncApimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -160,7 +160,7 @@ class AsyncApimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:

@@ -198,7 +198,7 @@ class Poll:
 
 @attrs.frozen(kw_only=True)
 class Media:
-    """Treatment of pictures that the service refuses as they are.
+    """Changes to pictures before they are sent.
 
     Attributes:
         convert: ``"auto"``, the default, converts such pictures before they are sent: HEIC, AVIF, TIFF, BMP,
@@ -207,6 +207,10 @@ class Media:
             with their ICC profile; a file that is still too large is scaled down. The conversion needs the
             extra ``formats``. ``"never"`` refuses such pictures: for programs that promise to send pictures
             unchanged, or that must not decode files of strangers.
+        keep_metadata: Whether to leave EXIF, XMP and IPTC metadata (place, time, camera, author, comments and
+            thumbnails) and bytes behind the end of a picture in it; default False, as the URL of an upload is
+            public. Pixels, colours, animation and the EXIF orientation stay in any case. A converted picture
+            keeps no metadata, and your own URLs are passed on as they are.
         on_convert: Called in the event loop after each conversion, with the sentence that the logger
             ``apimart_async`` gets too: ``"photo.heic was converted from a HEIC photo to JPEG."``
     """
@@ -214,6 +218,7 @@ class Media:
     convert: Literal["auto", "never"] = attrs.field(
         default="auto", validator=validators.in_(("auto", "never"))
     )
+    keep_metadata: bool = False
     on_convert: Callable[[str], object] | None = None
 
 
@@ -256,7 +261,7 @@ class Settings:
         retry: Delays between the attempts.
         limits: Maximum use of resources.
         poll: Schedule of the polls.
-        media: Treatment of pictures that the service refuses as they are.
+        media: Changes to pictures before they are sent.
         proxy: Proxy; ``None`` takes the proxy from the environment.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``

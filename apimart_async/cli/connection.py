@@ -49,7 +49,7 @@ class Connection:
         base_url: The option; ``None`` for the address from the environment or of the service.
         poll: Pace of polling.
         local: Whether to start an emulator and connect to it.
-        media: Treatment of pictures that the service refuses as they are.
+        media: Changes to pictures before they are sent.
         resolved_url: The address itself, of several the preferred one; ``None`` with an emulator of the
             command.
     """

@@ -127,7 +127,7 @@ class AsyncAppleRouterEdits:
             raise errors.ImageError("This service takes the image itself, not a URL: give a path or bytes.")
         options = self._api.settings.media
         media = await inputs.open_media(image, limit=png.SENT_LIMIT, convert=options.convert == "auto")
-        return await inputs.converted(media, options)
+        return await inputs.as_sent(media, options)
 
 
 def _as_text(name: str, value: object) -> str:

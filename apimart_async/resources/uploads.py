@@ -69,7 +69,7 @@ async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
         await uploads.acquire()
     try:
         # Here, as the limit of uploads bounds how many converted images are in memory.
-        image = await inputs.converted(image, api.settings.media)
+        image = await inputs.as_sent(image, api.settings.media)
         body = multipart([("file", image)])
         names.append(image.filename)
         matches = partial(parsing.is_about_upload, size=image.size, filename=image.filename, others=names)
@@ -106,7 +106,7 @@ async def image_urls(api: Api, images: ImageInput, *, inline: bool, timeout: flo
         if isinstance(image, str):
             return image
         if inline:
-            return await inputs.data_url(await inputs.converted(image, media))
+            return await inputs.data_url(await inputs.as_sent(image, media))
         return (await upload(api, image, timeout)).url
 
     return await for_each(send, checked)

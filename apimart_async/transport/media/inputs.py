@@ -22,12 +22,14 @@ from apimart_async.models import Upload
 from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
+from apimart_async.transport.media.metadata import without_metadata
 from apimart_async.transport.media.pillow_images import encode, is_pillow_image, pixel_digest
 from apimart_async.transport.media.sources import (
     InMemory,
     InSeekableFile,
     LocalFile,
     Source,
+    read_in_thread,
     read_rest,
 )
 
@@ -50,6 +52,7 @@ ACCEPTED: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP, sniffin
 
 _MAX_CONVERTIBLE_BYTES: Final = 256 * 1024 * 1024
 _DIGEST_CHUNK_BYTES: Final = 1024 * 1024
+_QUICK_BYTES: Final = 64 * 1024
 
 # A scheme of one letter is a Windows drive.
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
@@ -203,7 +206,7 @@ async def open_media(
             when it came from a JPEG file, otherwise as PNG. A checked image is returned as it is.
         filename: Name in the upload; the image's own name by default.
         limit: Most bytes of the image.
-        convert: Whether to accept an image that ``converted`` makes acceptable.
+        convert: Whether to accept an image that ``as_sent`` makes acceptable.
 
     Raises:
         UnsupportedImageError: The content is not JPEG, PNG, WebP or GIF, and cannot be converted.
@@ -222,22 +225,31 @@ async def open_media(
     return await _run_in_thread(examine, image)
 
 
-async def converted(media: Media, options: config.Media) -> Media:
-    """Return an image as the service accepts it: converted if necessary, one image in each of two threads.
+async def as_sent(media: Media, options: config.Media) -> Media:
+    """Return an image as it is sent: converted if necessary, and without private metadata.
+
+    Two images at once are converted in threads; the metadata of another image is left out while it is read.
 
     Raises:
         UnsupportedImageError: The image cannot be decoded.
         ImageTooLargeError: The image has more pixels than can be decoded safely.
-        ImageError: The image has changed since it was checked.
+        ImageError: The image has changed since it was checked, or is in too many pieces.
     """
     if media.refused_kind is None:
-        return media
+        return media if options.keep_metadata else await _without_metadata(media)
     result, change = await run_in_picture_thread(_convert, media, media.refused_kind)
     line = f"{media.name} {change}."
     _log.info("%s", visible(line))
     if options.on_convert is not None:
         options.on_convert(line)
     return result
+
+
+async def _without_metadata(media: Media) -> Media:
+    remove = partial(without_metadata, media.source, media.content_type)
+    is_quick = isinstance(media.source, InMemory) and media.size <= _QUICK_BYTES
+    source = remove() if is_quick else await read_in_thread(media.source, remove)
+    return media if source is media.source else attrs.evolve(media, source=source, size=source.size)
 
 
 def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
