@@ -68,6 +68,7 @@ def checked(
     local: bool | None = None,
     task_is_old: bool = False,
     convert: Conversion = "auto",
+    keep_metadata: bool = False,
 ) -> Connection:
     """Return the connection after checking the key, the options and the packages it needs.
 
@@ -77,12 +78,13 @@ def checked(
         local: The option; ``None`` when the command has none.
         task_is_old: Whether the tasks may have ended long ago.
         convert: The option.
+        keep_metadata: The option.
 
     Raises:
         UsageError: There is no key, Pillow is missing for the emulator, or the options exclude each other.
         InvalidArgumentError: The key or the base URL is malformed.
     """
-    media = config.Media(convert=convert, on_convert=_say_conversion)
+    media = config.Media(convert=convert, keep_metadata=keep_metadata, on_convert=_say_conversion)
     if local:
         if base_url is not None:
             raise UsageError("--local starts a service of its own: leave --base-url out, or --local.")

@@ -51,6 +51,9 @@ Convert: TypeAlias = Annotated[
         help="Whether HEIC, AVIF, TIFF, BMP and larger pictures are made JPEG or PNG, or refused.",
     ),
 ]
+KeepMetadata: TypeAlias = Annotated[
+    bool, flag("--keep-metadata", "Send the place, camera and comments in pictures too; uploads are public.")
+]
 TaskIds: TypeAlias = Annotated[list[str], Parameter(name="IDS", negative=(), help="Ids of tasks.")]
 Output: TypeAlias = Annotated[
     Path, Parameter(name=("--output", "-o"), help="Directory for the results; made when it is missing.")

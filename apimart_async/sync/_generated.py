@@ -748,8 +748,8 @@ class Apimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -848,7 +848,7 @@ class Apimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -932,8 +932,8 @@ class AppleRouter:
             retries off.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -1016,7 +1016,7 @@ class AppleRouter:
             timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
