@@ -13,8 +13,10 @@ from apimart_async.resources.generations import AsyncGenerations
 from apimart_async.resources.images import AsyncImages
 from apimart_async.resources.tasks import AsyncTasks
 from apimart_async.resources.uploads import AsyncUploads
+from apimart_async.transport.upload_memory import UploadMemory
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from ssl import SSLContext
 
@@ -47,6 +49,9 @@ class AsyncApimart:
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
         media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
             the service refuses, and removes private metadata.
+        reuse_uploads: Whether edits, generations and batches upload an image once, as long as its URL works;
+            default True. The path of a folder also keeps the uploads there, for other clients and later runs:
+            at most 72 h and 4096 of them, for your user alone.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -87,6 +92,7 @@ class AsyncApimart:
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        reuse_uploads: bool | str | os.PathLike[str] = True,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -115,7 +121,13 @@ class AsyncApimart:
             ssl=ssl,
             default_headers=default_headers,
         )
-        self._assemble(settings, Session(settings, session), RateLimiter(settings.limits), SharedPolling())
+        self._assemble(
+            settings,
+            Session(settings, session),
+            RateLimiter(settings.limits),
+            SharedPolling(),
+            UploadMemory.of(reuse_uploads),
+        )
 
     def _assemble(
         self,
@@ -123,6 +135,7 @@ class AsyncApimart:
         session: Session,
         rate_limiter: RateLimiter,
         shared_polling: SharedPolling,
+        upload_memory: UploadMemory | None,
     ) -> None:
         from apimart_async.transport.api import Api
 
@@ -130,11 +143,12 @@ class AsyncApimart:
         self._session = session
         self._rate_limiter = rate_limiter
         self._shared_polling = shared_polling
+        self._upload_memory = upload_memory
         api = Api(settings, session, rate_limiter)
-        self.uploads = AsyncUploads(api)
+        self.uploads = AsyncUploads(api, upload_memory)
         self.tasks = AsyncTasks(api, shared_polling)
-        self.edits = AsyncEdits(api, self.tasks)
-        self.generations = AsyncGenerations(api, self.tasks)
+        self.edits = AsyncEdits(api, self.tasks, upload_memory)
+        self.generations = AsyncGenerations(api, self.tasks, upload_memory)
         self.images = AsyncImages(api)
         self.account = AsyncAccount(api)
 
@@ -151,8 +165,8 @@ class AsyncApimart:
     ) -> Self:
         """Return a copy of the client with other options.
 
-        The copy shares the connections and the rate limit; closing either client closes both. Arguments
-        that are ``None`` keep the options of this client.
+        The copy shares the connections, the rate limit and the uploads; closing either client closes both.
+        Arguments that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
@@ -178,7 +192,7 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling)
+        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling, self._upload_memory)
         return copy
 
     @property

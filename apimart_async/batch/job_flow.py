@@ -177,15 +177,14 @@ class JobFlow:
             if self._obstacle is not None:
                 raise self._obstacle  # noqa: TRY301 every obstacle to a submit is handled in one place
             self._report("uploading")
-            images = await context.upload_cooldown.run(
-                lambda: context.backend.upload(self._prepared, context.uploads)
-            )
-            if images is None:
-                return None
-            async with context.in_flight:
-                record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
-                if record is not None:
-                    record = await self._wait(record)
+            with context.uploads.used():
+                images = await context.upload_cooldown.run(lambda: context.backend.upload(self._prepared))
+                if images is None:
+                    return None
+                async with context.in_flight:
+                    record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
+                    if record is not None:
+                        record = await self._wait(record)
         except Exception as error:  # noqa: BLE001 it is the job's outcome
             return await self._not_submitted(error, previous)
         if record is None:

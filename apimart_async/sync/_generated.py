@@ -706,12 +706,13 @@ class Uploads:
         filename: str | None = None,
         timeout: float | None = None,
     ) -> Upload:
-        """Upload an image.
+        """Upload an image, whether or not it was uploaded before.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL.
                 JPEG, PNG, WebP or GIF, judged by content, at most 20,971,520 bytes; another image is
-                converted if ``Media.convert`` of the client allows. Files are streamed in chunks.
+                converted if ``Media.convert`` of the client allows. Files are streamed in chunks. Private
+                metadata, such as the place of a photo, is left out unless ``Media.keep_metadata`` is set.
             filename: Name of the stored file; the image's own name by default.
             timeout: Seconds for an attempt of the request; the client's timeout by default.
 
@@ -725,6 +726,28 @@ class Uploads:
         Cancellation leaves nothing behind, or an unused upload.
         """
         return self._portal.call(self._wrapped.create, image, filename=filename, timeout=timeout)
+
+    def get_or_create(self, image: SingleImage, *, timeout: float | None = None) -> Upload:
+        """Return an upload of an image that this client has made before, or upload the image.
+
+        Edits, generations and batches do the same for their images. Images are the same if their content is
+        the same, whatever their names. Concurrent calls for an image share one upload. A client with
+        ``reuse_uploads=False`` always uploads.
+
+        Args:
+            image: As for ``create``.
+            timeout: Seconds for an attempt of the request; the client's timeout by default.
+
+        Returns:
+            The upload; its URL is public and works for at least another hour.
+
+        Raises:
+            ImageError: The image cannot be sent; nothing was sent.
+            APIError: The upload failed after all retries; uploads are free and safe to repeat.
+
+        Cancellation leaves nothing behind, or an unused upload; a concurrent call for the image uploads it.
+        """
+        return self._portal.call(self._wrapped.get_or_create, image, timeout=timeout)
 
 
 class Apimart:
@@ -750,6 +773,9 @@ class Apimart:
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
         media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
             the service refuses, and removes private metadata.
+        reuse_uploads: Whether edits, generations and batches upload an image once, as long as its URL works;
+            default True. The path of a folder also keeps the uploads there, for other clients and later runs:
+            at most 72 h and 4096 of them, for your user alone.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -790,6 +816,7 @@ class Apimart:
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        reuse_uploads: bool | str | os.PathLike[str] = True,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -807,6 +834,7 @@ class Apimart:
             limits=limits,
             poll=poll,
             media=media,
+            reuse_uploads=reuse_uploads,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -839,8 +867,8 @@ class Apimart:
     ) -> Self:
         """Return a copy of the client with other options.
 
-        The copy shares the connections and the rate limit; closing either client closes both. Arguments
-        that are ``None`` keep the options of this client.
+        The copy shares the connections, the rate limit and the uploads; closing either client closes both.
+        Arguments that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.

@@ -97,8 +97,7 @@ async def test_image_over_the_limit_is_scaled_to_fit(tmp_path: Path) -> None:
 
 async def test_digest_is_that_of_the_file_before_it_is_converted(tmp_path: Path) -> None:
     path = DRAWN[0].write(tmp_path)
-    _, digest = await open_and_digest(path, {})
-    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (await open_and_digest(path)).digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 async def test_image_is_refused_when_the_client_converts_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 from urllib.request import url2pathname
 
@@ -93,6 +94,9 @@ class Media:
         source: The content.
         refused_kind: Kind of an image that has to be converted first, as the service refuses it.
         limit: Most bytes that can be sent.
+        digest: SHA-256 of the content in hexadecimal, before a conversion and with its metadata, or of the
+            pixels of a Pillow image, so that another encoder does not make another image of it; ``None``
+            where nobody has asked for it.
     """
 
     name: str
@@ -102,6 +106,7 @@ class Media:
     source: Source = attrs.field(repr=False)
     refused_kind: sniffing.Kind | None = None
     limit: int = MAX_UPLOAD_BYTES
+    digest: str | None = attrs.field(default=None, repr=False)
 
 
 def flatten(image: ImageInput) -> list[SingleImage]:
@@ -266,31 +271,39 @@ def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
 
 
 async def open_and_digest(
-    image: SingleImage, known: Mapping[LocalFile, str], *, limit: int = MAX_UPLOAD_BYTES
-) -> tuple[Media, str]:
+    image: SingleImage | Media,
+    known: Mapping[LocalFile, str] = MappingProxyType({}),
+    *,
+    limit: int = MAX_UPLOAD_BYTES,
+    convert: bool = True,
+) -> Media:
     """Check an image and compute its digest, in a single call to a thread.
 
     Args:
         image: As for ``open_media``.
         known: Digests of files that need not be read again.
         limit: Most bytes of the image.
-
-    Returns:
-        The checked image, and the SHA-256 of its content in hexadecimal: of the file before it is converted,
-        and of the pixels of a Pillow image, so that another encoder does not make another image of it.
+        convert: Whether to accept an image that ``as_sent`` makes acceptable.
 
     Raises:
         ImageError: As ``open_media``, or the image changed while it was read.
     """
 
-    def examine() -> tuple[Media, str]:
-        media = _examine(image, None, limit, convert=True)
+    def examine(image: SingleImage) -> Media:
+        media = _examine(image, None, limit, convert=convert)
         if is_pillow_image(image):
-            return media, pixel_digest(image)
+            return attrs.evolve(media, digest=pixel_digest(image))
         digest = known.get(media.source) if isinstance(media.source, LocalFile) else None
-        return media, digest or _digest(media)
+        return attrs.evolve(media, digest=digest or _digest(media))
 
-    return await _run_in_thread(examine, image)
+    if isinstance(image, Media):
+        media = await open_media(image, convert=convert)
+        if media.digest is not None:
+            return media
+        return attrs.evolve(media, digest=await read_in_thread(media.source, partial(_digest, media)))
+    if isinstance(image, bytes) and len(image) <= _QUICK_BYTES:
+        return examine(image)
+    return await _run_in_thread(partial(examine, image), image)
 
 
 async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> Result:
