@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from inspect import isawaitable
 from random import Random
 from time import monotonic
@@ -20,6 +21,7 @@ from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
 from apimart_async.transport import retry
 from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
 from apimart_async.transport.origins import Route
 from apimart_async.transport.responses import (
@@ -28,15 +30,16 @@ from apimart_async.transport.responses import (
     FailedAttempt,
     indeterminate,
     read_response,
+    reply_id,
 )
 from apimart_async.transport.retry import Action, Attempt, Effect, Kind
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from apimart_async.config import Settings
-    from apimart_async.transport.exchange import Download
     from apimart_async.transport.media.multipart import Body
     from apimart_async.transport.rate_limit import RateLimiter
+    from apimart_async.transport.responses import Reply
     from apimart_async.transport.session import Session
 
 log: logging.Logger = logging.getLogger("apimart_async")
@@ -91,6 +94,7 @@ class _Call:
     idempotency_key: str | None
     matches: Callable[[Any], bool] | None
     has_images: bool
+    accepts_events: bool
     began: float
     hooks: SendHooks | None = None
     target: str = ""
@@ -135,6 +139,7 @@ class Api:
         matches: Callable[[Any], bool] | None = None,
         has_images: bool = False,
         home: str | None = None,
+        accepts_events: bool = False,
     ) -> Answer:
         """Return the good answer to a request, sending it again, or to another origin, where that is safe.
 
@@ -149,6 +154,7 @@ class Api:
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
             home: Base URL to try first: that of the task that is asked for.
+            accepts_events: Whether ``Answer.payload`` may be an ``EventStream``; the caller closes it.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
@@ -175,6 +181,7 @@ class Api:
             idempotency_key,
             matches,
             has_images or kind is Kind.PAID_WRITE,
+            accepts_events,
             monotonic(),
             hooks,
         )
@@ -227,7 +234,7 @@ class Api:
             sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
         call.target = call.route.next(monotonic()) + call.path
         call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
-        status = wait = None
+        status = wait = events = None
         try:
             if call.hooks is not None:
                 await call.hooks.before_send(call.route.base_url)
@@ -240,13 +247,10 @@ class Api:
                 body=body,
                 timeout=call.timeout,
                 has_images=call.has_images,
+                accepts_events=call.accepts_events,
             )
-            if len(reply.data) > LARGE_BYTES:
-                outcome = await run_in_file_thread(
-                    read_response, reply, call.kind, call.url, call.authorization.key
-                )
-            else:
-                outcome = read_response(reply, call.kind, call.url, call.authorization.key)
+            events = reply.events
+            outcome = await _read(reply, call, partial(self._complete, call=call))
             if isinstance(outcome, Answer):
                 if call.matches is None or call.matches(outcome.payload):
                     status = reply.status
@@ -266,7 +270,8 @@ class Api:
         finally:
             # A Retry-After above the limit fails this call but does not pause the client.
             is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
-            self.rate_limiter.release(sent_at, status, wait if is_waited else None)
+            release = partial(self.rate_limiter.release, sent_at, status, wait if is_waited else None)
+            (release if events is None else partial(events.add_close_callback, release))()
 
     def _failure(self, failed: FailedAttempt, call: _Call) -> FailedAttempt | None:
         """Return the failure of a request; ``None`` if it is redirected, or another origin continues."""
@@ -399,6 +404,19 @@ def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
 def _event(error: errors.APIError) -> str:
     """Name the attempt that an error ended, and the error, for the log."""
     return f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
+
+
+async def _read(
+    reply: Reply, call: _Call, complete: Callable[[errors.APIError], None]
+) -> Answer | FailedAttempt:
+    key = call.authorization.key
+    if reply.events is not None:
+        stream = EventStream(reply.events, reply.headers, call.url, key, complete)
+        request_id = reply_id(reply.headers)
+        return Answer(stream, request_id and key.redact(request_id), replayed=False)
+    if len(reply.data) > LARGE_BYTES:
+        return await run_in_file_thread(read_response, reply, call.kind, call.url, key)
+    return read_response(reply, call.kind, call.url, key)
 
 
 def _take_hooks() -> SendHooks | None:
