@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from apimart_async import config, errors
 from apimart_async.credentials import Secret, hide
-from apimart_async.resources.applerouter import AsyncAppleRouterEdits
+from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
+from apimart_async.resources.applerouter_generations import AsyncAppleRouterGenerations
 from apimart_async.resources.images import AsyncImages
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _TIMEOUT: Final = config.Timeout(read=300.0, total=600.0)
 
 
 class AsyncAppleRouter:
-    """A client of AppleRouter, or of any service with OpenAI's image edits.
+    """A client of AppleRouter, or of any service with OpenAI's edits and generations of images.
 
     The first request opens the first connection. Use the client as an async context manager, or call
     ``close``.
@@ -59,10 +60,12 @@ class AsyncAppleRouter:
 
     Attributes:
         edits: Edit images.
+        generations: Make new images.
         images: Save, read and stream result images.
     """
 
     edits: AsyncAppleRouterEdits
+    generations: AsyncAppleRouterGenerations
     images: AsyncImages
 
     def __init__(
@@ -112,6 +115,7 @@ class AsyncAppleRouter:
         self._rate_limiter = rate_limiter
         api = Api(settings, session, rate_limiter)
         self.edits = AsyncAppleRouterEdits(api)
+        self.generations = AsyncAppleRouterGenerations(api)
         self.images = AsyncImages(api)
 
     def with_options(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -212,11 +212,57 @@ class ImageSet:
         created: Time at which the images were made.
         images: Every image, in order.
         raw: The JSON object of the service; not compared.
+        cost: USD that the answer names; ``None``, for unknown, if it names none, as OpenAI's answers do.
+        usage: Tokens that were used, if the service reported them.
     """
 
     created: datetime
     images: tuple[Image, ...]
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+    cost: float | None = None
+    usage: Usage | None = None
+
+
+@attrs.frozen
+class PartialImageEvent:
+    """A preview of an image that the service is still making.
+
+    Attributes:
+        type: ``"image_edit.partial_image"`` or ``"image_generation.partial_image"``.
+        image: The preview, whole but unfinished.
+        index: Number of the preview, from 0.
+        created_at: Time of the event.
+        raw: The JSON object of the service; not compared.
+    """
+
+    type: str
+    image: Image
+    index: int
+    created_at: datetime | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+@attrs.frozen
+class CompletedImageEvent:
+    """A finished image.
+
+    Attributes:
+        type: ``"image_edit.completed"`` or ``"image_generation.completed"``.
+        image: The image.
+        created_at: Time of the event.
+        usage: Tokens that were used, if the service reported them.
+        raw: The JSON object of the service; not compared.
+    """
+
+    type: str
+    image: Image
+    created_at: datetime | None = None
+    usage: Usage | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+ImageEvent: TypeAlias = PartialImageEvent | CompletedImageEvent
+"""An event of a stream of images."""
 
 
 @attrs.frozen

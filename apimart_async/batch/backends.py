@@ -16,7 +16,6 @@ from apimart_async.batch.job import Job
 from apimart_async.batch.journal.record import Record
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.applerouter import DALL_E_2
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.resources.submission import check_request
 from apimart_async.transport.api import SEND_HOOKS, SendHooks
@@ -275,14 +274,20 @@ class AppleRouterBackend(_JobPreparer):
         timeout: Seconds for the paid request; the client's by default.
     """
 
-    default_model: ClassVar[str] = DALL_E_2
+    # A request that names no model; the name is for reports and budgets only.
+    default_model: ClassVar[str] = "default"
     reports_costs: ClassVar[bool] = False
     max_bytes: ClassVar[int] = 50 * 1024 * 1024
     image_options: ClassVar[frozenset[str]] = frozenset({"mask"})
     has_tasks: ClassVar[bool] = False
 
     # Fields of the form that the client has arguments for.
-    _ARGUMENTS: ClassVar[frozenset[str]] = frozenset({"mask", "size", "response_format", "user"})
+    _ARGUMENTS: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("mask", "size", "response_format", "input_fidelity", "output_format", "output_compression"),
+            *("background", "quality", "moderation", "user", "safety_identifier"),
+        }
+    )
 
     _client: AsyncAppleRouter
     _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")
@@ -301,7 +306,7 @@ class AppleRouterBackend(_JobPreparer):
             return await self._client.edits.create(
                 images,
                 prepared.job.prompt,
-                model=prepared.record.model,
+                model=prepared.job.model,
                 n=prepared.job.n,
                 timeout=self._timeout,
                 extra_body={name: value for name, value in options.items() if name not in arguments},

@@ -13,7 +13,7 @@ from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.edit_many import edit_many as async_edit_many
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
-from apimart_async.resources import applerouter, edits, generations
+from apimart_async.resources import edits, generations
 from apimart_async.sync.portal import Portal
 
 if TYPE_CHECKING:
@@ -31,12 +31,23 @@ if TYPE_CHECKING:
     from apimart_async.batch.progress import Progress
     from apimart_async.batch.shutdown import Shutdown
     from apimart_async.credentials import Secret
-    from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, Upload
+    from apimart_async.models import (
+        Balance,
+        DurationEstimate,
+        Image,
+        ImageEvent,
+        ImageSet,
+        Model,
+        Task,
+        Upload,
+    )
     from apimart_async.polling.watch import Notification
     from apimart_async.resources.account import AsyncAccount
-    from apimart_async.resources.applerouter import AsyncAppleRouterEdits
+    from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
+    from apimart_async.resources.applerouter_generations import AsyncAppleRouterGenerations
     from apimart_async.resources.edits import AsyncEdits
     from apimart_async.resources.generations import AsyncGenerations
+    from apimart_async.resources.image_fields import Background, Moderation, OutputFormat
     from apimart_async.resources.images import AsyncImages
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.resources.uploads import AsyncUploads
@@ -95,34 +106,52 @@ class AppleRouterEdits:
         prompt: str,
         *,
         mask: SingleImage | None = None,
-        model: str = applerouter.DALL_E_2,
+        model: str | None = None,
         n: int = 1,
         size: str | None = None,
         response_format: Literal["url", "b64_json"] | None = None,
+        input_fidelity: Literal["high", "low"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
         user: str | None = None,
+        safety_identifier: str | None = None,
         timeout: float | None = None,
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> ImageSet:
         """Edit an image and return the results. Billable.
 
-        For ``dall-e-2`` the published limits are checked before anything is sent; other models have limits of
-        their own. The service has no idempotency keys, so a request of unknown outcome is never sent again.
+        For a request that names no model, and for ``dall-e-2``, the published limits are checked before
+        anything is sent; other models have limits of their own. The service has no idempotency keys, so a
+        request of unknown outcome is never sent again. An argument that is ``None`` is not sent.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
-                for models that take several, a sequence of up to 16. For ``dall-e-2`` a square PNG under 4
-                MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or GIF of
-                at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-            prompt: The change to make; for ``dall-e-2`` at most 1000 characters.
+                for models that take several, a sequence of up to 16. Under the published limits a square PNG
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
+                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
+                Qwen models take ``https://`` URLs too.
+            prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
-            model: Name of a model of the service.
+            model: Name of a model of the service; by default none is sent and the service chooses.
             n: Number of variants, 1 to 10.
-            size: For ``dall-e-2`` ``"256x256"``, ``"512x512"`` or ``"1024x1024"``.
-            response_format: ``"url"`` or ``"b64_json"``.
-            user: Opaque id of your end user.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` under the published limits; other models
+                take other sizes and ``"auto"``.
+            response_format: ``"url"`` or ``"b64_json"``; GPT models know no such field and answer in base64.
+            input_fidelity: ``"high"`` to keep the style and the faces of the image, or ``"low"``.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
             timeout: Seconds for an attempt; the client's timeout by default.
-            extra_body: Additional fields of the form.
+            extra_body: Additional fields; a nested field of a form becomes ``name[key]``. The additional
+                parameters of Qwen models go into ``parameters``.
             extra_headers: Additional headers of the request.
 
         Returns:
@@ -145,7 +174,265 @@ class AppleRouterEdits:
             n=n,
             size=size,
             response_format=response_format,
+            input_fidelity=input_fidelity,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
             user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+    def stream(
+        self,
+        image: ImageInput,
+        prompt: str,
+        *,
+        mask: SingleImage | None = None,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        partial_images: int | None = None,
+        input_fidelity: Literal["high", "low"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Iterator[ImageEvent]]:
+        """Edit an image and iterate over its previews and the results as they arrive. Billable.
+
+        ```python
+        with router.edits.stream("photo.jpg", "A starry sky", model=…, partial_images=2) as events:
+            for event in events:
+                router.images.save(event.image, "out/", name=event.type)
+        ```
+
+        Everything is checked as ``create`` checks it.
+
+        Args:
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
+                for models that take several, a sequence of up to 16. Under the published limits a square PNG
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
+                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
+                Qwen models take ``https://`` URLs too.
+            prompt: The change to make; under the published limits at most 1000 characters.
+            mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of variants, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` under the published limits; other models
+                take other sizes and ``"auto"``.
+            partial_images: Most previews of each image, 0 to 3; by default as the service decides.
+            input_fidelity: ``"high"`` to keep the style and the faces of the image, or ``"low"``.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields; a nested field of a form becomes ``name[key]``.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            An async context manager over an iterator of ``PartialImageEvent`` and
+            ``CompletedImageEvent``; entering it sends the request. A service that does not stream answers
+            with all images at once, which come as completed events.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was sent.
+            APIError: The edit was not executed.
+            SubmissionIndeterminateError: The edit may or may not have been executed;
+                it carries the images that have arrived.
+
+        Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
+        edit whose result is lost; the log then says so.
+        """
+        return self._portal.open(
+            self._wrapped.stream,
+            image,
+            prompt,
+            mask=mask,
+            model=model,
+            n=n,
+            size=size,
+            partial_images=partial_images,
+            input_fidelity=input_fidelity,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+
+class AppleRouterGenerations:
+    """Paid generations that return their images at once, without a task."""
+
+    def __init__(self, wrapped: AsyncAppleRouterGenerations, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def create(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        response_format: Literal["url", "b64_json"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ImageSet:
+        """Make images from a prompt and return them. Billable.
+
+        The service has no idempotency keys, so a request of unknown outcome is never sent again. An argument
+        that is ``None`` is not sent.
+
+        Args:
+            prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of images, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` without a model and for ``dall-e-2``; other
+                models take other sizes and ``"auto"``.
+            response_format: ``"url"`` or ``"b64_json"``; GPT models know no such field and answer in base64.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            The images. URLs expire: save the images with ``images.save``.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            APIError: The generation was not executed.
+            SubmissionIndeterminateError: The generation may or may not have been executed.
+
+        Cancellation may leave a paid generation whose result is lost; the log then says so.
+        """
+        return self._portal.call(
+            self._wrapped.create,
+            prompt,
+            model=model,
+            n=n,
+            size=size,
+            response_format=response_format,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        partial_images: int | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Iterator[ImageEvent]]:
+        """Make images from a prompt and iterate over their previews and the images as they arrive. Billable.
+
+        ```python
+        with router.generations.stream("A lighthouse", model=…, partial_images=2) as events:
+            for event in events:
+                router.images.save(event.image, "out/", name=event.type)
+        ```
+
+        Args:
+            prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of images, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` without a model and for ``dall-e-2``; other
+                models take other sizes and ``"auto"``.
+            partial_images: Most previews of each image, 0 to 3; by default as the service decides.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            An async context manager over an iterator of ``PartialImageEvent`` and
+            ``CompletedImageEvent``; entering it sends the request. A service that does not stream answers
+            with all images at once, which come as completed events.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            APIError: The generation was not executed.
+            SubmissionIndeterminateError: The generation may or may not have been executed;
+                it carries the images that have arrived.
+
+        Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
+        generation whose result is lost; the log then says so.
+        """
+        return self._portal.open(
+            self._wrapped.stream,
+            prompt,
+            model=model,
+            n=n,
+            size=size,
+            partial_images=partial_images,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
             timeout=timeout,
             extra_body=extra_body,
             extra_headers=extra_headers,
@@ -941,7 +1228,7 @@ class Apimart:
 
 
 class AppleRouter:
-    """A client of AppleRouter, or of any service with OpenAI's image edits.
+    """A client of AppleRouter, or of any service with OpenAI's edits and generations of images.
 
     The first request opens the first connection. Use the client as a context manager, or call
     ``close``.
@@ -977,10 +1264,12 @@ class AppleRouter:
 
     Attributes:
         edits: Edit images.
+        generations: Make new images.
         images: Save, read and stream result images.
     """
 
     edits: AppleRouterEdits
+    generations: AppleRouterGenerations
     images: Images
 
     def __init__(
@@ -1021,6 +1310,7 @@ class AppleRouter:
         self._wrapped = wrapped
         self._portal = portal
         self.edits = AppleRouterEdits(wrapped.edits, portal)
+        self.generations = AppleRouterGenerations(wrapped.generations, portal)
         self.images = Images(wrapped.images, portal)
         return self
 

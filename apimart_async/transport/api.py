@@ -37,6 +37,7 @@ from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from apimart_async.config import Settings
+    from apimart_async.transport.exchange import Download
     from apimart_async.transport.media.multipart import Body
     from apimart_async.transport.rate_limit import RateLimiter
     from apimart_async.transport.responses import Reply

@@ -151,8 +151,8 @@ class EventStream:
         outcome = self._judge(event.data)
         if not isinstance(outcome, Answer) or not is_mapping(outcome.payload):
             return outcome
-        payload = {"type": event.name, **outcome.payload}
-        if _ERROR in {event.name, payload["type"]}:
+        payload = {"type": event.name, **outcome.payload} if event.name else outcome.payload
+        if _ERROR in {event.name, payload.get("type")}:
             return self._judge(b'{"error":' + event.data + b"}")
         return outcome._replace(payload=payload)
 

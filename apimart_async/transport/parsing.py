@@ -263,7 +263,7 @@ def _task(
         error=None if _REASONS.isdisjoint(source) else read_failure(source),
         idempotency_key=idempotency_key,
         model=text(source.get("model")) or model,
-        usage=_usage(source),
+        usage=read_usage(source),
         raw=source if len(images) <= MOST_IMAGES else _without_images(source),
     )
 
@@ -284,7 +284,7 @@ def _kept_cost(source: Mapping[str, Any], status: str) -> tuple[float | None, fl
     return cost, credits_cost
 
 
-def _usage(source: Mapping[str, Any]) -> Usage | None:
+def read_usage(source: Mapping[str, Any]) -> Usage | None:
     """Read the tokens that a task has used; ``None`` if the answer does not tell."""
     said = _mapping(source.get("usage"))
     usage = Usage(
@@ -431,7 +431,8 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     if len(images) > most:
         log.warning("A result has %d images or more instead of %s.", len(images), n)
         images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
-    return ImageSet(moment(top.get("created")) or datetime.now(UTC), tuple(images), top)
+    created = moment(top.get("created")) or datetime.now(UTC)
+    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
 
 
 def read_balance(payload: object) -> Balance:
