@@ -13,7 +13,7 @@ from .fault_injection import CLIENT_GONE, inject
 from .file_host import FILES_PATH
 from .responses import ERROR_VARIANTS, ServiceError, json_response, not_found
 from .routing import Route, route_of
-from .service import SERVICE, SeenRequest, Service, ulid
+from .service import REQUEST_ID, SERVICE, SeenRequest, Service, ulid
 from .settings import BODY_LIMIT
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def middleware(
     service = request.app[SERVICE]
     now = service.clock.now()
     route = _route(request, service)
-    request_id = ulid(now)
+    request_id = request[REQUEST_ID] = ulid(now)
     status: int | None = None
     has_header = True
     try:

@@ -21,12 +21,21 @@ Route = Literal[
 _EXACT: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/v1/uploads/images"): "uploads",
     ("POST", "/v1/images/generations"): "generations",
+    ("POST", "/v1/images/generations/"): "applerouter",
     ("POST", "/v1/tasks/batch"): "tasks/batch",
     ("GET", "/v1/balance"): "account",
     ("GET", "/v1/user/balance"): "account",
     ("GET", "/v1/models"): "account",
 }
+ROUTER_PATH: Final = "/applerouter"
+"""The prefix under which every path is AppleRouter's."""
+
 _EDITS = {"/v1/images/edits", "/v1/images/edits/"}
+_PREFIXES: Final[dict[str, Route]] = {
+    f"{ROUTER_PATH}/": "applerouter",
+    "/files/": "files",
+    "/emulator/": "controls",
+}
 _TASKS = ("/v1/tasks/", "/v1/images/generations/")
 
 
@@ -44,8 +53,4 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "applerouter" if content_type.startswith("multipart/") else "edits"
     if method == "GET" and path.startswith(_TASKS):
         return "tasks"
-    if path.startswith("/files/"):
-        return "files"
-    if path.startswith("/emulator/"):
-        return "controls"
-    return "unknown"
+    return next((route for prefix, route in _PREFIXES.items() if path.startswith(prefix)), "unknown")

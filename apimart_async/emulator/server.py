@@ -25,7 +25,8 @@ from .middleware import middleware
 from .mirror import Mirror
 from .rate_limit import RateLimit
 from .renderer import Renderer
-from .routes import ROUTES
+from .routes import ROUTER_ROUTES, ROUTES
+from .routing import ROUTER_PATH
 from .service import SERVICE, SeenRequest, Service
 from .settings import BODY_LIMIT, HOUR, BatchVariant, Duration, Images, Settings
 
@@ -193,6 +194,15 @@ class Emulator:
         return f"http://{f'[{host}]' if ':' in host else host}:{_port(self._listener)}"
 
     @property
+    def router_url(self) -> str:
+        """The base URL of AppleRouter alone, for clients that send the paths that both services have.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+        """
+        return f"{self.base_url}{ROUTER_PATH}"
+
+    @property
     def api_key(self) -> str:
         """The accepted bearer token."""
         return self._settings.api_key
@@ -234,7 +244,7 @@ class Emulator:
     async def _listen(self, service: Service) -> None:
         app = web.Application(middlewares=[middleware], client_max_size=BODY_LIMIT)
         app[SERVICE] = service
-        app.add_routes(ROUTES)
+        app.add_routes((*ROUTES, *ROUTER_ROUTES))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
         await self._runner.setup()
         loop = asyncio.get_running_loop()

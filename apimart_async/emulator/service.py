@@ -116,6 +116,9 @@ class Service:
 
 SERVICE = web.AppKey("service", Service)
 
+REQUEST_ID = "request id"
+"""Where a request keeps its identifier, for responses that begin before their end."""
+
 
 def origin(request: web.Request) -> str:
     """Return the scheme and host of the URL that the client requested, or of the host of a mirror's files."""

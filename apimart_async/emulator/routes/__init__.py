@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from apimart_async.emulator.routing import ROUTER_PATH
+
 from .account import list_models, read_balance
+from .applerouter import create_router_edit, generate_json
 from .controls import add_faults, clear_faults, show_faults, show_ledger
 from .files import create_upload, read_result, read_upload
 from .images import create_edit, create_generation
@@ -15,6 +18,7 @@ ROUTES = (
     web.post("/v1/images/edits", create_edit),
     web.post("/v1/images/edits/", create_edit),
     web.post("/v1/images/generations", create_generation),
+    web.post("/v1/images/generations/", generate_json),
     web.get("/v1/images/generations/{task_id}", read_task_legacy),
     web.get("/v1/tasks/{task_id}", read_task),
     web.post("/v1/tasks/batch", read_tasks),
@@ -28,4 +32,12 @@ ROUTES = (
     web.post("/emulator/faults", add_faults),
     web.delete("/emulator/faults", clear_faults),
 )
-"""Every path the emulator serves."""
+"""Every path the emulator serves, but for the prefix of AppleRouter."""
+
+_ROUTER = f"{ROUTER_PATH}/v1/images"
+ROUTER_ROUTES = (
+    *(web.post(f"{_ROUTER}/edits{end}", create_router_edit) for end in ("", "/")),
+    *(web.post(f"{_ROUTER}/generations{end}", generate_json) for end in ("", "/")),
+    web.get(f"{ROUTER_PATH}/v1/models", list_models),
+)
+"""The paths that AppleRouter and APIMart share, under the prefix that tells one from the other."""

@@ -11,6 +11,9 @@ _MODELS = (
     "grok-imagine-1.0-edit-apimart",
     "grok-imagine-1.5-edit-apimart",
     "gemini-3-pro-image-preview",
+    "gpt-image-2",
+    "gpt-image-2.5-flare",
+    "qwen-image-edit-plus",
     "dall-e-2",
 )
 
