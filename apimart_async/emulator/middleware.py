@@ -35,7 +35,8 @@ async def middleware(
     service = request.app[SERVICE]
     now = service.clock.now()
     route = _route(request, service)
-    request_id = request[REQUEST_ID] = ulid(now)
+    request_id = ulid(now)
+    REQUEST_ID.set(request_id)
     status: int | None = None
     has_header = True
     try:

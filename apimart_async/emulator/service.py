@@ -6,6 +6,8 @@ import asyncio
 import os
 import random
 from collections import Counter, deque
+from contextvars import ContextVar
+from typing import Final
 from weakref import WeakSet
 
 from aiohttp import web
@@ -116,8 +118,8 @@ class Service:
 
 SERVICE = web.AppKey("service", Service)
 
-REQUEST_ID = "request id"
-"""Where a request keeps its identifier, for responses that begin before their end."""
+REQUEST_ID: Final[ContextVar[str]] = ContextVar("request id", default="")
+"""The identifier of the request, for responses that begin before their end."""
 
 
 def origin(request: web.Request) -> str:

@@ -68,7 +68,7 @@ async def answer(
         return await _stream(request, service, task, options, kind)
     await anyio.sleep(task.seconds)
     if options.inline:
-        data = [await _inline(service, task, index, options) for index in range(task.images)]
+        data = await _inline(service, task, options)
     else:
         data = [{"url": url} for url in result_urls(origin(request), task)]
     body: dict[str, Any] = {"created": int(task.finished_at), "data": data}
@@ -83,7 +83,7 @@ async def _stream(
     if IS_DISTORTED.get():
         body = b"".join([event async for event in events])
         return web.Response(body=body, content_type="text/event-stream")
-    headers = {"x-request-id": request[REQUEST_ID], **service.rate_limits.headers()}
+    headers = {"x-request-id": REQUEST_ID.get(), **service.rate_limits.headers()}
     response = web.StreamResponse(headers=headers | {"Content-Type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
     async for event in events:
@@ -122,10 +122,10 @@ def _written(event: Mapping[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
-async def _inline(service: Service, task: Task, index: int, options: ImageOptions) -> dict[str, str]:
-    content = await _content(service, task, index, options)
+async def _inline(service: Service, task: Task, options: ImageOptions) -> list[dict[str, str]]:
+    images = [await _content(service, task, index, options) for index in range(task.images)]
     spelling = BASE64_SPELLINGS[service.next_variant("base64") % len(BASE64_SPELLINGS)]
-    return inline_image(content, f"image/{options.format or 'png'}", spelling)
+    return [inline_image(image, f"image/{options.format or 'png'}", spelling) for image in images]
 
 
 async def _content(service: Service, task: Task, index: int, options: ImageOptions) -> bytes:
