@@ -24,6 +24,7 @@ from apimart_async.cli.display.output import (
     say,
     sentence,
     shorten,
+    unknown_costs,
     write_line,
 )
 from apimart_async.cli.display.results import json_line
@@ -392,8 +393,8 @@ def status(
       apimart batch status out
 
     With --json, the object has: saved, failed, in_doubt, unfinished (numbers of
-    jobs that were started), images, spent (USD), and reasons (count, status,
-    message), the commonest first.
+    jobs that were started), images, spent (USD), unknown_costs (number of jobs
+    that spent lacks), and reasons (count, status, message), the commonest first.
     """
     from apimart_async.batch.edit_many import read_outcomes
     from apimart_async.batch.report.statistics import Totals
@@ -411,6 +412,7 @@ def status(
             **{str(name): number for name, number in numbers.items()},
             "images": totals.files,
             "spent": round(totals.spent, 6),
+            "unknown_costs": totals.unknown_costs,
             "reasons": [
                 {"count": number, "status": name, "message": text} for (name, text), number in reasons
             ],
@@ -421,7 +423,8 @@ def status(
         meaning = f"  ({_STATUSES[name]})" if number and _STATUSES[name] else ""
         write_line(f"{name.replace('_', ' ') + ':':<12} {number:>9,}{meaning}")
     write_line(f"{'images:':<12} {totals.files:>9,}")
-    write_line(f"{'spent:':<12} {dollars(totals.spent):>9}")
+    missing = f"  (without {unknown_costs(totals.unknown_costs)})" if totals.unknown_costs else ""
+    write_line(f"{'spent:':<12} {dollars(totals.spent):>9}{missing}")
     if reasons:
         write_line("Reasons:")
         for (_, text), number in reasons:

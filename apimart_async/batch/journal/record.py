@@ -192,7 +192,7 @@ class Record:
     def completed(self, result: Task | ImageSet) -> Record:
         """Return it with its images, not saved yet."""
         if isinstance(result, ImageSet):
-            return self._changed("completed", images=result, error=None)
+            return self._changed("completed", images=result, cost=result.cost, error=None)
         return self._changed("completed", task=result, cost=result.cost, error=None)
 
     def saved(self, paths: tuple[str, ...], seconds: float) -> Record:
