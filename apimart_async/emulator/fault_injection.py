@@ -102,13 +102,9 @@ async def inject(
         finally:
             CURRENT_FAULT.reset(token)
     if kind in _DISTORTED:
-        distorted = IS_DISTORTED.set(True)
-        try:
-            return await _distort(request, fault, await handle(), service)
-        finally:
-            IS_DISTORTED.reset(distorted)
+        return await _distort(request, fault, await _unsent(handle), service)
     if fault.executed:
-        await handle()
+        await _unsent(handle)
     if kind == "hang":
         await _hang(request, fault.seconds)
     if kind in {"hang", "disconnect"}:
@@ -123,6 +119,15 @@ async def inject(
     if kind.startswith("redirect"):
         return _redirect(request, fault, route, service)
     raise _error(fault, service.clock.now())
+
+
+async def _unsent(handle: Callable[[], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    """Return the correct response, of which nothing is sent yet."""
+    token = IS_DISTORTED.set(True)
+    try:
+        return await handle()
+    finally:
+        IS_DISTORTED.reset(token)
 
 
 async def _hang(request: web.Request, seconds: float) -> None:

@@ -14,12 +14,11 @@ from apimart_async.errors import APIConnectionError, APIError, DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.exchange import LARGE_BYTES, Download
 from apimart_async.transport.json import is_mapping
-from apimart_async.transport.responses import Answer, FailedAttempt, Reply, read_response
+from apimart_async.transport.responses import EVENTS_END, Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_END: Final = b"[DONE]"
 _ERROR: Final = "error"
 _OK: Final = 200
 
@@ -48,6 +47,8 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that are complete with this chunk."""
+        if not chunk:
+            return []
         if self._ended_in_return and chunk.startswith(b"\n"):
             chunk = chunk[1:]
         self._ended_in_return = chunk.endswith(b"\r")
@@ -121,7 +122,7 @@ class EventStream:
                 self._complete(failure)
                 return FailedAttempt(Effect.UNKNOWN, failure)
         event = self._events.popleft()
-        if event.data.strip() == _END:
+        if event.data.strip() == EVENTS_END:
             self._has_ended = True
             self._events.clear()
             return None

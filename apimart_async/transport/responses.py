@@ -11,6 +11,7 @@ import attrs
 from apimart_async import errors
 from apimart_async.transport import json, parsing, retry
 from apimart_async.transport.error_parsing import find_request_id, read_error
+from apimart_async.transport.json import is_mapping
 from apimart_async.transport.retry import Effect, Kind
 from apimart_async.urls import bare_url, origin
 
@@ -30,6 +31,9 @@ _KEPT: Final = "%/:?@!$&'()*+,;=~"
 
 EVENTS: Final = "text/event-stream"
 """Content type of an answer that is a series of events."""
+
+EVENTS_END: Final = b"[DONE]"
+"""Data of the event that ends some streams."""
 
 FAREWELL: Final = 408
 """Request Timeout: how a server gives up an idle connection. It may have crossed a request on its way."""
@@ -129,16 +133,26 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
 def _decoded(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
     """Decode a body: JSON, or an event stream with JSON in its last event.
 
+    Finished images of such a stream are returned together, as an answer without events has them.
+
     Raises:
         APIResponseValidationError: It is neither.
     """
     try:
         return json.loads(data)
     except errors.APIResponseValidationError:
-        *_, last = (b"", *(line for line in data.splitlines() if line.startswith(_EVENT)))
-        if not last:
+        lines = [line.removeprefix(_EVENT) for line in data.splitlines() if line.startswith(_EVENT)]
+        lines = [line for line in lines if line.strip() != EVENTS_END]
+        if not lines:
             raise
-        return json.loads(last.removeprefix(_EVENT))
+        last = json.loads(lines[-1])
+        if not _is_finished_image(last):
+            return last
+        return {"data": [event for event in map(json.loads, lines) if _is_finished_image(event)]}
+
+
+def _is_finished_image(event: object) -> bool:
+    return is_mapping(event) and str(event.get("type")).endswith(".completed")
 
 
 def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttempt:
