@@ -37,7 +37,7 @@ COMMANDS = {
         "--service",
         "applerouter",
         "-m",
-        "gpt-image-1",
+        "gpt-image-2",
     ),
     "generate": ("generate", "stars", "-i", "scan.tiff"),
     "upload": ("upload", "scan.tiff"),
@@ -107,7 +107,7 @@ async def test_an_opaque_alpha_channel_is_no_transparency(
 # --- stdin ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [(), ("--inline",), ("--service", "applerouter", "-m", "gpt-image-1")])
+@pytest.mark.parametrize("options", [(), ("--inline",), ("--service", "applerouter", "-m", "gpt-image-2")])
 async def test_the_picture_on_stdin_is_edited(
     apimart: Command, photo: Path, options: tuple[str, ...]
 ) -> None:

@@ -155,7 +155,7 @@ curl "$BASE/v1/images/edits" -H "Authorization: Bearer $KEY" -F image="@transpar
         "POST /v1/images/edits/",
         r"""
 curl "$BASE/v1/images/edits/" -H "Authorization: Bearer $KEY" -F "image[]=@photo.jpg" \
-  -F "image[]=@opaque.png" -F prompt="Put one into the other" -F model=gpt-image-1 -F size=1536x1024 \
+  -F "image[]=@opaque.png" -F prompt="Put one into the other" -F model=gpt-image-2 -F size=1536x1024 \
   -F quality=high
 """,
     ),
