@@ -53,4 +53,5 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "applerouter" if content_type.startswith("multipart/") else "edits"
     if method == "GET" and path.startswith(_TASKS):
         return "tasks"
-    return next((route for prefix, route in _PREFIXES.items() if path.startswith(prefix)), "unknown")
+    unknown: Route = "unknown"
+    return next((route for prefix, route in _PREFIXES.items() if path.startswith(prefix)), unknown)

@@ -23,7 +23,7 @@ DALL_E_2: Final = "dall-e-2"
 
 _LONGEST_PROMPT: Final = 1000
 _SIZES: Final = ("256x256", "512x512", "1024x1024")
-_HINT: Final = "apimart_async.prepare_png(image) makes any image fit."
+_HINT: Final = "apimart_async.prepare_png(image) makes any image fit; other models have other limits."
 _OTHERS: Final = "A request that names no model has the limits of dall-e-2; other models have others."
 
 
