@@ -285,7 +285,7 @@ def _kept_cost(source: Mapping[str, Any], status: str) -> tuple[float | None, fl
 
 
 def read_usage(source: Mapping[str, Any]) -> Usage | None:
-    """Read the tokens that a task has used; ``None`` if the answer does not tell."""
+    """Read the used tokens; ``None`` if the answer does not tell."""
     said = _mapping(source.get("usage"))
     usage = Usage(
         whole(said.get("input_tokens")),
@@ -299,9 +299,8 @@ def read_usage(source: Mapping[str, Any]) -> Usage | None:
 
 def _token_details(said: object) -> TokenDetails | None:
     fields = _mapping(said)
-    details = TokenDetails(
-        *(whole(fields.get(name)) for name in ("cached_tokens", "image_tokens", "text_tokens"))
-    )
+    names = ("cached_tokens", "image_tokens", "text_tokens")
+    details = TokenDetails(*(whole(fields.get(name)) for name in names))
     return None if details == TokenDetails() else details
 
 

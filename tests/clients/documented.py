@@ -159,4 +159,21 @@ curl "$BASE/v1/images/edits/" -H "Authorization: Bearer $KEY" -F "image[]=@photo
   -F quality=high
 """,
     ),
+    "an edit of AppleRouter by a Qwen model": Documented(
+        "POST /v1/images/edits/",
+        r"""
+curl -X POST "$BASE/v1/images/edits" -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \
+  -d '{"model": "qwen-image-edit-plus", "input": {"messages": [{"role": "user", "content": [
+        {"image": "https://example.com/depth-map.webp"}, {"text": "A red bicycle in a forest"}]}]},
+       "parameters": {"n": 2, "prompt_extend": true, "watermark": false}}'
+""",
+    ),
+    "a generation of AppleRouter": Documented(
+        "POST /v1/images/generations/",
+        r"""
+curl -X POST "$BASE/v1/images/generations/" -H "Authorization: Bearer $KEY" \
+  -H "Content-Type: application/json" \
+  -d '{"model": "gpt-image-2", "prompt": "A cute baby sea otter", "n": 1, "size": "1024x1024"}'
+""",
+    ),
 }
