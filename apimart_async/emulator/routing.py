@@ -53,5 +53,7 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "applerouter" if content_type.startswith("multipart/") else "edits"
     if method == "GET" and path.startswith(_TASKS):
         return "tasks"
-    unknown: Route = "unknown"
-    return next((route for prefix, route in _PREFIXES.items() if path.startswith(prefix)), unknown)
+    for prefix, route in _PREFIXES.items():
+        if path.startswith(prefix):
+            return route
+    return "unknown"
