@@ -68,8 +68,8 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
         # Images in base64 are copied into their URLs.
         found = await run_in_file_thread(parsing.read_image_set, answer.payload, request.n)
     except errors.APIResponseValidationError as error:
-        raise indeterminate(_complete(api, request, error, answer)) from error
-    return parsing.resolved(found, api.settings.base_url)
+        raise indeterminate(_complete(request, error, answer)) from error
+    return parsing.resolved(found, answer.base_url)
 
 
 @asynccontextmanager
@@ -86,7 +86,7 @@ async def stream_images(
     Cancellation may leave a paid request whose result is lost.
     """
     request = await prepare()
-    stream = _ImageStream(api, request, await _send(api, request, accepts_events=True))
+    stream = _ImageStream(request, await _send(api, request, accepts_events=True))
     try:
         yield stream
     except BaseException as raised:
@@ -109,8 +109,8 @@ async def _send(api: Api, request: ImageRequest, *, accepts_events: bool) -> Ans
     )
 
 
-def _complete(api: Api, request: ImageRequest, error: errors.APIError, answer: Answer) -> errors.APIError:
-    error.method, error.url = "POST", bare_url(api.settings.base_url + request.path)
+def _complete(request: ImageRequest, error: errors.APIError, answer: Answer) -> errors.APIError:
+    error.method, error.url = "POST", bare_url(answer.base_url + request.path)
     error.request_id = answer.request_id or error.request_id
     return error
 
@@ -122,8 +122,7 @@ class _ImageStream:
         has_ended: Whether everything that was asked for has arrived, or an error was raised.
     """
 
-    def __init__(self, api: Api, request: ImageRequest, answer: Answer) -> None:
-        self._api = api
+    def __init__(self, request: ImageRequest, answer: Answer) -> None:
         self._request = request
         self._answer = answer
         self._is_read = False
@@ -181,10 +180,10 @@ class _ImageStream:
         if image.url.startswith("data:"):
             return image
         one = ImageSet(datetime.now(UTC), (image,))
-        return parsing.resolved(one, self._api.settings.base_url).images[0]
+        return parsing.resolved(one, self._answer.base_url).images[0]
 
     def _indeterminate(self, error: errors.APIError) -> errors.SubmissionIndeterminateError:
-        raised = indeterminate(_complete(self._api, self._request, error, self._answer))
+        raised = indeterminate(_complete(self._request, error, self._answer))
         raised.images, raised.partial_images = tuple(self._images), tuple(self._partial_images)
         return raised
 
@@ -193,6 +192,6 @@ class _ImageStream:
         if len(self._images) >= self._request.n:
             self.has_ended = True
         if not self.has_ended:
-            log.warning("POST %s: %s", bare_url(self._api.settings.base_url + self._request.path), _LEFT)
+            log.warning("POST %s: %s", bare_url(self._answer.base_url + self._request.path), _LEFT)
         if isinstance(self._answer.payload, EventStream):
             self._answer.payload.close()

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
-_Limits: TypeAlias = "tuple[Deadline, int, str]"
 
 PAID_KEEPALIVE: Final = 1.0
 """Seconds an idle connection is kept for the next paid request.
@@ -361,15 +360,17 @@ class Session:
         self._is_counting = False
 
     def _body(
-        self, pool: _Pool, response: aiohttp.ClientResponse, request: tuple[str, str], *limits: *_Limits
+        self,
+        pool: _Pool,
+        response: aiohttp.ClientResponse,
+        request: tuple[str, str],
+        *limits: *tuple[Deadline, int, str],
     ) -> Download:
-        deadline, limit, limit_name = limits
         return Download(
             response,
             request[1],
-            limit,
-            limit_name,
-            read=partial(self._read_chunk, response, *request, deadline),
+            *limits[1:],
+            read=partial(self._read_chunk, response, *request, limits[0]),
             on_close=partial(self._release, pool),
             on_discard=partial(self.retire, pool),
         )
