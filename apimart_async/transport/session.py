@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
+_Limits: TypeAlias = "tuple[Deadline, int, str]"
 
 PAID_KEEPALIVE: Final = 1.0
 """Seconds an idle connection is kept for the next paid request.
@@ -360,20 +361,11 @@ class Session:
         self._is_counting = False
 
     def _body(
-        self,
-        pool: _Pool,
-        response: aiohttp.ClientResponse,
-        request: tuple[str, str],
-        *limits: *tuple[Deadline, int, str],
+        self, pool: _Pool, response: aiohttp.ClientResponse, request: tuple[str, str], *limits: *_Limits
     ) -> Download:
-        return Download(
-            response,
-            request[1],
-            *limits[1:],
-            read=partial(self._read_chunk, response, *request, limits[0]),
-            on_close=partial(self._release, pool),
-            on_discard=partial(self.retire, pool),
-        )
+        read = partial(self._read_chunk, response, *request, limits[0])
+        close, discard = partial(self._release, pool), partial(self.retire, pool)
+        return Download(response, request[1], *limits[1:], read=read, on_close=close, on_discard=discard)
 
     async def _read_chunk(
         self, response: aiohttp.ClientResponse, method: str, url: str, deadline: Deadline
