@@ -22,7 +22,7 @@ from apimart_async import errors
 from apimart_async.models import EXPIRED, Task, TaskFailure
 from apimart_async.polling.cadence import Cadence, align
 from apimart_async.polling.duration_stats import DurationStats, ModelStats, kind_of, next_number
-from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests
+from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests, PollMany
 from apimart_async.transport import parsing
 
 if TYPE_CHECKING:
@@ -186,14 +186,14 @@ class PollQueue:
 
     Args:
         poll_one: Fetches a task by id.
-        poll_many: Fetches up to 100 tasks by id, and omits unknown ones; ``None`` where the service cannot.
+        poll_many: Fetches up to 100 tasks at once; ``None`` where the service cannot.
         requests_per_second: Budget; beyond it, the waits that have been due longest are polled first.
     """
 
     def __init__(
         self,
         poll_one: Callable[[str], Awaitable[Task]],
-        poll_many: Callable[[list[str]], Awaitable[dict[str, Task]]] | None = None,
+        poll_many: PollMany | None = None,
         requests_per_second: float | None = None,
     ) -> None:
         self._poll_one = poll_one
@@ -204,6 +204,8 @@ class PollQueue:
         self._entries = 0
         self._sharing = 1.0
         self._requested: set[Wait] = set()
+        # The last batch whose request waits for the rate limiter: waits that are due join it.
+        self._joinable = PollBatch()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
 
@@ -284,7 +286,7 @@ class PollQueue:
         queue = self._queue
         batches: list[PollBatch] = []
         single: dict[str, PollBatch] = {}
-        shared = PollBatch()
+        shared = self._joinable
         batching = self._batches if self.is_batching else None
         while queue and queue[0][0] <= now:
             _, entry, wait = queue[0]
@@ -306,6 +308,8 @@ class PollQueue:
                 self._requested.add(wait)
                 batch.setdefault(task_id, []).append(wait)
             heappop(queue)
+        if len(shared) > 1:
+            self._joinable = shared
         for batch in batches:
             first = next(iter(batch.values()))[0]
             request = first.owner.start(self._poll(batch))
@@ -315,6 +319,8 @@ class PollQueue:
     def _requeue(self, batch: PollBatch, request: asyncio.Task[None]) -> None:
         """Poll again for a batch whose request was cancelled before the answer."""
         if request.cancelled():
+            if self._joinable is batch:
+                self._joinable = PollBatch()
             self._requested.difference_update(*batch.values())
             now = asyncio.get_running_loop().time()
             for wait in chain(*batch.values()):
@@ -326,9 +332,17 @@ class PollQueue:
         clock = asyncio.get_running_loop().time
         asked_at = clock()
         answer = BatchAnswer()
+
+        def take_ids() -> list[str]:
+            nonlocal asked_at
+            if self._joinable is batch:
+                self._joinable = PollBatch()
+                asked_at = clock()
+            return list(batch)
+
         try:
             if len(batch) > 1 and self._batches is not None:
-                answer = await self._batches.poll(list(batch), clock)
+                answer = await self._batches.poll(take_ids, clock)
             else:
                 answer.found = {task_id: await self._poll_one(task_id) for task_id in batch}
         except Exception as error:  # noqa: BLE001 the waits raise it
@@ -350,9 +364,8 @@ class PollQueue:
                 wait.failed(error if len(waits) == 1 else copy.copy(error), now)
                 self.schedule(wait, now)
             elif task is None:
-                # Where the endpoint is refused, the next poll is single anyway.
                 wait.omissions += not answer.is_refused
-                wait.is_single = not answer.is_refused
+                wait.is_single = True
                 self._push(wait, now)
             elif task.is_completed and not task.images and not wait.is_confirmed:
                 # Some services end a task a moment before its images are there, or leave them out of batches.

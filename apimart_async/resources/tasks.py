@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from apimart_async.polling.shared_requests import TakeIds
     from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
 
@@ -226,16 +227,15 @@ class AsyncTasks:
     async def _poll(self, task_id: str) -> Task:
         return await self._fetch(task_id, timeout=self._poll_timeout)
 
-    async def _poll_many(self, task_ids: list[str]) -> dict[str, Task]:
-        body = json.dumps({"task_ids": task_ids})
-        matches = partial(parsing.is_about_tasks, task_ids=frozenset(task_ids))
+    async def _poll_many(self, take_ids: TakeIds) -> dict[str, Task]:
         answer = await self._unretried.request(
             "POST",
             "/v1/tasks/batch",
             kind=Kind.READ,
-            body=body,
+            make_body=lambda: json.dumps({"task_ids": take_ids()}),
             timeout=self._poll_timeout,
-            matches=matches,
+            matches=lambda payload: parsing.is_about_tasks(payload, task_ids=frozenset(take_ids())),
+            shares_limits=False,
         )
         found = parsing.read_tasks(answer.payload)
         base_url = self._api.settings.base_url

@@ -80,6 +80,8 @@ class _Call:
     matches: Callable[[Any], bool] | None
     has_images: bool
     began: float
+    make_body: Callable[[], bytes] | None = None
+    shares_limits: bool = True
     hooks: SendHooks | None = None
     was_unknown: bool = False
     refusals: int = 0
@@ -114,11 +116,13 @@ class Api:
         *,
         kind: Kind,
         body: Body | bytes | None = None,
+        make_body: Callable[[], bytes] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
         matches: Callable[[Any], bool] | None = None,
         has_images: bool = False,
+        shares_limits: bool = True,
     ) -> Answer:
         """Return the good answer to a request, sending it again where that is safe.
 
@@ -127,11 +131,13 @@ class Api:
             path: Path below the base URL, quoted.
             kind: Consequence of executing it twice.
             body: JSON text, or a form.
+            make_body: Returns JSON text once the rate limiter admits the request, instead of ``body``.
             idempotency_key: Sent with every attempt and stamped on every error.
             timeout: Seconds for one attempt, instead of ``Timeout.total``.
             extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
+            shares_limits: Whether a refusal tells of the limits on all requests, not only of its endpoint.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
@@ -157,6 +163,8 @@ class Api:
             matches,
             has_images or kind is Kind.PAID_WRITE,
             monotonic(),
+            make_body,
+            shares_limits,
             _take_hooks() if kind is Kind.PAID_WRITE else None,
         )
         number = 0
@@ -176,7 +184,7 @@ class Api:
                     await _take_note(raised, call, data)
                 raise
             if isinstance(outcome, Answer):
-                if moved and body is not None:
+                if moved and not (body is None and make_body is None):
                     self._moved[path] = call.url
                 if call.was_unknown and not outcome.replayed:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
@@ -202,7 +210,7 @@ class Api:
                 call.url,
                 authorization=call.authorization.header,
                 headers=call.headers,
-                body=body,
+                body=body if call.make_body is None else RequestBody(call.make_body()),
                 timeout=call.timeout,
                 has_images=call.has_images,
             )
@@ -222,7 +230,8 @@ class Api:
             if reply.status == FAREWELL:
                 self.session.retire(reply.pool)
             # A quota that is used up is answered 429 too, but says nothing about the rate.
-            if outcome.effect is not Effect.REJECTED or outcome.error.status != _TOO_MANY:
+            is_quota = outcome.effect is Effect.REJECTED and outcome.error.status == _TOO_MANY
+            if call.shares_limits and not is_quota:
                 status, wait = outcome.error.status, outcome.retry_after
         except NoAnswerError as failure:
             return FailedAttempt(failure.effect, failure.error)
