@@ -78,10 +78,11 @@ class AsyncTasks:
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
-        submitted = _as_task(task)
-        ids = [_checked_id(submitted.id), *submitted.sibling_ids]
+        if not isinstance(task, Task):
+            return await self._fetch(_checked_id(task), language, timeout)
+        ids = [_checked_id(task.id), *task.sibling_ids]
         found = [await self._fetch(task_id, language, timeout) for task_id in ids]
-        return parsing.joined([parsing.with_submit(each, submitted) for each in found])
+        return parsing.joined([parsing.with_submit(each, task) for each in found])
 
     async def wait(
         self,
