@@ -251,7 +251,7 @@ class PollQueue:
         due = max(now + delay, wait.not_before)
         if is_shared:
             earliest = max(now + min(delay, wait.cadence.settings.shortest), wait.not_before)
-            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline)
+            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline, sharing=sharing)
         self._push(wait, due)
         self.set_timer()
 

@@ -30,7 +30,7 @@ from apimart_async.polling.watch import Watch, until_ended
 
 from .virtual import BACKEND, Service, cadence, now, queued, until
 
-# The grid has steps of a quarter of a second.
+# The grid has steps of half a second, then of one.
 EVERY_SECOND = Poll(first=1, shortest=1, longest=1)
 
 
@@ -251,7 +251,7 @@ async def test_a_request_names_at_most_a_hundred_tasks_and_none_twice() -> None:
 
 async def test_a_budget_of_requests_is_kept_and_shared_fairly() -> None:
     service = Service()
-    service.batch_error = NotFoundError("no such path", status=404, code=404)
+    service.batch_error = NotFoundError("no such path", status=404, code="404")
     service.ends = dict.fromkeys(names(21), math.inf)
     queue, pace = service.queue(requests_per_second=5), cadence(EVERY_SECOND)
     *watched, alone = map(queued, service.ends)
@@ -264,11 +264,16 @@ async def test_a_budget_of_requests_is_kept_and_shared_fairly() -> None:
 
 
 def test_aligned_moments_are_near_and_within_bounds() -> None:
-    assert align(103.3, spacing=4.0, earliest=100.0, latest=200.0) == 103.0
-    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0) == 103.5
-    assert align(103.3, spacing=16.0, earliest=100.0, latest=200.0) == 104.0
-    assert align(103.1, spacing=4.0, earliest=103.05, latest=200.0) == 104.0
-    assert align(103.1, spacing=16.0, earliest=100.0, latest=103.5) == 103.1
+    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0) == 103.0
+    assert align(103.3, spacing=1.0, earliest=100.0, latest=200.0) == 103.5
+    assert align(103.3, spacing=8.0, earliest=100.0, latest=200.0) == 104.0
+    assert align(103.1, spacing=2.0, earliest=103.05, latest=200.0) == 104.0
+    assert align(103.1, spacing=8.0, earliest=100.0, latest=103.5) == 103.1
+
+
+def test_polls_that_share_requests_are_aligned_to_a_coarser_grid() -> None:
+    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0, sharing=2) == 104.0
+    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0, sharing=100) == 104.0
 
 
 async def test_bad_ids_are_polled_singly_and_the_others_together() -> None:
@@ -386,11 +391,10 @@ async def test_waits_that_are_due_join_a_batch_that_the_rate_limiter_holds_back(
         waits.append(asyncio.create_task(until_ended(queue, pace, queued(name))))
         # The first two are due together, a batch; the others one by one.
         await asyncio.sleep(0.25 if len(waits) > 1 else 0)
-    assert not service.requests
+    assert not service.batches
     service.admission.set()
     assert all(task.is_completed for task in await asyncio.gather(*waits))
     assert list(map(len, service.batches)) == [80]
-    assert service.requests == 1
 
 
 async def test_cancelling_a_batch_that_is_held_back_leaves_the_waits_that_joined_it() -> None:
