@@ -1,6 +1,7 @@
-"""A clock that jumps while no socket is ready: waits over real sockets take a moment.
+"""A clock that stands still while an event loop works and jumps while no socket is ready.
 
-Import it before the package, which binds ``time.monotonic`` by name; event loops and emulators ask it too.
+Waits over real sockets take a moment, and the results do not depend on the speed of the machine. Import it
+before the package, which binds ``time.monotonic`` by name; event loops and emulators ask it too.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ _GRACE: Final = 0.001
 _LONGEST_JUMP: Final = 0.25
 
 _real = time.monotonic
-_jumps = [0.0]
+# The moment of the loop; empty while there is none.
+_now: list[float] = []
 
 
 def _monotonic() -> float:
-    return _real() + _jumps[0]
+    return _now[0] if _now else _real()
 
 
 time.monotonic = _monotonic
@@ -32,7 +34,7 @@ class _Selector(selectors.DefaultSelector):
             return super().select(None)
         ready = super().select(min(timeout, _GRACE))
         if not ready:
-            _jumps[0] += min(max(timeout - _GRACE, 0.0), _LONGEST_JUMP)
+            _now[0] += min(max(timeout, 0.0), _LONGEST_JUMP)
         return ready
 
 
@@ -41,3 +43,9 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__(_Selector())
+        _now[:] = [_real()]
+
+    def close(self) -> None:
+        """Close the loop, and let the clock of the system count again."""
+        super().close()
+        _now.clear()
