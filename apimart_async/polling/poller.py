@@ -346,7 +346,7 @@ class PollQueue:
             else:
                 answer.found = {task_id: await self._poll_one(task_id) for task_id in batch}
         except Exception as error:  # noqa: BLE001 the waits raise it
-            answer.errors = dict.fromkeys(batch, error)
+            answer.errors = dict.fromkeys(take_ids(), error)
         self._requested.difference_update(*batch.values())
         self._sharing += _SHARING_RATE * (len(batch) - self._sharing)
         self._pass_answer(batch, answer, asked_at, clock())

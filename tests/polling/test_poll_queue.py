@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections import Counter
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -26,9 +26,13 @@ from apimart_async import (
     Task,
 )
 from apimart_async.polling.cadence import Cadence, NextPoll, align
+from apimart_async.polling.poller import PollQueue
 from apimart_async.polling.watch import Watch, until_ended
 
 from .virtual import BACKEND, Service, cadence, now, queued, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The grid has steps of half a second, then of one.
 EVERY_SECOND = Poll(first=1, shortest=1, longest=1)
@@ -395,6 +399,25 @@ async def test_waits_that_are_due_join_a_batch_that_the_rate_limiter_holds_back(
     service.admission.set()
     assert all(task.is_completed for task in await asyncio.gather(*waits))
     assert list(map(len, service.batches)) == [80]
+
+
+async def test_no_wait_joins_a_batch_that_failed_before_it_was_sent() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(4), 0.0)
+    failures = [ValueError("no key")]
+
+    async def poll_many(take_ids: Callable[[], list[str]]) -> dict[str, Task]:
+        if failures:
+            raise failures.pop()
+        return await service.poll_many(take_ids)
+
+    queue, pace = PollQueue(service.poll_one, poll_many), cadence(EVERY_SECOND)
+    waits = (until_ended(queue, pace, queued(name)) for name in names(2))
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert all(isinstance(error, ValueError) for error in errors)
+    ended = await consume(Watch(queue, pace, map(queued, names(4)[2:])))
+    assert all(task.is_completed for task in ended)
+    assert service.batches == [names(4)[2:]]
 
 
 async def test_cancelling_a_batch_that_is_held_back_leaves_the_waits_that_joined_it() -> None:
