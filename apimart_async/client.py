@@ -13,9 +13,11 @@ from apimart_async.resources.generations import AsyncGenerations
 from apimart_async.resources.images import AsyncImages
 from apimart_async.resources.tasks import AsyncTasks
 from apimart_async.resources.uploads import AsyncUploads
+from apimart_async.transport.upload_memory import UploadMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import os
+    from collections.abc import Mapping, Sequence
     from ssl import SSLContext
 
     import aiohttp
@@ -33,8 +35,10 @@ class AsyncApimart:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APIMART_API_KEY`` by default.
-        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key is
-            sent to its origin only.
+        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
+            a list or separated by commas, are addresses of the same service with the same key, preferred
+            first: the next one takes over when nothing was sent to the one before. The key is sent to these
+            origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
             default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -43,8 +47,11 @@ class AsyncApimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
+        reuse_uploads: Whether edits, generations and batches upload an image once, as long as its URL works;
+            default True. The path of a folder also keeps the uploads there, for other clients and later runs:
+            at most 72 h and 4096 of them, for your user alone.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -78,13 +85,14 @@ class AsyncApimart:
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        reuse_uploads: bool | str | os.PathLike[str] = True,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -96,23 +104,30 @@ class AsyncApimart:
 
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
-        base_url = config.resolve_base_url(
+        base_urls = config.resolve_base_urls(
             base_url, "APIMART_BASE_URL", config.APIMART_BASE_URL, allow_http=allow_http
         )
         settings = config.Settings(
             api_key=config.resolve_api_key(api_key, "APIMART_API_KEY"),
-            base_url=base_url,
+            base_url=base_urls[0],
+            mirrors=base_urls[1:],
             timeout=timeout,
             max_retries=max_retries,
             retry=retry,
             limits=limits,
             poll=poll,
             media=media,
-            proxy=config.resolve_proxy(proxy, base_url, allow_http=allow_http),
+            proxy=config.resolve_proxy(proxy, base_urls, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
         )
-        self._assemble(settings, Session(settings, session), RateLimiter(settings.limits), SharedPolling())
+        self._assemble(
+            settings,
+            Session(settings, session),
+            RateLimiter(settings.limits),
+            SharedPolling(),
+            UploadMemory.of(reuse_uploads),
+        )
 
     def _assemble(
         self,
@@ -120,6 +135,7 @@ class AsyncApimart:
         session: Session,
         rate_limiter: RateLimiter,
         shared_polling: SharedPolling,
+        upload_memory: UploadMemory | None,
     ) -> None:
         from apimart_async.transport.api import Api
 
@@ -127,11 +143,12 @@ class AsyncApimart:
         self._session = session
         self._rate_limiter = rate_limiter
         self._shared_polling = shared_polling
+        self._upload_memory = upload_memory
         api = Api(settings, session, rate_limiter)
-        self.uploads = AsyncUploads(api)
+        self.uploads = AsyncUploads(api, upload_memory)
         self.tasks = AsyncTasks(api, shared_polling)
-        self.edits = AsyncEdits(api, self.tasks)
-        self.generations = AsyncGenerations(api, self.tasks)
+        self.edits = AsyncEdits(api, self.tasks, upload_memory)
+        self.generations = AsyncGenerations(api, self.tasks, upload_memory)
         self.images = AsyncImages(api)
         self.account = AsyncAccount(api)
 
@@ -148,8 +165,8 @@ class AsyncApimart:
     ) -> Self:
         """Return a copy of the client with other options.
 
-        The copy shares the connections and the rate limit; closing either client closes both. Arguments
-        that are ``None`` keep the options of this client.
+        The copy shares the connections, the rate limit and the uploads; closing either client closes both.
+        Arguments that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
@@ -157,7 +174,7 @@ class AsyncApimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -175,13 +192,18 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         copy = object.__new__(type(self))
-        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling)
+        copy._assemble(settings, self._session, self._rate_limiter, self._shared_polling, self._upload_memory)
         return copy
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._settings.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._settings.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
@@ -212,7 +234,8 @@ class AsyncApimart:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncApimart(base_url={self.base_url!r})"
+        base_url = list(self.base_urls) if len(self.base_urls) > 1 else self.base_url
+        return f"AsyncApimart(base_url={base_url!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise errors.InvalidArgumentError("A client holds connections and a key, and cannot be pickled.")

@@ -149,6 +149,8 @@ class Task:
         usage: Tokens that the task has used, if the service reported them.
         sibling_ids: Ids of further tasks that the same submit has started, each with a part of the images.
             ``tasks.wait`` and ``tasks.get`` return the images and the cost of all of them together.
+        base_url: Base URL that the task was submitted to, if this package submitted it. A client with several
+            base URLs polls there first, and believes only that address that it does not know the task.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
@@ -170,6 +172,7 @@ class Task:
     resolution: str | None = None
     usage: Usage | None = None
     sibling_ids: tuple[str, ...] = ()
+    base_url: str | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
     @property

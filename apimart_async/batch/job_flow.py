@@ -177,15 +177,14 @@ class JobFlow:
             if self._obstacle is not None:
                 raise self._obstacle  # noqa: TRY301 every obstacle to a submit is handled in one place
             self._report("uploading")
-            images = await context.upload_cooldown.run(
-                lambda: context.backend.upload(self._prepared, context.uploads)
-            )
-            if images is None:
-                return None
-            async with context.in_flight:
-                record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
-                if record is not None:
-                    record = await self._wait(record)
+            with context.uploads.used():
+                images = await context.upload_cooldown.run(lambda: context.backend.upload(self._prepared))
+                if images is None:
+                    return None
+                async with context.in_flight:
+                    record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
+                    if record is not None:
+                        record = await self._wait(record)
         except Exception as error:  # noqa: BLE001 it is the job's outcome
             return await self._not_submitted(error, previous)
         if record is None:
@@ -250,14 +249,23 @@ class JobFlow:
         key = (doubt.key if doubt else None) or uuid.uuid4().hex
         intent = self._intent(key, previous)
         report = partial(self._report, "submitting", intent)
-        hooks = Intent(context.journal, context.shutdown, intent, previous, scope, report)
+        home = doubt.base_url if doubt else None
+        hooks = Intent(context.journal, context.shutdown, intent, previous, scope, report, home)
         try:
             result = await context.backend.submit(self._prepared, images, key, hooks)
         except NotSentError:
             return None
         except errors.SubmissionIndeterminateError as error:
             self._error = error
-            task = Task(error.task_id or "", "submitted", idempotency_key=key, model=intent.model, n=intent.n)
+            intent = hooks.record
+            task = Task(
+                error.task_id or "",
+                "submitted",
+                idempotency_key=key,
+                model=intent.model,
+                n=intent.n,
+                base_url=intent.base_url,
+            )
             record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
         except errors.ApimartError as error:
             # The row of a missing task is back, and is kept.
@@ -271,9 +279,10 @@ class JobFlow:
             if not hooks.is_written:
                 raise
             self._error = error
-            record = intent.in_doubt(error)
+            record = hooks.record.in_doubt(error)
         else:
             is_ready = not isinstance(result, Task) or (result.is_completed and bool(result.images))
+            intent = hooks.record
             record = intent.completed(result) if is_ready else intent.submitted(cast("Task", result))
         if record.state != "in_doubt":
             context.shutdown.reached()

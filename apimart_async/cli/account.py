@@ -60,7 +60,7 @@ def models(*, base_url: options.BaseUrl = None, json: options.Json = False) -> E
     )
 
 
-def _ask(question: Callable[[AsyncApimart], Awaitable[Result]], base_url: str | None) -> Result:
+def _ask(question: Callable[[AsyncApimart], Awaitable[Result]], base_url: list[str] | None) -> Result:
     service = connection.checked(base_url)
 
     async def work() -> Result:

@@ -141,6 +141,7 @@ def batch(
         ),
     ] = False,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     local: options.Local = False,
     timeout: options.Timeout = None,
     max_retry_after: Annotated[
@@ -202,7 +203,7 @@ def batch(
         return _code_of(plan, skip_bad=skip_bad)
     if found.bad and not skip_bad:
         raise UsageError("\n".join(preflight.complaints(found)))
-    service = connection.checked(base_url, local=local, convert=convert)
+    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
     local_batch.check_directory_is_for(output, local=local)
     options.check_directory(output)
     for line in preflight.remarks(found):

@@ -57,6 +57,7 @@ def edit(
     local: options.Local = False,
     inline: options.Inline = False,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
@@ -95,7 +96,9 @@ def edit(
     check_request(prompt, model, n)
     options.check_timeout(timeout)
     _check_service(service, mask=mask, size=size, inline=inline)
-    reached = connection.checked(base_url, provider=provider, local=local, convert=convert)
+    reached = connection.checked(
+        base_url, provider=provider, local=local, convert=convert, keep_metadata=keep_metadata
+    )
     sources = options.distinct(images)
     if len(sources) < len(images):
         say("A picture that is given twice is edited once.")

@@ -26,8 +26,19 @@ from __future__ import annotations
 
 from .faults import Fault, Faults, load_faults
 from .ledger import Entry, Ledger
+from .mirror import Mirror
 from .rate_limit import RateLimit
 from .server import Emulator
 from .service import SeenRequest
 
-__all__ = ["Emulator", "Entry", "Fault", "Faults", "Ledger", "RateLimit", "SeenRequest", "load_faults"]
+__all__ = [
+    "Emulator",
+    "Entry",
+    "Fault",
+    "Faults",
+    "Ledger",
+    "Mirror",
+    "RateLimit",
+    "SeenRequest",
+    "load_faults",
+]

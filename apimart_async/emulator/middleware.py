@@ -59,6 +59,7 @@ async def middleware(
                 route=route,
                 method=request.method,
                 path=request.path,
+                host=request.host,
                 status=status,
                 authorization=carries_key(request, service.settings.api_key),
                 idempotency_key=request.headers.get("Idempotency-Key"),

@@ -73,11 +73,12 @@ class BatchRequests:
 
     Attributes:
         limit: The largest number of tasks in one request.
+        poll_one: The argument.
     """
 
     def __init__(self, poll_one: Callable[[str], Awaitable[Task]], poll_many: PollMany) -> None:
         self.limit: int = MAX_BATCH
-        self._poll_one = poll_one
+        self.poll_one: Callable[[str], Awaitable[Task]] = poll_one
         self._poll_many = poll_many
         self._paused_until = 0.0
         self._next_pause = _FIRST_PAUSE
@@ -163,7 +164,7 @@ class BatchRequests:
     async def _check_single(self, task_id: str, error: errors.APIError) -> None:
         """Raise the error of a batch if a single poll fails as well, so that the endpoint is not to blame."""
         try:
-            await self._poll_one(task_id)
+            await self.poll_one(task_id)
         except errors.NotFoundError:
             return
         except errors.APIError as single:
@@ -179,7 +180,7 @@ class BatchRequests:
             return True
         task_id = task_ids[0]
         try:
-            answer.found[task_id] = await self._poll_one(task_id)
+            answer.found[task_id] = await self.poll_one(task_id)
         except errors.APIError as error:
             answer.errors[task_id] = error
         return True

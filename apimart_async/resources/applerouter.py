@@ -116,9 +116,9 @@ class AsyncAppleRouterEdits:
         try:
             # Images in base64 are copied into their URLs.
             found = await run_in_file_thread(parsing.read_image_set, answer.payload, n)
-            return parsing.resolved(found, self._api.settings.base_url)
+            return parsing.resolved(found, answer.base_url)
         except errors.APIResponseValidationError as error:
-            error.method, error.url = "POST", self._api.settings.base_url + _PATH
+            error.method, error.url = "POST", answer.base_url + _PATH
             error.request_id = answer.request_id
             raise indeterminate(error) from error
 
@@ -127,7 +127,7 @@ class AsyncAppleRouterEdits:
             raise errors.ImageError("This service takes the image itself, not a URL: give a path or bytes.")
         options = self._api.settings.media
         media = await inputs.open_media(image, limit=png.SENT_LIMIT, convert=options.convert == "auto")
-        return await inputs.converted(media, options)
+        return await inputs.as_sent(media, options)
 
 
 def _as_text(name: str, value: object) -> str:

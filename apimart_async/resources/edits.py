@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import image_urls
+from apimart_async.resources.uploads import image_urls, renewing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "grok-imagine-1.0-edit-apimart"
 _PATH: Final = "/v1/images/edits"
@@ -23,9 +24,10 @@ _PATH: Final = "/v1/images/edits"
 class AsyncEdits:
     """Paid edits of images. ``task.cost`` has the cost once the task has completed."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, memory: UploadMemory | None) -> None:
         self._api = api
         self._tasks = tasks
+        self._memory = memory
 
     async def create(
         self,
@@ -81,15 +83,16 @@ class AsyncEdits:
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
-        urls = await image_urls(self._api, image, inline=inline, timeout=timeout)
-        return await submission.submit(
-            self._api,
-            _PATH,
-            {"model": model, "prompt": prompt, "image_urls": urls, "n": n, **(extra_body or {})},
-            idempotency_key=idempotency_key,
-            timeout=timeout,
-            extra_headers=extra_headers,
-        )
+        urls = await image_urls(self._api, self._memory, image, inline=inline, timeout=timeout)
+        async with renewing(self._memory, urls):
+            return await submission.submit(
+                self._api,
+                _PATH,
+                {"model": model, "prompt": prompt, "image_urls": urls, "n": n, **(extra_body or {})},
+                idempotency_key=idempotency_key,
+                timeout=timeout,
+                extra_headers=extra_headers,
+            )
 
     async def run(
         self,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from apimart_async import errors
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import image_urls
+from apimart_async.resources.uploads import image_urls, renewing
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput, SingleImage
+    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
 _PATH: Final = "/v1/images/generations"
@@ -27,9 +28,10 @@ MOST_IMAGES: Final = 1_000
 class AsyncGenerations:
     """Paid generations of images, with any model of the service."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, memory: UploadMemory | None) -> None:
         self._api = api
         self._tasks = tasks
+        self._memory = memory
 
     async def create(
         self,
@@ -116,21 +118,23 @@ class AsyncGenerations:
         payload |= {name: value for name, value in optional.items() if value is not None}
         references = [] if _is_empty(images) else inputs.flatten(images)
         uploaded = references if mask is None else [*references, mask]
+        urls: list[str] = []
         if uploaded:
-            urls = await image_urls(self._api, uploaded, inline=inline, timeout=timeout)
+            urls = await image_urls(self._api, self._memory, uploaded, inline=inline, timeout=timeout)
             if mask is not None:
-                payload["mask_url"] = urls.pop()
-            if urls:
-                payload["image_urls"] = urls
+                payload["mask_url"] = urls[-1]
+            if references:
+                payload["image_urls"] = urls[: len(references)]
         payload |= extra_body or {}
-        return await submission.submit(
-            self._api,
-            _PATH,
-            payload,
-            idempotency_key=idempotency_key,
-            timeout=timeout,
-            extra_headers=extra_headers,
-        )
+        async with renewing(self._memory, urls):
+            return await submission.submit(
+                self._api,
+                _PATH,
+                payload,
+                idempotency_key=idempotency_key,
+                timeout=timeout,
+                extra_headers=extra_headers,
+            )
 
     async def run(
         self,

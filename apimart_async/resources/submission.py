@@ -7,6 +7,8 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from apimart_async import errors
 from apimart_async.config import check_headers
 from apimart_async.transport import json, parsing
@@ -116,10 +118,10 @@ async def submit(
             resolution=resolution if isinstance(resolution, str) else None,
         )
     except errors.APIResponseValidationError as error:
-        error.method, error.url = "POST", api.settings.base_url + path
+        error.method, error.url = "POST", answer.base_url + path
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
-    return parsing.resolved(task, api.settings.base_url)
+    return attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
 
 
 def _with_version(headers: Mapping[str, str]) -> Mapping[str, str]:

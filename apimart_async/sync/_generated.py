@@ -706,12 +706,13 @@ class Uploads:
         filename: str | None = None,
         timeout: float | None = None,
     ) -> Upload:
-        """Upload an image.
+        """Upload an image, whether or not it was uploaded before.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL.
                 JPEG, PNG, WebP or GIF, judged by content, at most 20,971,520 bytes; another image is
-                converted if ``Media.convert`` of the client allows. Files are streamed in chunks.
+                converted if ``Media.convert`` of the client allows. Files are streamed in chunks. Private
+                metadata, such as the place of a photo, is left out unless ``Media.keep_metadata`` is set.
             filename: Name of the stored file; the image's own name by default.
             timeout: Seconds for an attempt of the request; the client's timeout by default.
 
@@ -726,6 +727,28 @@ class Uploads:
         """
         return self._portal.call(self._wrapped.create, image, filename=filename, timeout=timeout)
 
+    def get_or_create(self, image: SingleImage, *, timeout: float | None = None) -> Upload:
+        """Return an upload of an image that this client has made before, or upload the image.
+
+        Edits, generations and batches do the same for their images. Images are the same if their content is
+        the same, whatever their names. Concurrent calls for an image share one upload. A client with
+        ``reuse_uploads=False`` always uploads.
+
+        Args:
+            image: As for ``create``.
+            timeout: Seconds for an attempt of the request; the client's timeout by default.
+
+        Returns:
+            The upload; its URL is public and works for at least another hour.
+
+        Raises:
+            ImageError: The image cannot be sent; nothing was sent.
+            APIError: The upload failed after all retries; uploads are free and safe to repeat.
+
+        Cancellation leaves nothing behind, or an unused upload; a concurrent call for the image uploads it.
+        """
+        return self._portal.call(self._wrapped.get_or_create, image, timeout=timeout)
+
 
 class Apimart:
     """A client of the APIMart image services.
@@ -736,8 +759,10 @@ class Apimart:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APIMART_API_KEY`` by default.
-        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key is
-            sent to its origin only.
+        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
+            a list or separated by commas, are addresses of the same service with the same key, preferred
+            first: the next one takes over when nothing was sent to the one before. The key is sent to these
+            origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
             default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -746,8 +771,11 @@ class Apimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
+        reuse_uploads: Whether edits, generations and batches upload an image once, as long as its URL works;
+            default True. The path of a folder also keeps the uploads there, for other clients and later runs:
+            at most 72 h and 4096 of them, for your user alone.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -781,13 +809,14 @@ class Apimart:
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        reuse_uploads: bool | str | os.PathLike[str] = True,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -805,6 +834,7 @@ class Apimart:
             limits=limits,
             poll=poll,
             media=media,
+            reuse_uploads=reuse_uploads,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -837,8 +867,8 @@ class Apimart:
     ) -> Self:
         """Return a copy of the client with other options.
 
-        The copy shares the connections and the rate limit; closing either client closes both. Arguments
-        that are ``None`` keep the options of this client.
+        The copy shares the connections, the rate limit and the uploads; closing either client closes both.
+        Arguments that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
@@ -846,7 +876,7 @@ class Apimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -866,8 +896,13 @@ class Apimart:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._wrapped.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._wrapped.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
@@ -914,8 +949,10 @@ class AppleRouter:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APPLEROUTER_API_KEY`` by default.
-        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The
-            key is sent to its origin only.
+        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default.
+            Several, as a list or separated by commas, are addresses of the same service with the same key,
+            preferred first: the next one takes over when nothing was sent to the one before. The key is sent
+            to these origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
             of the answer and 600 s in total by default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -923,8 +960,8 @@ class AppleRouter:
             retries off.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -950,7 +987,7 @@ class AppleRouter:
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
@@ -1007,7 +1044,7 @@ class AppleRouter:
             timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -1026,8 +1063,13 @@ class AppleRouter:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._wrapped.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._wrapped.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.

@@ -21,6 +21,7 @@ from apimart_async.credentials import Authorization, Secret
 from apimart_async.transport import retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
+from apimart_async.transport.origins import Route
 from apimart_async.transport.responses import (
     FAREWELL,
     Answer,
@@ -47,10 +48,20 @@ _PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOW
 
 
 class SendHooks(Protocol):
-    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits."""
+    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits.
 
-    async def before_send(self) -> None:
+    Attributes:
+        home: Base URL at which the request may have been executed before, under the same key; it goes there
+            and nowhere else. ``None`` for none.
+    """
+
+    home: str | None
+
+    async def before_send(self, base_url: str) -> None:
         """Prepare an attempt: the rate limiter admits it, and no byte of it is sent.
+
+        Args:
+            base_url: Base URL of the attempt.
 
         Raises:
             Exception: Nothing may be sent; the request ends with it.
@@ -71,8 +82,9 @@ class _Call:
     """One request and its state over all attempts."""
 
     method: str
-    url: str
+    path: str
     kind: Kind
+    route: Route
     authorization: Authorization
     headers: Mapping[str, str]
     timeout: Timeout
@@ -83,6 +95,9 @@ class _Call:
     make_body: Callable[[], bytes] | None = None
     shares_limits: bool = True
     hooks: SendHooks | None = None
+    target: str = ""
+    url: str = ""
+    moved: dict[str, str] = attrs.field(factory=dict[str, str])
     was_unknown: bool = False
     refusals: int = 0
 
@@ -101,7 +116,7 @@ class Api:
         self.session = session
         self.rate_limiter = rate_limiter
         self._random = Random()
-        # Paths of requests with a body -> URL after a redirect within the origin.
+        # URLs of requests with a body -> URL after a redirect within the origin.
         self._moved: dict[str, str] = {}
         check_headers(settings.default_headers)
         self._headers = CIMultiDict(settings.default_headers)
@@ -122,9 +137,10 @@ class Api:
         extra_headers: Mapping[str, str] | None = None,
         matches: Callable[[Any], bool] | None = None,
         has_images: bool = False,
+        home: str | None = None,
         shares_limits: bool = True,
     ) -> Answer:
-        """Return the good answer to a request, sending it again where that is safe.
+        """Return the good answer to a request, sending it again, or to another origin, where that is safe.
 
         Args:
             method: HTTP method.
@@ -137,6 +153,7 @@ class Api:
             extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
+            home: Base URL to try first: that of the task that is asked for.
             shares_limits: Whether a refusal tells of the limits on all requests, not only of its endpoint.
 
         Raises:
@@ -152,10 +169,12 @@ class Api:
         """
         settings = self.settings
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
+        hooks = _take_hooks() if kind is Kind.PAID_WRITE else None
         call = _Call(
             method,
-            self._moved.get(path) or settings.base_url + path,
+            path,
             kind,
+            self._route(kind, home if hooks is None else hooks.home, is_pinned=hooks is not None),
             authorization,
             headers,
             settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
@@ -165,13 +184,11 @@ class Api:
             monotonic(),
             make_body,
             shares_limits,
-            _take_hooks() if kind is Kind.PAID_WRITE else None,
+            hooks,
         )
-        number = 0
+        number = 1
         delay = 0.0
-        moved = False
         while True:
-            number += 1
             data = None if body is None else RequestBody(body)
             try:
                 if delay:
@@ -184,26 +201,44 @@ class Api:
                     await _take_note(raised, call, data)
                 raise
             if isinstance(outcome, Answer):
-                if moved and not (body is None and make_body is None):
-                    self._moved[path] = call.url
+                call.route.answered()
+                if call.target in call.moved and not (body is None and make_body is None):
+                    self._moved[call.target] = call.url
                 if call.was_unknown and not outcome.replayed:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
-                return outcome
-            if outcome.moved_to is not None and not moved:
-                moved, call.url, delay = True, outcome.moved_to, 0.0
-                continue
-            self._moved.pop(path, None)
-            delay = self._delay_after(outcome, call, number)
+                return outcome._replace(base_url=call.route.base_url)
+            failed = self._failure(outcome, call)
+            delay = 0.0
+            if failed is not None:
+                delay = self._delay_after(failed, call, number)
+                number += 1
+
+    def _route(self, kind: Kind, home: str | None, *, is_pinned: bool) -> Route:
+        """Return the origins for a request, in order.
+
+        Raises:
+            InvalidArgumentError: It may only be sent to an origin that ``base_url`` does not name.
+        """
+        origins = self.session.origins
+        is_listed = home in origins
+        if is_pinned and home is not None and not is_listed:
+            raise errors.InvalidArgumentError(
+                f"This paid request was sent to {home} before, and its idempotency key is known there: name "
+                "that address in base_url too."
+            )
+        return Route(origins, kind, home if is_listed else None, is_pinned=is_pinned)
 
     async def _attempt(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
         """Send a request once, when the rate limiter lets it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
             sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
+        call.target = call.route.next(monotonic()) + call.path
+        call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
         status = wait = None
         try:
             if call.hooks is not None:
-                await call.hooks.before_send()
+                await call.hooks.before_send(call.route.base_url)
             reply = await self.session.request(
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
                 call.method,
@@ -242,6 +277,18 @@ class Api:
             is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
             self.rate_limiter.release(sent_at, status, wait if is_waited else None)
 
+    def _failure(self, failed: FailedAttempt, call: _Call) -> FailedAttempt | None:
+        """Return the failure of a request; ``None`` if it is redirected, or another origin continues."""
+        if failed.moved_to is not None and call.target not in call.moved:
+            call.moved[call.target] = failed.moved_to
+            return None
+        self._moved.pop(call.target, None)
+        self._complete(failed.error, call)
+        chosen = call.route.failed(failed, monotonic())
+        if chosen is None:
+            log.info("%s; the next address takes over at once.", _event(failed.error))
+        return chosen
+
     def _delay_after(self, failed: FailedAttempt, call: _Call, number: int) -> float:
         """Return the seconds before the next attempt.
 
@@ -249,15 +296,6 @@ class Api:
             APIError: There is none.
         """
         error = failed.error
-        error.method, error.url = call.method, bare_url(call.url)
-        error.idempotency_key = call.idempotency_key
-        # The service may repeat a part of the key, and send a page of megabytes for a message.
-        error.message = _shortened(error.message, call.authorization.key)
-        for name in ("code", "type", "request_id", "task_id"):
-            if text := getattr(error, name):
-                setattr(error, name, _shortened(text, call.authorization.key, _LONGEST_CODE))
-        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-            error.excerpt = _shortened(error.excerpt, call.authorization.key)
         call.refusals += failed.effect is Effect.DEFERRED
         attempt = Attempt(
             call.kind,
@@ -277,9 +315,21 @@ class Api:
         if decision.action is Action.RAISE:
             raise error
         call.was_unknown |= call.kind is Kind.PAID_WRITE and failed.effect is Effect.UNKNOWN
-        reason = f"{type(error).__name__} {error.status or ''}".strip()
-        log.info("%s %s: %s; next attempt in %.1f s.", call.method, error.url, reason, decision.delay)
+        log.info("%s; next attempt in %.1f s.", _event(error), decision.delay)
         return decision.delay
+
+    @staticmethod
+    def _complete(error: errors.APIError, call: _Call) -> None:
+        """Add the facts of the attempt to its error, and take out what may not be shown."""
+        error.method, error.url = call.method, bare_url(call.url)
+        error.idempotency_key = call.idempotency_key
+        # The service may repeat a part of the key, and send a page of megabytes for a message.
+        error.message = _shortened(error.message, call.authorization.key)
+        for name in ("code", "type", "request_id", "task_id"):
+            if text := getattr(error, name):
+                setattr(error, name, _shortened(text, call.authorization.key, _LONGEST_CODE))
+        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
+            error.excerpt = _shortened(error.excerpt, call.authorization.key)
 
     async def _request_headers(
         self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
@@ -353,6 +403,11 @@ def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
     """Return a text of the service without the key, and not long."""
     text = key.redact_cut(text)
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+
+
+def _event(error: errors.APIError) -> str:
+    """Name the attempt that an error ended, and the error, for the log."""
+    return f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
 
 
 def _take_hooks() -> SendHooks | None:

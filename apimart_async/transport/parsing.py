@@ -312,8 +312,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         found: Answer to a poll.
         submitted: The task as known before.
     """
-    n = submitted.n
-    images, raw = found.images, found.raw
+    n, images, raw = submitted.n, found.images, found.raw
     if n is not None and len(images) > n + SURPLUS_IMAGES:
         log.warning("Task %s has %d images or more instead of %d.", visible(str(found.id)), len(images), n)
         images, raw = images[: n + SURPLUS_IMAGES], _without_images(raw)
@@ -325,6 +324,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         submitted_at=submitted.submitted_at,
         resolution=submitted.resolution,
         sibling_ids=submitted.sibling_ids,
+        base_url=submitted.base_url,
         images=images,
         raw=raw,
     )

@@ -54,11 +54,13 @@ class Answer(NamedTuple):
         payload: Decoded JSON.
         request_id: The service's id of a paid request; not looked for in other answers.
         replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
+        base_url: Base URL of the origin that answered.
     """
 
     payload: Any
     request_id: str | None
     replayed: bool
+    base_url: str = ""
 
 
 @attrs.frozen

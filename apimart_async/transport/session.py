@@ -32,6 +32,7 @@ from apimart_async.transport.exchange import (
     read_all,
     too_large,
 )
+from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
 from apimart_async.transport.public_resolver import PublicResolver
 from apimart_async.transport.responses import FAREWELL, Reply
@@ -101,6 +102,7 @@ class Session:
         external: The caller's own aiohttp session, used as it is and never closed.
 
     Attributes:
+        origins: Addresses of the API, and which of them work.
         upload_names: Names of files that were uploaded lately.
     """
 
@@ -109,7 +111,9 @@ class Session:
         self._external = external
         self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)
-        self._proxies.find(URL(settings.base_url))  # raises, before anything is sent
+        for base_url in settings.base_urls:
+            self._proxies.find(URL(base_url))  # raises, before anything is sent
+        self.origins: Origins = Origins(settings.base_urls)
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._connections = Semaphore(settings.limits.connections)
         self._pools: dict[Purpose, _Pool] = {}

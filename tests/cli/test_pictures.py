@@ -56,6 +56,16 @@ async def test_each_conversion_is_a_line_on_stderr(
     assert LINE not in done.stdout
 
 
+async def test_metadata_is_sent_only_if_the_user_wants_it(apimart: Command, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.linear_gradient("L").save(path, comment=b"52.5200N 13.4050E")
+    sizes = [
+        (await apimart("upload", "photo.jpg", "--json", *options)).records[0]["bytes"]
+        for options in ((), ("--keep-metadata",))
+    ]
+    assert sizes == [path.stat().st_size - 21, path.stat().st_size]
+
+
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 async def test_convert_never_refuses_and_pays_nothing(
     apimart: Command, emulator: Emulator, scan: Path, arguments: tuple[str, ...]
@@ -113,7 +123,7 @@ async def test_the_picture_on_stdin_is_uploaded_once_beside_others(apimart: Comm
     assert done.code == 0
     assert len(done.records) == 2
     stdin = next(record for record in done.records if record["image"] == "-")
-    assert stdin["bytes"] == photo.stat().st_size
+    assert {record["bytes"] for record in done.records} == {stdin["bytes"]}
     assert stdin["filename"].startswith("stdin.")
 
 

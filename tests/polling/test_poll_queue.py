@@ -428,7 +428,7 @@ async def test_cancelling_a_batch_that_is_held_back_leaves_the_waits_that_joined
     first = asyncio.create_task(consume(Watch(queue, pace, map(queued, names(3)))))
     await until(lambda: queue._joinable)
     others = asyncio.create_task(consume(Watch(queue, pace, map(queued, names(6)[3:]))))
-    await until(lambda: len(queue._joinable) == len(service.ends))
+    await until(lambda: sum(map(len, queue._joinable.values())) == len(service.ends))
     first.cancel()
     await until(first.done)
     service.admission.set()

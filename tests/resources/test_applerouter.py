@@ -46,7 +46,7 @@ def large_png() -> bytes:
     """Return a square PNG with transparency of 4 MB: a chunk that nobody reads makes it so."""
     whole = png()
     end = whole[-12:]
-    return whole[:-12] + (4 * 1024 * 1024).to_bytes(4) + b"juNk" + bytes(4 * 1024 * 1024 + 4) + end
+    return whole[:-12] + (4 * 1024 * 1024).to_bytes(4) + b"sPLT" + bytes(4 * 1024 * 1024 + 4) + end
 
 
 PNG = png()

@@ -54,7 +54,7 @@ class ResumeHint:
     """
 
     directory: Path | None = None
-    base_url: str | None = None
+    base_url: Sequence[str] | None = None
     is_possible: bool = True
     key: str = "APIMART_API_KEY"
 
@@ -74,7 +74,7 @@ class ResumeHint:
         if self.directory is not None:
             options += ["-o", str(self.directory)]
         if self.base_url is not None:
-            options += ["--base-url", self.base_url]
+            options += ["--base-url", ",".join(self.base_url)]
         if any(task_id.startswith("-") for task_id in ids):  # an id of the service is no option
             return command_line([*command, *options, "--", *ids])
         return command_line([*command, *ids, *options])
