@@ -22,7 +22,7 @@ from apimart_async import errors
 from apimart_async.models import EXPIRED, Task, TaskFailure
 from apimart_async.polling.cadence import Cadence, align
 from apimart_async.polling.duration_stats import DurationStats, ModelStats, kind_of, next_number
-from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests
+from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests, PollMany
 from apimart_async.transport import parsing
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class PollQueue:
 
     Args:
         poll_one: Fetches a task by id.
-        poll_many: Fetches up to 100 tasks by id, and omits unknown ones; ``None`` where the service cannot.
+        poll_many: Fetches up to 100 tasks at once; ``None`` where the service cannot.
         requests_per_second: Budget; beyond it, the waits that have been due longest are polled first.
         requests_of: Returns the requests to the origin of a task, for tasks of several origins: only those of
             one origin share a request. By default all tasks are of one.
@@ -195,7 +195,7 @@ class PollQueue:
     def __init__(
         self,
         poll_one: Callable[[str], Awaitable[Task]],
-        poll_many: Callable[[list[str]], Awaitable[dict[str, Task]]] | None = None,
+        poll_many: PollMany | None = None,
         requests_per_second: float | None = None,
         requests_of: Callable[[Task], BatchRequests] | None = None,
     ) -> None:
@@ -208,6 +208,8 @@ class PollQueue:
         self._entries = 0
         self._sharing = 1.0
         self._requested: set[Wait] = set()
+        # The last batches whose requests wait for the rate limiter: waits that are due join them.
+        self._joinable: dict[BatchRequests, PollBatch] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
 
@@ -259,7 +261,7 @@ class PollQueue:
         due = max(now + delay, wait.not_before)
         if is_shared:
             earliest = max(now + min(delay, wait.cadence.settings.shortest), wait.not_before)
-            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline)
+            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline, sharing=sharing)
         self._push(wait, due)
         self.set_timer()
 
@@ -294,7 +296,7 @@ class PollQueue:
         queue = self._queue
         batches: list[PollBatch] = []
         single: dict[str, PollBatch] = {}
-        shared: dict[BatchRequests, PollBatch] = {}
+        shared = dict(self._joinable)
         while queue and queue[0][0] <= now:
             _, entry, wait = queue[0]
             if wait.entry == entry:
@@ -318,6 +320,7 @@ class PollQueue:
                 self._requested.add(wait)
                 batch.setdefault(task_id, []).append(wait)
             heappop(queue)
+        self._joinable = {requests: batch for requests, batch in shared.items() if len(batch) > 1}
         for batch in batches:
             first = next(iter(batch.values()))[0]
             request = first.owner.start(self._poll(batch))
@@ -327,11 +330,20 @@ class PollQueue:
     def _requeue(self, batch: PollBatch, request: asyncio.Task[None]) -> None:
         """Poll again for a batch whose request was cancelled before the answer."""
         if request.cancelled():
+            self._close(batch)
             self._requested.difference_update(*batch.values())
             now = asyncio.get_running_loop().time()
             for wait in chain(*batch.values()):
                 self._push(wait, now)
             self.set_timer()
+
+    def _close(self, batch: PollBatch) -> bool:
+        """Let no further wait join a batch; tell whether it was open."""
+        for requests, joinable in self._joinable.items():
+            if joinable is batch:
+                del self._joinable[requests]
+                return True
+        return False
 
     async def _poll(self, batch: PollBatch) -> None:
         """Send the request of a batch and pass the answer, or the error, to its waits; raise no error."""
@@ -340,13 +352,20 @@ class PollQueue:
         answer = BatchAnswer()
         requests = self._requests_of(next(iter(batch.values()))[0].task)
         poll_one = self._poll_one if requests is None else requests.poll_one
+
+        def take_ids() -> list[str]:
+            nonlocal asked_at
+            if self._close(batch):
+                asked_at = clock()
+            return list(batch)
+
         try:
             if len(batch) > 1 and requests is not None:
-                answer = await requests.poll(list(batch), clock)
+                answer = await requests.poll(take_ids, clock)
             else:
                 answer.found = {task_id: await poll_one(task_id) for task_id in batch}
         except Exception as error:  # noqa: BLE001 the waits raise it
-            answer.errors = dict.fromkeys(batch, error)
+            answer.errors = dict.fromkeys(take_ids(), error)
         self._requested.difference_update(*batch.values())
         self._sharing += _SHARING_RATE * (len(batch) - self._sharing)
         self._pass_answer(batch, answer, asked_at, clock())
@@ -364,9 +383,8 @@ class PollQueue:
                 wait.failed(error if len(waits) == 1 else copy.copy(error), now)
                 self.schedule(wait, now)
             elif task is None:
-                # Where the endpoint is refused, the next poll is single anyway.
                 wait.omissions += not answer.is_refused
-                wait.is_single = not answer.is_refused
+                wait.is_single = True
                 self._push(wait, now)
             elif task.is_completed and not task.images and not wait.is_confirmed:
                 # Some services end a task a moment before its images are there, or leave them out of batches.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from apimart_async.polling.shared_requests import TakeIds
     from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
 
@@ -83,11 +84,11 @@ class AsyncTasks:
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
-        submitted = _as_task(task)
-        ids = [_checked_id(submitted.id), *submitted.sibling_ids]
-        home = submitted.base_url
-        found = [await self._fetch(task_id, language, timeout, home=home) for task_id in ids]
-        return parsing.joined([parsing.with_submit(each, submitted) for each in found])
+        if not isinstance(task, Task):
+            return await self._fetch(_checked_id(task), language, timeout, home=None)
+        ids = [_checked_id(task.id), *task.sibling_ids]
+        found = [await self._fetch(task_id, language, timeout, home=task.base_url) for task_id in ids]
+        return parsing.joined([parsing.with_submit(each, task) for each in found])
 
     async def wait(
         self,
@@ -244,16 +245,15 @@ class AsyncTasks:
     async def _poll(self, task_id: str, home: str | None = None) -> Task:
         return await self._fetch(task_id, timeout=self._poll_timeout, home=home)
 
-    async def _poll_many(self, task_ids: list[str], home: str | None = None) -> dict[str, Task]:
-        body = json.dumps({"task_ids": task_ids})
-        matches = partial(parsing.is_about_tasks, task_ids=frozenset(task_ids))
+    async def _poll_many(self, take_ids: TakeIds, home: str | None = None) -> dict[str, Task]:
         answer = await self._unretried.request(
             "POST",
             "/v1/tasks/batch",
             kind=Kind.READ,
-            body=body,
+            make_body=lambda: json.dumps({"task_ids": take_ids()}),
             timeout=self._poll_timeout,
-            matches=matches,
+            matches=lambda payload: parsing.is_about_tasks(payload, task_ids=frozenset(take_ids())),
+            shares_limits=False,
             home=home,
         )
         found = parsing.read_tasks(answer.payload)

@@ -97,6 +97,8 @@ class _Call:
     has_images: bool
     accepts_events: bool
     began: float
+    make_body: Callable[[], bytes] | None = None
+    shares_limits: bool = True
     hooks: SendHooks | None = None
     target: str = ""
     url: str = ""
@@ -134,6 +136,7 @@ class Api:
         *,
         kind: Kind,
         body: Body | bytes | None = None,
+        make_body: Callable[[], bytes] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
@@ -141,6 +144,7 @@ class Api:
         has_images: bool = False,
         home: str | None = None,
         accepts_events: bool = False,
+        shares_limits: bool = True,
     ) -> Answer:
         """Return the good answer to a request, sending it again, or to another origin, where that is safe.
 
@@ -149,6 +153,7 @@ class Api:
             path: Path below the base URL, quoted.
             kind: Consequence of executing it twice.
             body: JSON text, or a form.
+            make_body: Returns JSON text once the rate limiter admits the request, instead of ``body``.
             idempotency_key: Sent with every attempt and stamped on every error.
             timeout: Seconds for one attempt, instead of ``Timeout.total``.
             extra_headers: Sent besides the client's own.
@@ -156,6 +161,7 @@ class Api:
             has_images: Whether the answer may hold images, as that to a paid request always may.
             home: Base URL to try first: that of the task that is asked for.
             accepts_events: Whether ``Answer.payload`` may be an ``EventStream``; the caller closes it.
+            shares_limits: Whether a refusal tells of the limits on all requests, not only of its endpoint.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
@@ -184,6 +190,8 @@ class Api:
             has_images or kind is Kind.PAID_WRITE,
             accepts_events,
             monotonic(),
+            make_body,
+            shares_limits,
             hooks,
         )
         number = 1
@@ -202,7 +210,7 @@ class Api:
                 raise
             if isinstance(outcome, Answer):
                 call.route.answered()
-                if call.target in call.moved and body is not None:
+                if call.target in call.moved and not (body is None and make_body is None):
                     self._moved[call.target] = call.url
                 if call.was_unknown and not outcome.replayed:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
@@ -245,7 +253,7 @@ class Api:
                 call.url,
                 authorization=call.authorization.header,
                 headers=call.headers,
-                body=body,
+                body=body if call.make_body is None else RequestBody(call.make_body()),
                 timeout=call.timeout,
                 has_images=call.has_images,
                 accepts_events=call.accepts_events,
@@ -262,7 +270,8 @@ class Api:
             if reply.status == FAREWELL:
                 self.session.retire(reply.pool)
             # A quota that is used up is answered 429 too, but says nothing about the rate.
-            if outcome.effect is not Effect.REJECTED or outcome.error.status != _TOO_MANY:
+            is_quota = outcome.effect is Effect.REJECTED and outcome.error.status == _TOO_MANY
+            if call.shares_limits and not is_quota:
                 status, wait = outcome.error.status, outcome.retry_after
         except NoAnswerError as failure:
             return FailedAttempt(failure.effect, failure.error)

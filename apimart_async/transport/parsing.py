@@ -237,7 +237,7 @@ def _task(
         # What most answers are: 4.4 µs instead of 5.7.
         return Task(
             id=task_id,
-            status=_STATUS_SPELLINGS.get(word, word) or "submitted",
+            status=word,
             progress=number(source.get("progress")),
             created_at=moment(source.get("created") or source.get("created_at")) or created_at,
             estimated_time=number(estimated),
@@ -251,7 +251,7 @@ def _task(
     cost, credits_cost = _kept_cost(source, word)
     return Task(
         id=task_id,
-        status=_STATUS_SPELLINGS.get(word, word) or "submitted",
+        status=word,
         progress=number(source.get("progress")),
         images=tuple(images[:MOST_IMAGES]),
         cost=cost,
