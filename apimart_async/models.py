@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -152,6 +152,8 @@ class Task:
         is_replay: Whether the service marked its answer to the submit as a repetition of an earlier answer
             under the same key. ``False`` if the submit was sent again and the answer was not marked: the work
             may have been billed twice. ``None`` if it was sent once, or in another process.
+        base_url: Base URL that the task was submitted to, if this package submitted it. A client with several
+            base URLs polls there first, and believes only that address that it does not know the task.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
@@ -173,6 +175,7 @@ class Task:
     resolution: str | None = None
     usage: Usage | None = None
     sibling_ids: tuple[str, ...] = ()
+    base_url: str | None = None
     is_replay: bool | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
@@ -213,11 +216,57 @@ class ImageSet:
         created: Time at which the images were made.
         images: Every image, in order.
         raw: The JSON object of the service; not compared.
+        cost: USD that the answer names; ``None``, for unknown, if it names none, as OpenAI's answers do.
+        usage: Tokens that were used, if the service reported them.
     """
 
     created: datetime
     images: tuple[Image, ...]
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+    cost: float | None = None
+    usage: Usage | None = None
+
+
+@attrs.frozen
+class PartialImageEvent:
+    """A preview of an image that the service is still making.
+
+    Attributes:
+        type: ``"image_edit.partial_image"`` or ``"image_generation.partial_image"``.
+        image: The preview, whole but unfinished.
+        index: Number of the preview, from 0.
+        created_at: Time of the event.
+        raw: The JSON object of the service; not compared.
+    """
+
+    type: str
+    image: Image
+    index: int
+    created_at: datetime | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+@attrs.frozen
+class CompletedImageEvent:
+    """A finished image.
+
+    Attributes:
+        type: ``"image_edit.completed"`` or ``"image_generation.completed"``.
+        image: The image.
+        created_at: Time of the event.
+        usage: Tokens that were used, if the service reported them.
+        raw: The JSON object of the service; not compared.
+    """
+
+    type: str
+    image: Image
+    created_at: datetime | None = None
+    usage: Usage | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+ImageEvent: TypeAlias = PartialImageEvent | CompletedImageEvent
+"""An event of a stream of images."""
 
 
 @attrs.frozen

@@ -7,7 +7,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 import attrs
@@ -17,7 +16,6 @@ from apimart_async.batch.job import Job
 from apimart_async.batch.journal.record import Record
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.applerouter import DALL_E_2
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.resources.submission import check_request
 from apimart_async.transport.api import SEND_HOOKS, SendHooks
@@ -32,20 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-    from apimart_async.batch.upload_cache import UploadCache
     from apimart_async.models import ImageSet, Task
     from apimart_async.transport.media.inputs import ImageInput
 
 _RESERVED: Final = frozenset({"image", "images", "image_urls", "model", "n", "prompt"})
 _DIGESTS_KEPT: Final = 4096
-
-
-@attrs.frozen
-class LocalImage:
-    """An image of this machine that was checked, and the digest of its content."""
-
-    media: Media
-    digest: str
 
 
 @attrs.frozen(kw_only=True)
@@ -55,14 +44,14 @@ class PreparedJob:
     Attributes:
         job: As it is submitted.
         record: Its description, with its id, the digest of the request and the model.
-        images: URLs, and local images.
+        images: URLs, and local images with their digests.
         options: Further fields of the request, with images among them checked.
         template: Name template of its files.
     """
 
     job: Job
     record: Record
-    images: tuple[str | LocalImage, ...] = ()
+    images: tuple[str | Media, ...] = ()
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     template: str = DEFAULT_TEMPLATE
 
@@ -86,10 +75,9 @@ class Backend(Protocol):
         """
         ...
 
-    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:  # noqa: ARG002 of others
+    async def upload(self, prepared: PreparedJob) -> ImageInput:
         """Upload the images that the paid request has to name by URL; free."""
-        images = [image if isinstance(image, str) else image.media for image in prepared.images]
-        return cast("list[SingleImage]", images)
+        return cast("list[SingleImage]", list(prepared.images))
 
     async def submit(
         self, prepared: PreparedJob, images: ImageInput, key: str, hooks: SendHooks
@@ -150,14 +138,12 @@ class _JobPreparer(Backend):
         sent, digested = dict(job.options), dict(job.options)
         for name in self.image_options & job.options.keys():
             image = await self._open(job.options[name])
-            sent[name], digested[name] = (
-                (image, image) if isinstance(image, str) else (image.media, image.digest)
-            )
+            sent[name], digested[name] = image, image if isinstance(image, str) else image.digest
         try:
             json.dumps(digested)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidArgumentError(f"The options cannot be written as JSON: {error}.") from error
-        contents = [image if isinstance(image, str) else image.digest for image in images]
+        contents = [image if isinstance(image, str) else str(image.digest) for image in images]
         payload = payload_digest(contents, job.prompt, model, job.n, digested)
         job_id = job.id or payload[:32]
         template = DEFAULT_TEMPLATE if self.has_tasks else template_of(clean_stem(job_id), 2)
@@ -175,18 +161,18 @@ class _JobPreparer(Backend):
             template=template,
         )
 
-    async def _open(self, image: SingleImage) -> str | LocalImage:
+    async def _open(self, image: SingleImage) -> str | Media:
         url = inputs.remote_url(image)
         if url is not None:
             return url
-        media, digest = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
-        if isinstance(media.source, LocalFile):
+        media = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
+        if isinstance(media.source, LocalFile) and media.digest:
             # A file used with many prompts is read once.
-            self._digests[media.source] = digest
+            self._digests[media.source] = media.digest
             self._digests.move_to_end(media.source)
             if len(self._digests) > _DIGESTS_KEPT:
                 self._digests.popitem(last=False)
-        return LocalImage(media, digest)
+        return media
 
 
 @contextmanager
@@ -228,25 +214,16 @@ class ApimartBackend(_JobPreparer):
     has_tasks: ClassVar[bool] = True
 
     _client: AsyncApimart
-    # Every server has a file host of its own.
-    _server: str = attrs.field(init=False)
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
 
-    def __attrs_post_init__(self) -> None:
-        self._server = self._client.base_url
-
-    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:
+    async def upload(self, prepared: PreparedJob) -> ImageInput:
         """Upload local images, each once."""
         if self._inline:
-            return await super().upload(prepared, cache)
+            return await super().upload(prepared)
         return [
             image
             if isinstance(image, str)
-            else await cache.get(
-                # The digest is of the file, and the upload may be of the picture that was made from it.
-                f"{self._server} {image.digest}{' converted' if image.media.refused_kind else ''}",
-                partial(self._client.uploads.create, cast("SingleImage", image.media)),
-            )
+            else await self._client.uploads.get_or_create(cast("SingleImage", image))
             for image in prepared.images
         ]
 
@@ -297,14 +274,20 @@ class AppleRouterBackend(_JobPreparer):
         timeout: Seconds for the paid request; the client's by default.
     """
 
-    default_model: ClassVar[str] = DALL_E_2
+    # A request that names no model; the name is for reports and budgets only.
+    default_model: ClassVar[str] = "default"
     reports_costs: ClassVar[bool] = False
     max_bytes: ClassVar[int] = 50 * 1024 * 1024
     image_options: ClassVar[frozenset[str]] = frozenset({"mask"})
     has_tasks: ClassVar[bool] = False
 
     # Fields of the form that the client has arguments for.
-    _ARGUMENTS: ClassVar[frozenset[str]] = frozenset({"mask", "size", "response_format", "user"})
+    _ARGUMENTS: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("mask", "size", "response_format", "input_fidelity", "output_format", "output_compression"),
+            *("background", "quality", "moderation", "user", "safety_identifier"),
+        }
+    )
 
     _client: AsyncAppleRouter
     _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")
@@ -323,7 +306,7 @@ class AppleRouterBackend(_JobPreparer):
             return await self._client.edits.create(
                 images,
                 prepared.job.prompt,
-                model=prepared.record.model,
+                model=prepared.job.model,
                 n=prepared.job.n,
                 timeout=self._timeout,
                 extra_body={name: value for name, value in options.items() if name not in arguments},

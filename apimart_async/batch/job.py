@@ -89,3 +89,12 @@ class Outcome:
     seconds: float | None = None
     resumed: bool = False
     id: str = ""
+
+    @property
+    def has_unknown_cost(self) -> bool:
+        """Whether the images were made and nothing tells their cost, as with OpenAI-compatible services.
+
+        .. versionadded:: 0.1
+        """
+        has_result = self.status == "unfinished" and (self.task is None or self.task.is_completed)
+        return self.cost is None and (self.status == "saved" or has_result)

@@ -177,15 +177,14 @@ class JobFlow:
             if self._obstacle is not None:
                 raise self._obstacle  # noqa: TRY301 every obstacle to a submit is handled in one place
             self._report("uploading")
-            images = await context.upload_cooldown.run(
-                lambda: context.backend.upload(self._prepared, context.uploads)
-            )
-            if images is None:
-                return None
-            async with context.in_flight:
-                record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
-                if record is not None:
-                    record = await self._wait(record)
+            with context.uploads.used():
+                images = await context.upload_cooldown.run(lambda: context.backend.upload(self._prepared))
+                if images is None:
+                    return None
+                async with context.in_flight:
+                    record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
+                    if record is not None:
+                        record = await self._wait(record)
         except Exception as error:  # noqa: BLE001 it is the job's outcome
             return await self._not_submitted(error, previous)
         if record is None:
@@ -257,6 +256,7 @@ class JobFlow:
             previous,
             scope,
             report,
+            home=doubt.base_url if doubt else None,
             first_sent_at=doubt.first_sent_at if doubt else None,
             needs_promise=doubt is not None and context.options.in_doubt == "collect",
         )
@@ -266,7 +266,15 @@ class JobFlow:
             return None
         except errors.SubmissionIndeterminateError as error:
             self._error = error
-            task = Task(error.task_id or "", "submitted", idempotency_key=key, model=intent.model, n=intent.n)
+            intent = hooks.record
+            task = Task(
+                error.task_id or "",
+                "submitted",
+                idempotency_key=key,
+                model=intent.model,
+                n=intent.n,
+                base_url=intent.base_url,
+            )
             record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
         except errors.ApimartError as error:
             # The row of a missing task is back, and is kept.
@@ -280,9 +288,10 @@ class JobFlow:
             if not hooks.is_written:
                 raise
             self._error = error
-            record = intent.in_doubt(error)
+            record = hooks.record.in_doubt(error)
         else:
             is_ready = not isinstance(result, Task) or (result.is_completed and bool(result.images))
+            intent = hooks.record
             record = intent.completed(result) if is_ready else intent.submitted(cast("Task", result))
         if record.state != "in_doubt":
             context.shutdown.reached()

@@ -77,7 +77,7 @@ async def _priced_models(client: AsyncApimart) -> list[tuple[Model, float | None
     ]
 
 
-def _ask(question: Callable[[AsyncApimart], Awaitable[Result]], base_url: str | None) -> Result:
+def _ask(question: Callable[[AsyncApimart], Awaitable[Result]], base_url: list[str] | None) -> Result:
     service = connection.checked(base_url)
 
     async def work() -> Result:

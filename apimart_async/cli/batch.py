@@ -25,6 +25,7 @@ from apimart_async.cli.display.output import (
     say,
     sentence,
     shorten,
+    unknown_costs,
     write_line,
 )
 from apimart_async.cli.display.results import json_line
@@ -149,6 +150,7 @@ def batch(
         ),
     ] = False,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     local: options.Local = False,
     timeout: options.Timeout = None,
     max_retry_after: Annotated[
@@ -210,7 +212,7 @@ def batch(
         return _code_of(plan, skip_bad=skip_bad)
     if found.bad and not skip_bad:
         raise UsageError("\n".join(preflight.complaints(found)))
-    service = connection.checked(base_url, local=local, convert=convert)
+    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
     local_batch.check_directory_is_for(output, local=local)
     options.check_directory(output)
     for line in preflight.remarks(found):
@@ -235,7 +237,7 @@ def batch(
     )
 
 
-def _priced(plan: preflight.Plan, base_url: str | None, *, local: bool) -> preflight.Plan:
+def _priced(plan: preflight.Plan, base_url: list[str] | None, *, local: bool) -> preflight.Plan:
     """Return the plan with the prices that only the catalogue of the service has.
 
     A check works without a key and without a network, too; these prices are then not known.
@@ -420,8 +422,8 @@ def status(
       apimart batch status out
 
     With --json, the object has: saved, failed, in_doubt, unfinished (numbers of
-    jobs that were started), images, spent (USD), and reasons (count, status,
-    message), the commonest first.
+    jobs that were started), images, spent (USD), unknown_costs (number of jobs
+    that spent lacks), and reasons (count, status, message), the commonest first.
     """
     from apimart_async.batch.edit_many import read_outcomes
     from apimart_async.batch.report.statistics import Totals
@@ -439,6 +441,7 @@ def status(
             **{str(name): number for name, number in numbers.items()},
             "images": totals.files,
             "spent": round(totals.spent, 6),
+            "unknown_costs": totals.unknown_costs,
             "reasons": [
                 {"count": number, "status": name, "message": text} for (name, text), number in reasons
             ],
@@ -449,7 +452,8 @@ def status(
         meaning = f"  ({_STATUSES[name]})" if number and _STATUSES[name] else ""
         write_line(f"{name.replace('_', ' ') + ':':<12} {number:>9,}{meaning}")
     write_line(f"{'images:':<12} {totals.files:>9,}")
-    write_line(f"{'spent:':<12} {dollars(totals.spent):>9}")
+    missing = f"  (without {unknown_costs(totals.unknown_costs)})" if totals.unknown_costs else ""
+    write_line(f"{'spent:':<12} {dollars(totals.spent):>9}{missing}")
     if reasons:
         write_line("Reasons:")
         for (_, text), number in reasons:

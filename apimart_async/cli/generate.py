@@ -44,6 +44,7 @@ def generate(
     local: options.Local = False,
     inline: options.Inline = False,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
@@ -69,7 +70,7 @@ def generate(
 
     check_request(prompt, model, n, MOST_IMAGES)
     options.check_timeout(timeout)
-    service = connection.checked(base_url, local=local, convert=convert)
+    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
     references = tuple(image or ())
     options.check_images([*references, *([] if mask is None else [mask])], convert=convert)
     options.check_directory(output)

@@ -18,7 +18,6 @@ from apimart_async.transport.files.names import DEFAULT_TEMPLATE, template_of
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
-    from apimart_async.batch.upload_cache import UploadCache
     from apimart_async.models import Task, Upload
     from apimart_async.transport.api import SendHooks
     from apimart_async.transport.media.inputs import ImageInput, SingleImage
@@ -109,13 +108,13 @@ class GenerationBackend(ApimartBackend):
         """Describe the job; the command has checked its images."""
         return PreparedJob(job=job, record=Record.describe(job, job.model or "", job_id=job.id))
 
-    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:  # noqa: ARG002 each is new
+    async def upload(self, prepared: PreparedJob) -> ImageInput:
         """Upload local images, and the mask as the last of them."""
 
         async def upload(image: SingleImage) -> str | Upload:
             if self._inline or inputs.remote_url(image) is not None:
                 return cast("str", image)
-            return await self._client.uploads.create(image)
+            return await self._client.uploads.get_or_create(image)
 
         images = cast("list[SingleImage]", prepared.job.image)
         return await for_each(upload, images if self._mask is None else [*images, self._mask])

@@ -19,6 +19,7 @@ def upload(
     /,
     *,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
 ) -> Exit:
@@ -37,7 +38,7 @@ def upload(
     not_started), url, filename, content_type, bytes, expires_at, seconds, and
     error (type, message, status, code, task_id, idempotency_key) or null.
     """
-    service = connection.checked(base_url, convert=convert)
+    service = connection.checked(base_url, convert=convert, keep_metadata=keep_metadata)
     sources = options.distinct(images)
     remote = next((source for source in sources if inputs.remote_url(source) is not None), None)
     if remote is not None:

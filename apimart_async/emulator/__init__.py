@@ -28,6 +28,7 @@ from __future__ import annotations
 from .catalogue import ModelSpec
 from .faults import Fault, Faults, load_faults
 from .ledger import Entry, Ledger
+from .mirror import Mirror
 from .rate_limit import RateLimit
 from .server import Emulator
 from .service import SeenRequest
@@ -38,6 +39,7 @@ __all__ = [
     "Fault",
     "Faults",
     "Ledger",
+    "Mirror",
     "ModelSpec",
     "RateLimit",
     "SeenRequest",

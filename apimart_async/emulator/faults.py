@@ -54,6 +54,9 @@ Kind = Literal[
     "not-a-number",
     "many-images",
     "large-images",
+    "stream-cut",
+    "stream-error",
+    "error-as-stream",
 ]
 
 Place = Literal[
@@ -97,7 +100,9 @@ _ROUTES: Final[dict[Kind, frozenset[Route]]] = {
     **dict.fromkeys(("unknown-status", "many-images"), frozenset({"tasks", "tasks/batch"})),
     "empty-error": _ALL_ROUTES - {"files"},
     "not-a-number": _ALL_ROUTES - {"files"},
-    "large-images": frozenset({"applerouter"}),
+    **dict.fromkeys(
+        ("large-images", "stream-cut", "stream-error", "error-as-stream"), frozenset({"applerouter"})
+    ),
 }
 """The routes of the kinds that do not apply to all."""
 
@@ -176,6 +181,9 @@ class Fault:
       correct response, in which each cost, progress and duration is `NaN` or `Infinity`. Executed.
     - `many-images`: a completed task has 20,000 images. `large-images`: each image inside a response of
       AppleRouter has `size` bytes. Executed.
+    - `stream-cut`: the connection is dropped behind the first event of a stream. `stream-error`: the first
+      image of a stream ends in an error event, behind its previews. Executed.
+    - `error-as-stream`: a JSON error with `status`, sent as `text/event-stream`. Either.
 
     Args:
         kind: The kind of failure.
@@ -186,7 +194,8 @@ class Fault:
         times: At most this many times.
         executed: Whether the request is executed before the failure, for the kinds that allow either.
         reused: Whether only on connections that have served a request before.
-        status: The HTTP status, for the kinds that have one; default 500, 502 for `html`, 307 for redirects.
+        status: The HTTP status, for the kinds that have one; default 500, 502 for `html`, 307 for redirects,
+            422 for `error-as-stream`.
         code: `error.code` of the body.
         message: `error.message` of the body.
         retry_after: Seconds in `Retry-After`, or the header's text; None for no such header.

@@ -22,6 +22,7 @@ Route = Literal[
 _EXACT: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/v1/uploads/images"): "uploads",
     ("POST", "/v1/images/generations"): "generations",
+    ("POST", "/v1/images/generations/"): "applerouter",
     ("POST", "/v1/tasks/batch"): "tasks/batch",
     ("GET", "/v1/balance"): "account",
     ("GET", "/v1/user/balance"): "account",
@@ -32,8 +33,15 @@ _EXACT: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/api/pricing/model"): "catalogue",
     ("GET", "/api/marketplace/models"): "catalogue",
 }
+ROUTER_PATH: Final = "/applerouter"
+"""The prefix under which every path is AppleRouter's."""
+
 _EDITS = {"/v1/images/edits", "/v1/images/edits/"}
-_STARTS: Final[dict[str, Route]] = {"/files/": "files", "/emulator/": "controls"}
+_PREFIXES: Final[dict[str, Route]] = {
+    f"{ROUTER_PATH}/": "applerouter",
+    "/files/": "files",
+    "/emulator/": "controls",
+}
 _TASKS = ("/v1/tasks/", "/v1/images/generations/")
 
 
@@ -53,7 +61,7 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "tasks"
     if method == "GET" and path.startswith("/v1/models/") and path.endswith("/schema"):
         return "catalogue"
-    for start, route in _STARTS.items():
-        if path.startswith(start):
+    for prefix, route in _PREFIXES.items():
+        if path.startswith(prefix):
             return route
     return "unknown"

@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -22,14 +23,17 @@ from .faults import Fault, Faults
 from .image_store import ImageStore
 from .ledger import Ledger
 from .middleware import middleware
+from .mirror import Mirror
 from .rate_limit import RateLimit
 from .renderer import Renderer
-from .routes import ROUTES
+from .routes import ROUTER_ROUTES, ROUTES
+from .routing import ROUTER_PATH
 from .service import SERVICE, SeenRequest, Service
 from .settings import BODY_LIMIT, HOUR, BatchVariant, Duration, Images, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from ssl import SSLContext
     from types import TracebackType
 
     from .routing import Route
@@ -194,6 +198,15 @@ class Emulator:
         return f"http://{f'[{host}]' if ':' in host else host}:{_port(self._listener)}"
 
     @property
+    def router_url(self) -> str:
+        """The base URL of AppleRouter alone, for clients that send the paths that both services have.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+        """
+        return f"{self.base_url}{ROUTER_PATH}"
+
+    @property
     def api_key(self) -> str:
         """The accepted bearer token."""
         return self._settings.api_key
@@ -235,7 +248,7 @@ class Emulator:
     async def _listen(self, service: Service) -> None:
         app = web.Application(middlewares=[middleware], client_max_size=BODY_LIMIT)
         app[SERVICE] = service
-        app.add_routes(ROUTES)
+        app.add_routes((*ROUTES, *ROUTER_ROUTES))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
@@ -248,6 +261,29 @@ class Emulator:
         port = _port(self._listener)
         service.hosts = frozenset(f"{name}:{port}" for name in (self._settings.host, _LOOPBACK, "localhost"))
         await self._listener.start_serving()
+
+    @asynccontextmanager
+    async def mirror(self, ssl: SSLContext | None = None) -> AsyncGenerator[Mirror]:
+        """Listen at one more address, with the same tasks and the same ledger, until the block is left.
+
+        Args:
+            ssl: TLS context of the server; by default it has no TLS.
+
+        Returns:
+            A context manager whose value is the address, a `Mirror` that can be stopped and started again.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+        """
+        if self._service is None:
+            raise RuntimeError("the emulator does not run: use `async with`")
+        self._service.files_at = self.base_url
+        mirror = Mirror(self._service, self._connected, ssl)
+        mirror.start()
+        try:
+            yield mirror
+        finally:
+            await mirror.close()
 
     def _connected(self) -> asyncio.Protocol:
         server = None if self._runner is None else self._runner.server

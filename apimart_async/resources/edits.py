@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import check_images, image_urls
+from apimart_async.resources.uploads import check_images, image_urls, renewing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "grok-imagine-1.0-edit-apimart"
 _PATH: Final = "/v1/images/edits"
@@ -24,10 +25,11 @@ _PATH: Final = "/v1/images/edits"
 class AsyncEdits:
     """Paid edits of images. ``task.cost`` has the cost once the task has completed."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas, memory: UploadMemory | None) -> None:
         self._api = api
         self._tasks = tasks
         self._schemas = schemas
+        self._memory = memory
 
     async def create(
         self,
@@ -83,7 +85,7 @@ class AsyncEdits:
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
-        images = await check_images(self._api, image)
+        images = await check_images(self._api, self._memory, image, inline=inline)
         payload: dict[str, Any] = {
             "model": model,
             "prompt": prompt,
@@ -92,18 +94,19 @@ class AsyncEdits:
         }
         payload |= extra_body or {}
         schema = await self._schemas.check(_PATH, payload)
-        urls = await image_urls(self._api, images, inline=inline, timeout=timeout)
+        urls = await image_urls(self._api, self._memory, images, inline=inline, timeout=timeout)
         payload |= {"image_urls": urls, **(extra_body or {})}
-        return await submission.submit(
-            self._api,
-            _PATH,
-            payload,
-            idempotency_key=idempotency_key,
-            timeout=timeout,
-            extra_headers=extra_headers,
-            schemas=self._schemas,
-            schema=schema,
-        )
+        async with renewing(self._memory, urls):
+            return await submission.submit(
+                self._api,
+                _PATH,
+                payload,
+                idempotency_key=idempotency_key,
+                timeout=timeout,
+                extra_headers=extra_headers,
+                schemas=self._schemas,
+                schema=schema,
+            )
 
     async def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
         """Ask again for the answer of an edit that was lost, under its key.

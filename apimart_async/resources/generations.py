@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from apimart_async import errors
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import check_images, image_urls
+from apimart_async.resources.uploads import check_images, image_urls, renewing
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.inputs import ImageInput, SingleImage
+    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
 _PATH: Final = "/v1/images/generations"
@@ -28,10 +29,11 @@ MOST_IMAGES: Final = 1_000
 class AsyncGenerations:
     """Paid generations of images, with any model of the service."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas, memory: UploadMemory | None) -> None:
         self._api = api
         self._tasks = tasks
         self._schemas = schemas
+        self._memory = memory
 
     async def create(
         self,
@@ -118,27 +120,29 @@ class AsyncGenerations:
         payload |= {name: value for name, value in optional.items() if value is not None}
         references = [] if _is_empty(images) else inputs.flatten(images)
         given = references if mask is None else [*references, mask]
-        checked = await check_images(self._api, given) if given else []
+        checked = await check_images(self._api, self._memory, given, inline=inline) if given else []
         fields: dict[str, Any] = {"image_urls": references} if references else {}
         fields |= {} if mask is None else {"mask_url": "(a mask)"}
         schema = await self._schemas.check(_PATH, payload | fields | dict(extra_body or {}))
+        urls: list[str] = []
         if checked:
-            urls = await image_urls(self._api, checked, inline=inline, timeout=timeout)
+            urls = await image_urls(self._api, self._memory, checked, inline=inline, timeout=timeout)
             if mask is not None:
-                payload["mask_url"] = urls.pop()
-            if urls:
-                payload["image_urls"] = urls
+                payload["mask_url"] = urls[-1]
+            if references:
+                payload["image_urls"] = urls[: len(references)]
         payload |= extra_body or {}
-        return await submission.submit(
-            self._api,
-            _PATH,
-            payload,
-            idempotency_key=idempotency_key,
-            timeout=timeout,
-            extra_headers=extra_headers,
-            schemas=self._schemas,
-            schema=schema,
-        )
+        async with renewing(self._memory, urls):
+            return await submission.submit(
+                self._api,
+                _PATH,
+                payload,
+                idempotency_key=idempotency_key,
+                timeout=timeout,
+                extra_headers=extra_headers,
+                schemas=self._schemas,
+                schema=schema,
+            )
 
     async def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
         """Ask again for the answer of a generation that was lost, under its key.

@@ -76,12 +76,14 @@ class LostRequest:
         payload: Fields of the request.
         headers: Additional headers, as they were sent.
         repeats: Its repeats, which know the time of the first attempt.
+        base_url: Base URL at which it may have been executed.
     """
 
     path: str
     payload: Mapping[str, Any]
     headers: Mapping[str, str] | None
     repeats: Repeats
+    base_url: str | None
 
 
 class LostRequests:

@@ -7,6 +7,8 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from apimart_async import errors
 from apimart_async.config import check_headers
 from apimart_async.resources.schemas import LostRequest
@@ -128,10 +130,13 @@ async def submit(
             timeout=timeout,
             extra_headers=extra_headers,
             repeats=repeats,
+            home=None if lost is None else lost.base_url,
         )
-    except errors.SubmissionIndeterminateError:
+    except errors.SubmissionIndeterminateError as error:
         if len(body) <= _LONGEST_KEPT:
-            schemas.lost.keep(key, LostRequest(path, payload, extra_headers, repeats))
+            sent_to = error.url or ""
+            home = next((each for each in api.settings.base_urls if sent_to.startswith(f"{each}/")), None)
+            schemas.lost.keep(key, LostRequest(path, payload, extra_headers, repeats, home))
         raise
     schemas.lost.forget(key)
     try:
@@ -145,10 +150,10 @@ async def submit(
             is_replay=answer.replayed if answer.replayed or answer.is_repeat else None,
         )
     except errors.APIResponseValidationError as error:
-        error.method, error.url = "POST", api.settings.base_url + path
+        error.method, error.url = "POST", answer.base_url + path
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
-    return parsing.resolved(task, api.settings.base_url)
+    return attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
 
 
 async def collect(api: Api, schemas: Schemas, path: str, idempotency_key: str, timeout: float | None) -> Task:

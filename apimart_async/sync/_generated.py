@@ -13,7 +13,7 @@ from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.edit_many import edit_many as async_edit_many
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
-from apimart_async.resources import applerouter, edits, generations
+from apimart_async.resources import edits, generations
 from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.sync.portal import Portal
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Balance,
         DurationEstimate,
         Image,
+        ImageEvent,
         ImageSet,
         Model,
         ModelSchema,
@@ -47,10 +48,12 @@ if TYPE_CHECKING:
     )
     from apimart_async.polling.watch import Notification
     from apimart_async.resources.account import AsyncAccount
-    from apimart_async.resources.applerouter import AsyncAppleRouterEdits
+    from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
+    from apimart_async.resources.applerouter_generations import AsyncAppleRouterGenerations
     from apimart_async.resources.catalogue import AsyncModels
     from apimart_async.resources.edits import AsyncEdits
     from apimart_async.resources.generations import AsyncGenerations
+    from apimart_async.resources.image_fields import Background, Moderation, OutputFormat
     from apimart_async.resources.images import AsyncImages
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.resources.uploads import AsyncUploads
@@ -128,34 +131,52 @@ class AppleRouterEdits:
         prompt: str,
         *,
         mask: SingleImage | None = None,
-        model: str = applerouter.DALL_E_2,
+        model: str | None = None,
         n: int = 1,
         size: str | None = None,
         response_format: Literal["url", "b64_json"] | None = None,
+        input_fidelity: Literal["high", "low"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
         user: str | None = None,
+        safety_identifier: str | None = None,
         timeout: float | None = None,
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> ImageSet:
         """Edit an image and return the results. Billable.
 
-        For ``dall-e-2`` the published limits are checked before anything is sent; other models have limits of
-        their own. The service has no idempotency keys, so a request of unknown outcome is never sent again.
+        For a request that names no model, and for ``dall-e-2``, the published limits are checked before
+        anything is sent; other models have limits of their own. The service has no idempotency keys, so a
+        request of unknown outcome is never sent again. An argument that is ``None`` is not sent.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
-                for models that take several, a sequence of up to 16. For ``dall-e-2`` a square PNG under 4
-                MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or GIF of
-                at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-            prompt: The change to make; for ``dall-e-2`` at most 1000 characters.
+                for models that take several, a sequence of up to 16. Under the published limits a square PNG
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
+                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
+                Qwen models take ``https://`` URLs too.
+            prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
-            model: Name of a model of the service.
+            model: Name of a model of the service; by default none is sent and the service chooses.
             n: Number of variants, 1 to 10.
-            size: For ``dall-e-2`` ``"256x256"``, ``"512x512"`` or ``"1024x1024"``.
-            response_format: ``"url"`` or ``"b64_json"``.
-            user: Opaque id of your end user.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` under the published limits; other models
+                take other sizes and ``"auto"``.
+            response_format: ``"url"`` or ``"b64_json"``; GPT models know no such field and answer in base64.
+            input_fidelity: ``"high"`` to keep the style and the faces of the image, or ``"low"``.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
             timeout: Seconds for an attempt; the client's timeout by default.
-            extra_body: Additional fields of the form.
+            extra_body: Additional fields; a nested field of a form becomes ``name[key]``. The additional
+                parameters of Qwen models go into ``parameters``.
             extra_headers: Additional headers of the request.
 
         Returns:
@@ -178,7 +199,265 @@ class AppleRouterEdits:
             n=n,
             size=size,
             response_format=response_format,
+            input_fidelity=input_fidelity,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
             user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+    def stream(
+        self,
+        image: ImageInput,
+        prompt: str,
+        *,
+        mask: SingleImage | None = None,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        partial_images: int | None = None,
+        input_fidelity: Literal["high", "low"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Iterator[ImageEvent]]:
+        """Edit an image and iterate over its previews and the results as they arrive. Billable.
+
+        ```python
+        with router.edits.stream("photo.jpg", "A starry sky", model=…, partial_images=2) as events:
+            for event in events:
+                router.images.save(event.image, "out/", name=event.type)
+        ```
+
+        Everything is checked as ``create`` checks it.
+
+        Args:
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
+                for models that take several, a sequence of up to 16. Under the published limits a square PNG
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
+                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
+                Qwen models take ``https://`` URLs too.
+            prompt: The change to make; under the published limits at most 1000 characters.
+            mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of variants, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` under the published limits; other models
+                take other sizes and ``"auto"``.
+            partial_images: Most previews of each image, 0 to 3; by default as the service decides.
+            input_fidelity: ``"high"`` to keep the style and the faces of the image, or ``"low"``.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields; a nested field of a form becomes ``name[key]``.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            An async context manager over an iterator of ``PartialImageEvent`` and
+            ``CompletedImageEvent``; entering it sends the request. A service that does not stream answers
+            with all images at once, which come as completed events.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was sent.
+            APIError: The edit was not executed.
+            SubmissionIndeterminateError: The edit may or may not have been executed;
+                it carries the images that have arrived.
+
+        Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
+        edit whose result is lost; the log then says so.
+        """
+        return self._portal.open(
+            self._wrapped.stream,
+            image,
+            prompt,
+            mask=mask,
+            model=model,
+            n=n,
+            size=size,
+            partial_images=partial_images,
+            input_fidelity=input_fidelity,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+
+class AppleRouterGenerations:
+    """Paid generations that return their images at once, without a task."""
+
+    def __init__(self, wrapped: AsyncAppleRouterGenerations, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def create(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        response_format: Literal["url", "b64_json"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ImageSet:
+        """Make images from a prompt and return them. Billable.
+
+        The service has no idempotency keys, so a request of unknown outcome is never sent again. An argument
+        that is ``None`` is not sent.
+
+        Args:
+            prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of images, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` without a model and for ``dall-e-2``; other
+                models take other sizes and ``"auto"``.
+            response_format: ``"url"`` or ``"b64_json"``; GPT models know no such field and answer in base64.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            The images. URLs expire: save the images with ``images.save``.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            APIError: The generation was not executed.
+            SubmissionIndeterminateError: The generation may or may not have been executed.
+
+        Cancellation may leave a paid generation whose result is lost; the log then says so.
+        """
+        return self._portal.call(
+            self._wrapped.create,
+            prompt,
+            model=model,
+            n=n,
+            size=size,
+            response_format=response_format,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        partial_images: int | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Iterator[ImageEvent]]:
+        """Make images from a prompt and iterate over their previews and the images as they arrive. Billable.
+
+        ```python
+        with router.generations.stream("A lighthouse", model=…, partial_images=2) as events:
+            for event in events:
+                router.images.save(event.image, "out/", name=event.type)
+        ```
+
+        Args:
+            prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of images, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` without a model and for ``dall-e-2``; other
+                models take other sizes and ``"auto"``.
+            partial_images: Most previews of each image, 0 to 3; by default as the service decides.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            An async context manager over an iterator of ``PartialImageEvent`` and
+            ``CompletedImageEvent``; entering it sends the request. A service that does not stream answers
+            with all images at once, which come as completed events.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            APIError: The generation was not executed.
+            SubmissionIndeterminateError: The generation may or may not have been executed;
+                it carries the images that have arrived.
+
+        Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
+        generation whose result is lost; the log then says so.
+        """
+        return self._portal.open(
+            self._wrapped.stream,
+            prompt,
+            model=model,
+            n=n,
+            size=size,
+            partial_images=partial_images,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
             timeout=timeout,
             extra_body=extra_body,
             extra_headers=extra_headers,
@@ -853,12 +1132,13 @@ class Uploads:
         filename: str | None = None,
         timeout: float | None = None,
     ) -> Upload:
-        """Upload an image.
+        """Upload an image, whether or not it was uploaded before.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL.
                 JPEG, PNG, WebP or GIF, judged by content, at most 20,971,520 bytes; another image is
-                converted if ``Media.convert`` of the client allows. Files are streamed in chunks.
+                converted if ``Media.convert`` of the client allows. Files are streamed in chunks. Private
+                metadata, such as the place of a photo, is left out unless ``Media.keep_metadata`` is set.
             filename: Name of the stored file; the image's own name by default.
             timeout: Seconds for an attempt of the request; the client's timeout by default.
 
@@ -873,6 +1153,28 @@ class Uploads:
         """
         return self._portal.call(self._wrapped.create, image, filename=filename, timeout=timeout)
 
+    def get_or_create(self, image: SingleImage, *, timeout: float | None = None) -> Upload:
+        """Return an upload of an image that this client has made before, or upload the image.
+
+        Edits, generations and batches do the same for their images. Images are the same if their content is
+        the same, whatever their names. Concurrent calls for an image share one upload. A client with
+        ``reuse_uploads=False`` always uploads.
+
+        Args:
+            image: As for ``create``.
+            timeout: Seconds for an attempt of the request; the client's timeout by default.
+
+        Returns:
+            The upload; its URL is public and works for at least another hour.
+
+        Raises:
+            ImageError: The image cannot be sent; nothing was sent.
+            APIError: The upload failed after all retries; uploads are free and safe to repeat.
+
+        Cancellation leaves nothing behind, or an unused upload; a concurrent call for the image uploads it.
+        """
+        return self._portal.call(self._wrapped.get_or_create, image, timeout=timeout)
+
 
 class Apimart:
     """A client of the APIMart image services.
@@ -883,8 +1185,10 @@ class Apimart:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APIMART_API_KEY`` by default.
-        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key is
-            sent to its origin only.
+        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
+            a list or separated by commas, are addresses of the same service with the same key, preferred
+            first: the next one takes over when nothing was sent to the one before. The key is sent to these
+            origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
             default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -893,11 +1197,14 @@ class Apimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         check: ``"schema"`` fetches the schema of a model before the first paid request for it, within 5 s,
             and refuses requests that the model does not take; without a schema, requests are sent unchecked.
             ``"off"`` leaves the decision to the service. ``APIMART_CHECK``, or else ``"schema"``, by default.
+        reuse_uploads: Whether edits, generations and batches upload an image once, as long as its URL works;
+            default True. The path of a folder also keeps the uploads there, for other clients and later runs:
+            at most 72 h and 4096 of them, for your user alone.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -933,7 +1240,7 @@ class Apimart:
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
@@ -941,6 +1248,7 @@ class Apimart:
         poll: config.Poll | None = None,
         media: config.Media | None = None,
         check: config.Check | None = None,
+        reuse_uploads: bool | str | os.PathLike[str] = True,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -959,6 +1267,7 @@ class Apimart:
             poll=poll,
             media=media,
             check=check,
+            reuse_uploads=reuse_uploads,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -993,8 +1302,8 @@ class Apimart:
     ) -> Self:
         """Return a copy of the client with other options.
 
-        The copy shares the connections and the rate limit; closing either client closes both. Arguments
-        that are ``None`` keep the options of this client.
+        The copy shares the connections, the rate limit and the uploads; closing either client closes both.
+        Arguments that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
@@ -1002,7 +1311,7 @@ class Apimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             check: Whether paid requests are checked against the schema of their model.
             default_headers: Headers that replace the headers of this client.
 
@@ -1044,8 +1353,13 @@ class Apimart:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._wrapped.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._wrapped.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
@@ -1084,7 +1398,7 @@ class Apimart:
 
 
 class AppleRouter:
-    """A client of AppleRouter, or of any service with OpenAI's image edits.
+    """A client of AppleRouter, or of any service with OpenAI's edits and generations of images.
 
     The first request opens the first connection. Use the client as a context manager, or call
     ``close``.
@@ -1092,8 +1406,10 @@ class AppleRouter:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APPLEROUTER_API_KEY`` by default.
-        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The
-            key is sent to its origin only.
+        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default.
+            Several, as a list or separated by commas, are addresses of the same service with the same key,
+            preferred first: the next one takes over when nothing was sent to the one before. The key is sent
+            to these origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
             of the answer and 600 s in total by default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -1101,8 +1417,8 @@ class AppleRouter:
             retries off.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -1118,17 +1434,19 @@ class AppleRouter:
 
     Attributes:
         edits: Edit images.
+        generations: Make new images.
         images: Save, read and stream result images.
     """
 
     edits: AppleRouterEdits
+    generations: AppleRouterGenerations
     images: Images
 
     def __init__(
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
@@ -1162,6 +1480,7 @@ class AppleRouter:
         self._wrapped = wrapped
         self._portal = portal
         self.edits = AppleRouterEdits(wrapped.edits, portal)
+        self.generations = AppleRouterGenerations(wrapped.generations, portal)
         self.images = Images(wrapped.images, portal)
         return self
 
@@ -1185,7 +1504,7 @@ class AppleRouter:
             timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -1204,8 +1523,13 @@ class AppleRouter:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._wrapped.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._wrapped.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.

@@ -240,7 +240,7 @@ def _task(
         # What most answers are: 4.4 µs instead of 5.7.
         return Task(
             id=task_id,
-            status=_STATUS_SPELLINGS.get(word, word) or "submitted",
+            status=word,
             progress=number(source.get("progress")),
             created_at=moment(source.get("created") or source.get("created_at")) or created_at,
             estimated_time=number(estimated),
@@ -254,7 +254,7 @@ def _task(
     cost, credits_cost = _kept_cost(source, word)
     return Task(
         id=task_id,
-        status=_STATUS_SPELLINGS.get(word, word) or "submitted",
+        status=word,
         progress=number(source.get("progress")),
         images=tuple(images[:MOST_IMAGES]),
         cost=cost,
@@ -266,7 +266,7 @@ def _task(
         error=None if _REASONS.isdisjoint(source) else read_failure(source),
         idempotency_key=idempotency_key,
         model=text(source.get("model")) or model,
-        usage=_usage(source),
+        usage=read_usage(source),
         raw=source if len(images) <= MOST_IMAGES else _without_images(source),
     )
 
@@ -287,8 +287,8 @@ def _kept_cost(source: Mapping[str, Any], status: str) -> tuple[float | None, fl
     return cost, credits_cost
 
 
-def _usage(source: Mapping[str, Any]) -> Usage | None:
-    """Read the tokens that a task has used; ``None`` if the answer does not tell."""
+def read_usage(source: Mapping[str, Any]) -> Usage | None:
+    """Read the used tokens; ``None`` if the answer does not tell."""
     said = _mapping(source.get("usage"))
     usage = Usage(
         whole(said.get("input_tokens")),
@@ -302,9 +302,8 @@ def _usage(source: Mapping[str, Any]) -> Usage | None:
 
 def _token_details(said: object) -> TokenDetails | None:
     fields = _mapping(said)
-    details = TokenDetails(
-        *(whole(fields.get(name)) for name in ("cached_tokens", "image_tokens", "text_tokens"))
-    )
+    names = ("cached_tokens", "image_tokens", "text_tokens")
+    details = TokenDetails(*(whole(fields.get(name)) for name in names))
     return None if details == TokenDetails() else details
 
 
@@ -315,8 +314,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         found: Answer to a poll.
         submitted: The task as known before.
     """
-    n = submitted.n
-    images, raw = found.images, found.raw
+    n, images, raw = submitted.n, found.images, found.raw
     if n is not None and len(images) > n + SURPLUS_IMAGES:
         log.warning("Task %s has %d images or more instead of %d.", visible(str(found.id)), len(images), n)
         images, raw = images[: n + SURPLUS_IMAGES], _without_images(raw)
@@ -329,6 +327,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         resolution=submitted.resolution,
         sibling_ids=submitted.sibling_ids,
         is_replay=submitted.is_replay,
+        base_url=submitted.base_url,
         images=images,
         raw=raw,
     )
@@ -435,7 +434,8 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     if len(images) > most:
         log.warning("A result has %d images or more instead of %s.", len(images), n)
         images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
-    return ImageSet(moment(top.get("created")) or datetime.now(UTC), tuple(images), top)
+    created = moment(top.get("created")) or datetime.now(UTC)
+    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
 
 
 def read_balance(payload: object) -> Balance:

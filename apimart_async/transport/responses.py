@@ -11,6 +11,7 @@ import attrs
 from apimart_async import errors
 from apimart_async.transport import json, parsing, retry
 from apimart_async.transport.error_parsing import find_request_id, read_error
+from apimart_async.transport.json import is_mapping
 from apimart_async.transport.retry import Effect, Kind
 from apimart_async.urls import bare_url, origin
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.credentials import Secret
+    from apimart_async.transport.exchange import Download
 
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
@@ -26,6 +28,12 @@ _KEEPS_THE_BODY: Final = frozenset({307, 308})
 # Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
 
+
+EVENTS: Final = "text/event-stream"
+"""Content type of an answer that is a series of events."""
+
+EVENTS_END: Final = b"[DONE]"
+"""Data of the event that ends some streams."""
 
 FAREWELL: Final = 408
 """Request Timeout: how a server gives up an idle connection. It may have crossed a request on its way."""
@@ -39,12 +47,14 @@ class Reply(NamedTuple):
         headers: Names in any case.
         data: The whole body.
         pool: Connections it came through, given up if it is the answer to another request.
+        events: The body of an answer that is read event by event; ``data`` is empty then.
     """
 
     status: int
     headers: Mapping[str, str]
     data: bytes
     pool: object = None
+    events: Download | None = None
 
 
 class Answer(NamedTuple):
@@ -56,6 +66,7 @@ class Answer(NamedTuple):
         replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
         is_repeat: Whether an earlier attempt of this request may have been executed.
         etag: Version of the content, for ``If-None-Match``.
+        base_url: Base URL of the origin that answered.
     """
 
     payload: Any
@@ -63,6 +74,7 @@ class Answer(NamedTuple):
     replayed: bool
     is_repeat: bool = False
     etag: str | None = None
+    base_url: str = ""
 
 
 @attrs.frozen
@@ -102,7 +114,7 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     if found is None and status < _OK_BELOW:
         if kind is not Kind.PAID_WRITE:
             return Answer(payload, None, replayed=False, etag=reply.headers.get("ETag"))
-        request_id = _request_id(reply.headers) or find_request_id(payload)
+        request_id = reply_id(reply.headers) or find_request_id(payload)
         request_id = request_id and key.redact(request_id)
         replayed = reply.headers.get("Idempotency-Replayed", "").lower() == "true"
         return Answer(payload, request_id, replayed)
@@ -125,28 +137,39 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
 def _decoded(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
     """Decode a body: JSON, or an event stream with JSON in its last event.
 
+    Finished images of such a stream are returned together, as an answer without events has them.
+
     Raises:
         APIResponseValidationError: It is neither.
     """
     try:
         return json.loads(data)
     except errors.APIResponseValidationError:
-        *_, last = (b"", *(line for line in data.splitlines() if line.startswith(_EVENT)))
-        if not last:
+        lines = [line.removeprefix(_EVENT) for line in data.splitlines() if line.startswith(_EVENT)]
+        lines = [line for line in lines if line.strip() != EVENTS_END]
+        if not lines:
             raise
-        return json.loads(last.removeprefix(_EVENT))
+        last = json.loads(lines[-1])
+        if not _is_finished_image(last):
+            return last
+        return {"data": [event for event in map(json.loads, lines) if _is_finished_image(event)]}
+
+
+def _is_finished_image(event: object) -> bool:
+    return is_mapping(event) and str(event.get("type")).endswith(".completed")
 
 
 def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttempt:
     retry_after = retry.read_retry_after(reply.headers, datetime.now(UTC))
     error.status = error.status or reply.status
-    error.request_id = _request_id(reply.headers) or error.request_id
+    error.request_id = reply_id(reply.headers) or error.request_id
     if isinstance(error, errors.APIStatusError):
         error.retry_after = retry_after
     return FailedAttempt(effect, error, retry_after)
 
 
-def _request_id(headers: Mapping[str, str]) -> str | None:
+def reply_id(headers: Mapping[str, str]) -> str | None:
+    """Return the service's id of a request, from the headers of its answer."""
     return headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id")
 
 
@@ -171,7 +194,7 @@ def _read_redirect(reply: Reply, url: str) -> FailedAttempt:
     error = retry.error_class(reply.status)(
         f"The service redirects to {shown}, which was not followed: {why}. Check base_url.",
         status=reply.status,
-        request_id=_request_id(reply.headers),
+        request_id=reply_id(reply.headers),
     )
     return FailedAttempt(Effect.REJECTED, error, moved_to=moved_to)
 

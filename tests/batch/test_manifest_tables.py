@@ -169,7 +169,7 @@ def test_other_content_is_an_error(tmp_path: Path) -> None:
 def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = written(tmp_path, {"image": ["a.png"], "prompt": ["x"]})
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InvalidArgumentError, match=r"pip install 'apimart-async\[tables\]'"):
+    with pytest.raises(InvalidArgumentError, match=r"pip install '\.\[tables\]'"):
         list(manifest.rows())
 
 

@@ -68,3 +68,18 @@ async def test_an_error_is_one_sentence(apimart: Command, emulator: Emulator, co
     keyless = await apimart(command, APIMART_API_KEY="")
     assert keyless.code == 2
     assert "set APIMART_API_KEY, or run `apimart emulator`" in keyless.stderr
+
+
+@pytest.mark.parametrize("way", ["repeated", "commas", "environment"])
+async def test_addresses_are_used_in_their_order(apimart: Command, emulator: Emulator, way: str) -> None:
+    async with emulator.mirror() as out_of_reach:
+        first, second = out_of_reach.base_url, emulator.base_url
+        out_of_reach.stop()
+        if way == "environment":
+            done = await apimart("balance", APIMART_BASE_URL=f"{first},{second}")
+        elif way == "commas":
+            done = await apimart("balance", "--base-url", f"{first},{second}")
+        else:
+            done = await apimart("balance", "--base-url", first, "--base-url", second)
+    assert (done.code, done.stderr) == (0, "")
+    assert done.results == ["$10000.00 left, $0.00 used"]

@@ -192,8 +192,25 @@ curl "$BASE/v1/images/edits" -H "Authorization: Bearer $KEY" -F image="@transpar
         "POST /v1/images/edits/",
         r"""
 curl "$BASE/v1/images/edits/" -H "Authorization: Bearer $KEY" -F "image[]=@photo.jpg" \
-  -F "image[]=@opaque.png" -F prompt="Put one into the other" -F model=gpt-image-1 -F size=1536x1024 \
+  -F "image[]=@opaque.png" -F prompt="Put one into the other" -F model=gpt-image-2 -F size=1536x1024 \
   -F quality=high
+""",
+    ),
+    "an edit of AppleRouter by a Qwen model": Documented(
+        "POST /v1/images/edits/",
+        r"""
+curl -X POST "$BASE/v1/images/edits" -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \
+  -d '{"model": "qwen-image-edit-plus", "input": {"messages": [{"role": "user", "content": [
+        {"image": "https://example.com/depth-map.webp"}, {"text": "A red bicycle in a forest"}]}]},
+       "parameters": {"n": 2, "prompt_extend": true, "watermark": false}}'
+""",
+    ),
+    "a generation of AppleRouter": Documented(
+        "POST /v1/images/generations/",
+        r"""
+curl -X POST "$BASE/v1/images/generations/" -H "Authorization: Bearer $KEY" \
+  -H "Content-Type: application/json" \
+  -d '{"model": "gpt-image-2", "prompt": "A cute baby sea otter", "n": 1, "size": "1024x1024"}'
 """,
     ),
 }

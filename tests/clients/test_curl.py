@@ -181,6 +181,8 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "an edit of AppleRouter as base64": is_image_set("b64_json"),
     "an edit of AppleRouter without the last slash": is_image_set("url"),
     "an edit of AppleRouter of several pictures": is_image_set("url"),
+    "an edit of AppleRouter by a Qwen model": is_image_set("url", 2),
+    "a generation of AppleRouter": is_image_set("url"),
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import pytest
 from PIL import Image
 
@@ -79,8 +80,7 @@ async def test_every_form_can_be_sent_repeatedly(photo: Path, form: Callable[[Pa
     assert opened.content_type == "image/png"
     for _ in range(2):
         assert await content_of(opened) == expected
-    _, digest = await open_and_digest(given, {})
-    assert digest == hashlib.sha256(expected).hexdigest()
+    assert (await open_and_digest(given)).digest == hashlib.sha256(expected).hexdigest()
     assert await inputs.data_url(opened) == f"data:image/png;base64,{base64.b64encode(expected).decode()}"
     if hasattr(given, "close"):
         assert not given.closed
@@ -88,12 +88,12 @@ async def test_every_form_can_be_sent_repeatedly(photo: Path, form: Callable[[Pa
 
 
 async def test_known_file_is_not_digested_again_until_it_changes(photo: Path) -> None:
-    media, digest = await open_and_digest(photo, {})
+    media = await open_and_digest(photo)
     assert isinstance(media.source, LocalFile)
     known = {media.source: "noted"}
-    assert await open_and_digest(photo, known) == (media, "noted")
+    assert await open_and_digest(photo, known) == attrs.evolve(media, digest="noted")
     rewritten(photo)
-    assert (await open_and_digest(photo, known))[1] == digest
+    assert (await open_and_digest(photo, known)).digest == media.digest
 
 
 @pytest.mark.parametrize(

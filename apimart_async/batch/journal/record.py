@@ -125,6 +125,7 @@ class Record:
         options: Further fields of the request, for people.
         extra: Data of the caller.
         key: Idempotency key of the last paid request; ``None`` when there was none.
+        base_url: Base URL that the last paid request was sent to, or may have been.
         task: As last seen, once it is known.
         images: The answer of a service without tasks, until it is saved.
         paths: Files, relative to the output directory.
@@ -146,6 +147,7 @@ class Record:
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     key: str | None = None
+    base_url: str | None = None
     task: Task | None = None
     images: ImageSet | None = None
     paths: tuple[str, ...] = ()
@@ -193,7 +195,7 @@ class Record:
     def completed(self, result: Task | ImageSet) -> Record:
         """Return it with its images, not saved yet."""
         if isinstance(result, ImageSet):
-            return self._changed("completed", images=result, error=None)
+            return self._changed("completed", images=result, cost=result.cost, error=None)
         return self._changed("completed", task=result, cost=result.cost, error=None)
 
     def saved(self, paths: tuple[str, ...], seconds: float) -> Record:
@@ -278,6 +280,7 @@ class Record:
             "name": self.name,
             "options": dict(self.options),
             "extra": dict(self.extra),
+            "base_url": self.base_url,
             "task": converter.unstructure(self.task) if self.task else None,
             "images": converter.unstructure(self.images) if self.images else None,
             "paths": list(self.paths),
@@ -313,6 +316,7 @@ class Record:
                 options=body.get("options", {}),
                 extra=body.get("extra", {}),
                 key=key,
+                base_url=body.get("base_url"),
                 task=structure(task, Task, task) if task else None,
                 images=structure(image_set, ImageSet, image_set) if image_set else None,
                 paths=tuple(body.get("paths", ())),
@@ -342,7 +346,7 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
         state in _STATUSES
         and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt"))
         and all(isinstance(body.get(name, {}), dict) for name in ("options", "extra"))
-        and isinstance(body.get("name"), str | None)
+        and all(isinstance(body.get(name), str | None) for name in ("name", "base_url"))
         and isinstance(body.get("seconds", 0.0), int | float)
         and all(isinstance(path, str) for path in body.get("paths", ()))
         and all(isinstance(failure.get(name), str) for name in ("type", "message") if failure)

@@ -179,11 +179,10 @@ async def _examine(image: Image, *, convert: bool) -> _Picture:
 async def _read(image: Image, *, convert: bool) -> _Picture:
     """Return the size of an image and its digest, and the mistake in it."""
     try:
-        media, digest = await inputs.open_and_digest(image, {})
-        await inputs.open_media(media, convert=convert)
+        media = await inputs.open_and_digest(image, convert=convert)
     except ImageError as error:
         return _key(image), 0, error.message, None
-    return _key(image), media.size, None, digest
+    return _key(image), media.size, None, media.digest
 
 
 def _key(image: Image) -> str:

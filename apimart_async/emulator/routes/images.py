@@ -33,7 +33,7 @@ from apimart_async.emulator.task_responses import (
     webhook_body,
 )
 
-from .applerouter import edit_multipart
+from .applerouter import edit_json, edit_multipart
 from .tasks import describe_task
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _PNG = {"png": True, "jpeg": False, "jpg": False}
 
 
 async def create_edit(request: web.Request) -> web.StreamResponse:
-    """Accept an edit: JSON is APIMart's and becomes a task, multipart is AppleRouter's.
+    """Accept an edit: JSON is APIMart's and becomes a task; a form and Qwen's JSON are AppleRouter's.
 
     Raises:
         ServiceError: 400 for a missing field or a wrong type, and the errors of `_submit`.
@@ -58,6 +58,8 @@ async def create_edit(request: web.Request) -> web.StreamResponse:
         return await edit_multipart(request)
     payload = await read_payload(request)
     fields = payload.fields
+    if "input" in fields:
+        return await edit_json(request, payload)
     model, prompt = required_string(fields, "model"), required_string(fields, "prompt")
     urls = image_urls(fields, required=True)
     submission = Submission(endpoint="edits", model=model, prompt=prompt, images=image_count(fields))

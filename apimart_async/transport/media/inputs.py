@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 from urllib.request import url2pathname
 
@@ -22,12 +23,14 @@ from apimart_async.models import Upload
 from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
+from apimart_async.transport.media.metadata import without_metadata
 from apimart_async.transport.media.pillow_images import encode, is_pillow_image, pixel_digest
 from apimart_async.transport.media.sources import (
     InMemory,
     InSeekableFile,
     LocalFile,
     Source,
+    read_in_thread,
     read_rest,
 )
 
@@ -50,6 +53,7 @@ ACCEPTED: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP, sniffin
 
 _MAX_CONVERTIBLE_BYTES: Final = 256 * 1024 * 1024
 _DIGEST_CHUNK_BYTES: Final = 1024 * 1024
+_QUICK_BYTES: Final = 64 * 1024
 
 # A scheme of one letter is a Windows drive.
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
@@ -90,6 +94,9 @@ class Media:
         source: The content.
         refused_kind: Kind of an image that has to be converted first, as the service refuses it.
         limit: Most bytes that can be sent.
+        digest: SHA-256 of the content in hexadecimal, before a conversion and with its metadata, or of the
+            pixels of a Pillow image, so that another encoder does not make another image of it; ``None``
+            where nobody has asked for it.
     """
 
     name: str
@@ -99,6 +106,7 @@ class Media:
     source: Source = attrs.field(repr=False)
     refused_kind: sniffing.Kind | None = None
     limit: int = MAX_UPLOAD_BYTES
+    digest: str | None = attrs.field(default=None, repr=False)
 
 
 def flatten(image: ImageInput) -> list[SingleImage]:
@@ -203,7 +211,7 @@ async def open_media(
             when it came from a JPEG file, otherwise as PNG. A checked image is returned as it is.
         filename: Name in the upload; the image's own name by default.
         limit: Most bytes of the image.
-        convert: Whether to accept an image that ``converted`` makes acceptable.
+        convert: Whether to accept an image that ``as_sent`` makes acceptable.
 
     Raises:
         UnsupportedImageError: The content is not JPEG, PNG, WebP or GIF, and cannot be converted.
@@ -222,22 +230,31 @@ async def open_media(
     return await _run_in_thread(examine, image)
 
 
-async def converted(media: Media, options: config.Media) -> Media:
-    """Return an image as the service accepts it: converted if necessary, one image in each of two threads.
+async def as_sent(media: Media, options: config.Media) -> Media:
+    """Return an image as it is sent: converted if necessary, and without private metadata.
+
+    Two images at once are converted in threads; the metadata of another image is left out while it is read.
 
     Raises:
         UnsupportedImageError: The image cannot be decoded.
         ImageTooLargeError: The image has more pixels than can be decoded safely.
-        ImageError: The image has changed since it was checked.
+        ImageError: The image has changed since it was checked, or is in too many pieces.
     """
     if media.refused_kind is None:
-        return media
+        return media if options.keep_metadata else await _without_metadata(media)
     result, change = await run_in_picture_thread(_convert, media, media.refused_kind)
     line = f"{media.name} {change}."
     _log.info("%s", visible(line))
     if options.on_convert is not None:
         options.on_convert(line)
     return result
+
+
+async def _without_metadata(media: Media) -> Media:
+    remove = partial(without_metadata, media.source, media.content_type)
+    is_quick = isinstance(media.source, InMemory) and media.size <= _QUICK_BYTES
+    source = remove() if is_quick else await read_in_thread(media.source, remove)
+    return media if source is media.source else attrs.evolve(media, source=source, size=source.size)
 
 
 def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
@@ -254,31 +271,39 @@ def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
 
 
 async def open_and_digest(
-    image: SingleImage, known: Mapping[LocalFile, str], *, limit: int = MAX_UPLOAD_BYTES
-) -> tuple[Media, str]:
+    image: SingleImage | Media,
+    known: Mapping[LocalFile, str] = MappingProxyType({}),
+    *,
+    limit: int = MAX_UPLOAD_BYTES,
+    convert: bool = True,
+) -> Media:
     """Check an image and compute its digest, in a single call to a thread.
 
     Args:
         image: As for ``open_media``.
         known: Digests of files that need not be read again.
         limit: Most bytes of the image.
-
-    Returns:
-        The checked image, and the SHA-256 of its content in hexadecimal: of the file before it is converted,
-        and of the pixels of a Pillow image, so that another encoder does not make another image of it.
+        convert: Whether to accept an image that ``as_sent`` makes acceptable.
 
     Raises:
         ImageError: As ``open_media``, or the image changed while it was read.
     """
 
-    def examine() -> tuple[Media, str]:
-        media = _examine(image, None, limit, convert=True)
+    def examine(image: SingleImage) -> Media:
+        media = _examine(image, None, limit, convert=convert)
         if is_pillow_image(image):
-            return media, pixel_digest(image)
+            return attrs.evolve(media, digest=pixel_digest(image))
         digest = known.get(media.source) if isinstance(media.source, LocalFile) else None
-        return media, digest or _digest(media)
+        return attrs.evolve(media, digest=digest or _digest(media))
 
-    return await _run_in_thread(examine, image)
+    if isinstance(image, Media):
+        media = await open_media(image, convert=convert)
+        if media.digest is not None:
+            return media
+        return attrs.evolve(media, digest=await read_in_thread(media.source, partial(_digest, media)))
+    if isinstance(image, bytes) and len(image) <= _QUICK_BYTES:
+        return examine(image)
+    return await _run_in_thread(partial(examine, image), image)
 
 
 async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> Result:
