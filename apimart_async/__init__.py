@@ -70,7 +70,7 @@ from apimart_async.models import (
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
-    from apimart_async.batch.edit_many import edit_many
+    from apimart_async.batch.edit_many import edit_many, run_many
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.client import AsyncApimart
     from apimart_async.sync import Apimart, AppleRouter
@@ -145,6 +145,7 @@ __all__ = [
     "__version__",
     "edit_many",
     "prepare_png",
+    "run_many",
 ]
 
 # Imported at the first use: aiohttp, which clients import, takes three times as long as all the rest.
@@ -158,6 +159,7 @@ _LAZY: Final = {
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.edit_many",
     "prepare_png": "apimart_async.transport.media.png",
+    "run_many": "apimart_async.batch.edit_many",
 }
 
 

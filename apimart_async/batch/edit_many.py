@@ -1,4 +1,4 @@
-"""``edit_many`` and ``read_outcomes``: run a batch, and read how its jobs stand."""
+"""``run_many``, ``edit_many`` and ``read_outcomes``: run a batch, and read how its jobs stand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from apimart_async.config import Check
 
 
-def edit_many(
+def run_many(
     client: AsyncApimart | AsyncAppleRouter,
     jobs: Iterable[Job] | AsyncIterable[Job],
     *,
@@ -45,7 +45,9 @@ def edit_many(
     on_progress: Callable[[Progress], object] | None = None,
     shutdown: Shutdown | None = None,
 ) -> AbstractAsyncContextManager[AsyncIterator[Outcome]]:
-    """Edit many images, each paid at most once, and save the results. Billable.
+    """Run many jobs of any operation, each paid at most once, and save the results. Billable.
+
+    ``edit_many`` is another name of it.
 
     Every step is written to a journal before the next one, so that the batch can be killed at any moment and
     run again: saved jobs are skipped, jobs that are paid for are finished, and the rest is done. A job that
@@ -131,6 +133,9 @@ def edit_many(
     elif isinstance(journal, (str, os.PathLike)):
         journal = SqliteJournal(journal)
     return Runner(backend, jobs, journal, options)
+
+
+edit_many = run_many
 
 
 def journal_path(output: str | os.PathLike[str]) -> Path:

@@ -25,6 +25,7 @@ from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.journal.protocol import ClaimedError
 from apimart_async.batch.journal.record import Record
 from apimart_async.batch.progress import JobProgress, Stage
+from apimart_async.batch.requests import model_of
 from apimart_async.models import Task
 from apimart_async.polling.poller import is_from_service
 from apimart_async.polling.task_errors import result_error, task_error
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apimart_async.models import ImageSet
-    from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.media.inputs import SingleImage
 
 PRICES: Final = "prices"
 """The name under which the journal keeps prices."""
@@ -71,7 +72,7 @@ class JobFlow:
             self._prepared = await context.backend.prepare(job)
         except Exception as error:  # noqa: BLE001 it is the job's outcome
             self._obstacle = error
-            model = context.backend.default_model if job.model is None else job.model
+            model = model_of(job, context.backend.models)
             self._prepared = PreparedJob(job=job, record=Record.describe(job, model, job_id=job.id))
         job_id = self._prepared.record.id
         # Of equal jobs one runs at a time: the next finds the row of the one before.
@@ -209,7 +210,7 @@ class JobFlow:
 
     # --- submit -----------------------------------------------------------------------------------------
 
-    async def _submit(self, images: ImageInput, previous: Record | None) -> Record | None:
+    async def _submit(self, images: Sequence[SingleImage], previous: Record | None) -> Record | None:
         """Send the paid request, once, within the budget.
 
         Returns:
@@ -223,7 +224,7 @@ class JobFlow:
 
         Cancellation waits for the answer for the grace period; after that the job is in doubt.
         """
-        context, model, n = self._context, self._prepared.record.model, self._prepared.job.n
+        context, model, n = self._context, self._prepared.record.model, self._prepared.record.billable
         if context.shutdown.is_requested or not await context.budget.admit(model, n):
             return None
         record: Record | None = None
@@ -241,7 +242,7 @@ class JobFlow:
         return record
 
     async def _send(
-        self, images: ImageInput, previous: Record | None, scope: anyio.CancelScope
+        self, images: Sequence[SingleImage], previous: Record | None, scope: anyio.CancelScope
     ) -> Record | None:
         """Send the paid request, with its intent on disk, and write its result."""
         context = self._context
@@ -367,7 +368,7 @@ class JobFlow:
             else:
                 context.submit_cooldown.task_ended()
                 images = ended.task.images if ended.task else ()
-                context.budget.settle(record.model, record.n, ended.cost, len(images))
+                context.budget.settle(record.model, record.billable, ended.cost, len(images))
         if context.budget.has_new_price:
             # A run after a crash needs the prices to keep within the budget.
             context.budget.has_new_price = False

@@ -336,12 +336,14 @@ def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
     return {
         "id": outcome.id,
         "status": outcome.status,
-        "image": job.image if isinstance(job.image, str) else str(job.image),
+        "operation": job.operation,
+        "image": job.image if job.image is None or isinstance(job.image, str) else str(job.image),
         "prompt": job.prompt,
         "model": job.model,
         "n": job.n,
         "name": job.name,
         "options": dict(job.options),
+        "roles": list(job.roles),
         "extra": dict(job.extra),
         "task_id": task.id if task else None,
         "paths": [

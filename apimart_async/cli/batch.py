@@ -31,21 +31,28 @@ from apimart_async.cli.display.output import (
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.resources.operations import Operation
 
 if TYPE_CHECKING:
     from apimart_async.batch import BatchOptions, Job, Outcome, Progress, Status
     from apimart_async.batch.manifest.preflight import Preflight
     from apimart_async.batch.manifest.reader import Manifest
 
-HELP = """Edit all pictures of a manifest, safe to kill and run again.
+HELP = """Run all jobs of a manifest, safe to kill and run again.
 
 A manifest is a folder of images or a pattern such as 'photos/*.jpg', edited
 with one prompt, or a CSV, JSONL, Parquet or Arrow file with a row for each
-edit. Its columns are image and prompt, and optionally model, n, id and name;
-documented fields of the request, such as size, and columns called option.NAME
-are options, and any other column is only carried into results.jsonl. Paths of
-images start from the folder of the file, and lead out of it only with
---allow-outside. All rows are checked before anything is sent.
+job. Its columns are image and prompt, and optionally operation, model, n, id
+and name; documented fields of the request, such as size, and columns called
+option.NAME are options (option.mask is an image), and any other column is only
+carried into results.jsonl. Paths of images start from the folder of the file, and lead out
+of it only with --allow-outside. All rows are checked before anything is sent.
+
+The operation of a row, or of --operation, is edit by default; generate makes
+an image from a prompt and needs no column image; segment is free and needs no
+prompt; region_edit changes regions. Several images are a list such as
+["a.jpg", "b.jpg"]; with roles they are in the column image_with_roles, as
+[{"url": "a.jpg", "role": "..."}].
 
 Every step is in a journal in the output directory before the next is taken.
 The same command continues the batch: nothing is paid twice, and no paid result
@@ -56,6 +63,7 @@ it stops at once. At the end results.jsonl lists every job, and
 Try these:
 
   apimart batch photos -p "A starry sky behind it" --local -o out
+  apimart batch prompts.csv --operation generate -o out --local
   apimart batch jobs.csv -o out --check
   apimart batch jobs.csv -o out --max-cost 5.00 --in-flight 64
   apimart batch status out
@@ -99,7 +107,10 @@ def batch(
         ),
     ] = None,
     model: Annotated[str | None, Parameter(name=("--model", "-m"), help="For rows that name none.")] = None,
-    n: Annotated[int, Parameter(name="-n", help="Variants, 1 to 10, for rows that do not say.")] = 1,
+    n: Annotated[int, Parameter(name="-n", help="Variants, for rows that do not say.")] = 1,
+    operation: Annotated[
+        Operation, Parameter(name="--operation", help="Operation of rows that name none.")
+    ] = "edit",
     check: Annotated[
         bool,
         options.flag("--check", "Only check, and print the number of jobs and an estimate of the cost."),
@@ -163,16 +174,18 @@ def batch(
     base_url: options.BaseUrl = None,
     json: Annotated[bool, options.flag("--json", "Write one JSON object a line to stdout.")] = False,
 ) -> Exit:
-    """Edit the images of a manifest, or continue where an earlier run ended."""
+    """Run the jobs of a manifest, or continue where an earlier run ended."""
     from apimart_async.batch import BatchOptions
     from apimart_async.batch.edit_many import journal_path
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import ManifestOptions
-    from apimart_async.resources.edits import DEFAULT_MODEL
+    from apimart_async.batch.requests import APIMART_MODELS
+    from apimart_async.resources.operations import max_n
     from apimart_async.resources.submission import check_request
 
-    check_request("any" if prompt is None else prompt, model or DEFAULT_MODEL, n)
+    named = model or APIMART_MODELS[operation]
+    check_request(prompt or "", named, n, max_n(named), has_prompt=prompt is not None)
     options.check_timeout(timeout)
     if in_flight < 1:
         raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
@@ -184,8 +197,9 @@ def batch(
         manifest,
         ManifestOptions(
             prompt,
-            model or DEFAULT_MODEL,
+            model,
             n,
+            operation,
             recursive=recursive,
             output=output,
             allow_outside=allow_outside,
@@ -371,11 +385,13 @@ class _BatchRun:
 
     def _report(self, outcome: Outcome) -> None:
         """Write the results of a job, or the reason why it has none."""
+        from apimart_async.batch.requests import APIMART_MODELS, model_of
         from apimart_async.batch.runner import as_plain
 
         if self._writes:
             paths = [str(path) for path in outcome.paths] if outcome.status == "saved" else []
-            for line in [json_line(as_plain(outcome, self._output))] if self._json else paths:
+            plain = as_plain(outcome, self._output) | {"model": model_of(outcome.job, APIMART_MODELS)}
+            for line in [json_line(plain)] if self._json else paths:
                 self._are_results_whole = write_line(line) and self._are_results_whole
         if outcome.error is None or outcome.status == "saved":
             return
@@ -392,7 +408,7 @@ class _BatchRun:
 def _label(outcome: Outcome) -> str:
     image = outcome.job.image
     name = Path(image).name if isinstance(image, str) else ""
-    return shorten(printable(outcome.job.id or name or outcome.id), 40)
+    return shorten(printable(outcome.job.id or name or outcome.job.name or outcome.id), 40)
 
 
 def _reason(error: errors.ApimartError) -> str:

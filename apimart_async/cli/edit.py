@@ -87,12 +87,11 @@ def edit(
     """
     from apimart_async.resources.edits import DEFAULT_MODEL
     from apimart_async.resources.published_limits import are_published, check_words
-    from apimart_async.resources.submission import check_request
 
     is_apimart = service == "apimart"
     provider: connection.Provider = "APIMART" if is_apimart else "APPLEROUTER"
     has_published_limits = not is_apimart and are_published(model)
-    check_request(prompt, DEFAULT_MODEL if model is None else model, n)
+    _check_request(service, prompt, DEFAULT_MODEL if model is None else model, n)
     options.check_timeout(timeout)
     _check_service(service, mask=mask, size=size, inline=inline)
     reached = connection.checked(
@@ -147,6 +146,13 @@ def edit(
     )
     with duration_cache.kept(reached.resolved_url) as learnt:
         return run.execute(work)
+
+
+def _check_request(service: str, prompt: str, model: str, n: int) -> None:
+    from apimart_async.resources import operations
+    from apimart_async.resources.submission import check_request
+
+    check_request(prompt, model, n, operations.max_n(model) if service == "apimart" else 10)
 
 
 def _check_service(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:

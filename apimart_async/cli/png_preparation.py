@@ -69,7 +69,7 @@ class PngBackend(AppleRouterBackend):
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job, and convert its picture and mask if necessary."""
-        if job.image not in self._unfit:
+        if job.image is None or job.image not in self._unfit:
             return await super().prepare(job)
         sources = [*inputs.flatten(job.image), *([job.options["mask"]] if "mask" in job.options else [])]
         image, *mask = await run_in_picture_thread(_convert, sources, self._side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from apimart_async.resources import submission
+from apimart_async.resources import operations, submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "grok-imagine-1.0-edit-apimart"
-_PATH: Final = "/v1/images/edits"
 
 
 class AsyncEdits:
@@ -46,17 +45,18 @@ class AsyncEdits:
     ) -> Task:
         """Upload the image if necessary and submit an edit of it. Billable.
 
-        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed.
+        The schema of the model names the endpoint. Without a schema, a model with ``-edit-`` in its name
+        edits on ``/v1/images/edits``, every other on ``/v1/images/generations``. All arguments are checked
+        before anything is sent. The paid request is sent again only if it certainly was not executed.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
@@ -81,25 +81,25 @@ class AsyncEdits:
             prompt,
             model,
             n,
+            operations.max_n(model),
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
         images = await check_images(self._api, self._memory, image, inline=inline)
-        payload: dict[str, Any] = {
-            "model": model,
-            "prompt": prompt,
-            "image_urls": images,
-            "n": n,
-        }
+        path = operations.submit_path(model, await self._schemas.path(model))
+        payload: dict[str, Any] = {"model": model, "prompt": prompt, "image_urls": images}
+        if n != 1 or path == operations.EDITS:
+            # Not every model knows the field.
+            payload["n"] = n
         payload |= extra_body or {}
-        schema = await self._schemas.check(_PATH, payload)
+        schema = await self._schemas.check(path, payload)
         urls = await image_urls(self._api, self._memory, images, inline=inline, timeout=timeout)
         payload |= {"image_urls": urls, **(extra_body or {})}
         async with renewing(self._memory, urls):
             return await submission.submit(
                 self._api,
-                _PATH,
+                path,
                 payload,
                 idempotency_key=idempotency_key,
                 timeout=timeout,
@@ -130,7 +130,7 @@ class AsyncEdits:
 
         Cancellation leaves the request known to the client.
         """
-        return await submission.collect(self._api, self._schemas, _PATH, idempotency_key, timeout)
+        return await submission.collect(self._api, self._schemas, idempotency_key, timeout)
 
     async def run(
         self,
@@ -151,11 +151,11 @@ class AsyncEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
-from apimart_async.resources import submission
+from apimart_async.resources import operations, submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
 from apimart_async.transport.media import inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from apimart_async.models import Task
+    from apimart_async.resources.operations import SentOperation
     from apimart_async.resources.schemas import Schemas
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
-_PATH: Final = "/v1/images/generations"
-# Models accept different numbers; the service decides.
-MOST_IMAGES: Final = 1_000
 
 
 class AsyncGenerations:
@@ -37,7 +35,7 @@ class AsyncGenerations:
 
     async def create(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = DEFAULT_MODEL,
         images: ImageInput = (),
@@ -46,6 +44,8 @@ class AsyncGenerations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -62,14 +62,19 @@ class AsyncGenerations:
         was not executed. An argument that is ``None`` is not sent: the model has its own default.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -95,11 +100,15 @@ class AsyncGenerations:
         Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
         exception's notes and in the log.
         """
+        references = [] if _is_empty(images) else inputs.flatten(images)
+        operations.check_operation(operation, model, prompt, has_images=bool(references))
+        operations.check_roles(roles, len(references))
         submission.check_request(
-            prompt,
+            prompt or "",
             model,
             n,
-            MOST_IMAGES,
+            operations.max_n(model),
+            has_prompt=operations.has_prompt(operation, extra_body or {}) or prompt is not None,
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
@@ -107,6 +116,8 @@ class AsyncGenerations:
         if webhook is not None and not webhook.startswith(("https://", "http://")):
             raise errors.InvalidArgumentError(f"webhook must be an http(s) address, not {webhook!r}.")
         optional = {
+            "prompt": prompt,
+            "operation": operation,
             "size": size,
             "resolution": resolution,
             "n": n,
@@ -116,26 +127,30 @@ class AsyncGenerations:
             "webhook": webhook,
             "language": language,
         }
-        payload: dict[str, Any] = {"model": model, "prompt": prompt}
+        payload: dict[str, Any] = {"model": model}
         payload |= {name: value for name, value in optional.items() if value is not None}
-        references = [] if _is_empty(images) else inputs.flatten(images)
         given = references if mask is None else [*references, mask]
         checked = await check_images(self._api, self._memory, given, inline=inline) if given else []
-        fields: dict[str, Any] = {"image_urls": references} if references else {}
+        name = "image_with_roles" if roles else "image_urls"
+        fields: dict[str, Any] = {name: references} if references else {}
         fields |= {} if mask is None else {"mask_url": "(a mask)"}
-        schema = await self._schemas.check(_PATH, payload | fields | dict(extra_body or {}))
+        schema = await self._schemas.check(operations.GENERATIONS, payload | fields | dict(extra_body or {}))
         urls: list[str] = []
         if checked:
             urls = await image_urls(self._api, self._memory, checked, inline=inline, timeout=timeout)
             if mask is not None:
                 payload["mask_url"] = urls[-1]
-            if references:
-                payload["image_urls"] = urls[: len(references)]
+            of_references = urls[: len(references)]
+            if roles:
+                pairs = zip(of_references, roles, strict=True)
+                payload["image_with_roles"] = [{"url": url, "role": role} for url, role in pairs]
+            elif of_references:
+                payload["image_urls"] = of_references
         payload |= extra_body or {}
         async with renewing(self._memory, urls):
             return await submission.submit(
                 self._api,
-                _PATH,
+                operations.GENERATIONS,
                 payload,
                 idempotency_key=idempotency_key,
                 timeout=timeout,
@@ -166,11 +181,11 @@ class AsyncGenerations:
 
         Cancellation leaves the request known to the client.
         """
-        return await submission.collect(self._api, self._schemas, _PATH, idempotency_key, timeout)
+        return await submission.collect(self._api, self._schemas, idempotency_key, timeout)
 
     async def run(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = DEFAULT_MODEL,
         images: ImageInput = (),
@@ -179,6 +194,8 @@ class AsyncGenerations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -193,14 +210,19 @@ class AsyncGenerations:
         """Upload the reference images if necessary, submit a generation and wait for its images. Billable.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -238,6 +260,8 @@ class AsyncGenerations:
             n=n,
             quality=quality,
             mask=mask,
+            roles=roles,
+            operation=operation,
             output_format=output_format,
             background=background,
             webhook=webhook,

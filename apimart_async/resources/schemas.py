@@ -170,6 +170,13 @@ class Schemas:
                     await self._fetch(self._api, entry, model, operation, timeout)
         return entry.schema
 
+    async def path(self, model: str) -> str | None:
+        """Return the path that the schema of a model names; ``None`` if it is not known."""
+        if self._api.settings.check == "off":
+            return None
+        schema = (await self._known(model)).schema
+        return None if schema is None or schema.path is None else schema.path.rstrip("/")
+
     async def check(self, path: str, fields: Mapping[str, Any]) -> ModelSchema | None:
         """Hold a paid request against the schema of its model, if there is one and the client checks.
 

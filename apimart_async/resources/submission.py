@@ -38,11 +38,14 @@ def check_request(
     n: int | None,
     max_n: int = 10,
     *,
+    has_prompt: bool = True,
     idempotency_key: str | None = None,
     extra_body: Mapping[str, Any] | None = None,
     extra_headers: Mapping[str, str] | None = None,
 ) -> None:
     """Check everything that can be checked before an image is uploaded and money is spent.
+
+    ``has_prompt`` tells whether the request has a prompt.
 
     Raises:
         InvalidArgumentError: The prompt or the model is empty, ``n`` is outside 1 to ``max_n``, the key is
@@ -50,7 +53,7 @@ def check_request(
     """
     # Typed as `object`: callers without a type checker pass anything.
     texts: tuple[tuple[str, object], ...] = (("prompt", prompt), ("model", model))
-    for name, value in texts:
+    for name, value in texts if has_prompt else texts[1:]:
         if not isinstance(value, str) or not value.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise errors.InvalidArgumentError(f"{name} must be a text that is not empty, not {value!r}.")
         if not _is_unicode(value):
@@ -156,7 +159,7 @@ async def submit(
     return attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
 
 
-async def collect(api: Api, schemas: Schemas, path: str, idempotency_key: str, timeout: float | None) -> Task:
+async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: float | None) -> Task:
     """Send a request whose answer was lost again under its key, if the service promises to execute it once.
 
     Raises:
@@ -165,14 +168,14 @@ async def collect(api: Api, schemas: Schemas, path: str, idempotency_key: str, t
         APIError: The request failed.
     """
     lost = schemas.lost.get(idempotency_key)
-    if lost is None or lost.path != path:
+    if lost is None:
         raise errors.InvalidArgumentError(
             f"No lost request with the key {idempotency_key!r} is known to this client: it keeps the last "
             "64, without those that hold images."
         )
     return await submit(
         api,
-        path,
+        lost.path,
         lost.payload,
         idempotency_key=idempotency_key,
         timeout=timeout,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Tasks,
         Uploads,
         edit_many,
+        run_many,
     )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Tasks",
     "Uploads",
     "edit_many",
+    "run_many",
 ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from apimart_async.applerouter import AsyncAppleRouter
-from apimart_async.batch.edit_many import edit_many as async_edit_many
+from apimart_async.batch.edit_many import run_many as async_run_many
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
 from apimart_async.resources import edits, generations
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.generations import AsyncGenerations
     from apimart_async.resources.image_fields import Background, Moderation, OutputFormat
     from apimart_async.resources.images import AsyncImages
+    from apimart_async.resources.operations import SentOperation
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.resources.uploads import AsyncUploads
     from apimart_async.transport.media.inputs import ImageInput, SingleImage
@@ -552,17 +553,18 @@ class Edits:
     ) -> Task:
         """Upload the image if necessary and submit an edit of it. Billable.
 
-        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed.
+        The schema of the model names the endpoint. Without a schema, a model with ``-edit-`` in its name
+        edits on ``/v1/images/edits``, every other on ``/v1/images/generations``. All arguments are checked
+        before anything is sent. The paid request is sent again only if it certainly was not executed.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
@@ -639,11 +641,11 @@ class Edits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
@@ -690,7 +692,7 @@ class Generations:
 
     def create(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = generations.DEFAULT_MODEL,
         images: ImageInput = (),
@@ -699,6 +701,8 @@ class Generations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -715,14 +719,19 @@ class Generations:
         was not executed. An argument that is ``None`` is not sent: the model has its own default.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -758,6 +767,8 @@ class Generations:
             n=n,
             quality=quality,
             mask=mask,
+            roles=roles,
+            operation=operation,
             output_format=output_format,
             background=background,
             webhook=webhook,
@@ -795,7 +806,7 @@ class Generations:
 
     def run(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = generations.DEFAULT_MODEL,
         images: ImageInput = (),
@@ -804,6 +815,8 @@ class Generations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -818,14 +831,19 @@ class Generations:
         """Upload the reference images if necessary, submit a generation and wait for its images. Billable.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -863,6 +881,8 @@ class Generations:
             n=n,
             quality=quality,
             mask=mask,
+            roles=roles,
+            operation=operation,
             output_format=output_format,
             background=background,
             webhook=webhook,
@@ -1567,7 +1587,7 @@ class AppleRouter:
         return self._wrapped.__reduce__()
 
 
-def edit_many(
+def run_many(
     client: Apimart | AppleRouter,
     jobs: Iterable[Job],
     *,
@@ -1586,7 +1606,9 @@ def edit_many(
     on_progress: Callable[[Progress], object] | None = None,
     shutdown: Shutdown | None = None,
 ) -> AbstractContextManager[Iterator[Outcome]]:
-    """Edit many images, each paid at most once, and save the results. Billable.
+    """Run many jobs of any operation, each paid at most once, and save the results. Billable.
+
+    ``edit_many`` is another name of it.
 
     Every step is written to a journal before the next one, so that the batch can be killed at any moment and
     run again: saved jobs are skipped, jobs that are paid for are finished, and the rest is done. A job that
@@ -1647,7 +1669,7 @@ def edit_many(
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
     return client._portal.open(
-        async_edit_many,
+        async_run_many,
         client._wrapped,
         jobs,
         output=output,
@@ -1665,3 +1687,6 @@ def edit_many(
         on_progress=on_progress,
         shutdown=shutdown,
     )
+
+
+edit_many = run_many

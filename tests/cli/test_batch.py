@@ -169,6 +169,7 @@ async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
         "failed": 0,
         "left": 3,
         "images": {"grok-imagine-1.0-edit-apimart": 6},
+        "free": 0,
         "pictures": 3,
         "bytes": size,
         "spent": 0.0,

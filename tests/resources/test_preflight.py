@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from apimart_async import AsyncApimart, InvalidArgumentError
+from apimart_async import AsyncApimart, InvalidArgumentError, Job, run_many
 from apimart_async.emulator import Emulator, Fault, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.clock import Clock
 
@@ -159,8 +160,27 @@ async def test_cancelled_submit_leaves_the_schema_to_the_next(
 
 
 async def test_schema_for_another_endpoint_checks_nothing(client: AsyncApimart, emulator: Emulator) -> None:
-    await client.edits.create(PICTURE, "stars", model="painter", n=5)
+    await client.generations.create("stars", images=PICTURE, model="editor", n=3)
     assert paid(emulator) == 1
+
+
+async def test_edits_go_to_the_endpoint_that_the_schema_names(
+    client: AsyncApimart, emulator: Emulator, tmp_path: Path
+) -> None:
+    for model in ("painter", "editor"):
+        await client.edits.create(PICTURE, "stars", model=model)
+    await client.with_options(check="off").edits.create(PICTURE, "stars", model="editor")
+    jobs = [Job(PICTURE, "snow", model) for model in ("painter", "editor")]
+    async with run_many(client, jobs, output=tmp_path / "out") as outcomes:
+        assert [outcome.status async for outcome in outcomes] == ["saved"] * 2
+    found = [(entry.model, entry.endpoint) for entry in emulator.ledger.entries]
+    assert sorted(found) == [
+        ("editor", "edits"),
+        ("editor", "edits"),
+        ("editor", "generations"),
+        ("painter", "generations"),
+        ("painter", "generations"),
+    ]
 
 
 async def test_operation_that_the_schema_does_not_name_is_not_checked(

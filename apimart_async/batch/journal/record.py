@@ -37,6 +37,7 @@ import attrs
 from apimart_async import errors
 from apimart_async.batch.job import Job, Outcome, Status
 from apimart_async.models import ImageSet, Task, Upload
+from apimart_async.resources.operations import Operation, is_free
 from apimart_async.transport.json import converter, structure
 from apimart_async.transport.media.inputs import is_named_file
 
@@ -134,6 +135,8 @@ class Record:
         seconds: Time spent on it, over all runs.
         changed_at: When the row was written.
         sent_at: Time of the first paid request with the key; ``None`` if there was none.
+        operation: Of the job.
+        roles: Of its images.
     """
 
     id: str
@@ -156,13 +159,16 @@ class Record:
     seconds: float = 0.0
     changed_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
     sent_at: datetime | None = None
+    operation: Operation = "edit"
+    roles: tuple[str, ...] = ()
 
     @classmethod
     def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
         """Return a row that describes a job in words; its id is a digest of them unless one is given."""
-        image = _in_words(job.image)
+        image = "" if job.image is None else _in_words(job.image)
         if job_id is None:
             words = [image, str(job.prompt), str(job.model), repr(job.n), repr(job.options)]
+            words += [] if job.operation == "edit" else [str(job.operation)]
             job_id = hashlib.sha256("\0".join(words).encode(errors="replace")).hexdigest()[:32]
         return cls(
             id=_storable(job_id),
@@ -174,15 +180,28 @@ class Record:
             n=job.n if type(job.n) is int else 1,
             name=job.name,
             options={
-                name: _in_words(value) if len(repr(value)) > _LONGEST else value
+                name: _in_words(value) if name == "mask" or len(repr(value)) > _LONGEST else value
                 for name, value in job.options.items()
             },
             extra=job.extra,
+            operation=cast("Operation", _storable(str(job.operation))),
+            roles=tuple(map(str, job.roles)),
         )
+
+    @property
+    def billable(self) -> int:
+        """Return the number of images that it may be billed for."""
+        return 0 if is_free(self.operation) else self.n
 
     def intent(self, key: str, seconds: float) -> Record:
         """Return it with the idempotency key of the paid request that is about to be sent."""
-        return self._changed("intent", key=key, seconds=seconds, sent_at=datetime.now(UTC))
+        return self._changed(
+            "intent",
+            key=key,
+            seconds=seconds,
+            cost=None if self.billable else 0.0,
+            sent_at=datetime.now(UTC),
+        )
 
     def submitted(self, task: Task) -> Record:
         """Return it with the task that the service started."""
@@ -196,7 +215,8 @@ class Record:
         """Return it with its images, not saved yet."""
         if isinstance(result, ImageSet):
             return self._changed("completed", images=result, cost=result.cost, error=None)
-        return self._changed("completed", task=result, cost=result.cost, error=None)
+        cost = self.cost if result.cost is None and not self.billable else result.cost
+        return self._changed("completed", task=result, cost=cost, error=None)
 
     def saved(self, paths: tuple[str, ...], seconds: float) -> Record:
         """Return it with its files, without the images' URLs, which may hold the images themselves."""
@@ -253,7 +273,10 @@ class Record:
             resumed: Whether an earlier run had started it.
         """
         described = Job(
-            self.image, self.prompt, self.model, self.n, self.id, self.name, self.options, self.extra
+            *(self.image or None, self.prompt, self.model, self.n, self.id, self.name),
+            *(self.options, self.extra),
+            operation=self.operation,
+            roles=self.roles,
         )
         return Outcome(
             job=job or described,
@@ -288,6 +311,8 @@ class Record:
             "seconds": self.seconds,
             "changed_at": self.changed_at.timestamp(),
             "sent_at": self.sent_at.timestamp() if self.sent_at else None,
+            "operation": None if self.operation == "edit" else self.operation,
+            "roles": list(self.roles),
         }
         text = json.dumps({name: value for name, value in body.items() if value}, default=repr)
         return self.id, self.state, self.key, self.model, self.n, self.cost, text
@@ -325,6 +350,8 @@ class Record:
                 seconds=body.get("seconds", 0.0),
                 changed_at=datetime.fromtimestamp(body["changed_at"], UTC),
                 sent_at=datetime.fromtimestamp(body["sent_at"], UTC) if body.get("sent_at") else None,
+                operation=body.get("operation", "edit"),
+                roles=tuple(body.get("roles", ())),
             )
         except _UNREADABLE as reason:
             raise UnreadableRowError(f"the row of job {job_id!r} cannot be read") from reason
@@ -344,11 +371,11 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
     failure = cast("dict[str, Any]", body.get("error") or {})
     fits = (
         state in _STATUSES
-        and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt"))
+        and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt", "operation"))
         and all(isinstance(body.get(name, {}), dict) for name in ("options", "extra"))
         and all(isinstance(body.get(name), str | None) for name in ("name", "base_url"))
         and isinstance(body.get("seconds", 0.0), int | float)
-        and all(isinstance(path, str) for path in body.get("paths", ()))
+        and all(isinstance(text, str) for name in ("paths", "roles") for text in body.get(name, ()))
         and all(isinstance(failure.get(name), str) for name in ("type", "message") if failure)
         and all(isinstance(failure.get(name), str | None) for name in ("code", "request_id"))
         and isinstance(failure.get("status"), int | None)

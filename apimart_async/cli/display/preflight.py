@@ -151,7 +151,8 @@ class Plan:
             lines += [f"Started: {', '.join(started)}"] if started else []
             lines.append(f"Left: {found.left:,}")
         lines += [
-            f"Images to come: {found.images.total():,}",
+            f"Images to come: {found.images.total() + found.free:,}"
+            + f", {found.free:,} of them free" * bool(found.free),
             f"Pictures to upload: {found.pictures:,}, {decimal(found.bytes)}",
             self._cost_in_words(),
         ]
@@ -191,6 +192,7 @@ class Plan:
             **{str(status): found.started[status] for status in _STARTED},
             "left": found.left,
             "images": dict(found.images),
+            "free": found.free,
             "pictures": found.pictures,
             "bytes": found.bytes,
             "spent": round(self.spent, 6),

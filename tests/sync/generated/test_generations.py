@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODEL = "gemini-3-pro-image-preview"
+URL = "https://pictures.example/a.png"
 
 
 def uploads(emulator: Emulator) -> int:
@@ -127,3 +128,22 @@ def test_lost_answer_is_indeterminate_and_its_replay_is_free(
     task = client.generations.create("stars", idempotency_key=key)
     (entry,) = emulator.ledger.entries
     assert (entry.task_id, entry.idempotency_key) == (task.id, key)
+
+
+def test_a_segmentation_is_free_and_an_edit_of_regions_is_not(
+    client: Apimart, emulator: Emulator
+) -> None:
+    url, model = "https://pictures.example/a.png", "grok-imagine-2.0-ext"
+    free = client.generations.run(images=url, model=model, operation="segment")
+    paid = client.generations.run("A roof", images=url, mask=url, model=model, operation="region_edit")
+    assert free.images
+    assert (free.cost, paid.cost) == (0, 0.015)
+    assert [entry.operation for entry in emulator.ledger.entries] == ["segment", "region_edit"]
+
+
+def test_images_may_have_roles(client: Apimart, emulator: Emulator) -> None:
+    urls = ["https://pictures.example/a.png", "https://pictures.example/b.png"]
+    assert (client.generations.run("Both", images=urls, model="m", roles=["style", "content"])).images
+    assert len(emulator.ledger.entries) == 1
+    with pytest.raises(InvalidArgumentError, match="1 roles for 2 images"):
+        client.generations.create("Both", images=urls, model="m", roles=["style"])
