@@ -47,11 +47,20 @@ from apimart_async.errors import (
     UnsupportedImageError,
 )
 from apimart_async.models import (
+    AccountUsage,
     Balance,
+    CompletedImageEvent,
+    DayUsage,
     DurationEstimate,
+    Idempotency,
     Image,
+    ImageEvent,
     ImageSet,
     Model,
+    ModelSchema,
+    Parameter,
+    PartialImageEvent,
+    Quote,
     Task,
     TaskFailure,
     TokenDetails,
@@ -61,11 +70,11 @@ from apimart_async.models import (
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
-    from apimart_async.batch.edit_many import edit_many
+    from apimart_async.batch.edit_many import edit_many, run_many
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.client import AsyncApimart
     from apimart_async.sync import Apimart, AppleRouter
-    from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.media.forms import ImageInput
     from apimart_async.transport.media.png import prepare_png
 
 __version__: Final = "0.1.0"
@@ -76,6 +85,7 @@ __all__ = [
     "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
+    "AccountUsage",
     "Apimart",
     "ApimartError",
     "AppleRouter",
@@ -85,11 +95,15 @@ __all__ = [
     "BadRequestError",
     "Balance",
     "BudgetExceededError",
+    "CompletedImageEvent",
     "ConflictError",
+    "DayUsage",
     "DownloadError",
     "DurationEstimate",
+    "Idempotency",
     "Image",
     "ImageError",
+    "ImageEvent",
     "ImageInput",
     "ImageSet",
     "ImageTooLargeError",
@@ -102,11 +116,15 @@ __all__ = [
     "Limits",
     "Media",
     "Model",
+    "ModelSchema",
     "NotFoundError",
     "Outcome",
+    "Parameter",
+    "PartialImageEvent",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "Poll",
+    "Quote",
     "RateLimitError",
     "Retry",
     "SubmissionIndeterminateError",
@@ -127,6 +145,7 @@ __all__ = [
     "__version__",
     "edit_many",
     "prepare_png",
+    "run_many",
 ]
 
 # Imported at the first use: aiohttp, which clients import, takes three times as long as all the rest.
@@ -140,6 +159,7 @@ _LAZY: Final = {
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.edit_many",
     "prepare_png": "apimart_async.transport.media.png",
+    "run_many": "apimart_async.batch.edit_many",
 }
 
 

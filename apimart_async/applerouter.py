@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from apimart_async import config, errors
 from apimart_async.credentials import Secret, hide
-from apimart_async.resources.applerouter import AsyncAppleRouterEdits
+from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
+from apimart_async.resources.applerouter_generations import AsyncAppleRouterGenerations
 from apimart_async.resources.images import AsyncImages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from ssl import SSLContext
 
     import aiohttp
@@ -23,7 +24,7 @@ _TIMEOUT: Final = config.Timeout(read=300.0, total=600.0)
 
 
 class AsyncAppleRouter:
-    """A client of AppleRouter, or of any service with OpenAI's image edits.
+    """A client of AppleRouter, or of any service with OpenAI's edits and generations of images.
 
     The first request opens the first connection. Use the client as an async context manager, or call
     ``close``.
@@ -31,8 +32,10 @@ class AsyncAppleRouter:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APPLEROUTER_API_KEY`` by default.
-        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The
-            key is sent to its origin only.
+        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default.
+            Several, as a list or separated by commas, are addresses of the same service with the same key,
+            preferred first: the next one takes over when nothing was sent to the one before. The key is sent
+            to these origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
             of the answer and 600 s in total by default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -40,8 +43,8 @@ class AsyncAppleRouter:
             retries off.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -57,17 +60,19 @@ class AsyncAppleRouter:
 
     Attributes:
         edits: Edit images.
+        generations: Make new images.
         images: Save, read and stream result images.
     """
 
     edits: AsyncAppleRouterEdits
+    generations: AsyncAppleRouterGenerations
     images: AsyncImages
 
     def __init__(
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
@@ -84,18 +89,19 @@ class AsyncAppleRouter:
 
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
-        base_url = config.resolve_base_url(
+        base_urls = config.resolve_base_urls(
             base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
         )
         settings = config.Settings(
             api_key=config.resolve_api_key(api_key, "APPLEROUTER_API_KEY"),
-            base_url=base_url,
+            base_url=base_urls[0],
+            mirrors=base_urls[1:],
             timeout=_TIMEOUT if timeout is None else timeout,
             max_retries=max_retries,
             retry=retry,
             limits=limits,
             media=media,
-            proxy=config.resolve_proxy(proxy, base_url, allow_http=allow_http),
+            proxy=config.resolve_proxy(proxy, base_urls, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
         )
@@ -109,6 +115,7 @@ class AsyncAppleRouter:
         self._rate_limiter = rate_limiter
         api = Api(settings, session, rate_limiter)
         self.edits = AsyncAppleRouterEdits(api)
+        self.generations = AsyncAppleRouterGenerations(api)
         self.images = AsyncImages(api)
 
     def with_options(
@@ -131,7 +138,7 @@ class AsyncAppleRouter:
             timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -153,8 +160,13 @@ class AsyncAppleRouter:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._settings.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._settings.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
@@ -185,7 +197,8 @@ class AsyncAppleRouter:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncAppleRouter(base_url={self.base_url!r})"
+        base_url = list(self.base_urls) if len(self.base_urls) > 1 else self.base_url
+        return f"AsyncAppleRouter(base_url={base_url!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise errors.InvalidArgumentError("A client holds connections and a key, and cannot be pickled.")

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ssl import SSLContext
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -48,6 +48,9 @@ _RESERVED_HEADERS: Final = {
 }
 
 KeyFunction: TypeAlias = Callable[[], str | Awaitable[str]]
+CHECK_VARIABLE: Final = "APIMART_CHECK"
+
+Check: TypeAlias = Literal["schema", "off"]
 ApiKey: TypeAlias = str | Secret | KeyFunction
 
 
@@ -153,7 +156,10 @@ class Retry:
         max_elapsed: Time since the first attempt after which no further attempt starts, default 300; 0 sends
             no request again.
         indeterminate: How to treat a paid request that may have been executed: ``"raise"`` raises
-            ``SubmissionIndeterminateError``; ``"same-key"`` sends the request again under the same
+            ``SubmissionIndeterminateError``; ``"schema"``, the default, sends it again under the same
+            idempotency key if the schema of its model promises that a key is executed once and that repeated
+            answers are marked, while the service remembers the key, and raises otherwise; an answer that is
+            not marked ends this for the model. ``"same-key"`` sends the request again under the same
             idempotency key. Choose ``"same-key"`` only for a service and model that are known to honour keys:
             any other executes and bills the request twice.
     """
@@ -162,8 +168,8 @@ class Retry:
     max_delay: float = attrs.field(default=8.0, validator=_positive)
     max_retry_after: float = attrs.field(default=60.0, validator=_not_negative)
     max_elapsed: float = attrs.field(default=300.0, validator=_not_negative)
-    indeterminate: Literal["raise", "same-key"] = attrs.field(
-        default="raise", validator=validators.in_(("raise", "same-key"))
+    indeterminate: Literal["schema", "raise", "same-key"] = attrs.field(
+        default="schema", validator=validators.in_(("schema", "raise", "same-key"))
     )
 
 
@@ -198,7 +204,7 @@ class Poll:
 
 @attrs.frozen(kw_only=True)
 class Media:
-    """Treatment of pictures that the service refuses as they are.
+    """Changes to pictures before they are sent.
 
     Attributes:
         convert: ``"auto"``, the default, converts such pictures before they are sent: HEIC, AVIF, TIFF, BMP,
@@ -207,6 +213,10 @@ class Media:
             with their ICC profile; a file that is still too large is scaled down. The conversion needs the
             extra ``formats``. ``"never"`` refuses such pictures: for programs that promise to send pictures
             unchanged, or that must not decode files of strangers.
+        keep_metadata: Whether to leave EXIF, XMP and IPTC metadata (place, time, camera, author, comments and
+            thumbnails) and bytes behind the end of a picture in it; default False, as the URL of an upload is
+            public. Pixels, colours, animation and the EXIF orientation stay in any case. A converted picture
+            keeps no metadata, and your own URLs are passed on as they are.
         on_convert: Called in the event loop after each conversion, with the sentence that the logger
             ``apimart_async`` gets too: ``"photo.heic was converted from a HEIC photo to JPEG."``
     """
@@ -214,6 +224,7 @@ class Media:
     convert: Literal["auto", "never"] = attrs.field(
         default="auto", validator=validators.in_(("auto", "never"))
     )
+    keep_metadata: bool = False
     on_convert: Callable[[str], object] | None = None
 
 
@@ -239,6 +250,15 @@ def _resolve_media(media: Media | None) -> Media:
     return media or Media()
 
 
+def _resolve_check(check: Check | None) -> Check:
+    return check or cast("Check", os.environ.get(CHECK_VARIABLE) or "schema")
+
+
+def _is_check(_: object, __: object, check: object) -> None:
+    if check not in {"schema", "off"}:
+        raise InvalidArgumentError(f"check and {CHECK_VARIABLE} must be 'schema' or 'off', not {check!r}.")
+
+
 def _resolve_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
     return dict(headers or {})
 
@@ -250,12 +270,14 @@ class Settings:
     Attributes:
         api_key: The key or the function that returns it.
         base_url: Origin and path prefix of the API.
+        mirrors: Further ones that serve the same account, in order of preference.
         timeout: Timeouts of one HTTP request; a number of seconds is the total.
         max_retries: Retries of a request that is safe to send again.
         retry: Delays between the attempts.
         limits: Maximum use of resources.
         poll: Schedule of the polls.
-        media: Treatment of pictures that the service refuses as they are.
+        media: Changes to pictures before they are sent.
+        check: Whether paid requests are checked against the schema of their model.
         proxy: Proxy; ``None`` takes the proxy from the environment.
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
@@ -264,15 +286,22 @@ class Settings:
 
     api_key: Secret | KeyFunction
     base_url: str
+    mirrors: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
     timeout: Timeout = attrs.field(default=None, converter=_resolve_timeout)
     max_retries: int = attrs.field(default=2, validator=_not_negative)
     retry: Retry = attrs.field(default=None, converter=_resolve_retry)
     limits: Limits = attrs.field(default=None, converter=_resolve_limits)
     poll: Poll = attrs.field(default=None, converter=_resolve_poll)
     media: Media = attrs.field(default=None, converter=_resolve_media)
+    check: Check = attrs.field(default=None, converter=_resolve_check, validator=_is_check)
     proxy: Proxy | None = None
     ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
     default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL, preferred first."""
+        return self.base_url, *self.mirrors
 
 
 def revise(
@@ -284,6 +313,7 @@ def revise(
     retry: Retry | None = None,
     poll: Poll | None = None,
     media: Media | None = None,
+    check: Check | None = None,
     default_headers: Mapping[str, str] | None = None,
 ) -> Settings:
     """Return a copy of the settings with the given values.
@@ -301,6 +331,7 @@ def revise(
         retry=retry or settings.retry,
         poll=poll or settings.poll,
         media=media or settings.media,
+        check=settings.check if check is None else check,
         default_headers=settings.default_headers if default_headers is None else default_headers,
     )
 
@@ -353,15 +384,45 @@ def check_headers(headers: Mapping[str, str]) -> None:
             )
 
 
-def resolve_base_url(base_url: str | None, variable: str, default: str, *, allow_http: bool = False) -> str:
-    """Return the given base URL, that of the environment or the default, without ``/v1`` and trailing slash.
+def resolve_base_urls(
+    base_url: str | Iterable[str] | None, variable: str, default: str, *, allow_http: bool = False
+) -> tuple[str, ...]:
+    """Return the given base URLs, those of the environment or the default, each once.
+
+    Args:
+        base_url: One, several separated by commas, or several texts of these.
+        variable: Name of the variable in the environment.
+        default: Base URL of the service.
+        allow_http: Whether the key may be sent unencrypted to another machine.
 
     Raises:
-        InvalidArgumentError: It is not an ``http(s)`` URL, carries credentials, a query or a fragment, or
-            would send the key unencrypted to another machine.
+        InvalidArgumentError: One is not an ``http(s)`` URL, carries credentials, a query or a fragment, or
+            would send the key unencrypted to another machine; or some that are not on this machine have TLS
+            and others have not.
     """
-    url = (base_url if base_url is not None else os.environ.get(variable) or default).strip()
-    parts = urlsplit(url)
+    if base_url is None:
+        base_url = os.environ.get(variable, "").strip(" ,") or default
+    texts = [base_url] if isinstance(base_url, str) else base_url
+    given = [url.strip() for text in texts for url in text.split(",")]
+    found = tuple(dict.fromkeys(_resolve_base_url(url, default, allow_http=allow_http) for url in given))
+    if not found:
+        raise InvalidArgumentError(f"base_url must look like {default}, not {base_url!r}.")
+    elsewhere = [parts for parts in map(urlsplit, found) if not is_loopback(parts.hostname or "")]
+    if len({parts.scheme for parts in elsewhere}) > 1:
+        raise InvalidArgumentError(
+            "base_url mixes https:// and http://: if the encrypted address could not be reached, the API key "
+            "would be sent unencrypted. Use one of them for all."
+        )
+    return found
+
+
+def _resolve_base_url(url: str, default: str, *, allow_http: bool) -> str:
+    """Return a base URL in one spelling: lower-case host, no usual port, no ``/v1`` and no trailing slash."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise InvalidArgumentError(f"base_url must look like {default}, not {url!r}.") from None
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         message = f"base_url must look like {default}, not {url!r}."
         raise InvalidArgumentError(message)
@@ -373,10 +434,14 @@ def resolve_base_url(base_url: str | None, variable: str, default: str, *, allow
             "on a network you trust."
         )
         raise InvalidArgumentError(message)
-    return url.rstrip("/").removesuffix("/v1")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    authority = host if port in {None, {"https": 443, "http": 80}[parts.scheme]} else f"{host}:{port}"
+    return f"{parts.scheme}://{authority}{parts.path}".rstrip("/").removesuffix("/v1")
 
 
-def resolve_proxy(proxy: str | Secret | None, base_url: str, *, allow_http: bool = False) -> Proxy | None:
+def resolve_proxy(
+    proxy: str | Secret | None, base_urls: Iterable[str], *, allow_http: bool = False
+) -> Proxy | None:
     """Return the given proxy.
 
     Raises:
@@ -385,9 +450,10 @@ def resolve_proxy(proxy: str | Secret | None, base_url: str, *, allow_http: bool
     if proxy is None:
         return None
     resolved = Proxy.parse(hide(proxy))
-    if base_url.startswith("http://") and not allow_http and not is_loopback(resolved.host):
+    bare = next((base_url for base_url in base_urls if base_url.startswith("http://")), None)
+    if bare is not None and not allow_http and not is_loopback(resolved.host):
         message = (
-            f"The proxy would see the API key unencrypted, as base_url is {base_url}: use https://, or pass "
+            f"The proxy would see the API key unencrypted, as base_url is {bare}: use https://, or pass "
             "allow_http=True on a network you trust."
         )
         raise InvalidArgumentError(message)

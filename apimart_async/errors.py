@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from apimart_async.models import Task
+from apimart_async.models import Image, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class ApimartError(Exception):
 
     def __repr__(self) -> str:
         known = ((field.name, getattr(self, field.name)) for field in attrs.fields(type(self)))
-        shown = ", ".join(f"{name}={value!r}" for name, value in known if value is not None)
+        shown = ", ".join(f"{name}={value!r}" for name, value in known if value is not None and value != ())
         return f"{type(self).__name__}({shown})"
 
     # Exception pickles itself as ``type(*args)``, which loses keyword-only fields.
@@ -205,7 +205,14 @@ class SubmissionIndeterminateError(APIError):
 
     ``idempotency_key`` is the key it was sent under and ``task_id`` the task, if its id is known.
     Look at the account before submitting the same work again: it may have been billed.
+
+    Attributes:
+        images: Finished images that a stream brought before it broke.
+        partial_images: Previews that it brought, in order.
     """
+
+    images: tuple[Image, ...] = attrs.field(default=(), kw_only=True)
+    partial_images: tuple[Image, ...] = attrs.field(default=(), kw_only=True)
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -149,6 +149,11 @@ class Task:
         usage: Tokens that the task has used, if the service reported them.
         sibling_ids: Ids of further tasks that the same submit has started, each with a part of the images.
             ``tasks.wait`` and ``tasks.get`` return the images and the cost of all of them together.
+        is_replay: Whether the service marked its answer to the submit as a repetition of an earlier answer
+            under the same key. ``False`` if the submit was sent again and the answer was not marked: the work
+            may have been billed twice. ``None`` if it was sent once, or in another process.
+        base_url: Base URL that the task was submitted to, if this package submitted it. A client with several
+            base URLs polls there first, and believes only that address that it does not know the task.
         raw: The JSON object of the service, with fields that this class does not have; not compared.
     """
 
@@ -170,6 +175,8 @@ class Task:
     resolution: str | None = None
     usage: Usage | None = None
     sibling_ids: tuple[str, ...] = ()
+    base_url: str | None = None
+    is_replay: bool | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
     @property
@@ -209,11 +216,57 @@ class ImageSet:
         created: Time at which the images were made.
         images: Every image, in order.
         raw: The JSON object of the service; not compared.
+        cost: USD that the answer names; ``None``, for unknown, if it names none, as OpenAI's answers do.
+        usage: Tokens that were used, if the service reported them.
     """
 
     created: datetime
     images: tuple[Image, ...]
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+    cost: float | None = None
+    usage: Usage | None = None
+
+
+@attrs.frozen
+class PartialImageEvent:
+    """A preview of an image that the service is still making.
+
+    Attributes:
+        type: ``"image_edit.partial_image"`` or ``"image_generation.partial_image"``.
+        image: The preview, whole but unfinished.
+        index: Number of the preview, from 0.
+        created_at: Time of the event.
+        raw: The JSON object of the service; not compared.
+    """
+
+    type: str
+    image: Image
+    index: int
+    created_at: datetime | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+@attrs.frozen
+class CompletedImageEvent:
+    """A finished image.
+
+    Attributes:
+        type: ``"image_edit.completed"`` or ``"image_generation.completed"``.
+        image: The image.
+        created_at: Time of the event.
+        usage: Tokens that were used, if the service reported them.
+        raw: The JSON object of the service; not compared.
+    """
+
+    type: str
+    image: Image
+    created_at: datetime | None = None
+    usage: Usage | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+ImageEvent: TypeAlias = PartialImageEvent | CompletedImageEvent
+"""An event of a stream of images."""
 
 
 @attrs.frozen
@@ -243,4 +296,129 @@ class Model:
     """
 
     id: str
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+@attrs.frozen
+class Parameter:
+    """A parameter of a model, as the schema of the model describes it.
+
+    Attributes:
+        types: JSON types of its values, such as ``"string"`` or ``"integer"``; empty for any.
+        choices: Its values; ``None`` for any.
+        minimum: Least number.
+        maximum: Greatest number.
+        min_items: Least number of items of a list.
+        max_items: Greatest number of items of a list.
+        max_length: Greatest number of characters of a text.
+        default: Value that the model uses if the parameter is not sent, if the schema tells one.
+        description: Text of the service.
+    """
+
+    types: tuple[str, ...] = ()
+    choices: tuple[Any, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    min_items: int | None = None
+    max_items: int | None = None
+    max_length: int | None = None
+    default: Any = None
+    description: str | None = None
+
+
+@attrs.frozen
+class Idempotency:
+    """The promise of the service to execute requests of a model once for each idempotency key.
+
+    Attributes:
+        header: Header with the key of a request.
+        replay_header: Header of an answer that repeats an earlier one; ``None`` if there is none, and the
+            promise cannot be checked.
+        retention_seconds: Seconds that the service remembers a key.
+        scope: Requests among which a key is unique, such as ``"api_key_endpoint"``.
+    """
+
+    header: str
+    replay_header: str | None = None
+    retention_seconds: float | None = None
+    scope: str | None = None
+
+
+@attrs.frozen
+class ModelSchema:
+    """The requests that a model takes.
+
+    Attributes:
+        model: Name of the model.
+        operation: Operation that the schema is for, such as ``"image_generation"``.
+        method: HTTP method of its endpoint.
+        path: Path of its endpoint, such as ``"/v1/images/generations"``.
+        parameters: Parameters by name.
+        required: Names of the parameters that each request has to have.
+        is_open: Whether requests may have parameters that the schema does not name.
+        idempotency: The promise to execute a request once for each key; ``None`` if there is no such promise.
+        response_version: Version of the answer that the service recommends for this model.
+        schema_version: Version of the schema.
+        raw: The JSON object of the service; not compared.
+    """
+
+    model: str
+    operation: str | None = None
+    method: str = "POST"
+    path: str | None = None
+    parameters: Mapping[str, Parameter] = attrs.field(factory=dict[str, Parameter])
+    required: tuple[str, ...] = ()
+    is_open: bool = False
+    idempotency: Idempotency | None = None
+    response_version: str | None = None
+    schema_version: str | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
+
+
+@attrs.frozen
+class Quote:
+    """The expected cost of a paid request, before it is sent; the service bills by the images it delivers.
+
+    Attributes:
+        model: Name of the model.
+        n: Number of images.
+        price: USD for an image, as the catalogue of the service tells it.
+        cost: USD for all images.
+    """
+
+    model: str
+    n: int
+    price: float
+    cost: float
+
+
+@attrs.frozen
+class DayUsage:
+    """The use of an account on one day.
+
+    Attributes:
+        date: First moment of the day.
+        cost: USD; ``None`` if the service did not report it.
+        requests: Number of requests; ``None`` if the service did not report it.
+    """
+
+    date: datetime
+    cost: float | None = None
+    requests: int | None = None
+
+
+@attrs.frozen
+class AccountUsage:
+    """The use of an account in the last days.
+
+    Attributes:
+        cost: USD in all days; ``None`` if the service did not report it.
+        requests: Number of requests in all days; ``None`` if the service did not report it.
+        days: The single days, as far as the service reported them.
+        raw: The JSON object of the service; not compared.
+    """
+
+    cost: float | None = None
+    requests: int | None = None
+    days: tuple[DayUsage, ...] = ()
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)

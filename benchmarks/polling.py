@@ -3,8 +3,8 @@
 Run it with ``python benchmarks/polling.py``; ``--help`` names the options. A poll is worth ``delay_per_poll``
 seconds of delay (the knob); the cost of a task is the knob times its polls, plus its delay. The optimum knows
 the distribution of the durations and comes from dynamic programming over all ages of polls; it meets the same
-tasks as the client. The simulation takes some minutes and no network; the emulated part about one more, on
-loopback.
+tasks as the client. The simulation takes some minutes and no network; the emulated part about one, over
+loopback sockets and on a clock that jumps while nothing is sent.
 """
 
 # ruff: noqa: T201 (a benchmark prints its results)
@@ -12,7 +12,6 @@ loopback.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -166,13 +165,21 @@ def cost(tasks: int, seed: int) -> None:
         )
 
 
-def emulate(waits: int) -> None:
-    """Print the requests and delays of many waits on the emulator."""
-    print(f"\n{waits} tasks of 20 s ± 30 % on the emulator:")
-    for way, counted in asyncio.run(emulated.count_all(waits, 20.0)).items():
+def emulate(seed: int) -> None:
+    """Print requests, polls, delays and the cost over the optimum on the emulator, over real sockets."""
+    name, knob = "log-normal 20, spread 0.3", Poll().delay_per_poll
+    print(f"\n{name}, over sockets; the cost counts requests:")
+    for pattern, shares in product(emulated.PATTERNS, (True, False)):
+        family = FAMILIES[name]
+        counted = emulated.count(emulated.PATTERNS[pattern], family, seed, shares_requests=shares)
+        tasks, delays = len(counted.lasting), sorted(counted.result.delays)
+        spent = knob * counted.requests / tasks + counted.result.mean_delay
+        least = sim.optimum(family, counted.lasting, knob).cost(knob)
         print(
-            f"  {way:16} {counted.requests:6} requests, delay {counted.delay:.2f} s, "
-            f"95 %: {counted.late:.2f} s"
+            f"  {pattern:24}{'shared' if shares else 'single'}: {counted.requests / tasks:5.2f} requests and "
+            f"{counted.result.mean_polls:5.2f} polls a task, delay {counted.result.mean_delay:.2f} s, "
+            f"95 %: {delays[int(0.95 * tasks)]:.2f} s, cost / optimum {spent / least:.2f}",
+            flush=True,
         )
 
 
@@ -185,7 +192,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of the first tables")
     parser.add_argument("--knob", type=float, action="append", help="of the first table; 0.05, 0.25 and 2")
     parser.add_argument("--unreported", action="store_true", help="durations are known from polls alone")
-    parser.add_argument("--waits", type=int, default=1000, help="concurrent waits on the emulator")
     parts = ("arrive", "begin", "shift", "compare", "cost", "emulate")
     parser.add_argument("--only", choices=parts, help="one part")
     options = parser.parse_args()
@@ -196,7 +202,7 @@ def main() -> None:
         "shift": lambda: shift(seeds),
         "compare": lambda: compare(options.tasks, 1),
         "cost": lambda: cost(5 * options.tasks, 1),
-        "emulate": lambda: emulate(options.waits),
+        "emulate": lambda: emulate(1),
     }
     for name in parts:
         if options.only in {None, name}:

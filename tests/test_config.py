@@ -116,3 +116,49 @@ def test_every_public_name_can_be_imported() -> None:
 def test_headers_of_the_connection_cannot_be_given(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match="cannot be given"):
         AsyncApimart("sk-test", default_headers={name: "x"})
+
+
+def test_several_base_urls_come_as_a_list_or_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ("https://a.example", "https://b.example/api")
+    assert AsyncApimart("sk-test", base_url=list(both)).base_urls == both
+    assert AsyncApimart("sk-test", base_url="https://a.example, https://b.example/api/v1/").base_urls == both
+    monkeypatch.setenv("APIMART_BASE_URL", "https://a.example,https://b.example/api,")
+    client = AsyncApimart("sk-test")
+    assert client.base_urls == client.with_options(max_retries=0).base_urls == both
+    assert client.base_url == both[0]
+    assert repr(client) == "AsyncApimart(base_url=['https://a.example', 'https://b.example/api'])"
+
+
+def test_a_base_url_in_two_spellings_counts_once() -> None:
+    spellings = ["https://API.example:443/v1", "https://api.example/", "https://api.example"]
+    assert AsyncApimart("sk-test", base_url=spellings).base_urls == ("https://api.example",)
+    assert AsyncApimart("sk-test", base_url="http://[::1]:80").base_url == "http://[::1]"
+
+
+@pytest.mark.parametrize(
+    "base_urls",
+    [[], ["https://a.example", ""], ["https://a.example,ftp://b.example"], ["https://a.example:x"]],
+)
+def test_one_invalid_base_url_among_several_raises(base_urls: list[str]) -> None:
+    with pytest.raises(InvalidArgumentError, match="base_url must look like"):
+        AsyncApimart("sk-test", base_url=base_urls)
+
+
+def test_addresses_with_and_without_tls_do_not_mix() -> None:
+    mixed = ["https://a.example", "http://b.example"]
+    with pytest.raises(InvalidArgumentError, match="unencrypted"):
+        AsyncApimart("sk-test", base_url=mixed)
+    with pytest.raises(InvalidArgumentError, match="mixes https:// and http://"):
+        AsyncApimart("sk-test", base_url=mixed, allow_http=True)
+    assert AsyncApimart("sk-test", base_url=["http://127.0.0.1:1", "https://a.example"]).base_urls
+    plain = ["http://a.example", "http://b.example"]
+    assert AsyncApimart("sk-test", base_url=plain, allow_http=True).base_urls == tuple(plain)
+
+
+def test_a_proxy_elsewhere_must_not_see_the_key_of_any_address() -> None:
+    with pytest.raises(InvalidArgumentError, match="proxy would see the API key"):
+        AsyncApimart(
+            "sk-test",
+            base_url=["https://a.example", "http://127.0.0.1:1"],
+            proxy="http://proxy.example:3128",
+        )

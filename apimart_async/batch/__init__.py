@@ -1,9 +1,9 @@
-"""Many edits that survive a crash: each is paid at most once, and no paid result is lost.
+"""Many jobs that survive a crash: each is paid at most once, and no paid result is lost.
 
 ```python
-async with edit_many(
+async with run_many(
     client,
-    jobs,                       # any iterable or async iterable of Job, taken lazily
+    jobs,                       # any iterable or async iterable of Job, of every operation, taken lazily
     output="out/",              # results, results.jsonl and the journal
     journal=None,               # in .batch/ of the output by default; a path, or any Journal
     max_in_flight=256,
@@ -24,7 +24,7 @@ async with edit_many(
 from __future__ import annotations
 
 from apimart_async.batch.context import BatchOptions
-from apimart_async.batch.edit_many import edit_many, read_outcomes
+from apimart_async.batch.edit_many import edit_many, read_outcomes, run_many
 from apimart_async.batch.job import Job, Outcome, Status
 from apimart_async.batch.journal.protocol import Journal, Tally
 from apimart_async.batch.journal.record import Failure, Record, State
@@ -50,4 +50,5 @@ __all__ = [
     "Tally",
     "edit_many",
     "read_outcomes",
+    "run_many",
 ]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 import attrs
@@ -15,16 +13,23 @@ import attrs
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.job import Job
 from apimart_async.batch.journal.record import Record
+from apimart_async.batch.requests import (
+    APIMART_MODELS,
+    APPLEROUTER_MODELS,
+    check_job,
+    images_of,
+    model_of,
+    payload_digest,
+)
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.applerouter import DALL_E_2
-from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.resources.submission import check_request
+from apimart_async.resources.operations import Operation, sent_operation
 from apimart_async.transport.api import SEND_HOOKS, SendHooks
+from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
-from apimart_async.transport.media import inputs
+from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.filenames import clean_stem
-from apimart_async.transport.media.inputs import Media, SingleImage
+from apimart_async.transport.media.inputs import Media
 from apimart_async.transport.media.sniffing import EXTENSIONS
 from apimart_async.transport.media.sources import LocalFile
 
@@ -32,20 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-    from apimart_async.batch.upload_cache import UploadCache
     from apimart_async.models import ImageSet, Task
-    from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.media.forms import SingleImage
 
-_RESERVED: Final = frozenset({"image", "images", "image_urls", "model", "n", "prompt"})
 _DIGESTS_KEPT: Final = 4096
-
-
-@attrs.frozen
-class LocalImage:
-    """An image of this machine that was checked, and the digest of its content."""
-
-    media: Media
-    digest: str
 
 
 @attrs.frozen(kw_only=True)
@@ -55,27 +50,34 @@ class PreparedJob:
     Attributes:
         job: As it is submitted.
         record: Its description, with its id, the digest of the request and the model.
-        images: URLs, and local images.
-        options: Further fields of the request, with images among them checked.
+        images: URLs, and local images with their digests.
+        mask: Likewise, if there is one.
+        options: Further fields of the request.
         template: Name template of its files.
     """
 
     job: Job
     record: Record
-    images: tuple[str | LocalImage, ...] = ()
+    images: tuple[str | Media, ...] = ()
+    mask: str | Media | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     template: str = DEFAULT_TEMPLATE
+
+    @property
+    def sent_images(self) -> tuple[str | Media, ...]:
+        """Return its images, and its mask after them."""
+        return self.images if self.mask is None else (*self.images, self.mask)
 
 
 class Backend(Protocol):
     """A service's part in a job; the methods with a body suit services whose answer is the result.
 
     Attributes:
-        default_model: For jobs that name none.
+        models: The operations of the service, and the model of jobs that name none.
         reports_costs: Whether a budget can be kept.
     """
 
-    default_model: ClassVar[str]
+    models: ClassVar[Mapping[Operation, str]]
     reports_costs: ClassVar[bool]
 
     async def prepare(self, job: Job) -> PreparedJob:
@@ -86,13 +88,12 @@ class Backend(Protocol):
         """
         ...
 
-    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:  # noqa: ARG002 of others
-        """Upload the images that the paid request has to name by URL; free."""
-        images = [image if isinstance(image, str) else image.media for image in prepared.images]
-        return cast("list[SingleImage]", images)
+    async def upload(self, prepared: PreparedJob) -> Sequence[SingleImage]:
+        """Upload the images that the paid request has to name by URL, and the mask after them; free."""
+        return cast("list[SingleImage]", list(prepared.sent_images))
 
     async def submit(
-        self, prepared: PreparedJob, images: ImageInput, key: str, hooks: SendHooks
+        self, prepared: PreparedJob, images: Sequence[SingleImage], key: str, hooks: SendHooks
     ) -> Task | ImageSet:
         """Send the paid request; the hooks follow each attempt.
 
@@ -132,33 +133,23 @@ class _JobPreparer(Backend):
     """The check of jobs, which is the same for both services but for these constants."""
 
     max_bytes: ClassVar[int]
-    image_options: ClassVar[frozenset[str]] = frozenset()
     has_tasks: ClassVar[bool]
 
     _digests: OrderedDict[LocalFile, str] = attrs.field(factory=OrderedDict[LocalFile, str], init=False)
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""
-        model = self.default_model if job.model is None else job.model
-        check_request(job.prompt, model, job.n)
-        reserved = _RESERVED & job.options.keys()
-        if reserved:
-            raise InvalidArgumentError(
-                f"options cannot hold {', '.join(sorted(reserved))}: a job has its own."
-            )
-        images = [await self._open(image) for image in inputs.flatten(job.image)]
-        sent, digested = dict(job.options), dict(job.options)
-        for name in self.image_options & job.options.keys():
-            image = await self._open(job.options[name])
-            sent[name], digested[name] = (
-                (image, image) if isinstance(image, str) else (image.media, image.digest)
-            )
+        check_job(job, self.models)
+        model = model_of(job, self.models)
+        images = [await self._open(image) for image in images_of(job)]
+        options = dict(job.options)
+        mask = await self._open(options.pop("mask")) if "mask" in options else None
+        digested = options if mask is None else {**options, "mask": _digest(mask)}
         try:
             json.dumps(digested)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidArgumentError(f"The options cannot be written as JSON: {error}.") from error
-        contents = [image if isinstance(image, str) else image.digest for image in images]
-        payload = payload_digest(contents, job.prompt, model, job.n, digested)
+        payload = payload_digest(job, model, [_digest(image) for image in images], digested)
         job_id = job.id or payload[:32]
         template = DEFAULT_TEMPLATE if self.has_tasks else template_of(clean_stem(job_id), 2)
         if job.name is not None:
@@ -171,22 +162,23 @@ class _JobPreparer(Backend):
             job=job,
             record=Record.describe(job, model, job_id=job_id, payload=payload),
             images=tuple(images),
-            options=sent,
+            mask=mask,
+            options=options,
             template=template,
         )
 
-    async def _open(self, image: SingleImage) -> str | LocalImage:
-        url = inputs.remote_url(image)
+    async def _open(self, image: SingleImage) -> str | Media:
+        url = forms.remote_url(image)
         if url is not None:
             return url
-        media, digest = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
-        if isinstance(media.source, LocalFile):
+        media = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
+        if isinstance(media.source, LocalFile) and media.digest:
             # A file used with many prompts is read once.
-            self._digests[media.source] = digest
+            self._digests[media.source] = media.digest
             self._digests.move_to_end(media.source)
             if len(self._digests) > _DIGESTS_KEPT:
                 self._digests.popitem(last=False)
-        return LocalImage(media, digest)
+        return media
 
 
 @contextmanager
@@ -199,18 +191,8 @@ def following(hooks: SendHooks) -> Generator[None]:
         SEND_HOOKS.reset(token)
 
 
-def payload_digest(images: Sequence[str], prompt: str, model: str, n: int, options: Mapping[str, Any]) -> str:
-    """Return the digest of the request of a job.
-
-    Args:
-        images: Digests of local images, URLs of the others.
-        prompt: As it is sent.
-        model: As it is sent.
-        n: Number of variants.
-        options: Further fields; values have a JSON form.
-    """
-    asked = json.dumps([images, prompt, model, n, options], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(asked.encode()).hexdigest()
+def _digest(image: str | Media) -> str:
+    return image if isinstance(image, str) else str(image.digest)
 
 
 @attrs.define(eq=False)
@@ -222,45 +204,49 @@ class ApimartBackend(_JobPreparer):
         inline: Send local images inside the paid request instead of uploading them.
     """
 
-    default_model: ClassVar[str] = DEFAULT_MODEL
+    models: ClassVar[Mapping[Operation, str]] = APIMART_MODELS
     reports_costs: ClassVar[bool] = True
     max_bytes: ClassVar[int] = inputs.MAX_UPLOAD_BYTES
     has_tasks: ClassVar[bool] = True
 
     _client: AsyncApimart
-    # Every server has a file host of its own.
-    _server: str = attrs.field(init=False)
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
 
-    def __attrs_post_init__(self) -> None:
-        self._server = self._client.base_url
-
-    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:
+    async def upload(self, prepared: PreparedJob) -> Sequence[SingleImage]:
         """Upload local images, each once."""
         if self._inline:
-            return await super().upload(prepared, cache)
-        return [
-            image
-            if isinstance(image, str)
-            else await cache.get(
-                # The digest is of the file, and the upload may be of the picture that was made from it.
-                f"{self._server} {image.digest}{' converted' if image.media.refused_kind else ''}",
-                partial(self._client.uploads.create, cast("SingleImage", image.media)),
-            )
-            for image in prepared.images
-        ]
+            return await super().upload(prepared)
 
-    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str, hooks: SendHooks) -> Task:
-        """Submit the edit."""
+        async def send(image: str | Media) -> SingleImage:
+            if isinstance(image, str):
+                return image
+            return await self._client.uploads.get_or_create(cast("SingleImage", image))
+
+        return await for_each(send, prepared.sent_images)
+
+    async def submit(
+        self, prepared: PreparedJob, images: Sequence[SingleImage], key: str, hooks: SendHooks
+    ) -> Task:
+        """Submit the job to the endpoint of its model."""
+        job, client = prepared.job, self._client
+        sent: dict[str, Any] = {
+            "model": prepared.record.model,
+            "inline": self._inline,
+            "idempotency_key": key,
+            "extra_body": prepared.options,
+        }
         with following(hooks):
-            return await self._client.edits.create(
-                images,
-                prepared.job.prompt,
-                model=prepared.record.model,
-                n=prepared.job.n,
-                inline=self._inline,
-                idempotency_key=key,
-                extra_body=prepared.options,
+            if job.operation == "edit" and prepared.mask is None and not job.roles:
+                return await client.edits.create(images, job.prompt, n=job.n, **sent)
+            return await client.generations.create(
+                job.prompt or None,
+                images=images[: len(prepared.images)],
+                mask=None if prepared.mask is None else images[-1],
+                roles=job.roles,
+                operation=sent_operation(job.operation),
+                # Not every model knows the field.
+                n=None if job.n == 1 else job.n,
+                **sent,
             )
 
     async def wait(
@@ -297,14 +283,18 @@ class AppleRouterBackend(_JobPreparer):
         timeout: Seconds for the paid request; the client's by default.
     """
 
-    default_model: ClassVar[str] = DALL_E_2
+    models: ClassVar[Mapping[Operation, str]] = APPLEROUTER_MODELS
     reports_costs: ClassVar[bool] = False
     max_bytes: ClassVar[int] = 50 * 1024 * 1024
-    image_options: ClassVar[frozenset[str]] = frozenset({"mask"})
     has_tasks: ClassVar[bool] = False
 
     # Fields of the form that the client has arguments for.
-    _ARGUMENTS: ClassVar[frozenset[str]] = frozenset({"mask", "size", "response_format", "user"})
+    _ARGUMENTS: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("size", "response_format", "input_fidelity", "output_format", "output_compression"),
+            *("background", "quality", "moderation", "user", "safety_identifier"),
+        }
+    )
 
     _client: AsyncAppleRouter
     _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")
@@ -312,18 +302,20 @@ class AppleRouterBackend(_JobPreparer):
     async def submit(
         self,
         prepared: PreparedJob,
-        images: ImageInput,
+        images: Sequence[SingleImage],
         key: str,  # noqa: ARG002 the protocol's
         hooks: SendHooks,
     ) -> ImageSet:
         """Make the edit; the service has no idempotency keys."""
         options = prepared.options
         arguments: dict[str, Any] = {name: options[name] for name in self._ARGUMENTS & options.keys()}
+        if prepared.mask is not None:
+            arguments["mask"] = images[-1]
         with following(hooks):
             return await self._client.edits.create(
-                images,
+                images[: len(prepared.images)],
                 prepared.job.prompt,
-                model=prepared.record.model,
+                model=prepared.job.model,
                 n=prepared.job.n,
                 timeout=self._timeout,
                 extra_body={name: value for name, value in options.items() if name not in arguments},

@@ -20,7 +20,7 @@ class Budget:
     """Admits submits as long as the spent, the outstanding and the next one fit the limit.
 
     The price of a model is the highest cost of an image that the service has reported. While no price is
-    known, one job runs at a time.
+    known, one job runs at a time. Free submits, those of no images, always fit.
 
     Args:
         limit: USD, over all runs with the journal; ``None`` for no limit.
@@ -104,6 +104,8 @@ class Budget:
         self._changed.set()
 
     def _fits(self, model: str, n: int, limit: float) -> bool:
+        if not n:
+            return True
         if self._is_blind:
             return False
         if model not in self.prices:

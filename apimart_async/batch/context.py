@@ -17,7 +17,7 @@ from apimart_async.batch.job import Job
 from apimart_async.batch.journal.protocol import Journal
 from apimart_async.batch.progress import JobProgress, Progress
 from apimart_async.batch.shutdown import Shutdown, ShutdownState
-from apimart_async.batch.upload_cache import UploadCache
+from apimart_async.transport.upload_memory import BatchUploads
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +41,7 @@ class BatchOptions:
     max_uploads: int = 32
     max_downloads: int = 32
     max_cost: float | None = None
-    in_doubt: Literal["report", "resubmit"] = "report"
+    in_doubt: Literal["report", "collect", "resubmit"] = "report"
     retry_failed: bool = False
     retry_missing: bool = False
     timeout: float | None = None
@@ -62,9 +62,9 @@ class BatchOptions:
             amount: float | None = getattr(self, name)
             if amount is not None and not amount > 0:
                 raise errors.InvalidArgumentError(f"{name} must be more than 0, not {amount!r}.")
-        if self.in_doubt not in {"report", "resubmit"}:
+        if self.in_doubt not in {"report", "collect", "resubmit"}:
             raise errors.InvalidArgumentError(
-                f"in_doubt must be 'report' or 'resubmit', not {self.in_doubt!r}."
+                f"in_doubt must be 'report', 'collect' or 'resubmit', not {self.in_doubt!r}."
             )
 
 
@@ -78,7 +78,7 @@ class Context:
         journal: Entered.
         shutdown: Whether further jobs are started.
         budget: Admits submits.
-        uploads: Uploads so far.
+        uploads: Keeps uploads in the journal, and limits those under way.
         upload_cooldown: Pauses uploads after a 429.
         submit_cooldown: Pauses submits after a 429.
         in_flight: Semaphore for jobs from their submit until their task has ended.
@@ -91,7 +91,7 @@ class Context:
     journal: Journal
     shutdown: ShutdownState
     budget: Budget
-    uploads: UploadCache
+    uploads: BatchUploads
     upload_cooldown: Cooldown
     submit_cooldown: Cooldown
     in_flight: anyio.Semaphore

@@ -1,4 +1,4 @@
-"""``edit_many`` and ``read_outcomes``: run a batch, and read how its jobs stand."""
+"""``run_many``, ``edit_many`` and ``read_outcomes``: run a batch, and read how its jobs stand."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
     from apimart_async.client import AsyncApimart
+    from apimart_async.config import Check
 
 
-def edit_many(
+def run_many(
     client: AsyncApimart | AsyncAppleRouter,
     jobs: Iterable[Job] | AsyncIterable[Job],
     *,
@@ -35,15 +36,18 @@ def edit_many(
     max_uploads: int = 32,
     max_downloads: int = 32,
     max_cost: float | None = None,
-    in_doubt: Literal["report", "resubmit"] = "report",
+    in_doubt: Literal["report", "collect", "resubmit"] = "report",
     retry_failed: bool = False,
     retry_missing: bool = False,
     timeout: float | None = None,
+    check: Check | None = None,
     max_retry_after: float = 3600.0,
     on_progress: Callable[[Progress], object] | None = None,
     shutdown: Shutdown | None = None,
 ) -> AbstractAsyncContextManager[AsyncIterator[Outcome]]:
-    """Edit many images, each paid at most once, and save the results. Billable.
+    """Run many jobs of any operation, each paid at most once, and save the results. Billable.
+
+    ``edit_many`` is another name of it.
 
     Every step is written to a journal before the next one, so that the batch can be killed at any moment and
     run again: saved jobs are skipped, jobs that are paid for are finished, and the rest is done. A job that
@@ -64,15 +68,18 @@ def edit_many(
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
             in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
             time.
-        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them,
-            or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
-            then bills them twice.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
+            ``"collect"`` those again under the same idempotency key whose model promises to execute a key
+            once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that
+            does not honour the key then bills them twice.
         retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
         retry_missing: Submit jobs of an earlier run again whose task the service does not know, which may pay
             for them twice: look at the account first. Each task is polled before, for at least a minute. By
             default such a job is an unfinished outcome, and the next run polls its task again.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
             takes longer is an unfinished outcome, which the next run continues.
+        check: Whether paid requests are checked against the schema of their model, ``"schema"`` or ``"off"``;
+            ``check`` of the client by default. A job that its model does not take fails, and is free.
         max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits after a 429; default
             3600. A longer one ends the batch. A 429 without ``Retry-After`` is waited out, however long it
             takes.
@@ -115,7 +122,9 @@ def edit_many(
         shutdown=shutdown or Shutdown(),
     )
     backend: Backend = (
-        AppleRouterBackend(client) if isinstance(client, AsyncAppleRouter) else ApimartBackend(client)
+        AppleRouterBackend(client)
+        if isinstance(client, AsyncAppleRouter)
+        else ApimartBackend(client if check is None else client.with_options(check=check))
     )
     if journal is None:
         journal = journal_path(output)
@@ -124,6 +133,9 @@ def edit_many(
     elif isinstance(journal, (str, os.PathLike)):
         journal = SqliteJournal(journal)
     return Runner(backend, jobs, journal, options)
+
+
+edit_many = run_many
 
 
 def journal_path(output: str | os.PathLike[str]) -> Path:

@@ -24,24 +24,31 @@ class Intent:
     Args:
         journal: Of the batch.
         shutdown: Of the batch.
-        record: The row of the request.
+        record: The row of the request; the base URL of each attempt is added to it.
         previous: The row that it replaces.
         scope: Cancelled by a shutdown as long as the request is not sent.
         on_write: Called when the row is on disk.
+        home: Base URL at which an earlier run may have had it executed.
+        first_sent_at: Time of an earlier request with the same key, in unix seconds.
+        needs_promise: Whether to send it only if the service promises to execute its key once.
 
     Attributes:
+        record: The row as it was written last.
         is_written: Whether the row is on disk: the request may have been sent.
     """
 
     _journal: Journal
     _shutdown: ShutdownState
-    _record: Record
+    record: Record
     _previous: Record | None
     _scope: anyio.CancelScope
     _on_write: Callable[[], object]
+    home: str | None
+    first_sent_at: float | None = None
+    needs_promise: bool = False
     is_written: bool = attrs.field(default=False, init=False)
 
-    async def before_send(self) -> None:
+    async def before_send(self, base_url: str) -> None:
         """Write the row.
 
         Raises:
@@ -52,9 +59,10 @@ class Intent:
             return
         if self._shutdown.is_requested:
             raise NotSentError
+        self.record = attrs.evolve(self.record, base_url=base_url)
         # A write that is cancelled is carried out all the same.
         with anyio.CancelScope(shield=True):
-            if not await self._journal.begin(self._record, self._previous):
+            if not await self._journal.begin(self.record, self._previous):
                 raise NotSentError
             self.is_written = True
         self._shutdown.protect(self._scope)
@@ -66,7 +74,7 @@ class Intent:
             return
         with anyio.CancelScope(shield=True):
             try:
-                await self._journal.undo(self._record, self._previous)
+                await self._journal.undo(self.record, self._previous)
             except JournalError as error:
                 # The row stays, and the next run reports the job as in doubt.
                 self._shutdown.fail(error)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from apimart_async.models import Task
-from apimart_async.transport.media.inputs import ImageInput
+from apimart_async.resources.operations import Operation
+from apimart_async.transport.media.forms import ImageInput
 
 Status: TypeAlias = Literal["saved", "failed", "in_doubt", "unfinished"]
 """How a job ended.
@@ -36,32 +37,46 @@ def _length(text: object) -> str:
 
 @attrs.frozen
 class Job:
-    """One edit of a batch; its ``repr`` omits the prompt and the options, for logs and tracebacks.
+    """One paid request of a batch; its ``repr`` omits the prompt and the options, for logs and tracebacks.
+
+    ``Job("a.jpg", "Add snow")`` is an edit, ``Job(prompt="A lighthouse")`` makes an image from a text,
+    ``Job(["a.jpg", "b.jpg"], "Combine them", operation="generate")`` from references, and
+    ``Job("a.jpg", operation="segment")`` finds the regions of an image, which is free.
 
     Attributes:
         image: As for ``edits.create``: a path, bytes, a binary file, a PIL image, an ``https://`` or
-            ``data:`` URL, ``{"url": …}``, an ``Upload``, or a sequence of these.
-        prompt: The change to make, in any language; not empty.
-        model: Any model of the service that edits; that of ``edits.create`` by default.
-        n: Number of variants, 1 to 10.
+            ``data:`` URL, ``{"url": …}``, an ``Upload``, or a sequence of these. Only a job that generates
+            may have none.
+        prompt: The change or the image to make, in any language; empty only for a segmentation.
+        model: Any model of the service that takes the operation. By default, that of ``edits.create`` for an
+            edit, that of ``generations.create`` for a generation, and ``"grok-imagine-2.0-ext"`` for regions.
+        n: Number of variants, 1 or more; the maximum depends on the model and is 10 for edits by default.
         id: Name of the job in the journal, in ``results.jsonl`` and in later runs of the batch. By default a
-            digest of the images' content, the prompt, the model, ``n`` and the options: equal jobs are done
-            once.
+            digest of the images' content, the prompt, the model, ``n``, the options, the operation and the
+            roles: equal jobs are done once.
         name: Name of the files, without extension; ``-1``, ``-2``, … is added when ``n`` is more than 1. By
             default they are named after the task.
-        options: Further fields of the request.
+        options: Further fields of the request; ``"mask"`` is an image, in any form that ``image`` has.
         extra: Data of the caller with a JSON form. It is never sent, has no part in the identity of the job,
             and is ``"extra"`` in the job's line of ``results.jsonl``.
+        operation: ``"edit"``, ``"generate"``, ``"segment"`` or ``"region_edit"``. By default an edit if there
+            is an image, otherwise a generation. An edit goes to the endpoint that its model edits with.
+        roles: The role of each image, for models that take ``image_with_roles``.
     """
 
-    image: ImageInput = attrs.field(repr=_shown)
-    prompt: str = attrs.field(repr=_length)
+    image: ImageInput | None = attrs.field(default=None, repr=_shown)
+    prompt: str = attrs.field(default="", repr=_length)
     model: str | None = None
     n: int = 1
     id: str | None = None
     name: str | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    operation: Operation = attrs.field(
+        default=attrs.Factory(lambda job: "generate" if job.image is None else "edit", takes_self=True),
+        kw_only=True,
+    )
+    roles: Sequence[str] = attrs.field(default=(), kw_only=True)
 
 
 @attrs.frozen
@@ -69,7 +84,7 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        job: As it was given; read back from a journal, its image is a text that describes it.
+        job: As it was given; read back from a journal, its image is a text that describes it, or ``None``.
         status: ``"saved"``, ``"failed"``, ``"in_doubt"`` or ``"unfinished"``.
         task: As last seen; ``None`` when there is none.
         paths: Its files, in the order of the images.
@@ -89,3 +104,12 @@ class Outcome:
     seconds: float | None = None
     resumed: bool = False
     id: str = ""
+
+    @property
+    def has_unknown_cost(self) -> bool:
+        """Whether the images were made and nothing tells their cost, as with OpenAI-compatible services.
+
+        .. versionadded:: 0.1
+        """
+        has_result = self.status == "unfinished" and (self.task is None or self.task.is_completed)
+        return self.cost is None and (self.status == "saved" or has_result)

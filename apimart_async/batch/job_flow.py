@@ -25,6 +25,7 @@ from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.journal.protocol import ClaimedError
 from apimart_async.batch.journal.record import Record
 from apimart_async.batch.progress import JobProgress, Stage
+from apimart_async.batch.requests import model_of
 from apimart_async.models import Task
 from apimart_async.polling.poller import is_from_service
 from apimart_async.polling.task_errors import result_error, task_error
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apimart_async.models import ImageSet
-    from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.media.forms import SingleImage
 
 PRICES: Final = "prices"
 """The name under which the journal keeps prices."""
@@ -71,7 +72,7 @@ class JobFlow:
             self._prepared = await context.backend.prepare(job)
         except Exception as error:  # noqa: BLE001 it is the job's outcome
             self._obstacle = error
-            model = context.backend.default_model if job.model is None else job.model
+            model = model_of(job, context.backend.models)
             self._prepared = PreparedJob(job=job, record=Record.describe(job, model, job_id=job.id))
         job_id = self._prepared.record.id
         # Of equal jobs one runs at a time: the next finds the row of the one before.
@@ -113,7 +114,7 @@ class JobFlow:
         if record.state == "failed":
             is_left = record.key is None or context.options.retry_failed
         else:
-            is_left = record.state in {"intent", "in_doubt"} and context.options.in_doubt == "resubmit"
+            is_left = record.state in {"intent", "in_doubt"} and context.options.in_doubt != "report"
         if self._job.id is None and not await equal_jobs.is_same(record, described):
             copy = None if is_left else await self._copy(record)
             if copy is not None:
@@ -177,15 +178,14 @@ class JobFlow:
             if self._obstacle is not None:
                 raise self._obstacle  # noqa: TRY301 every obstacle to a submit is handled in one place
             self._report("uploading")
-            images = await context.upload_cooldown.run(
-                lambda: context.backend.upload(self._prepared, context.uploads)
-            )
-            if images is None:
-                return None
-            async with context.in_flight:
-                record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
-                if record is not None:
-                    record = await self._wait(record)
+            with context.uploads.used():
+                images = await context.upload_cooldown.run(lambda: context.backend.upload(self._prepared))
+                if images is None:
+                    return None
+                async with context.in_flight:
+                    record = await context.submit_cooldown.run(lambda: self._submit(images, previous))
+                    if record is not None:
+                        record = await self._wait(record)
         except Exception as error:  # noqa: BLE001 it is the job's outcome
             return await self._not_submitted(error, previous)
         if record is None:
@@ -210,7 +210,7 @@ class JobFlow:
 
     # --- submit -----------------------------------------------------------------------------------------
 
-    async def _submit(self, images: ImageInput, previous: Record | None) -> Record | None:
+    async def _submit(self, images: Sequence[SingleImage], previous: Record | None) -> Record | None:
         """Send the paid request, once, within the budget.
 
         Returns:
@@ -224,7 +224,7 @@ class JobFlow:
 
         Cancellation waits for the answer for the grace period; after that the job is in doubt.
         """
-        context, model, n = self._context, self._prepared.record.model, self._prepared.job.n
+        context, model, n = self._context, self._prepared.record.model, self._prepared.record.billable
         if context.shutdown.is_requested or not await context.budget.admit(model, n):
             return None
         record: Record | None = None
@@ -242,7 +242,7 @@ class JobFlow:
         return record
 
     async def _send(
-        self, images: ImageInput, previous: Record | None, scope: anyio.CancelScope
+        self, images: Sequence[SingleImage], previous: Record | None, scope: anyio.CancelScope
     ) -> Record | None:
         """Send the paid request, with its intent on disk, and write its result."""
         context = self._context
@@ -250,14 +250,32 @@ class JobFlow:
         key = (doubt.key if doubt else None) or uuid.uuid4().hex
         intent = self._intent(key, previous)
         report = partial(self._report, "submitting", intent)
-        hooks = Intent(context.journal, context.shutdown, intent, previous, scope, report)
+        hooks = Intent(
+            context.journal,
+            context.shutdown,
+            intent,
+            previous,
+            scope,
+            report,
+            home=doubt.base_url if doubt else None,
+            first_sent_at=doubt.first_sent_at if doubt else None,
+            needs_promise=doubt is not None and context.options.in_doubt == "collect",
+        )
         try:
             result = await context.backend.submit(self._prepared, images, key, hooks)
         except NotSentError:
             return None
         except errors.SubmissionIndeterminateError as error:
             self._error = error
-            task = Task(error.task_id or "", "submitted", idempotency_key=key, model=intent.model, n=intent.n)
+            intent = hooks.record
+            task = Task(
+                error.task_id or "",
+                "submitted",
+                idempotency_key=key,
+                model=intent.model,
+                n=intent.n,
+                base_url=intent.base_url,
+            )
             record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
         except errors.ApimartError as error:
             # The row of a missing task is back, and is kept.
@@ -271,9 +289,10 @@ class JobFlow:
             if not hooks.is_written:
                 raise
             self._error = error
-            record = intent.in_doubt(error)
+            record = hooks.record.in_doubt(error)
         else:
             is_ready = not isinstance(result, Task) or (result.is_completed and bool(result.images))
+            intent = hooks.record
             record = intent.completed(result) if is_ready else intent.submitted(cast("Task", result))
         if record.state != "in_doubt":
             context.shutdown.reached()
@@ -285,6 +304,8 @@ class JobFlow:
     def _intent(self, key: str, previous: Record | None) -> Record:
         """Return the row of a paid request; a missing task stays in it, because it may be found again."""
         intent = self._prepared.record.intent(key, self._seconds())
+        if previous is not None and previous.key == key:
+            intent = attrs.evolve(intent, sent_at=previous.sent_at)
         if previous is None or previous.state != "submitted":
             return intent
         return attrs.evolve(intent, task=previous.task)
@@ -304,7 +325,8 @@ class JobFlow:
             self._report_stop(error)
             return None
         record = record.failed(error, record.seconds)
-        return await self._put(attrs.evolve(record, key=None) if error.is_transient else record)
+        is_started_anew = error.is_transient or isinstance(error, errors.InvalidArgumentError)
+        return await self._put(attrs.evolve(record, key=None) if is_started_anew else record)
 
     # --- wait -------------------------------------------------------------------------------------------
 
@@ -346,7 +368,7 @@ class JobFlow:
             else:
                 context.submit_cooldown.task_ended()
                 images = ended.task.images if ended.task else ()
-                context.budget.settle(record.model, record.n, ended.cost, len(images))
+                context.budget.settle(record.model, record.billable, ended.cost, len(images))
         if context.budget.has_new_price:
             # A run after a crash needs the prices to keep within the budget.
             context.budget.has_new_price = False

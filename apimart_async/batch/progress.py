@@ -34,7 +34,8 @@ class Progress:
         unfinished: Jobs that are paid for and not saved; the next run continues them.
         resumed: How many of all these an earlier run had started.
         in_flight: Jobs in progress.
-        spent: USD, over all runs with this journal; costs that the service has not reported are missing.
+        spent: USD, over all runs with this journal, of the costs that the service has reported.
+        unknown_costs: Jobs whose images were made at a cost that nothing tells.
         rate: Jobs ended per second over the last minute, without those saved by earlier runs.
         elapsed: Seconds since the batch started.
         is_rate_limited: Whether uploads or submits wait because the service has answered 429.
@@ -49,6 +50,7 @@ class Progress:
     resumed: int = 0
     in_flight: int = 0
     spent: float = 0.0
+    unknown_costs: int = 0
     rate: float = 0.0
     elapsed: float = 0.0
     is_rate_limited: bool = False
@@ -103,12 +105,14 @@ class ProgressCounter:
         self._started = time.monotonic()
         self._ended: Counter[Status] = Counter()
         self._resumed = 0
+        self._unknown_costs = 0
         self._recent: deque[float] = deque(maxlen=_MOST_RECENT)
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
         self._ended[outcome.status] += 1
         self._resumed += outcome.resumed
+        self._unknown_costs += outcome.has_unknown_cost
         if not (outcome.resumed and outcome.status == "saved"):
             self._recent.append(time.monotonic())
 
@@ -129,6 +133,7 @@ class ProgressCounter:
             resumed=self._resumed,
             in_flight=in_flight,
             spent=spent,
+            unknown_costs=self._unknown_costs,
             rate=len(self._recent) / (now - since) if now > since else 0.0,
             elapsed=now - self._started,
             is_rate_limited=is_rate_limited,

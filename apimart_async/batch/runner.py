@@ -20,8 +20,8 @@ from apimart_async.batch.job import Outcome
 from apimart_async.batch.job_flow import PRICES, JobFlow
 from apimart_async.batch.progress import ProgressCounter
 from apimart_async.batch.shutdown import ShutdownState, explained
-from apimart_async.batch.upload_cache import UploadCache
 from apimart_async.transport.files.private import Replacement
+from apimart_async.transport.upload_memory import BatchUploads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -107,7 +107,7 @@ class Runner:
                 journal=journal,
                 shutdown=self._shutdown,
                 budget=budget,
-                uploads=UploadCache(journal, anyio.Semaphore(options.max_uploads)),
+                uploads=BatchUploads(journal, anyio.Semaphore(options.max_uploads)),
                 upload_cooldown=Cooldown(self._shutdown, options.max_retry_after),
                 submit_cooldown=Cooldown(self._shutdown, options.max_retry_after),
                 in_flight=anyio.Semaphore(options.max_in_flight),
@@ -336,12 +336,14 @@ def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
     return {
         "id": outcome.id,
         "status": outcome.status,
-        "image": job.image if isinstance(job.image, str) else str(job.image),
+        "operation": job.operation,
+        "image": job.image if job.image is None or isinstance(job.image, str) else str(job.image),
         "prompt": job.prompt,
         "model": job.model,
         "n": job.n,
         "name": job.name,
         "options": dict(job.options),
+        "roles": list(job.roles),
         "extra": dict(job.extra),
         "task_id": task.id if task else None,
         "paths": [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import anyio
 from cyclopts import Parameter
 
+from apimart_async import errors
 from apimart_async.cli import connection, options
 from apimart_async.cli.display.output import dollars, printable, write_line
 from apimart_async.cli.display.results import json_line
@@ -15,7 +16,7 @@ from apimart_async.cli.signals import Exit
 
 if TYPE_CHECKING:
     from apimart_async.client import AsyncApimart
-    from apimart_async.models import Balance
+    from apimart_async.models import Balance, Model
 
 Result = TypeVar("Result")
 
@@ -44,23 +45,39 @@ def balance(
 
 
 def models(*, base_url: options.BaseUrl = None, json: options.Json = False) -> Exit:
-    """List the models of the service, a line each.
+    """List the models of the service, a line each, with their prices.
 
     Try these:
 
       apimart models
       apimart models --json
 
-    With --json, each line is the service's own description of the model; id is
-    its name.
+    A line has the name of the model and, after two spaces, the price of an image, if
+    the service tells one. With --json, each line is the service's own
+    description of the model; id is its name, and usd_per_image its price or null.
     """
-    found = _ask(lambda client: client.account.models(), base_url)
-    return _write(
-        [json_line({**model.raw, "id": model.id}) if json else printable(model.id) for model in found]
-    )
+    found = _ask(_priced_models, base_url)
+    if json:
+        return _write(
+            [json_line({**model.raw, "id": model.id, "usd_per_image": price}) for model, price in found]
+        )
+    prices = ["" if price is None else f"  {dollars(price)}" for _, price in found]
+    return _write([printable(model.id) + price for (model, _), price in zip(found, prices, strict=True)])
 
 
-def _ask(question: Callable[[AsyncApimart], Awaitable[Result]], base_url: str | None) -> Result:
+async def _priced_models(client: AsyncApimart) -> list[tuple[Model, float | None]]:
+    """Return the models with the price of an image; ``None`` where it is not known."""
+    found = await client.models.list()
+    try:
+        quotes = [await client.quote(model.id) for model in found]
+    except errors.APIError:
+        return [(model, None) for model in found]
+    return [
+        (model, None if quote is None else quote.price) for model, quote in zip(found, quotes, strict=True)
+    ]
+
+
+def _ask(question: Callable[[AsyncApimart], Awaitable[Result]], base_url: list[str] | None) -> Result:
     service = connection.checked(base_url)
 
     async def work() -> Result:

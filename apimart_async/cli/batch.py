@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
+import attrs
 from anyio import to_thread
 from cyclopts import Parameter
 
@@ -24,26 +25,34 @@ from apimart_async.cli.display.output import (
     say,
     sentence,
     shorten,
+    unknown_costs,
     write_line,
 )
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.resources.operations import Operation
 
 if TYPE_CHECKING:
     from apimart_async.batch import BatchOptions, Job, Outcome, Progress, Status
     from apimart_async.batch.manifest.preflight import Preflight
     from apimart_async.batch.manifest.reader import Manifest
 
-HELP = """Edit all pictures of a manifest, safe to kill and run again.
+HELP = """Run all jobs of a manifest, safe to kill and run again.
 
 A manifest is a folder of images or a pattern such as 'photos/*.jpg', edited
 with one prompt, or a CSV, JSONL, Parquet or Arrow file with a row for each
-edit. Its columns are image and prompt, and optionally model, n, id and name;
-documented fields of the request, such as size, and columns called option.NAME
-are options, and any other column is only carried into results.jsonl. Paths of
-images start from the folder of the file, and lead out of it only with
---allow-outside. All rows are checked before anything is sent.
+job. Its columns are image and prompt, and optionally operation, model, n, id
+and name; documented fields of the request, such as size, and columns called
+option.NAME are options (option.mask is an image), and any other column is only
+carried into results.jsonl. Paths of images start from the folder of the file, and lead out
+of it only with --allow-outside. All rows are checked before anything is sent.
+
+The operation of a row, or of --operation, is edit by default; generate makes
+an image from a prompt and needs no column image; segment is free and needs no
+prompt; region_edit changes regions. Several images are a list such as
+["a.jpg", "b.jpg"]; with roles they are in the column image_with_roles, as
+[{"url": "a.jpg", "role": "..."}].
 
 Every step is in a journal in the output directory before the next is taken.
 The same command continues the batch: nothing is paid twice, and no paid result
@@ -54,6 +63,7 @@ it stops at once. At the end results.jsonl lists every job, and
 Try these:
 
   apimart batch photos -p "A starry sky behind it" --local -o out
+  apimart batch prompts.csv --operation generate -o out --local
   apimart batch jobs.csv -o out --check
   apimart batch jobs.csv -o out --max-cost 5.00 --in-flight 64
   apimart batch status out
@@ -76,7 +86,7 @@ _LINE_INTERVAL: Final = 10.0
 _STATUSES: Final[Mapping[Status, str]] = {
     "saved": "",
     "failed": "not billed; --retry-failed tries them once more",
-    "in_doubt": "perhaps billed, or being submitted; --resubmit-in-doubt submits them again",
+    "in_doubt": "perhaps billed, or being submitted; --resubmit-in-doubt submits those again that are safe",
     "unfinished": "paid for, or in flight; run the batch again if it is not running",
 }
 _MOST_REASONS: Final = 5
@@ -97,7 +107,10 @@ def batch(
         ),
     ] = None,
     model: Annotated[str | None, Parameter(name=("--model", "-m"), help="For rows that name none.")] = None,
-    n: Annotated[int, Parameter(name="-n", help="Variants, 1 to 10, for rows that do not say.")] = 1,
+    n: Annotated[int, Parameter(name="-n", help="Variants, for rows that do not say.")] = 1,
+    operation: Annotated[
+        Operation, Parameter(name="--operation", help="Operation of rows that name none.")
+    ] = "edit",
     check: Annotated[
         bool,
         options.flag("--check", "Only check, and print the number of jobs and an estimate of the cost."),
@@ -137,10 +150,18 @@ def batch(
         bool,
         options.flag(
             "--resubmit-in-doubt",
-            "Submit again the jobs that may have been paid for: look at the account first.",
+            "Submit jobs again that may have been paid for, where the service promises to bill them once.",
+        ),
+    ] = False,
+    resubmit_unsafe: Annotated[
+        bool,
+        options.flag(
+            "--resubmit-unsafe",
+            "Submit all jobs again that may have been paid for: look at the account first.",
         ),
     ] = False,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     local: options.Local = False,
     timeout: options.Timeout = None,
     max_retry_after: Annotated[
@@ -153,16 +174,18 @@ def batch(
     base_url: options.BaseUrl = None,
     json: Annotated[bool, options.flag("--json", "Write one JSON object a line to stdout.")] = False,
 ) -> Exit:
-    """Edit the images of a manifest, or continue where an earlier run ended."""
+    """Run the jobs of a manifest, or continue where an earlier run ended."""
     from apimart_async.batch import BatchOptions
     from apimart_async.batch.edit_many import journal_path
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import ManifestOptions
-    from apimart_async.resources.edits import DEFAULT_MODEL
+    from apimart_async.batch.requests import APIMART_MODELS
+    from apimart_async.resources.operations import max_n
     from apimart_async.resources.submission import check_request
 
-    check_request("any" if prompt is None else prompt, model or DEFAULT_MODEL, n)
+    named = model or APIMART_MODELS[operation]
+    check_request(prompt or "", named, n, max_n(named), has_prompt=prompt is not None)
     options.check_timeout(timeout)
     if in_flight < 1:
         raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
@@ -174,8 +197,9 @@ def batch(
         manifest,
         ManifestOptions(
             prompt,
-            model or DEFAULT_MODEL,
+            model,
             n,
+            operation,
             recursive=recursive,
             output=output,
             allow_outside=allow_outside,
@@ -192,17 +216,17 @@ def batch(
         journal=journal_path(output) if check else None,
         retry_failed=retry_failed,
         retry_missing=retry_missing,
-        resubmit_in_doubt=resubmit_in_doubt,
+        resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
     )
     found = anyio.run(checking)
     if check:
-        plan = preflight.Plan(found, max_cost, has_files=opened.is_folder)
+        plan = _priced(preflight.Plan(found, max_cost, has_files=opened.is_folder), base_url, local=local)
         for line in [json_line(plan.record())] if json else plan.facts():
             write_line(line)
         return _code_of(plan, skip_bad=skip_bad)
     if found.bad and not skip_bad:
         raise UsageError("\n".join(preflight.complaints(found)))
-    service = connection.checked(base_url, local=local, convert=convert)
+    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
     local_batch.check_directory_is_for(output, local=local)
     options.check_directory(output)
     for line in preflight.remarks(found):
@@ -219,12 +243,33 @@ def batch(
             max_cost=max_cost,
             retry_failed=retry_failed,
             retry_missing=retry_missing,
-            in_doubt="resubmit" if resubmit_in_doubt else "report",
+            in_doubt="resubmit" if resubmit_unsafe else "collect" if resubmit_in_doubt else "report",
             timeout=timeout,
             max_retry_after=max_retry_after,
             on_progress=run.show,
         ),
     )
+
+
+def _priced(plan: preflight.Plan, base_url: list[str] | None, *, local: bool) -> preflight.Plan:
+    """Return the plan with the prices that only the catalogue of the service has.
+
+    A check works without a key and without a network, too; these prices are then not known.
+    """
+
+    async def quotes(service: connection.Connection) -> dict[str, float]:
+        async with connection.connected(service) as client:
+            found = [await client.quote(model) for model in plan.unpriced]
+        return {quote.model: quote.price for quote in found if quote is not None}
+
+    if plan.unpriced and not local:
+        try:
+            return attrs.evolve(plan, prices=anyio.run(quotes, connection.checked(base_url)))
+        except errors.APIError as error:
+            say(f"The prices of the service are not known: {sentence(error.message)}")
+        except UsageError:
+            pass
+    return plan
 
 
 def _check_options_of(manifest: Manifest, output: Path) -> None:
@@ -340,11 +385,13 @@ class _BatchRun:
 
     def _report(self, outcome: Outcome) -> None:
         """Write the results of a job, or the reason why it has none."""
+        from apimart_async.batch.requests import APIMART_MODELS, model_of
         from apimart_async.batch.runner import as_plain
 
         if self._writes:
             paths = [str(path) for path in outcome.paths] if outcome.status == "saved" else []
-            for line in [json_line(as_plain(outcome, self._output))] if self._json else paths:
+            plain = as_plain(outcome, self._output) | {"model": model_of(outcome.job, APIMART_MODELS)}
+            for line in [json_line(plain)] if self._json else paths:
                 self._are_results_whole = write_line(line) and self._are_results_whole
         if outcome.error is None or outcome.status == "saved":
             return
@@ -361,7 +408,7 @@ class _BatchRun:
 def _label(outcome: Outcome) -> str:
     image = outcome.job.image
     name = Path(image).name if isinstance(image, str) else ""
-    return shorten(printable(outcome.job.id or name or outcome.id), 40)
+    return shorten(printable(outcome.job.id or name or outcome.job.name or outcome.id), 40)
 
 
 def _reason(error: errors.ApimartError) -> str:
@@ -391,8 +438,8 @@ def status(
       apimart batch status out
 
     With --json, the object has: saved, failed, in_doubt, unfinished (numbers of
-    jobs that were started), images, spent (USD), and reasons (count, status,
-    message), the commonest first.
+    jobs that were started), images, spent (USD), unknown_costs (number of jobs
+    that spent lacks), and reasons (count, status, message), the commonest first.
     """
     from apimart_async.batch.edit_many import read_outcomes
     from apimart_async.batch.report.statistics import Totals
@@ -410,6 +457,7 @@ def status(
             **{str(name): number for name, number in numbers.items()},
             "images": totals.files,
             "spent": round(totals.spent, 6),
+            "unknown_costs": totals.unknown_costs,
             "reasons": [
                 {"count": number, "status": name, "message": text} for (name, text), number in reasons
             ],
@@ -420,7 +468,8 @@ def status(
         meaning = f"  ({_STATUSES[name]})" if number and _STATUSES[name] else ""
         write_line(f"{name.replace('_', ' ') + ':':<12} {number:>9,}{meaning}")
     write_line(f"{'images:':<12} {totals.files:>9,}")
-    write_line(f"{'spent:':<12} {dollars(totals.spent):>9}")
+    missing = f"  (without {unknown_costs(totals.unknown_costs)})" if totals.unknown_costs else ""
+    write_line(f"{'spent:':<12} {dollars(totals.spent):>9}{missing}")
     if reasons:
         write_line("Reasons:")
         for (_, text), number in reasons:

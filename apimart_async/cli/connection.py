@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -49,11 +49,12 @@ class Connection:
         base_url: The option; ``None`` for the address from the environment or of the service.
         poll: Pace of polling.
         local: Whether to start an emulator and connect to it.
-        media: Treatment of pictures that the service refuses as they are.
-        resolved_url: The address itself; ``None`` with an emulator of the command.
+        media: Changes to pictures before they are sent.
+        resolved_url: The address itself, of several the preferred one; ``None`` with an emulator of the
+            command.
     """
 
-    base_url: str | None = None
+    base_url: Sequence[str] | None = None
     poll: config.Poll = attrs.field(factory=config.Poll)
     local: bool = False
     media: config.Media = attrs.field(factory=config.Media)
@@ -61,12 +62,13 @@ class Connection:
 
 
 def checked(
-    base_url: str | None,
+    base_url: Sequence[str] | None,
     *,
     provider: Provider = "APIMART",
     local: bool | None = None,
     task_is_old: bool = False,
     convert: Conversion = "auto",
+    keep_metadata: bool = False,
 ) -> Connection:
     """Return the connection after checking the key, the options and the packages it needs.
 
@@ -76,12 +78,13 @@ def checked(
         local: The option; ``None`` when the command has none.
         task_is_old: Whether the tasks may have ended long ago.
         convert: The option.
+        keep_metadata: The option.
 
     Raises:
         UsageError: There is no key, Pillow is missing for the emulator, or the options exclude each other.
         InvalidArgumentError: The key or the base URL is malformed.
     """
-    media = config.Media(convert=convert, on_convert=_say_conversion)
+    media = config.Media(convert=convert, keep_metadata=keep_metadata, on_convert=_say_conversion)
     if local:
         if base_url is not None:
             raise UsageError("--local starts a service of its own: leave --base-url out, or --local.")
@@ -92,12 +95,12 @@ def checked(
         advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
         raise UsageError(f"No API key: set {provider}_API_KEY, or {advice}.")
     config.check_api_key(key)
-    url = config.resolve_base_url(base_url, f"{provider}_BASE_URL", _DEFAULT_URLS[provider])
+    urls = config.resolve_base_urls(base_url, f"{provider}_BASE_URL", _DEFAULT_URLS[provider])
     if task_is_old:
         return Connection(base_url, _OLD_TASK_POLL)
     # A service on this machine is an emulator, whose tasks are short.
-    poll = _LOCAL_POLL if is_loopback(urlsplit(url).hostname or "") else config.Poll()
-    return Connection(base_url, poll, media=media, resolved_url=url)
+    poll = _LOCAL_POLL if is_loopback(urlsplit(urls[0]).hostname or "") else config.Poll()
+    return Connection(base_url, poll, media=media, resolved_url=urls[0])
 
 
 def _say_conversion(line: str) -> None:
@@ -129,7 +132,7 @@ async def connected_router(connection: Connection) -> AsyncGenerator[AsyncAppleR
 
 
 @asynccontextmanager
-async def _served(connection: Connection) -> AsyncGenerator[tuple[str | None, str | None]]:
+async def _served(connection: Connection) -> AsyncGenerator[tuple[str | None, str | Sequence[str] | None]]:
     """Yield the key and the base URL for the client; ``None`` stands for the environment's."""
     if not connection.local:
         yield None, connection.base_url

@@ -16,10 +16,10 @@ from apimart_async.cli.display.output import printable, say
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
 from apimart_async.cli.signals import Exit
-from apimart_async.transport.media import inputs, png
+from apimart_async.transport.media import forms, png
 
 if TYPE_CHECKING:
-    from apimart_async.transport.media.inputs import NamedFile
+    from apimart_async.transport.media.forms import NamedFile
 
 USAGE: Final = "Usage: apimart edit IMAGES... -p PROMPT [OPTIONS]"
 
@@ -39,7 +39,7 @@ def edit(
         str | None,
         Parameter(
             name=("--model", "-m"),
-            help="Any model of the service that edits; dall-e-2 with applerouter. "
+            help="Any model of the service that edits; with applerouter, none is named by default. "
             "[default: grok-imagine-1.0-edit-apimart]",
         ),
     ] = None,
@@ -57,6 +57,7 @@ def edit(
     local: options.Local = False,
     inline: options.Inline = False,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
@@ -84,18 +85,18 @@ def edit(
     not_started), task_id, paths, cost (USD), seconds, and error (type, message,
     status, code, task_id, idempotency_key) or null.
     """
-    from apimart_async.resources.applerouter import DALL_E_2, check_words
     from apimart_async.resources.edits import DEFAULT_MODEL
-    from apimart_async.resources.submission import check_request
+    from apimart_async.resources.published_limits import are_published, check_words
 
     is_apimart = service == "apimart"
     provider: connection.Provider = "APIMART" if is_apimart else "APPLEROUTER"
-    model = (DEFAULT_MODEL if is_apimart else DALL_E_2) if model is None else model
-    is_dall_e_2 = model == DALL_E_2 and not is_apimart
-    check_request(prompt, model, n)
+    has_published_limits = not is_apimart and are_published(model)
+    _check_request(service, prompt, DEFAULT_MODEL if model is None else model, n)
     options.check_timeout(timeout)
     _check_service(service, mask=mask, size=size, inline=inline)
-    reached = connection.checked(base_url, provider=provider, local=local, convert=convert)
+    reached = connection.checked(
+        base_url, provider=provider, local=local, convert=convert, keep_metadata=keep_metadata
+    )
     sources = options.distinct(images)
     if len(sources) < len(images):
         say("A picture that is given twice is edited once.")
@@ -103,7 +104,7 @@ def edit(
     unfit: Collection[str | NamedFile] = ()
     if is_apimart:
         options.check_images(pictures, convert=convert)
-    elif is_dall_e_2:
+    elif has_published_limits:
         check_words(prompt, size)
         _check_are_local(sources, mask)
         unfit = _find_unfit(pictures, mask, _side(size), convert)
@@ -120,7 +121,7 @@ def edit(
         from apimart_async.cli.png_preparation import PngBackend
 
         # Images inside the answer cannot expire; other models do not know the field.
-        response_format = "b64_json" if is_dall_e_2 else None
+        response_format = "b64_json" if has_published_limits else None
         fields = {"size": size, "mask": mask, "response_format": response_format}
         given = {name: value for name, value in fields.items() if value is not None}
         jobs = [Job(picture, prompt, model, n, str(i), options=given) for i, picture in enumerate(pictures)]
@@ -128,7 +129,7 @@ def edit(
         if is_apimart:
             async with connection.connected(reached) as client:
                 with duration_cache.used(client.tasks, learnt):
-                    expect(items, client.tasks.estimate(model, n=n))
+                    expect(items, client.tasks.estimate(model or DEFAULT_MODEL, n=n))
                     await pay(ApimartBackend(client, inline=inline), timeout=timeout)
         else:
             async with connection.connected_router(reached) as router:
@@ -147,6 +148,13 @@ def edit(
         return run.execute(work)
 
 
+def _check_request(service: str, prompt: str, model: str, n: int) -> None:
+    from apimart_async.resources import operations
+    from apimart_async.resources.submission import check_request
+
+    check_request(prompt, model, n, operations.max_n(model) if service == "apimart" else 10)
+
+
 def _check_service(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:
     given = {"apimart": (("--mask", mask), ("--size", size)), "applerouter": (("--inline", inline or None),)}
     for name, value in given[service]:
@@ -157,7 +165,7 @@ def _check_service(service: str, *, mask: str | None, size: str | None, inline: 
 
 def _check_are_local(images: Sequence[str], mask: str | None) -> None:
     sources = [*images, *([] if mask is None else [mask])]
-    remote = next((source for source in sources if inputs.remote_url(source) is not None), None)
+    remote = next((source for source in sources if forms.remote_url(source) is not None), None)
     if remote is not None:
         raise UsageError(f"{printable(remote)} is an address: download it first, AppleRouter takes files.")
 

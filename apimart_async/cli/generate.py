@@ -44,6 +44,7 @@ def generate(
     local: options.Local = False,
     inline: options.Inline = False,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     timeout: options.Timeout = None,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
@@ -64,17 +65,17 @@ def generate(
     paths, cost (USD), seconds, and error (type, message, status, code, task_id,
     idempotency_key) or null.
     """
-    from apimart_async.resources.generations import MOST_IMAGES
+    from apimart_async.resources.operations import max_n
     from apimart_async.resources.submission import check_request
 
-    check_request(prompt, model, n, MOST_IMAGES)
+    check_request(prompt, model, n, max_n(model))
     options.check_timeout(timeout)
-    service = connection.checked(base_url, local=local, convert=convert)
+    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
     references = tuple(image or ())
     options.check_images([*references, *([] if mask is None else [mask])], convert=convert)
     options.check_directory(output)
-    arguments = {
-        "n": n,
+    fields = {
+        "mask": mask,
         "size": size,
         "resolution": resolution,
         "quality": quality,
@@ -83,12 +84,13 @@ def generate(
 
     async def work() -> None:
         from apimart_async.batch import Job
-        from apimart_async.cli.paid import GenerationBackend, run_paid
+        from apimart_async.batch.backends import ApimartBackend
+        from apimart_async.cli.paid import run_paid
 
-        job = Job(references, prompt, model, n or 1, id="0")
+        given = {name: value for name, value in fields.items() if value is not None}
+        job = Job(references or None, prompt, model, n or 1, "0", options=given, operation="generate")
         async with connection.connected(service) as client:
-            backend = GenerationBackend(client, inline=inline, mask=mask, arguments=arguments)
-            await run_paid(run, backend, [job], output, timeout=timeout)
+            await run_paid(run, ApimartBackend(client, inline=inline), [job], output, timeout=timeout)
 
     run = Run(
         [Item("", "the picture")],

@@ -16,10 +16,10 @@ from apimart_async.cli.display.item import STDIN
 from apimart_async.cli.display.output import is_terminal, listed, printable, sentence
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrency import for_each
-from apimart_async.transport.media import inputs
+from apimart_async.transport.media import forms, inputs
 
 if TYPE_CHECKING:
-    from apimart_async.transport.media.inputs import NamedFile
+    from apimart_async.transport.media.forms import NamedFile
 
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
 
@@ -51,6 +51,9 @@ Convert: TypeAlias = Annotated[
         help="Whether HEIC, AVIF, TIFF, BMP and larger pictures are made JPEG or PNG, or refused.",
     ),
 ]
+KeepMetadata: TypeAlias = Annotated[
+    bool, flag("--keep-metadata", "Send the place, camera and comments in pictures too; uploads are public.")
+]
 TaskIds: TypeAlias = Annotated[list[str], Parameter(name="IDS", negative=(), help="Ids of tasks.")]
 Output: TypeAlias = Annotated[
     Path, Parameter(name=("--output", "-o"), help="Directory for the results; made when it is missing.")
@@ -65,8 +68,13 @@ Inline: TypeAlias = Annotated[
     bool, flag("--inline", "Send pictures inside the request instead of uploading them.")
 ]
 BaseUrl: TypeAlias = Annotated[
-    str | None,
-    Parameter(name="--base-url", help="The service; APIMART_BASE_URL or https://api.apimart.ai by default."),
+    list[str] | None,
+    Parameter(
+        name="--base-url",
+        negative=(),
+        help="The service; APIMART_BASE_URL or https://api.apimart.ai by default. Given several times "
+        "or with commas: addresses of the same service, each used while those before are out of reach.",
+    ),
 ]
 Timeout: TypeAlias = Annotated[
     float | None, Parameter(name="--timeout", help="Seconds to wait for each task; 600 by default.")
@@ -132,7 +140,7 @@ def check_images(
 
     async def problem(image: str | NamedFile) -> str | None:
         try:
-            if inputs.remote_url(image) is None:
+            if forms.remote_url(image) is None:
                 await inputs.open_media(image, limit=limit, convert=convert == "auto")
         except ImageError as error:
             return sentence(error.message)

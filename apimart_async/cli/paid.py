@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
-import attrs
-
-from apimart_async.batch import BatchOptions, Job, JobProgress, Record, Runner, SqliteJournal
-from apimart_async.batch.backends import ApimartBackend, Backend, PreparedJob, following
+from apimart_async.batch import BatchOptions, Job, JobProgress, Runner, SqliteJournal
+from apimart_async.batch.backends import ApimartBackend, Backend
 from apimart_async.cli.run import GRACE, IN_FLIGHT, Run
 from apimart_async.errors import ApimartError, DownloadError
-from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, template_of
-from apimart_async.transport.media import inputs
-
-if TYPE_CHECKING:
-    from apimart_async.batch.upload_cache import UploadCache
-    from apimart_async.models import Task, Upload
-    from apimart_async.transport.api import SendHooks
-    from apimart_async.transport.media.inputs import ImageInput, SingleImage
 
 
 async def run_paid(
@@ -89,48 +78,3 @@ async def run_paid(
 def _template(run: Run, job: Job) -> str:
     name = run.items[int(job.id or 0)].name
     return DEFAULT_TEMPLATE if name is None else template_of(name, job.n)
-
-
-@attrs.define(eq=False)
-class GenerationBackend(ApimartBackend):
-    """APIMart with generations instead of edits.
-
-    Args:
-        client: Client of the service.
-        inline: Send local images inside the paid request instead of uploading them.
-        mask: Image of the area to change.
-        arguments: Further arguments of ``generations.create``.
-    """
-
-    _mask: str | None = attrs.field(kw_only=True, alias="mask")
-    _arguments: Mapping[str, Any] = attrs.field(kw_only=True, alias="arguments")
-
-    async def prepare(self, job: Job) -> PreparedJob:
-        """Describe the job; the command has checked its images."""
-        return PreparedJob(job=job, record=Record.describe(job, job.model or "", job_id=job.id))
-
-    async def upload(self, prepared: PreparedJob, cache: UploadCache) -> ImageInput:  # noqa: ARG002 each is new
-        """Upload local images, and the mask as the last of them."""
-
-        async def upload(image: SingleImage) -> str | Upload:
-            if self._inline or inputs.remote_url(image) is not None:
-                return cast("str", image)
-            return await self._client.uploads.create(image)
-
-        images = cast("list[SingleImage]", prepared.job.image)
-        return await for_each(upload, images if self._mask is None else [*images, self._mask])
-
-    async def submit(self, prepared: PreparedJob, images: ImageInput, key: str, hooks: SendHooks) -> Task:
-        """Submit the generation."""
-        references = list(cast("list[SingleImage]", images))
-        mask = None if self._mask is None else references.pop()
-        with following(hooks):
-            return await self._client.generations.create(
-                prepared.job.prompt,
-                model=prepared.record.model,
-                images=references,
-                mask=mask,
-                inline=self._inline,
-                idempotency_key=key,
-                **self._arguments,
-            )

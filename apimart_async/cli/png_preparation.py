@@ -14,11 +14,12 @@ from apimart_async.cli.display.output import printable, sentence
 from apimart_async.cli.options import UsageError, refuse_pictures
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrency import for_each, run_in_picture_thread
-from apimart_async.transport.media import conversion, inputs, png, sniffing
+from apimart_async.transport.media import conversion, forms, inputs, png, sniffing
 
 if TYPE_CHECKING:
     from apimart_async.cli.options import Conversion
-    from apimart_async.transport.media.inputs import Media, NamedFile, SingleImage
+    from apimart_async.transport.media.forms import NamedFile, SingleImage
+    from apimart_async.transport.media.inputs import Media
 
 _TURNED: Final = frozenset({5, 6, 7, 8})
 
@@ -69,9 +70,9 @@ class PngBackend(AppleRouterBackend):
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job, and convert its picture and mask if necessary."""
-        if job.image not in self._unfit:
+        if job.image is None or job.image not in self._unfit:
             return await super().prepare(job)
-        sources = [*inputs.flatten(job.image), *([job.options["mask"]] if "mask" in job.options else [])]
+        sources = [*forms.flatten(job.image), *([job.options["mask"]] if "mask" in job.options else [])]
         image, *mask = await run_in_picture_thread(_convert, sources, self._side)
         options = {**job.options, "mask": mask[0]} if mask else job.options
         return await super().prepare(attrs.evolve(job, image=image, options=options))

@@ -111,7 +111,13 @@ async def _wait(client: AsyncApimart, item: Item, *, timeout: float | None) -> T
 
 
 def _run(
-    ids: list[str], work: Work, wording: Wording, directory: Path | None, base_url: str | None, *, json: bool
+    ids: list[str],
+    work: Work,
+    wording: Wording,
+    directory: Path | None,
+    base_url: list[str] | None,
+    *,
+    json: bool,
 ) -> Exit:
     names = {task_id.strip(): name for task_id, _, name in (argument.partition("=") for argument in ids)}
     if not all(names):

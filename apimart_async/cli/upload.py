@@ -9,7 +9,7 @@ from apimart_async.cli.display.messages import Wording
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
 from apimart_async.cli.signals import Exit
-from apimart_async.transport.media import inputs
+from apimart_async.transport.media import forms
 
 USAGE = "Usage: apimart upload IMAGES... [OPTIONS]"
 
@@ -19,6 +19,7 @@ def upload(
     /,
     *,
     convert: options.Convert = "auto",
+    keep_metadata: options.KeepMetadata = False,
     base_url: options.BaseUrl = None,
     json: options.Json = False,
 ) -> Exit:
@@ -37,9 +38,9 @@ def upload(
     not_started), url, filename, content_type, bytes, expires_at, seconds, and
     error (type, message, status, code, task_id, idempotency_key) or null.
     """
-    service = connection.checked(base_url, convert=convert)
+    service = connection.checked(base_url, convert=convert, keep_metadata=keep_metadata)
     sources = options.distinct(images)
-    remote = next((source for source in sources if inputs.remote_url(source) is not None), None)
+    remote = next((source for source in sources if forms.remote_url(source) is not None), None)
     if remote is not None:
         raise UsageError(f"{remote} is an address already: `apimart edit` takes it as it is.")
     pictures = options.opened(sources)

@@ -18,16 +18,30 @@ becomes a placeholder image that says so. It calls a `webhook` on loopback alone
 10, 30 and 60 seconds where that fails.
 
 `Fault` describes failures to inject: at the start, through `Emulator.faults`, from a file with `load_faults`,
-or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. `RateLimit` describes a limit on requests. Every
-execution and its cost is in `Emulator.ledger` and at `GET /emulator/ledger`. Both paths need the key.
+or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. `RateLimit` describes a limit on requests,
+`ModelSpec` a model with a schema, and whether it honours idempotency keys. Every execution and its cost is in
+`Emulator.ledger` and at `GET /emulator/ledger`. Both paths need the key.
 """
 
 from __future__ import annotations
 
+from .catalogue import ModelSpec
 from .faults import Fault, Faults, load_faults
 from .ledger import Entry, Ledger
+from .mirror import Mirror
 from .rate_limit import RateLimit
 from .server import Emulator
 from .service import SeenRequest
 
-__all__ = ["Emulator", "Entry", "Fault", "Faults", "Ledger", "RateLimit", "SeenRequest", "load_faults"]
+__all__ = [
+    "Emulator",
+    "Entry",
+    "Fault",
+    "Faults",
+    "Ledger",
+    "Mirror",
+    "ModelSpec",
+    "RateLimit",
+    "SeenRequest",
+    "load_faults",
+]

@@ -47,6 +47,7 @@ class Submission:
         payload: Digest of the whole request.
         idempotency_key: Its Idempotency-Key, or None.
         immediate: Whether its task ends at once.
+        operation: `segment`, which is free, `region_edit`, or None.
     """
 
     endpoint: Endpoint
@@ -60,6 +61,7 @@ class Submission:
     payload: str = ""
     idempotency_key: str | None = None
     immediate: bool = False
+    operation: str | None = None
 
     @property
     def moderated(self) -> bool:
@@ -91,7 +93,7 @@ async def execute(service: Service, submission: Submission) -> Task:
     limit = service.settings.task_limit
     if limit is not None and service.tasks.running(service.clock.now()) >= limit:
         raise ServiceError(status=429, message=f"only {limit} tasks may run at once")
-    price = price_of(submission.model)
+    price = price_of(submission.model, submission.operation)
     if price * submission.images > service.balance + 1e-9:
         raise ServiceError(
             status=402,
@@ -132,6 +134,7 @@ async def execute(service: Service, submission: Submission) -> Task:
             images=task.images,
             cost=task.cost,
             at=now,
+            operation=submission.operation,
         )
     )
     return task

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CURRENT_FAULT: Final[ContextVar[Kind | None]] = ContextVar("fault", default=None)
 """The kind of a fault that the request handler injects itself."""
 
+IS_DISTORTED: Final[ContextVar[bool]] = ContextVar("distorted", default=False)
+"""Whether the response is distorted, for which it has to be whole."""
+
 CLIENT_GONE: Final = 499
 """The status of a response to a closed connection."""
 
@@ -38,7 +41,10 @@ _CHECK_INTERVAL = 0.1
 _MANY = 20_000
 
 _BY_THE_HANDLER: Final[frozenset[Kind]] = frozenset(
-    ("task-stuck", "task-failed", "task-cancelled", "task-expired", "task-partial", "unknown-status")
+    (
+        *("task-stuck", "task-failed", "task-cancelled", "task-expired", "task-partial", "unknown-status"),
+        *("stream-cut", "stream-error"),
+    )
 )
 _CHUNKED: Final[frozenset[Kind]] = frozenset(("truncated", "stalled", "slow", "stray-byte"))
 _CHANGED: Final[frozenset[Kind]] = frozenset(
@@ -49,6 +55,8 @@ _DISTORTED: Final[frozenset[Kind]] = (
     | _CHANGED
     | frozenset(("close-after", "gigantic", "empty", "broken-json", "wrong-bytes", "cut-image"))
 )
+
+_ODD_ERRORS: Final[frozenset[Kind]] = frozenset(("error-in-200", "not-enough-balance", "error-as-stream"))
 
 _MOMENT: Final = 0.01
 _NUMBER: Final = re.compile(rb'"(\w*(?:cost|progress|time|balance))": ?-?[0-9.]+')
@@ -94,9 +102,9 @@ async def inject(
         finally:
             CURRENT_FAULT.reset(token)
     if kind in _DISTORTED:
-        return await _distort(request, fault, await handle(), service)
+        return await _distort(request, fault, await _unsent(handle), service)
     if fault.executed:
-        await handle()
+        await _unsent(handle)
     if kind == "hang":
         await _hang(request, fault.seconds)
     if kind in {"hang", "disconnect"}:
@@ -106,11 +114,20 @@ async def inject(
     if kind == "html":
         status = fault.status or 502
         return web.Response(text=_PAGE.format(status), status=status, content_type="text/html")
-    if kind in {"error-in-200", "not-enough-balance"}:
-        return _error_in_200(fault, route)
+    if kind in _ODD_ERRORS:
+        return _odd_error(fault, route, service.clock.now())
     if kind.startswith("redirect"):
         return _redirect(request, fault, route, service)
     raise _error(fault, service.clock.now())
+
+
+async def _unsent(handle: Callable[[], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    """Return the correct response, of which nothing is sent yet."""
+    token = IS_DISTORTED.set(True)
+    try:
+        return await handle()
+    finally:
+        IS_DISTORTED.reset(token)
 
 
 async def _hang(request: web.Request, seconds: float) -> None:
@@ -121,7 +138,8 @@ async def _hang(request: web.Request, seconds: float) -> None:
 
 
 def _error(fault: Fault, now: float) -> ServiceError:
-    status, code, message = _KNOWN.get(fault.kind, (fault.status or 500, None, "an injected fault"))
+    usual = 422 if fault.kind == "error-as-stream" else 500
+    status, code, message = _KNOWN.get(fault.kind, (fault.status or usual, None, "an injected fault"))
     delay = fault.retry_after
     if delay is None and fault.kind == "idempotency-in-progress":
         delay = 1
@@ -135,7 +153,11 @@ def _error(fault: Fault, now: float) -> ServiceError:
     )
 
 
-def _error_in_200(fault: Fault, route: Route) -> web.Response:
+def _odd_error(fault: Fault, route: Route, now: float) -> web.Response:
+    if fault.kind == "error-as-stream":
+        response = _error(fault, now).response("openai")
+        response.content_type = "text/event-stream"
+        return response
     if fault.kind == "not-enough-balance":
         return json_response({"code": 605, "message": "NOT_ENOUGH_BALANCE"}, status=fault.status or 200)
     message = fault.message or "an injected fault"

@@ -54,18 +54,41 @@ Kind = Literal[
     "not-a-number",
     "many-images",
     "large-images",
+    "stream-cut",
+    "stream-error",
+    "error-as-stream",
 ]
 
 Place = Literal[
-    "any", "uploads", "edits", "generations", "applerouter", "tasks", "tasks/batch", "account", "files"
+    "any",
+    "uploads",
+    "edits",
+    "generations",
+    "applerouter",
+    "tasks",
+    "tasks/batch",
+    "account",
+    "catalogue",
+    "files",
 ]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
 
 _ALL_ROUTES: Final[frozenset[Route]] = frozenset(
-    ("uploads", "edits", "generations", "applerouter", "tasks", "tasks/batch", "account", "files")
+    (
+        "uploads",
+        "edits",
+        "generations",
+        "applerouter",
+        "tasks",
+        "tasks/batch",
+        "account",
+        "catalogue",
+        "files",
+    )
 )
+_CATALOGUE: Final[frozenset[Route]] = frozenset(("catalogue",))
 _MOST_FAULTS: Final = 1000
 _MOST_BYTES: Final = 1024**3
 _SUBMITS: Final[frozenset[Route]] = frozenset(("edits", "generations"))
@@ -77,7 +100,9 @@ _ROUTES: Final[dict[Kind, frozenset[Route]]] = {
     **dict.fromkeys(("unknown-status", "many-images"), frozenset({"tasks", "tasks/batch"})),
     "empty-error": _ALL_ROUTES - {"files"},
     "not-a-number": _ALL_ROUTES - {"files"},
-    "large-images": frozenset({"applerouter"}),
+    **dict.fromkeys(
+        ("large-images", "stream-cut", "stream-error", "error-as-stream"), frozenset({"applerouter"})
+    ),
 }
 """The routes of the kinds that do not apply to all."""
 
@@ -156,17 +181,21 @@ class Fault:
       correct response, in which each cost, progress and duration is `NaN` or `Infinity`. Executed.
     - `many-images`: a completed task has 20,000 images. `large-images`: each image inside a response of
       AppleRouter has `size` bytes. Executed.
+    - `stream-cut`: the connection is dropped behind the first event of a stream. `stream-error`: the first
+      image of a stream ends in an error event, behind its previews. Executed.
+    - `error-as-stream`: a JSON error with `status`, sent as `text/event-stream`. Either.
 
     Args:
         kind: The kind of failure.
-        route: The route; "any" is every route the kind applies to.
+        route: The route; "any" is every route the kind applies to but the catalogue.
         probability: Share of the matching requests, 0 to 1, drawn from the emulator's seed.
         first: Only this many matching requests, from the first.
         every: Only every n-th matching request, starting with the n-th.
         times: At most this many times.
         executed: Whether the request is executed before the failure, for the kinds that allow either.
         reused: Whether only on connections that have served a request before.
-        status: The HTTP status, for the kinds that have one; default 500, 502 for `html`, 307 for redirects.
+        status: The HTTP status, for the kinds that have one; default 500, 502 for `html`, 307 for redirects,
+            422 for `error-as-stream`.
         code: `error.code` of the body.
         message: `error.message` of the body.
         retry_after: Seconds in `Retry-After`, or the header's text; None for no such header.
@@ -204,7 +233,7 @@ class Fault:
     def routes(self) -> frozenset[Route]:
         """The routes it can be injected into."""
         possible = _ROUTES.get(self.kind, _ALL_ROUTES)
-        return possible if self.route == "any" else possible & {self.route}
+        return possible - _CATALOGUE if self.route == "any" else possible & {self.route}
 
 
 def is_due(fault: Fault, *, matched: int, happened: int, chance: float) -> bool:

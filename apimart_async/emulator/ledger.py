@@ -17,9 +17,9 @@ DEFAULT_PRICE = 0.015
 """USD per image of any other model."""
 
 
-def price_of(model: str) -> float:
-    """Return the price of one image of a model, in USD."""
-    return PRICES.get(model, DEFAULT_PRICE)
+def price_of(model: str, operation: str | None = None) -> float:
+    """Return the price of one image of a model, in USD; a segmentation is free."""
+    return 0.0 if operation == "segment" else PRICES.get(model, DEFAULT_PRICE)
 
 
 @frozen(kw_only=True)
@@ -36,6 +36,7 @@ class Entry:
         images: How many images are delivered.
         cost: USD billed; 0 when the task fails, because failed tasks are free.
         at: When, in unix seconds.
+        operation: `segment`, `region_edit`, or None.
     """
 
     task_id: str
@@ -46,6 +47,7 @@ class Entry:
     images: int
     cost: float
     at: float
+    operation: str | None = None
 
 
 @define

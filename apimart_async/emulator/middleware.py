@@ -13,7 +13,7 @@ from .fault_injection import CLIENT_GONE, inject
 from .file_host import FILES_PATH
 from .responses import ERROR_VARIANTS, ServiceError, json_response, not_found
 from .routing import Route, route_of
-from .service import SERVICE, SeenRequest, Service, ulid
+from .service import REQUEST_ID, SERVICE, SeenRequest, Service, ulid
 from .settings import BODY_LIMIT
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ async def middleware(
     now = service.clock.now()
     route = _route(request, service)
     request_id = ulid(now)
+    REQUEST_ID.set(request_id)
     status: int | None = None
     has_header = True
     try:
@@ -59,6 +60,7 @@ async def middleware(
                 route=route,
                 method=request.method,
                 path=request.path,
+                host=request.host,
                 status=status,
                 authorization=carries_key(request, service.settings.api_key),
                 idempotency_key=request.headers.get("Idempotency-Key"),

@@ -82,13 +82,13 @@ def optional_string(fields: Fields, name: str) -> str | None:
     raise bad_request(f"{name} must be a string, not {_type_name(value)}")
 
 
-def image_count(fields: Fields) -> int:
-    """Return `n`: an integer from 1 to 10, 1 when absent."""
+def image_count(fields: Fields, most: int = MAX_IMAGES) -> int:
+    """Return `n`: an integer from 1 to the maximum of a model, 1 when absent."""
     value = fields.get("n", 1)
     if not isinstance(value, int) or isinstance(value, bool):
         raise bad_request(f"n must be an integer, not {_type_name(value)}")
-    if not 1 <= value <= MAX_IMAGES:
-        raise bad_request(f"n must be between 1 and {MAX_IMAGES}, not {value}")
+    if not 1 <= value <= most:
+        raise bad_request(f"n must be between 1 and {most}, not {value}")
     return value
 
 
@@ -112,6 +112,28 @@ def image_urls(fields: Fields, *, required: bool, objects: bool = False) -> list
             raise bad_request(f"image_urls[{index}] must be a string, not {_type_name(url)}")
         urls.append(url)
     return urls
+
+
+def images_with_roles(fields: Fields) -> list[str]:
+    """Return the URLs of `image_with_roles`: a list of `{"url": …, "role": …}`, none when absent."""
+    value = fields.get("image_with_roles")
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise bad_request(f"image_with_roles must be a list, not {_type_name(value)}")
+    urls: list[str] = []
+    for index, entry in enumerate(cast("list[object]", value)):
+        named = cast("Fields", entry) if isinstance(entry, dict) else {}
+        if not isinstance(named.get("url"), str) or not isinstance(named.get("role"), str):
+            raise bad_request(f"image_with_roles[{index}] must be an object with the strings url and role")
+        urls.append(named["url"])
+    return urls
+
+
+def roles_of(fields: Fields) -> list[str]:
+    """Return the roles of an `image_with_roles` that was checked."""
+    entries: list[Fields] = fields.get("image_with_roles") or []
+    return [entry["role"] for entry in entries]
 
 
 def parse_size(size: str | None, resolution: str | None) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ Route = Literal[
     "tasks",
     "tasks/batch",
     "account",
+    "catalogue",
     "files",
     "elsewhere",
     "controls",
@@ -21,12 +22,26 @@ Route = Literal[
 _EXACT: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/v1/uploads/images"): "uploads",
     ("POST", "/v1/images/generations"): "generations",
+    ("POST", "/v1/images/generations/"): "applerouter",
     ("POST", "/v1/tasks/batch"): "tasks/batch",
     ("GET", "/v1/balance"): "account",
     ("GET", "/v1/user/balance"): "account",
+    ("GET", "/v1/usage"): "account",
     ("GET", "/v1/models"): "account",
+    ("GET", "/v1/model-schema"): "catalogue",
+    ("GET", "/v1/model-docs"): "catalogue",
+    ("GET", "/api/pricing/model"): "catalogue",
+    ("GET", "/api/marketplace/models"): "catalogue",
 }
+ROUTER_PATH: Final = "/applerouter"
+"""The prefix under which every path is AppleRouter's."""
+
 _EDITS = {"/v1/images/edits", "/v1/images/edits/"}
+_PREFIXES: Final[dict[str, Route]] = {
+    f"{ROUTER_PATH}/": "applerouter",
+    "/files/": "files",
+    "/emulator/": "controls",
+}
 _TASKS = ("/v1/tasks/", "/v1/images/generations/")
 
 
@@ -44,8 +59,9 @@ def route_of(method: str, path: str, content_type: str) -> Route:
         return "applerouter" if content_type.startswith("multipart/") else "edits"
     if method == "GET" and path.startswith(_TASKS):
         return "tasks"
-    if path.startswith("/files/"):
-        return "files"
-    if path.startswith("/emulator/"):
-        return "controls"
+    if method == "GET" and path.startswith("/v1/models/") and path.endswith("/schema"):
+        return "catalogue"
+    for prefix, route in _PREFIXES.items():
+        if path.startswith(prefix):
+            return route
     return "unknown"

@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,19 +17,23 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
+from .catalogue import DEFAULT_MODELS, ModelSpec
 from .clock import Clock
 from .faults import Fault, Faults
 from .image_store import ImageStore
 from .ledger import Ledger
 from .middleware import middleware
+from .mirror import Mirror
 from .rate_limit import RateLimit
 from .renderer import Renderer
-from .routes import ROUTES
+from .routes import ROUTER_ROUTES, ROUTES
+from .routing import ROUTER_PATH
 from .service import SERVICE, SeenRequest, Service
 from .settings import BODY_LIMIT, HOUR, BatchVariant, Duration, Images, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from ssl import SSLContext
     from types import TracebackType
 
     from .routing import Route
@@ -77,6 +82,7 @@ class Emulator:
             top-level `id`.
         batch: The variant of the responses to `POST /v1/tasks/batch`; None when the path does not exist.
         faults: The faults to inject from the start; `faults` can be changed while it runs.
+        models: The models with a schema; None for a service without schemas, documentation and prices.
         images: "edited" for real edits; "tiny" for images of 8 by 8 pixels, for load tests.
 
     Raises:
@@ -103,6 +109,7 @@ class Emulator:
         compat: bool = False,
         batch: BatchVariant | None = "list",
         images: Images = "edited",
+        models: Iterable[ModelSpec] | None = DEFAULT_MODELS,
         faults: Iterable[Fault] = (),
     ) -> None:
         self._settings = Settings(
@@ -123,6 +130,7 @@ class Emulator:
             compat=compat,
             batch=batch,
             images=images,
+            models=None if models is None else tuple(models),
         )
         self._clock = Clock()
         self.ledger: Ledger = Ledger()
@@ -190,6 +198,15 @@ class Emulator:
         return f"http://{f'[{host}]' if ':' in host else host}:{_port(self._listener)}"
 
     @property
+    def router_url(self) -> str:
+        """The base URL of AppleRouter alone, for clients that send the paths that both services have.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+        """
+        return f"{self.base_url}{ROUTER_PATH}"
+
+    @property
     def api_key(self) -> str:
         """The accepted bearer token."""
         return self._settings.api_key
@@ -231,7 +248,7 @@ class Emulator:
     async def _listen(self, service: Service) -> None:
         app = web.Application(middlewares=[middleware], client_max_size=BODY_LIMIT)
         app[SERVICE] = service
-        app.add_routes(ROUTES)
+        app.add_routes((*ROUTES, *ROUTER_ROUTES))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
         await self._runner.setup()
         loop = asyncio.get_running_loop()
@@ -244,6 +261,29 @@ class Emulator:
         port = _port(self._listener)
         service.hosts = frozenset(f"{name}:{port}" for name in (self._settings.host, _LOOPBACK, "localhost"))
         await self._listener.start_serving()
+
+    @asynccontextmanager
+    async def mirror(self, ssl: SSLContext | None = None) -> AsyncGenerator[Mirror]:
+        """Listen at one more address, with the same tasks and the same ledger, until the block is left.
+
+        Args:
+            ssl: TLS context of the server; by default it has no TLS.
+
+        Returns:
+            A context manager whose value is the address, a `Mirror` that can be stopped and started again.
+
+        Raises:
+            RuntimeError: The emulator is not running.
+        """
+        if self._service is None:
+            raise RuntimeError("the emulator does not run: use `async with`")
+        self._service.files_at = self.base_url
+        mirror = Mirror(self._service, self._connected, ssl)
+        mirror.start()
+        try:
+            yield mirror
+        finally:
+            await mirror.close()
 
     def _connected(self) -> asyncio.Protocol:
         server = None if self._runner is None else self._runner.server

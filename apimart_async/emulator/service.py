@@ -6,6 +6,8 @@ import asyncio
 import os
 import random
 from collections import Counter, deque
+from contextvars import ContextVar
+from typing import Final
 from weakref import WeakSet
 
 from aiohttp import web
@@ -45,6 +47,7 @@ class SeenRequest:
         route: The route.
         method: The HTTP method.
         path: The path, without the query.
+        host: The host and port that it was sent to.
         status: The status of the response; None when the connection was dropped instead.
         authorization: Whether it carried an Authorization header, or the key anywhere in its headers or URL.
         idempotency_key: Its Idempotency-Key, if any.
@@ -54,6 +57,7 @@ class SeenRequest:
     route: Route
     method: str
     path: str
+    host: str
     status: int | None
     authorization: bool
     idempotency_key: str | None
@@ -75,6 +79,8 @@ class Service:
     random: random.Random = field(init=False)
     hosts: frozenset[str] = field(default=frozenset[str](), init=False)
     elsewhere: str = field(default="", init=False)
+    mirrors: set[str] = field(factory=set[str], init=False)
+    files_at: str = field(default="", init=False)
     transports: WeakSet[asyncio.Transport] = field(factory=WeakSet[asyncio.Transport], init=False)
     requests: deque[SeenRequest] = field(factory=lambda: deque[SeenRequest](maxlen=REQUESTS_KEPT), init=False)
     leaks: deque[SeenRequest] = field(factory=lambda: deque[SeenRequest](maxlen=REQUESTS_KEPT), init=False)
@@ -112,7 +118,13 @@ class Service:
 
 SERVICE = web.AppKey("service", Service)
 
+REQUEST_ID: Final[ContextVar[str]] = ContextVar("request id", default="")
+"""The identifier of the request, for responses that begin before their end."""
+
 
 def origin(request: web.Request) -> str:
-    """Return the scheme and host of the URL that the client requested."""
+    """Return the scheme and host of the URL that the client requested, or of the host of a mirror's files."""
+    service = request.app[SERVICE]
+    if request.host in service.mirrors:
+        return service.files_at
     return f"{request.scheme}://{request.host}"

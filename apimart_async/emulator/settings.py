@@ -10,6 +10,7 @@ from typing import Literal
 
 from attrs import field, frozen, validators
 
+from .catalogue import ModelSpec
 from .rate_limit import RateLimit
 
 HOUR = 3600.0
@@ -54,6 +55,11 @@ class Settings:
     compat: bool = False
     batch: BatchVariant | None = "list"
     images: Images = "edited"
+    models: Sequence[ModelSpec] | None = ()
+
+    def spec_of(self, model: str) -> ModelSpec | None:
+        """Return the model with a schema that has this name."""
+        return next((spec for spec in self.models or () if spec.model == model), None)
 
     def shown(self, moment: float) -> int | str:
         """Return a moment in unix seconds as responses show it."""

@@ -21,7 +21,9 @@ from apimart_async.polling.estimator import TAIL_SHAPE, Distribution
 
 _JITTER: Final = 0.1
 _BEFORE_DEADLINE: Final = 1.0
-_GRID_STEPS: Final = 4.0
+# Spacings in a step of the grid: half of one for each poll that shares a request, and the most.
+_STEP_PER_SHARING: Final = 0.5
+_MAX_STEP: Final = 1.5
 
 
 class NextPoll(NamedTuple):
@@ -128,22 +130,24 @@ def best_schedule(durations: Distribution, cost: float, shortest: float) -> Sche
 _cached_schedule = lru_cache(maxsize=64)(best_schedule)
 
 
-def align(due: float, *, spacing: float, earliest: float, latest: float) -> float:
+def align(due: float, *, spacing: float, earliest: float, latest: float, sharing: float = 1.0) -> float:
     """Move a poll to the nearest moment of a grid that all waits share.
 
-    The step of the grid is the largest power of two of seconds that is at most a quarter of the spacing:
-    polls far apart meet on a coarse grid, polls close together on a fine one, and each coarse grid is part of
-    the finer ones. The move is at most an eighth of the spacing, and none on average.
+    The step of the grid is a power of two of seconds, at most half the spacing: polls far apart meet on a
+    coarse grid, polls close together on a fine one, and each coarse grid is part of the finer ones. Where
+    polls share requests, a coarser grid brings more of them together: a step is up to 1.5 times the spacing.
+    The move is at most half a step, and none on average.
 
     Args:
         due: Best moment for the poll, in seconds of a clock that all waits share.
         spacing: Seconds between polls about that time.
         earliest: Not before this moment.
         latest: Before this moment; if no moment of the grid is left, the poll stays at ``due``.
+        sharing: Number of polls that share a request.
     """
     if not spacing > 0 or math.isinf(due):
         return due
-    step = 2.0 ** math.floor(math.log2(spacing / _GRID_STEPS))
+    step = 2.0 ** math.floor(math.log2(spacing * min(_STEP_PER_SHARING * sharing, _MAX_STEP)))
     moment = round(due / step) * step
     if moment < earliest:
         moment = math.ceil(earliest / step) * step

@@ -22,7 +22,7 @@ from apimart_async import errors
 from apimart_async.models import EXPIRED, Task, TaskFailure
 from apimart_async.polling.cadence import Cadence, align
 from apimart_async.polling.duration_stats import DurationStats, ModelStats, kind_of, next_number
-from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests
+from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests, PollMany
 from apimart_async.transport import parsing
 
 if TYPE_CHECKING:
@@ -186,31 +186,43 @@ class PollQueue:
 
     Args:
         poll_one: Fetches a task by id.
-        poll_many: Fetches up to 100 tasks by id, and omits unknown ones; ``None`` where the service cannot.
+        poll_many: Fetches up to 100 tasks at once; ``None`` where the service cannot.
         requests_per_second: Budget; beyond it, the waits that have been due longest are polled first.
+        requests_of: Returns the requests to the origin of a task, for tasks of several origins: only those of
+            one origin share a request. By default all tasks are of one.
     """
 
     def __init__(
         self,
         poll_one: Callable[[str], Awaitable[Task]],
-        poll_many: Callable[[list[str]], Awaitable[dict[str, Task]]] | None = None,
+        poll_many: PollMany | None = None,
         requests_per_second: float | None = None,
+        requests_of: Callable[[Task], BatchRequests] | None = None,
     ) -> None:
         self._poll_one = poll_one
-        self._batches = None if poll_many is None else BatchRequests(poll_one, poll_many)
+        batches = None if poll_many is None else BatchRequests(poll_one, poll_many)
+        self._requests_of: Callable[[Task], BatchRequests | None] = requests_of or (lambda _: batches)
         self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
         self._next_request = 0.0
         self._queue: list[tuple[float, int, Wait]] = []
         self._entries = 0
         self._sharing = 1.0
         self._requested: set[Wait] = set()
+        # The last batches whose requests wait for the rate limiter: waits that are due join them.
+        self._joinable: dict[BatchRequests, PollBatch] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
 
     @property
     def is_batching(self) -> bool:
-        """Whether polls may share a request now."""
-        return self._batches is not None and self._batches.is_open(asyncio.get_running_loop().time())
+        """Whether polls of tasks that this package has not submitted may share a request now."""
+        requests = self._requests_of(Task(id="", status=""))
+        return requests is not None and requests.is_open(asyncio.get_running_loop().time())
+
+    def _batching(self, wait: Wait, now: float) -> BatchRequests | None:
+        """Return the requests that a poll may share now; ``None`` if it is a request of its own."""
+        requests = None if wait.is_single else self._requests_of(wait.task)
+        return requests if requests is not None and requests.is_open(now) else None
 
     def hint(self, task_id: str) -> None:
         """Poll a task at once with a request of its own; without a wait for it, do nothing."""
@@ -232,7 +244,7 @@ class PollQueue:
             self._push(wait, max(now, wait.not_before))
             self.set_timer()
             return
-        is_shared = self.is_batching and not wait.is_single
+        is_shared = self._batching(wait, now) is not None
         # A budget makes each request dearer than its share.
         sharing = self._sharing if is_shared and not self._interval else 1.0
         age = now - wait.submitted_at
@@ -249,7 +261,7 @@ class PollQueue:
         due = max(now + delay, wait.not_before)
         if is_shared:
             earliest = max(now + min(delay, wait.cadence.settings.shortest), wait.not_before)
-            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline)
+            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline, sharing=sharing)
         self._push(wait, due)
         self.set_timer()
 
@@ -284,28 +296,31 @@ class PollQueue:
         queue = self._queue
         batches: list[PollBatch] = []
         single: dict[str, PollBatch] = {}
-        shared = PollBatch()
-        batching = self._batches if self.is_batching else None
+        shared = dict(self._joinable)
         while queue and queue[0][0] <= now:
             _, entry, wait = queue[0]
             if wait.entry == entry:
                 task_id = wait.task_id
-                is_single = wait.is_single or batching is None or batching.is_refused(task_id)
-                batch = single.get(task_id, PollBatch()) if is_single else shared
+                batching = self._batching(wait, now)
+                if batching is None or batching.is_refused(task_id):
+                    batching, batch = None, single.get(task_id, PollBatch())
+                else:
+                    batch = shared.get(batching, PollBatch())
                 if not batch or (batching is not None and len(batch) >= batching.limit):
                     if self._interval and self._next_request > now:
                         break
                     self._next_request = max(self._next_request, now) + self._interval
                     batch = PollBatch()
                     batches.append(batch)
-                    if is_single:
+                    if batching is None:
                         single[task_id] = batch
                     else:
-                        shared = batch
+                        shared[batching] = batch
                 wait.entry = 0
                 self._requested.add(wait)
                 batch.setdefault(task_id, []).append(wait)
             heappop(queue)
+        self._joinable = {requests: batch for requests, batch in shared.items() if len(batch) > 1}
         for batch in batches:
             first = next(iter(batch.values()))[0]
             request = first.owner.start(self._poll(batch))
@@ -315,24 +330,42 @@ class PollQueue:
     def _requeue(self, batch: PollBatch, request: asyncio.Task[None]) -> None:
         """Poll again for a batch whose request was cancelled before the answer."""
         if request.cancelled():
+            self._close(batch)
             self._requested.difference_update(*batch.values())
             now = asyncio.get_running_loop().time()
             for wait in chain(*batch.values()):
                 self._push(wait, now)
             self.set_timer()
 
+    def _close(self, batch: PollBatch) -> bool:
+        """Let no further wait join a batch; tell whether it was open."""
+        for requests, joinable in self._joinable.items():
+            if joinable is batch:
+                del self._joinable[requests]
+                return True
+        return False
+
     async def _poll(self, batch: PollBatch) -> None:
         """Send the request of a batch and pass the answer, or the error, to its waits; raise no error."""
         clock = asyncio.get_running_loop().time
         asked_at = clock()
         answer = BatchAnswer()
+        requests = self._requests_of(next(iter(batch.values()))[0].task)
+        poll_one = self._poll_one if requests is None else requests.poll_one
+
+        def take_ids() -> list[str]:
+            nonlocal asked_at
+            if self._close(batch):
+                asked_at = clock()
+            return list(batch)
+
         try:
-            if len(batch) > 1 and self._batches is not None:
-                answer = await self._batches.poll(list(batch), clock)
+            if len(batch) > 1 and requests is not None:
+                answer = await requests.poll(take_ids, clock)
             else:
-                answer.found = {task_id: await self._poll_one(task_id) for task_id in batch}
+                answer.found = {task_id: await poll_one(task_id) for task_id in batch}
         except Exception as error:  # noqa: BLE001 the waits raise it
-            answer.errors = dict.fromkeys(batch, error)
+            answer.errors = dict.fromkeys(take_ids(), error)
         self._requested.difference_update(*batch.values())
         self._sharing += _SHARING_RATE * (len(batch) - self._sharing)
         self._pass_answer(batch, answer, asked_at, clock())
@@ -350,17 +383,17 @@ class PollQueue:
                 wait.failed(error if len(waits) == 1 else copy.copy(error), now)
                 self.schedule(wait, now)
             elif task is None:
-                # Where the endpoint is refused, the next poll is single anyway.
                 wait.omissions += not answer.is_refused
-                wait.is_single = not answer.is_refused
+                wait.is_single = True
                 self._push(wait, now)
             elif task.is_completed and not task.images and not wait.is_confirmed:
                 # Some services end a task a moment before its images are there, or leave them out of batches.
                 wait.is_confirmed = wait.is_single = True
                 self._push(wait, now)
             else:
-                if wait.omissions and len(batch) == 1 and self._batches is not None:
-                    self._batches.found_singly(now)
+                requests = self._requests_of(wait.task)
+                if wait.omissions and len(batch) == 1 and requests is not None:
+                    requests.found_singly(now)
                 # A task omitted twice is polled singly from now on.
                 wait.is_single = wait.omissions > 1
                 wait.answered(task, asked_at, now)

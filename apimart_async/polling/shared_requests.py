@@ -8,17 +8,21 @@ remembered, and where nothing but single polls work, batches pause.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import attrs
 
 from apimart_async import errors
 from apimart_async.models import Task
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
 log: logging.Logger = logging.getLogger("apimart_async")
+
+TakeIds = Callable[[], list[str]]
+"""Returns the ids of the tasks of a request, and closes it: from the first call on, they are the same."""
+
+PollMany = Callable[[TakeIds], Awaitable[dict[str, Task]]]
+"""Fetches some tasks by id, and omits unknown ones; takes the ids when the request is sent."""
 
 MAX_BATCH: Final = 100
 """The largest number of tasks in one request."""
@@ -31,8 +35,10 @@ _MAX_TOO_LARGE: Final = 2
 _MAX_REFUSED: Final = 1000
 # Levels of halving without an answer to any batch, after which batches pause.
 _MAX_LEVELS: Final = 2
-# Failures in a row that a single poll does not share, after which batches pause.
+# Failures in a row that a single poll does not share, after which batches pause; and the longest Retry-After
+# for which the tasks of a batch wait instead of being polled singly.
 _MAX_FAILURES: Final = 2
+_MAX_RETRY_AFTER: Final = 1.0
 # Empty answers in a row, to tasks that single polls find, after which batches pause.
 _MAX_EMPTY: Final = 3
 
@@ -63,19 +69,16 @@ class BatchRequests:
 
     Args:
         poll_one: Fetches a task by id.
-        poll_many: Fetches some tasks by id, and omits unknown ones.
+        poll_many: Fetches some tasks at once.
 
     Attributes:
         limit: The largest number of tasks in one request.
+        poll_one: The argument.
     """
 
-    def __init__(
-        self,
-        poll_one: Callable[[str], Awaitable[Task]],
-        poll_many: Callable[[list[str]], Awaitable[dict[str, Task]]],
-    ) -> None:
+    def __init__(self, poll_one: Callable[[str], Awaitable[Task]], poll_many: PollMany) -> None:
         self.limit: int = MAX_BATCH
-        self._poll_one = poll_one
+        self.poll_one: Callable[[str], Awaitable[Task]] = poll_one
         self._poll_many = poll_many
         self._paused_until = 0.0
         self._next_pause = _FIRST_PAUSE
@@ -105,47 +108,63 @@ class BatchRequests:
             self._empty = 0
             self._pause(now, "its answers are empty")
 
-    async def poll(self, task_ids: list[str], clock: Callable[[], float]) -> BatchAnswer:
+    async def poll(self, take_ids: TakeIds, clock: Callable[[], float]) -> BatchAnswer:
         """Fetch tasks; where the batch fails, find out which part of it does.
 
         Args:
-            task_ids: Two ids or more.
+            take_ids: Returns two ids or more.
             clock: Returns the moment.
 
         Raises:
             APIError: A single poll fails as well, or batches may work again in a moment.
         """
         try:
-            found = await self._poll_many(task_ids)
+            found = await self._poll_many(take_ids)
         except errors.APIError as error:
-            status = error.status
-            if status in _ACCOUNT:
-                raise
-            if isinstance(error, errors.APIResponseValidationError) or status in _ENDPOINT:
-                self._next_pause = _LONGEST_PAUSE
-                self._pause(clock(), error)
-                return BatchAnswer(is_refused=True)
-            if status is None or status in _MOMENT or status >= _SERVER_ERROR:
-                # The first of all would be the same one again and again.
-                await self._check_single(task_ids[len(task_ids) // 2], error)
-            if status is not None and status not in _MOMENT:
-                return await self._halve(task_ids, error, clock)
-            self._failures += 1
-            if self._failures < _MAX_FAILURES:
-                raise
-            self._pause(clock(), error)
-            return BatchAnswer(is_refused=True)
+            return await self._examine(take_ids(), error, clock)
         self._failures = 0
         self._next_pause = _FIRST_PAUSE
-        if len(task_ids) == self.limit:
+        if len(take_ids()) == self.limit:
             self._too_large = 0
         self._empty = 0 if found else self._empty + 1
         return BatchAnswer(found)
 
+    async def _examine(
+        self, task_ids: list[str], error: errors.APIError, clock: Callable[[], float]
+    ) -> BatchAnswer:
+        """Find out whether an error is that of the account, the endpoint, some of the ids, or the moment."""
+        status = error.status
+        if status in _ACCOUNT:
+            raise error
+        if isinstance(error, errors.APIResponseValidationError) or status in _ENDPOINT:
+            # An answer without a code or a type comes from a gateway, which may soon find the endpoint.
+            if error.code is not None or error.type is not None:
+                self._next_pause = _LONGEST_PAUSE
+            self._pause(clock(), error)
+            return BatchAnswer(is_refused=True)
+        if isinstance(error, errors.APITimeoutError) and not self._failures:
+            # Its tasks have waited for long: they are polled singly, and the next batch may work.
+            self._failures += 1
+            return BatchAnswer(is_refused=True)
+        if status is None or status in _MOMENT or status >= _SERVER_ERROR:
+            # The first of all would be the same one again and again.
+            await self._check_single(task_ids[len(task_ids) // 2], error)
+        if status is not None and status not in _MOMENT:
+            return await self._halve(task_ids, error, clock)
+        self._failures += 1
+        retry_after: float = getattr(error, "retry_after", None) or 0.0
+        if self._failures >= _MAX_FAILURES:
+            self._pause(clock(), error)
+        elif retry_after > _MAX_RETRY_AFTER:
+            self._paused_until = clock() + retry_after
+        else:
+            raise error
+        return BatchAnswer(is_refused=True)
+
     async def _check_single(self, task_id: str, error: errors.APIError) -> None:
         """Raise the error of a batch if a single poll fails as well, so that the endpoint is not to blame."""
         try:
-            await self._poll_one(task_id)
+            await self.poll_one(task_id)
         except errors.NotFoundError:
             return
         except errors.APIError as single:
@@ -155,13 +174,13 @@ class BatchRequests:
         """Add a part of a batch to its answer; return false where it fails and can be halved."""
         if len(task_ids) > 1:
             try:
-                answer.found |= await self._poll_many(task_ids)
+                answer.found |= await self._poll_many(lambda: task_ids)
             except errors.APIError:
                 return False
             return True
         task_id = task_ids[0]
         try:
-            answer.found[task_id] = await self._poll_one(task_id)
+            answer.found[task_id] = await self.poll_one(task_id)
         except errors.APIError as error:
             answer.errors[task_id] = error
         return True

@@ -1,4 +1,4 @@
-"""The account's balance and the service's models."""
+"""The account's balance and use, and the service's models."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from apimart_async import errors
 from apimart_async.transport import parsing
+from apimart_async.transport.catalogue_parsing import read_usage
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
-    from apimart_async.models import Balance, Model
+    from apimart_async.models import AccountUsage, Balance, Model
     from apimart_async.transport.api import Api
+
+_LONGEST_PERIOD: Final = 31
 
 _BALANCES: Final = {"key": "/v1/balance", "user": "/v1/user/balance"}
 
 
 class AsyncAccount:
-    """The account's balance and the models it may use. Free."""
+    """The account's balance, its use, and the models it may use. Free."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -57,3 +60,25 @@ class AsyncAccount:
         """
         answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
         return parsing.read_models(answer.payload)
+
+    async def usage(self, days: int = 31, *, timeout: float | None = None) -> AccountUsage:
+        """Fetch the use of the account in the last days.
+
+        The service takes 60 of these requests a minute, and its numbers are up to 60 seconds old.
+
+        Args:
+            days: Number of days, 1 to 31.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            Cost in USD and number of requests, in all and by day as far as the service reports them.
+
+        Raises:
+            InvalidArgumentError: ``days`` is not a whole number from 1 to 31.
+            APIError: The request failed after all retries; ``code`` is ``"usage_unavailable"`` while the
+                service does not know the use.
+        """
+        if type(days) is not int or not 1 <= days <= _LONGEST_PERIOD:
+            raise errors.InvalidArgumentError(f"days must be a whole number from 1 to 31, not {days!r}.")
+        answer = await self._api.request("GET", f"/v1/usage?days={days}", kind=Kind.READ, timeout=timeout)
+        return read_usage(answer.payload)

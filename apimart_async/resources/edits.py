@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from apimart_async.resources import submission
+from apimart_async.resources import operations, submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import image_urls
+from apimart_async.resources.uploads import check_images, image_urls, renewing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from apimart_async.models import Task
+    from apimart_async.resources.schemas import Schemas
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
-    from apimart_async.transport.media.inputs import ImageInput
+    from apimart_async.transport.media.forms import ImageInput
+    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "grok-imagine-1.0-edit-apimart"
-_PATH: Final = "/v1/images/edits"
 
 
 class AsyncEdits:
     """Paid edits of images. ``task.cost`` has the cost once the task has completed."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas, memory: UploadMemory | None) -> None:
         self._api = api
         self._tasks = tasks
+        self._schemas = schemas
+        self._memory = memory
 
     async def create(
         self,
@@ -42,17 +45,18 @@ class AsyncEdits:
     ) -> Task:
         """Upload the image if necessary and submit an edit of it. Billable.
 
-        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed.
+        The schema of the model names the endpoint. Without a schema, a model with ``-edit-`` in its name
+        edits on ``/v1/images/edits``, every other on ``/v1/images/generations``. All arguments are checked
+        before anything is sent. The paid request is sent again only if it certainly was not executed.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
@@ -77,19 +81,56 @@ class AsyncEdits:
             prompt,
             model,
             n,
+            operations.max_n(model),
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
-        urls = await image_urls(self._api, image, inline=inline, timeout=timeout)
-        return await submission.submit(
-            self._api,
-            _PATH,
-            {"model": model, "prompt": prompt, "image_urls": urls, "n": n, **(extra_body or {})},
-            idempotency_key=idempotency_key,
-            timeout=timeout,
-            extra_headers=extra_headers,
-        )
+        images = await check_images(self._api, self._memory, image, inline=inline)
+        path = operations.submit_path(model, await self._schemas.path(model))
+        payload: dict[str, Any] = {"model": model, "prompt": prompt, "image_urls": images}
+        if n != 1 or path == operations.EDITS:
+            # Not every model knows the field.
+            payload["n"] = n
+        payload |= extra_body or {}
+        schema = await self._schemas.check(path, payload)
+        urls = await image_urls(self._api, self._memory, images, inline=inline, timeout=timeout)
+        payload |= {"image_urls": urls, **(extra_body or {})}
+        async with renewing(self._memory, urls):
+            return await submission.submit(
+                self._api,
+                path,
+                payload,
+                idempotency_key=idempotency_key,
+                timeout=timeout,
+                extra_headers=extra_headers,
+                schemas=self._schemas,
+                schema=schema,
+            )
+
+    async def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
+        """Ask again for the answer of an edit that was lost, under its key.
+
+        The request is sent only if the schema of its model promises that a key is executed once, and while
+        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
+        64 requests whose answer was lost, without those that hold images.
+
+        Args:
+            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The task of the first request.
+
+        Raises:
+            InvalidArgumentError: This client knows no such request; nothing was sent.
+            SubmissionIndeterminateError: There is no such promise, and nothing was sent, or the answer was
+                lost again.
+            APIError: The request failed.
+
+        Cancellation leaves the request known to the client.
+        """
+        return await submission.collect(self._api, self._schemas, idempotency_key, timeout)
 
     async def run(
         self,
@@ -110,11 +151,11 @@ class AsyncEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.

@@ -5,35 +5,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
-from apimart_async.resources import submission
+from apimart_async.resources import operations, submission
 from apimart_async.resources.tasks import check_wait_timeout
-from apimart_async.resources.uploads import image_urls
-from apimart_async.transport.media import inputs
+from apimart_async.resources.uploads import check_images, image_urls, renewing
+from apimart_async.transport.media import forms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from apimart_async.models import Task
+    from apimart_async.resources.operations import SentOperation
+    from apimart_async.resources.schemas import Schemas
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.transport.api import Api
-    from apimart_async.transport.media.inputs import ImageInput, SingleImage
+    from apimart_async.transport.media.forms import ImageInput, SingleImage
+    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
-_PATH: Final = "/v1/images/generations"
-# Models accept different numbers; the service decides.
-MOST_IMAGES: Final = 1_000
 
 
 class AsyncGenerations:
     """Paid generations of images, with any model of the service."""
 
-    def __init__(self, api: Api, tasks: AsyncTasks) -> None:
+    def __init__(self, api: Api, tasks: AsyncTasks, schemas: Schemas, memory: UploadMemory | None) -> None:
         self._api = api
         self._tasks = tasks
+        self._schemas = schemas
+        self._memory = memory
 
     async def create(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = DEFAULT_MODEL,
         images: ImageInput = (),
@@ -42,6 +44,8 @@ class AsyncGenerations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -58,14 +62,19 @@ class AsyncGenerations:
         was not executed. An argument that is ``None`` is not sent: the model has its own default.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -91,11 +100,15 @@ class AsyncGenerations:
         Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
         exception's notes and in the log.
         """
+        references = [] if _is_empty(images) else forms.flatten(images)
+        operations.check_operation(operation, model, prompt, has_images=bool(references))
+        operations.check_roles(roles, len(references))
         submission.check_request(
-            prompt,
+            prompt or "",
             model,
             n,
-            MOST_IMAGES,
+            operations.max_n(model),
+            has_prompt=operations.has_prompt(operation, extra_body or {}) or prompt is not None,
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
@@ -103,6 +116,8 @@ class AsyncGenerations:
         if webhook is not None and not webhook.startswith(("https://", "http://")):
             raise errors.InvalidArgumentError(f"webhook must be an http(s) address, not {webhook!r}.")
         optional = {
+            "prompt": prompt,
+            "operation": operation,
             "size": size,
             "resolution": resolution,
             "n": n,
@@ -112,29 +127,65 @@ class AsyncGenerations:
             "webhook": webhook,
             "language": language,
         }
-        payload: dict[str, Any] = {"model": model, "prompt": prompt}
+        payload: dict[str, Any] = {"model": model}
         payload |= {name: value for name, value in optional.items() if value is not None}
-        references = [] if _is_empty(images) else inputs.flatten(images)
-        uploaded = references if mask is None else [*references, mask]
-        if uploaded:
-            urls = await image_urls(self._api, uploaded, inline=inline, timeout=timeout)
+        given = references if mask is None else [*references, mask]
+        checked = await check_images(self._api, self._memory, given, inline=inline) if given else []
+        name = "image_with_roles" if roles else "image_urls"
+        fields: dict[str, Any] = {name: references} if references else {}
+        fields |= {} if mask is None else {"mask_url": "(a mask)"}
+        schema = await self._schemas.check(operations.GENERATIONS, payload | fields | dict(extra_body or {}))
+        urls: list[str] = []
+        if checked:
+            urls = await image_urls(self._api, self._memory, checked, inline=inline, timeout=timeout)
             if mask is not None:
-                payload["mask_url"] = urls.pop()
-            if urls:
-                payload["image_urls"] = urls
+                payload["mask_url"] = urls[-1]
+            of_references = urls[: len(references)]
+            if roles:
+                pairs = zip(of_references, roles, strict=True)
+                payload["image_with_roles"] = [{"url": url, "role": role} for url, role in pairs]
+            elif of_references:
+                payload["image_urls"] = of_references
         payload |= extra_body or {}
-        return await submission.submit(
-            self._api,
-            _PATH,
-            payload,
-            idempotency_key=idempotency_key,
-            timeout=timeout,
-            extra_headers=extra_headers,
-        )
+        async with renewing(self._memory, urls):
+            return await submission.submit(
+                self._api,
+                operations.GENERATIONS,
+                payload,
+                idempotency_key=idempotency_key,
+                timeout=timeout,
+                extra_headers=extra_headers,
+                schemas=self._schemas,
+                schema=schema,
+            )
+
+    async def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
+        """Ask again for the answer of a generation that was lost, under its key.
+
+        The request is sent only if the schema of its model promises that a key is executed once, and while
+        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
+        64 requests whose answer was lost, without those that hold images.
+
+        Args:
+            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The task of the first request.
+
+        Raises:
+            InvalidArgumentError: This client knows no such request; nothing was sent.
+            SubmissionIndeterminateError: There is no such promise, and nothing was sent, or the answer was
+                lost again.
+            APIError: The request failed.
+
+        Cancellation leaves the request known to the client.
+        """
+        return await submission.collect(self._api, self._schemas, idempotency_key, timeout)
 
     async def run(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = DEFAULT_MODEL,
         images: ImageInput = (),
@@ -143,6 +194,8 @@ class AsyncGenerations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -157,14 +210,19 @@ class AsyncGenerations:
         """Upload the reference images if necessary, submit a generation and wait for its images. Billable.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -202,6 +260,8 @@ class AsyncGenerations:
             n=n,
             quality=quality,
             mask=mask,
+            roles=roles,
+            operation=operation,
             output_format=output_format,
             background=background,
             webhook=webhook,

@@ -14,7 +14,8 @@ from apimart_async import errors
 from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
-from apimart_async.polling.poller import PollQueue, SharedPolling
+from apimart_async.polling.poller import PollQueue, SharedPolling, is_from_service
+from apimart_async.polling.shared_requests import BatchRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
 from apimart_async.polling.watch import Watch, note_cut_off, until_ended
 from apimart_async.transport import json, parsing
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from apimart_async.polling.shared_requests import TakeIds
     from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
 
@@ -47,8 +49,13 @@ class AsyncTasks:
         # A batch that fails is halved instead of sent again.
         self._unretried = type(api)(attrs.evolve(settings, max_retries=0), api.session, api.rate_limiter)
         self._queue = shared.queue(
-            settings, lambda: PollQueue(self._poll, self._poll_many, settings.poll.requests_per_second)
+            settings,
+            lambda: PollQueue(
+                self._poll, self._poll_many, settings.poll.requests_per_second, self._requests_of
+            ),
         )
+        # By the base URL of the submit.
+        self._requests: dict[str | None, BatchRequests] = {}
         self._cadence = Cadence(settings.poll, shared.stats)
         knob = settings.poll.delay_per_poll * _NOTIFICATIONS_FOR_A_LOST_ONE
         self._rare_cadence = Cadence(attrs.evolve(settings.poll, delay_per_poll=knob), shared.stats)
@@ -77,10 +84,11 @@ class AsyncTasks:
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
-        submitted = _as_task(task)
-        ids = [_checked_id(submitted.id), *submitted.sibling_ids]
-        found = [await self._fetch(task_id, language, timeout) for task_id in ids]
-        return parsing.joined([parsing.with_submit(each, submitted) for each in found])
+        if not isinstance(task, Task):
+            return await self._fetch(_checked_id(task), language, timeout, home=None)
+        ids = [_checked_id(task.id), *task.sibling_ids]
+        found = [await self._fetch(task_id, language, timeout, home=task.base_url) for task_id in ids]
+        return parsing.joined([parsing.with_submit(each, task) for each in found])
 
     async def wait(
         self,
@@ -223,37 +231,59 @@ class AsyncTasks:
         """
         return self._cadence.stats.summary(kind_of(model, resolution, n))
 
-    async def _poll(self, task_id: str) -> Task:
-        return await self._fetch(task_id, timeout=self._poll_timeout)
+    def _requests_of(self, task: Task) -> BatchRequests:
+        """Return the requests for the tasks that were submitted to the same base URL."""
+        home = task.base_url
+        if home is None and not self._api.settings.mirrors:
+            home = self._api.settings.base_url
+        requests = self._requests.get(home)
+        if requests is None:
+            poll_one, poll_many = partial(self._poll, home=home), partial(self._poll_many, home=home)
+            requests = self._requests[home] = BatchRequests(poll_one, poll_many)
+        return requests
 
-    async def _poll_many(self, task_ids: list[str]) -> dict[str, Task]:
-        body = json.dumps({"task_ids": task_ids})
-        matches = partial(parsing.is_about_tasks, task_ids=frozenset(task_ids))
+    async def _poll(self, task_id: str, home: str | None = None) -> Task:
+        return await self._fetch(task_id, timeout=self._poll_timeout, home=home)
+
+    async def _poll_many(self, take_ids: TakeIds, home: str | None = None) -> dict[str, Task]:
         answer = await self._unretried.request(
             "POST",
             "/v1/tasks/batch",
             kind=Kind.READ,
-            body=body,
+            make_body=lambda: json.dumps({"task_ids": take_ids()}),
             timeout=self._poll_timeout,
-            matches=matches,
+            matches=lambda payload: parsing.is_about_tasks(payload, task_ids=frozenset(take_ids())),
+            shares_limits=False,
+            home=home,
         )
         found = parsing.read_tasks(answer.payload)
-        base_url = self._api.settings.base_url
-        return {task_id: parsing.resolved(task, base_url) for task_id, task in found.items()}
+        return {task_id: parsing.resolved(task, answer.base_url) for task_id, task in found.items()}
 
-    async def _fetch(self, task_id: str, language: str = "en", timeout: float | None = None) -> Task:
+    async def _fetch(
+        self, task_id: str, language: str = "en", timeout: float | None = None, *, home: str | None
+    ) -> Task:
         quoted = task_id if _IS_PLAIN(task_id) else quote(task_id, safe="")
         path = f"/v1/tasks/{quoted}?language={language}"
         try:
             matches = partial(parsing.is_about_task, task_id=task_id)
             answer = await self._api.request(
-                "GET", path, kind=Kind.READ, timeout=timeout, matches=matches, has_images=True
+                "GET", path, kind=Kind.READ, timeout=timeout, matches=matches, has_images=True, home=home
             )
             found = parsing.read_task(answer.payload, task_id=task_id)
-            return parsing.resolved(found, self._api.settings.base_url)
+            return parsing.resolved(found, answer.base_url)
         except errors.APIError as error:
             error.task_id = task_id
-            raise
+            if home is None or home in self._api.session.origins or not _is_unknown(error):
+                raise
+            raise errors.InvalidArgumentError(
+                f"Task {task_id} was submitted to {home}, which base_url does not name, and no address in it "
+                "knows the task. It is paid for: name that address in base_url too.",
+                task_id=task_id,
+            ) from error
+
+
+def _is_unknown(error: errors.APIError) -> bool:
+    return isinstance(error, errors.NotFoundError) and is_from_service(error)
 
 
 def _as_task(task: Task | str | None) -> Task:

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
 from apimart_async.transport import parsing
 from apimart_async.transport.concurrency import for_each
-from apimart_async.transport.media import inputs
+from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.retry import Kind
+from apimart_async.transport.upload_memory import BATCH
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
     from apimart_async.models import Upload
     from apimart_async.transport.api import Api
-    from apimart_async.transport.media.inputs import ImageInput, Media, SingleImage
+    from apimart_async.transport.media.forms import ImageInput, SingleImage
+    from apimart_async.transport.media.inputs import Media
+    from apimart_async.transport.upload_memory import UploadMemory
 
 _PATH: Final = "/v1/uploads/images"
+# The refusal of a URL is not documented. Forgetting an upload by mistake costs another upload, which is free.
+_REFUSALS: Final = frozenset({400, 404, 410, 422})
+_UNUSABLE: Final = re.compile(
+    r"(?is)(?=.*(?:image|file|url|picture|photo))"
+    r".*(?:expire|reachable|access|fetch|download|retriev|not found|no such)"
+)
 
 
 class AsyncUploads:
     """Images on the service's file host. An upload is free and can be edited any number of times."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, memory: UploadMemory | None) -> None:
         self._api = api
+        self._memory = memory
 
     async def create(
         self, image: SingleImage, *, filename: str | None = None, timeout: float | None = None
     ) -> Upload:
-        """Upload an image.
+        """Upload an image, whether or not it was uploaded before.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL.
                 JPEG, PNG, WebP or GIF, judged by content, at most 20,971,520 bytes; another image is
-                converted if ``Media.convert`` of the client allows. Files are streamed in chunks.
+                converted if ``Media.convert`` of the client allows. Files are streamed in chunks. Private
+                metadata, such as the place of a photo, is left out unless ``Media.keep_metadata`` is set.
             filename: Name of the stored file; the image's own name by default.
             timeout: Seconds for an attempt of the request; the client's timeout by default.
 
@@ -47,13 +62,66 @@ class AsyncUploads:
 
         Cancellation leaves nothing behind, or an unused upload.
         """
-        if inputs.remote_url(image) is not None:
-            raise errors.ImageError(
-                "Only an image on this machine can be uploaded; pass its URL to the edit instead."
-            )
+        _check_is_local(image)
         convert = self._api.settings.media.convert == "auto"
         media = await inputs.open_media(image, filename=filename, convert=convert)
         return await upload(self._api, media, timeout)
+
+    async def get_or_create(self, image: SingleImage, *, timeout: float | None = None) -> Upload:
+        """Return an upload of an image that this client has made before, or upload the image.
+
+        Edits, generations and batches do the same for their images. Images are the same if their content is
+        the same, whatever their names. Concurrent calls for an image share one upload. A client with
+        ``reuse_uploads=False`` always uploads.
+
+        Args:
+            image: As for ``create``.
+            timeout: Seconds for an attempt of the request; the client's timeout by default.
+
+        Returns:
+            The upload; its URL is public and works for at least another hour.
+
+        Raises:
+            ImageError: The image cannot be sent; nothing was sent.
+            APIError: The upload failed after all retries; uploads are free and safe to repeat.
+
+        Cancellation leaves nothing behind, or an unused upload; a concurrent call for the image uploads it.
+        """
+        _check_is_local(image)
+        return await upload_once(self._api, self._memory, image, timeout)
+
+
+def _check_is_local(image: SingleImage) -> None:
+    if forms.remote_url(image) is not None:
+        raise errors.ImageError(
+            "Only an image on this machine can be uploaded; pass its URL to the edit instead."
+        )
+
+
+async def _open(api: Api, memory: UploadMemory | None, image: SingleImage | Media) -> Media:
+    """Check an image, and compute its digest if there is a memory of uploads."""
+    convert = api.settings.media.convert == "auto"
+    if memory is None:
+        return await inputs.open_media(image, convert=convert)
+    return await inputs.open_and_digest(image, convert=convert)
+
+
+async def upload_once(
+    api: Api, memory: UploadMemory | None, image: SingleImage | Media, timeout: float | None
+) -> Upload:
+    """Return a remembered upload of an image, or upload the image.
+
+    Raises:
+        ImageError: The image cannot be sent, or changed since it was checked.
+        APIError: The upload failed after all retries.
+    """
+    media = await _open(api, memory, image)
+    send = partial(upload, api, media, timeout)
+    if memory is None:
+        return await send()
+    # The digest is of the file, and the upload may be of the picture that was made from it.
+    change = " converted" if media.refused_kind else " as it is" if api.settings.media.keep_metadata else ""
+    return await memory.get(f"{api.settings.base_url} {media.digest}{change}", send, owner=(api, timeout))
 
 
 async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
@@ -63,13 +131,21 @@ async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
         ImageError: The image changed since it was checked, or cannot be converted.
         APIError: The upload failed after all retries.
     """
+    batch = BATCH.get()
+    if batch is None:
+        return await _upload(api, image, timeout)
+    async with batch.limit:
+        return await _upload(api, image, timeout)
+
+
+async def _upload(api: Api, image: Media, timeout: float | None) -> Upload:
     names = api.session.upload_names
     uploads = api.rate_limiter.uploads
     if not uploads.acquire_nowait():
         await uploads.acquire()
     try:
         # Here, as the limit of uploads bounds how many converted images are in memory.
-        image = await inputs.converted(image, api.settings.media)
+        image = await inputs.as_sent(image, api.settings.media)
         body = multipart([("file", image)])
         names.append(image.filename)
         matches = partial(parsing.is_about_upload, size=image.size, filename=image.filename, others=names)
@@ -78,35 +154,63 @@ async def upload(api: Api, image: Media, timeout: float | None) -> Upload:
         )
     finally:
         uploads.release()
-    return parsing.read_upload(answer.payload, api.settings.base_url)
+    return parsing.read_upload(answer.payload, answer.base_url)
 
 
-async def image_urls(api: Api, images: ImageInput, *, inline: bool, timeout: float | None) -> list[str]:
-    """Return the URLs of images in order; all images are checked before the first is uploaded.
+async def check_images(
+    api: Api, memory: UploadMemory | None, images: ImageInput, *, inline: bool
+) -> list[str | Media]:
+    """Return the images of a paid request, local ones checked: nothing is sent.
+
+    Raises:
+        ImageError: An image cannot be sent.
+    """
+    return [
+        forms.remote_url(image) or await _open(api, None if inline else memory, image)
+        for image in forms.flatten(images)
+    ]
+
+
+async def image_urls(
+    api: Api,
+    memory: UploadMemory | None,
+    images: Sequence[str | Media],
+    *,
+    inline: bool,
+    timeout: float | None,
+) -> list[str]:
+    """Return the URLs of images in order.
 
     Args:
         api: Takes the uploads of local images.
-        images: An image or a sequence of images.
+        memory: Uploads so far.
+        images: As ``check_images`` returned them.
         inline: Encode local images as ``data:`` URLs instead of uploading them.
         timeout: Seconds for an attempt of each upload; the client's timeout by default.
 
     Raises:
-        ImageError: An image cannot be sent; nothing was sent, unless its conversion failed.
+        ImageError: An image cannot be converted, or has changed.
         APIError: An upload failed after all retries.
 
     Cancellation leaves nothing behind, or unused uploads.
     """
-    media = api.settings.media
-    checked = [
-        inputs.remote_url(image) or await inputs.open_media(image, convert=media.convert == "auto")
-        for image in inputs.flatten(images)
-    ]
 
     async def send(image: str | Media) -> str:
         if isinstance(image, str):
             return image
         if inline:
-            return await inputs.data_url(await inputs.converted(image, media))
-        return (await upload(api, image, timeout)).url
+            return await inputs.data_url(await inputs.as_sent(image, api.settings.media))
+        return (await upload_once(api, memory, image, timeout)).url
 
-    return await for_each(send, checked)
+    return await for_each(send, images)
+
+
+@asynccontextmanager
+async def renewing(memory: UploadMemory | None, urls: Sequence[str]) -> AsyncGenerator[None]:
+    """Forget the uploads of these URLs if the paid request of the body is refused because of its images."""
+    try:
+        yield
+    except errors.APIStatusError as error:
+        if memory is not None and error.status in _REFUSALS and _UNUSABLE.search(error.message):
+            await memory.forget(urls)
+        raise

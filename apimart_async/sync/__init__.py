@@ -19,12 +19,15 @@ if TYPE_CHECKING:
         Apimart,
         AppleRouter,
         AppleRouterEdits,
+        AppleRouterGenerations,
         Edits,
         Generations,
         Images,
+        Models,
         Tasks,
         Uploads,
         edit_many,
+        run_many,
     )
 
 __all__ = [
@@ -32,12 +35,15 @@ __all__ = [
     "Apimart",
     "AppleRouter",
     "AppleRouterEdits",
+    "AppleRouterGenerations",
     "Edits",
     "Generations",
     "Images",
+    "Models",
     "Tasks",
     "Uploads",
     "edit_many",
+    "run_many",
 ]
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from apimart_async.applerouter import AsyncAppleRouter
-from apimart_async.batch.edit_many import edit_many as async_edit_many
+from apimart_async.batch.edit_many import run_many as async_run_many
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
-from apimart_async.resources import applerouter, edits, generations
+from apimart_async.resources import edits, generations
+from apimart_async.resources.edits import DEFAULT_MODEL
 from apimart_async.sync.portal import Portal
 
 if TYPE_CHECKING:
@@ -30,21 +31,38 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
     from apimart_async.batch.shutdown import Shutdown
+    from apimart_async.config import Check
     from apimart_async.credentials import Secret
-    from apimart_async.models import Balance, DurationEstimate, Image, ImageSet, Model, Task, Upload
+    from apimart_async.models import (
+        AccountUsage,
+        Balance,
+        DurationEstimate,
+        Image,
+        ImageEvent,
+        ImageSet,
+        Model,
+        ModelSchema,
+        Quote,
+        Task,
+        Upload,
+    )
     from apimart_async.polling.watch import Notification
     from apimart_async.resources.account import AsyncAccount
-    from apimart_async.resources.applerouter import AsyncAppleRouterEdits
+    from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
+    from apimart_async.resources.applerouter_generations import AsyncAppleRouterGenerations
+    from apimart_async.resources.catalogue import AsyncModels
     from apimart_async.resources.edits import AsyncEdits
     from apimart_async.resources.generations import AsyncGenerations
+    from apimart_async.resources.image_fields import Background, Moderation, OutputFormat
     from apimart_async.resources.images import AsyncImages
+    from apimart_async.resources.operations import SentOperation
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.resources.uploads import AsyncUploads
-    from apimart_async.transport.media.inputs import ImageInput, SingleImage
+    from apimart_async.transport.media.forms import ImageInput, SingleImage
 
 
 class Account:
-    """The account's balance and the models it may use. Free."""
+    """The account's balance, its use, and the models it may use. Free."""
 
     def __init__(self, wrapped: AsyncAccount, portal: Portal) -> None:
         self._wrapped = wrapped
@@ -81,6 +99,25 @@ class Account:
         """
         return self._portal.call(self._wrapped.models, timeout=timeout)
 
+    def usage(self, days: int = 31, *, timeout: float | None = None) -> AccountUsage:
+        """Fetch the use of the account in the last days.
+
+        The service takes 60 of these requests a minute, and its numbers are up to 60 seconds old.
+
+        Args:
+            days: Number of days, 1 to 31.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            Cost in USD and number of requests, in all and by day as far as the service reports them.
+
+        Raises:
+            InvalidArgumentError: ``days`` is not a whole number from 1 to 31.
+            APIError: The request failed after all retries; ``code`` is ``"usage_unavailable"`` while the
+                service does not know the use.
+        """
+        return self._portal.call(self._wrapped.usage, days, timeout=timeout)
+
 
 class AppleRouterEdits:
     """Paid edits that return their images at once, without a task."""
@@ -95,34 +132,52 @@ class AppleRouterEdits:
         prompt: str,
         *,
         mask: SingleImage | None = None,
-        model: str = applerouter.DALL_E_2,
+        model: str | None = None,
         n: int = 1,
         size: str | None = None,
         response_format: Literal["url", "b64_json"] | None = None,
+        input_fidelity: Literal["high", "low"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
         user: str | None = None,
+        safety_identifier: str | None = None,
         timeout: float | None = None,
         extra_body: Mapping[str, Any] | None = None,
         extra_headers: Mapping[str, str] | None = None,
     ) -> ImageSet:
         """Edit an image and return the results. Billable.
 
-        For ``dall-e-2`` the published limits are checked before anything is sent; other models have limits of
-        their own. The service has no idempotency keys, so a request of unknown outcome is never sent again.
+        For a request that names no model, and for ``dall-e-2``, the published limits are checked before
+        anything is sent; other models have limits of their own. The service has no idempotency keys, so a
+        request of unknown outcome is never sent again. An argument that is ``None`` is not sent.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
-                for models that take several, a sequence of up to 16. For ``dall-e-2`` a square PNG under 4
-                MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or GIF of
-                at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-            prompt: The change to make; for ``dall-e-2`` at most 1000 characters.
+                for models that take several, a sequence of up to 16. Under the published limits a square PNG
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
+                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
+                Qwen models take ``https://`` URLs too.
+            prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
-            model: Name of a model of the service.
+            model: Name of a model of the service; by default none is sent and the service chooses.
             n: Number of variants, 1 to 10.
-            size: For ``dall-e-2`` ``"256x256"``, ``"512x512"`` or ``"1024x1024"``.
-            response_format: ``"url"`` or ``"b64_json"``.
-            user: Opaque id of your end user.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` under the published limits; other models
+                take other sizes and ``"auto"``.
+            response_format: ``"url"`` or ``"b64_json"``; GPT models know no such field and answer in base64.
+            input_fidelity: ``"high"`` to keep the style and the faces of the image, or ``"low"``.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
             timeout: Seconds for an attempt; the client's timeout by default.
-            extra_body: Additional fields of the form.
+            extra_body: Additional fields; a nested field of a form becomes ``name[key]``. The additional
+                parameters of Qwen models go into ``parameters``.
             extra_headers: Additional headers of the request.
 
         Returns:
@@ -145,11 +200,335 @@ class AppleRouterEdits:
             n=n,
             size=size,
             response_format=response_format,
+            input_fidelity=input_fidelity,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
             user=user,
+            safety_identifier=safety_identifier,
             timeout=timeout,
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
+
+    def stream(
+        self,
+        image: ImageInput,
+        prompt: str,
+        *,
+        mask: SingleImage | None = None,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        partial_images: int | None = None,
+        input_fidelity: Literal["high", "low"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Iterator[ImageEvent]]:
+        """Edit an image and iterate over its previews and the results as they arrive. Billable.
+
+        ```python
+        with router.edits.stream("photo.jpg", "A starry sky", model=…, partial_images=2) as events:
+            for event in events:
+                router.images.save(event.image, "out/", name=event.type)
+        ```
+
+        Everything is checked as ``create`` checks it.
+
+        Args:
+            image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
+                for models that take several, a sequence of up to 16. Under the published limits a square PNG
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
+                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
+                Qwen models take ``https://`` URLs too.
+            prompt: The change to make; under the published limits at most 1000 characters.
+            mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of variants, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` under the published limits; other models
+                take other sizes and ``"auto"``.
+            partial_images: Most previews of each image, 0 to 3; by default as the service decides.
+            input_fidelity: ``"high"`` to keep the style and the faces of the image, or ``"low"``.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields; a nested field of a form becomes ``name[key]``.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            An async context manager over an iterator of ``PartialImageEvent`` and
+            ``CompletedImageEvent``; entering it sends the request. A service that does not stream answers
+            with all images at once, which come as completed events.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            ImageError: An image cannot be sent; nothing was sent.
+            APIError: The edit was not executed.
+            SubmissionIndeterminateError: The edit may or may not have been executed;
+                it carries the images that have arrived.
+
+        Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
+        edit whose result is lost; the log then says so.
+        """
+        return self._portal.open(
+            self._wrapped.stream,
+            image,
+            prompt,
+            mask=mask,
+            model=model,
+            n=n,
+            size=size,
+            partial_images=partial_images,
+            input_fidelity=input_fidelity,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+
+class AppleRouterGenerations:
+    """Paid generations that return their images at once, without a task."""
+
+    def __init__(self, wrapped: AsyncAppleRouterGenerations, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def create(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        response_format: Literal["url", "b64_json"] | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> ImageSet:
+        """Make images from a prompt and return them. Billable.
+
+        The service has no idempotency keys, so a request of unknown outcome is never sent again. An argument
+        that is ``None`` is not sent.
+
+        Args:
+            prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of images, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` without a model and for ``dall-e-2``; other
+                models take other sizes and ``"auto"``.
+            response_format: ``"url"`` or ``"b64_json"``; GPT models know no such field and answer in base64.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            The images. URLs expire: save the images with ``images.save``.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            APIError: The generation was not executed.
+            SubmissionIndeterminateError: The generation may or may not have been executed.
+
+        Cancellation may leave a paid generation whose result is lost; the log then says so.
+        """
+        return self._portal.call(
+            self._wrapped.create,
+            prompt,
+            model=model,
+            n=n,
+            size=size,
+            response_format=response_format,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        model: str | None = None,
+        n: int = 1,
+        size: str | None = None,
+        partial_images: int | None = None,
+        output_format: OutputFormat | None = None,
+        output_compression: int | None = None,
+        background: Background | None = None,
+        quality: str | None = None,
+        moderation: Moderation | None = None,
+        user: str | None = None,
+        safety_identifier: str | None = None,
+        timeout: float | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Iterator[ImageEvent]]:
+        """Make images from a prompt and iterate over their previews and the images as they arrive. Billable.
+
+        ```python
+        with router.generations.stream("A lighthouse", model=…, partial_images=2) as events:
+            for event in events:
+                router.images.save(event.image, "out/", name=event.type)
+        ```
+
+        Args:
+            prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.
+            model: Name of a model of the service; by default none is sent and the service chooses.
+            n: Number of images, 1 to 10.
+            size: ``"256x256"``, ``"512x512"`` or ``"1024x1024"`` without a model and for ``dall-e-2``; other
+                models take other sizes and ``"auto"``.
+            partial_images: Most previews of each image, 0 to 3; by default as the service decides.
+            output_format: Format of the images; by default the model's own, PNG for GPT models.
+            output_compression: Percent for JPEG and WebP, 0 to 100; 100 keeps the best quality.
+            background: ``"transparent"``, ``"opaque"`` or ``"auto"``; transparency needs PNG or WebP.
+            quality: A value that the model knows, such as ``"low"``, ``"high"`` or ``"auto"``.
+            moderation: ``"low"`` for a less strict filter, or ``"auto"``.
+            user: Opaque id of your end user; newer models take ``safety_identifier``.
+            safety_identifier: Stable and opaque id of your end user, such as a hash.
+            timeout: Seconds for an attempt; the client's timeout by default.
+            extra_body: Additional fields of the request.
+            extra_headers: Additional headers of the request.
+
+        Returns:
+            An async context manager over an iterator of ``PartialImageEvent`` and
+            ``CompletedImageEvent``; entering it sends the request. A service that does not stream answers
+            with all images at once, which come as completed events.
+
+        Raises:
+            InvalidArgumentError: An argument is invalid; nothing was sent.
+            APIError: The generation was not executed.
+            SubmissionIndeterminateError: The generation may or may not have been executed;
+                it carries the images that have arrived.
+
+        Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
+        generation whose result is lost; the log then says so.
+        """
+        return self._portal.open(
+            self._wrapped.stream,
+            prompt,
+            model=model,
+            n=n,
+            size=size,
+            partial_images=partial_images,
+            output_format=output_format,
+            output_compression=output_compression,
+            background=background,
+            quality=quality,
+            moderation=moderation,
+            user=user,
+            safety_identifier=safety_identifier,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+        )
+
+
+class Models:
+    """The models of the service and the requests they take. Free."""
+
+    def __init__(self, wrapped: AsyncModels, portal: Portal) -> None:
+        self._wrapped = wrapped
+        self._portal = portal
+
+    def list(self, *, timeout: float | None = None) -> Sequence[Model]:
+        """Fetch the models of the service.
+
+        Args:
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The models; their ``id`` is the value for ``model=``.
+
+        Raises:
+            APIError: The request failed after all retries.
+        """
+        return self._portal.call(self._wrapped.list, timeout=timeout)
+
+    def schema(
+        self,
+        model: str,
+        operation: str | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> ModelSchema | None:
+        """Return the schema of a model: its endpoint, its parameters and its promises.
+
+        The client and its copies keep the answer for an hour, also that there is no schema, and then ask the
+        service whether it has changed. Calls at the same time share one request.
+
+        Args:
+            model: Name of the model.
+            operation: One of several operations of the model; its image generation by default.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The schema; ``None`` if the service has none for this model.
+
+        Raises:
+            InvalidArgumentError: The name is empty.
+            APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind; another call that waits for the same schema sends its own request.
+        """
+        return self._portal.call(self._wrapped.schema, model, operation, timeout=timeout)
+
+    def docs(self, model: str, *, timeout: float | None = None) -> Mapping[str, Any] | None:
+        """Fetch the documentation of a model.
+
+        Args:
+            model: Name of the model.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The JSON object of the service, unchanged; ``None`` if the service has no documentation of it.
+
+        Raises:
+            InvalidArgumentError: The name is empty.
+            APIError: The request failed after all retries.
+        """
+        return self._portal.call(self._wrapped.docs, model, timeout=timeout)
 
 
 class Edits:
@@ -174,17 +553,18 @@ class Edits:
     ) -> Task:
         """Upload the image if necessary and submit an edit of it. Billable.
 
-        All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed.
+        The schema of the model names the endpoint. Without a schema, a model with ``-edit-`` in its name
+        edits on ``/v1/images/edits``, every other on ``/v1/images/generations``. All arguments are checked
+        before anything is sent. The paid request is sent again only if it certainly was not executed.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
@@ -218,6 +598,30 @@ class Edits:
             extra_headers=extra_headers,
         )
 
+    def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
+        """Ask again for the answer of an edit that was lost, under its key.
+
+        The request is sent only if the schema of its model promises that a key is executed once, and while
+        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
+        64 requests whose answer was lost, without those that hold images.
+
+        Args:
+            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The task of the first request.
+
+        Raises:
+            InvalidArgumentError: This client knows no such request; nothing was sent.
+            SubmissionIndeterminateError: There is no such promise, and nothing was sent, or the answer was
+                lost again.
+            APIError: The request failed.
+
+        Cancellation leaves the request known to the client.
+        """
+        return self._portal.call(self._wrapped.collect, idempotency_key, timeout=timeout)
+
     def run(
         self,
         image: ImageInput,
@@ -237,11 +641,11 @@ class Edits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or
                 ``data:`` URL, ``{"url": …}``, ``{"image_url": …}``, an ``Upload``, or a sequence of these;
-                the service edits the first. JPEG, PNG, WebP or GIF of at most 20,971,520 bytes; another image
-                is converted if ``Media.convert`` of the client allows.
+                models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
+                20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any editing model of the service.
-            n: Number of variants, 1 to 10.
+            model: Any model of the service that edits.
+            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
@@ -288,7 +692,7 @@ class Generations:
 
     def create(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = generations.DEFAULT_MODEL,
         images: ImageInput = (),
@@ -297,6 +701,8 @@ class Generations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -313,14 +719,19 @@ class Generations:
         was not executed. An argument that is ``None`` is not sent: the model has its own default.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -356,6 +767,8 @@ class Generations:
             n=n,
             quality=quality,
             mask=mask,
+            roles=roles,
+            operation=operation,
             output_format=output_format,
             background=background,
             webhook=webhook,
@@ -367,9 +780,33 @@ class Generations:
             extra_headers=extra_headers,
         )
 
+    def collect(self, idempotency_key: str, *, timeout: float | None = None) -> Task:
+        """Ask again for the answer of a generation that was lost, under its key.
+
+        The request is sent only if the schema of its model promises that a key is executed once, and while
+        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
+        64 requests whose answer was lost, without those that hold images.
+
+        Args:
+            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The task of the first request.
+
+        Raises:
+            InvalidArgumentError: This client knows no such request; nothing was sent.
+            SubmissionIndeterminateError: There is no such promise, and nothing was sent, or the answer was
+                lost again.
+            APIError: The request failed.
+
+        Cancellation leaves the request known to the client.
+        """
+        return self._portal.call(self._wrapped.collect, idempotency_key, timeout=timeout)
+
     def run(
         self,
-        prompt: str,
+        prompt: str | None = None,
         *,
         model: str = generations.DEFAULT_MODEL,
         images: ImageInput = (),
@@ -378,6 +815,8 @@ class Generations:
         n: int | None = None,
         quality: str | None = None,
         mask: SingleImage | None = None,
+        roles: Sequence[str] = (),
+        operation: SentOperation | None = None,
         output_format: str | None = None,
         background: str | None = None,
         webhook: str | None = None,
@@ -392,14 +831,19 @@ class Generations:
         """Upload the reference images if necessary, submit a generation and wait for its images. Billable.
 
         Args:
-            prompt: The image to make, in any language; not empty.
+            prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
+                ``messages`` in ``extra_body``.
             model: Any image model of the service.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
-            n: Number of variants, at least 1; the maximum depends on the model.
+            n: Number of variants, at least 1; the maximum depends on the model: 12 for grok-imagine-2.0-ext,
+                15 for seedream models, otherwise the service decides.
             quality: A value that the model knows.
             mask: Image in any form that ``edits.create`` accepts; marks where to change the reference.
+            roles: The role of each reference image, for models that take ``image_with_roles``.
+            operation: ``"segment"``, which is free and takes no prompt, or ``"region_edit"``; both need a
+                reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
             webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
@@ -437,6 +881,8 @@ class Generations:
             n=n,
             quality=quality,
             mask=mask,
+            roles=roles,
+            operation=operation,
             output_format=output_format,
             background=background,
             webhook=webhook,
@@ -706,12 +1152,13 @@ class Uploads:
         filename: str | None = None,
         timeout: float | None = None,
     ) -> Upload:
-        """Upload an image.
+        """Upload an image, whether or not it was uploaded before.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL.
                 JPEG, PNG, WebP or GIF, judged by content, at most 20,971,520 bytes; another image is
-                converted if ``Media.convert`` of the client allows. Files are streamed in chunks.
+                converted if ``Media.convert`` of the client allows. Files are streamed in chunks. Private
+                metadata, such as the place of a photo, is left out unless ``Media.keep_metadata`` is set.
             filename: Name of the stored file; the image's own name by default.
             timeout: Seconds for an attempt of the request; the client's timeout by default.
 
@@ -726,6 +1173,28 @@ class Uploads:
         """
         return self._portal.call(self._wrapped.create, image, filename=filename, timeout=timeout)
 
+    def get_or_create(self, image: SingleImage, *, timeout: float | None = None) -> Upload:
+        """Return an upload of an image that this client has made before, or upload the image.
+
+        Edits, generations and batches do the same for their images. Images are the same if their content is
+        the same, whatever their names. Concurrent calls for an image share one upload. A client with
+        ``reuse_uploads=False`` always uploads.
+
+        Args:
+            image: As for ``create``.
+            timeout: Seconds for an attempt of the request; the client's timeout by default.
+
+        Returns:
+            The upload; its URL is public and works for at least another hour.
+
+        Raises:
+            ImageError: The image cannot be sent; nothing was sent.
+            APIError: The upload failed after all retries; uploads are free and safe to repeat.
+
+        Cancellation leaves nothing behind, or an unused upload; a concurrent call for the image uploads it.
+        """
+        return self._portal.call(self._wrapped.get_or_create, image, timeout=timeout)
+
 
 class Apimart:
     """A client of the APIMart image services.
@@ -736,8 +1205,10 @@ class Apimart:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APIMART_API_KEY`` by default.
-        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. The key is
-            sent to its origin only.
+        base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
+            a list or separated by commas, are addresses of the same service with the same key, preferred
+            first: the next one takes over when nothing was sent to the one before. The key is sent to these
+            origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; ``Timeout()`` by
             default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -746,8 +1217,14 @@ class Apimart:
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
         poll: Schedule of the polls of tasks; ``Poll()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
+        check: ``"schema"`` fetches the schema of a model before the first paid request for it, within 5 s,
+            and refuses requests that the model does not take; without a schema, requests are sent unchecked.
+            ``"off"`` leaves the decision to the service. ``APIMART_CHECK``, or else ``"schema"``, by default.
+        reuse_uploads: Whether edits, generations and batches upload an image once, as long as its URL works;
+            default True. The path of a folder also keeps the uploads there, for other clients and later runs:
+            at most 72 h and 4096 of them, for your user alone.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -768,6 +1245,7 @@ class Apimart:
         tasks: Fetch, wait for and watch tasks.
         images: Save, read and stream result images.
         account: Fetch the balance and the models.
+        models: Fetch the models, their schemas and their documentation.
     """
 
     uploads: Uploads
@@ -776,18 +1254,21 @@ class Apimart:
     tasks: Tasks
     images: Images
     account: Account
+    models: Models
 
     def __init__(
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
         limits: config.Limits | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        check: config.Check | None = None,
+        reuse_uploads: bool | str | os.PathLike[str] = True,
         proxy: str | Secret | None = None,
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
@@ -805,6 +1286,8 @@ class Apimart:
             limits=limits,
             poll=poll,
             media=media,
+            check=check,
+            reuse_uploads=reuse_uploads,
             proxy=proxy,
             ssl=ssl,
             default_headers=default_headers,
@@ -822,6 +1305,7 @@ class Apimart:
         self.tasks = Tasks(wrapped.tasks, portal)
         self.images = Images(wrapped.images, portal)
         self.account = Account(wrapped.account, portal)
+        self.models = Models(wrapped.models, portal)
         return self
 
     def with_options(
@@ -833,12 +1317,13 @@ class Apimart:
         retry: config.Retry | None = None,
         poll: config.Poll | None = None,
         media: config.Media | None = None,
+        check: config.Check | None = None,
         default_headers: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a copy of the client with other options.
 
-        The copy shares the connections and the rate limit; closing either client closes both. Arguments
-        that are ``None`` keep the options of this client.
+        The copy shares the connections, the rate limit and the uploads; closing either client closes both.
+        Arguments that are ``None`` keep the options of this client.
 
         Args:
             api_key: Another key for the same service.
@@ -846,7 +1331,8 @@ class Apimart:
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             poll: Schedule of the polls of tasks.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
+            check: Whether paid requests are checked against the schema of their model.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -860,14 +1346,40 @@ class Apimart:
             retry=retry,
             poll=poll,
             media=media,
+            check=check,
             default_headers=default_headers,
         )
         return object.__new__(type(self))._attach(wrapped, self._portal)
 
+    def quote(self, model: str = DEFAULT_MODEL, *, n: int = 1, timeout: float | None = None) -> Quote | None:
+        """Return the expected cost of a paid request, before it is sent. Free.
+
+        The client and its copies keep the prices of the service for an hour.
+
+        Args:
+            model: Name of the model.
+            n: Number of images, 1 or more.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The price of an image and the cost of all; ``None`` if the catalogue of the service does not tell
+            a price per image for this model, or not in USD.
+
+        Raises:
+            InvalidArgumentError: The name is empty, or ``n`` is less than 1.
+            APIError: A request failed after all retries.
+        """
+        return self._portal.call(self._wrapped.quote, model, n=n, timeout=timeout)
+
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._wrapped.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._wrapped.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
@@ -906,7 +1418,7 @@ class Apimart:
 
 
 class AppleRouter:
-    """A client of AppleRouter, or of any service with OpenAI's image edits.
+    """A client of AppleRouter, or of any service with OpenAI's edits and generations of images.
 
     The first request opens the first connection. Use the client as a context manager, or call
     ``close``.
@@ -914,8 +1426,10 @@ class AppleRouter:
     Args:
         api_key: The key, or a function, async or not, that returns it and is called for each request;
             ``APPLEROUTER_API_KEY`` by default.
-        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default. The
-            key is sent to its origin only.
+        base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default.
+            Several, as a list or separated by commas, are addresses of the same service with the same key,
+            preferred first: the next one takes over when nothing was sent to the one before. The key is sent
+            to these origins only.
         timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
             of the answer and 600 s in total by default.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
@@ -923,8 +1437,8 @@ class AppleRouter:
             retries off.
         retry: Delays between the attempts; ``Retry()`` by default.
         limits: Maximum connections, concurrent requests and sizes; ``Limits()`` by default.
-        media: Treatment of pictures that the service refuses as they are; by default ``Media()``, which
-            converts them.
+        media: Changes to pictures before they are sent; by default ``Media()``, which converts pictures that
+            the service refuses, and removes private metadata.
         proxy: URL of an HTTP proxy; by default the proxy of the environment, which is never used for this
             machine.
         ssl: TLS context; ``False`` turns certificate checks off.
@@ -940,17 +1454,19 @@ class AppleRouter:
 
     Attributes:
         edits: Edit images.
+        generations: Make new images.
         images: Save, read and stream result images.
     """
 
     edits: AppleRouterEdits
+    generations: AppleRouterGenerations
     images: Images
 
     def __init__(
         self,
         api_key: config.ApiKey | None = None,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         timeout: config.Timeout | float | None = None,
         max_retries: int = 2,
         retry: config.Retry | None = None,
@@ -984,6 +1500,7 @@ class AppleRouter:
         self._wrapped = wrapped
         self._portal = portal
         self.edits = AppleRouterEdits(wrapped.edits, portal)
+        self.generations = AppleRouterGenerations(wrapped.generations, portal)
         self.images = Images(wrapped.images, portal)
         return self
 
@@ -1007,7 +1524,7 @@ class AppleRouter:
             timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
-            media: Treatment of pictures that the service refuses as they are.
+            media: Changes to pictures before they are sent.
             default_headers: Headers that replace the headers of this client.
 
         Raises:
@@ -1026,8 +1543,13 @@ class AppleRouter:
 
     @property
     def base_url(self) -> str:
-        """Return the base URL of the service."""
+        """Return the base URL of the service: of several, the preferred one."""
         return self._wrapped.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """Return every base URL that requests may go to, preferred first."""
+        return self._wrapped.base_urls
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
@@ -1065,7 +1587,7 @@ class AppleRouter:
         return self._wrapped.__reduce__()
 
 
-def edit_many(
+def run_many(
     client: Apimart | AppleRouter,
     jobs: Iterable[Job],
     *,
@@ -1075,15 +1597,18 @@ def edit_many(
     max_uploads: int = 32,
     max_downloads: int = 32,
     max_cost: float | None = None,
-    in_doubt: Literal["report", "resubmit"] = "report",
+    in_doubt: Literal["report", "collect", "resubmit"] = "report",
     retry_failed: bool = False,
     retry_missing: bool = False,
     timeout: float | None = None,
+    check: Check | None = None,
     max_retry_after: float = 3600.0,
     on_progress: Callable[[Progress], object] | None = None,
     shutdown: Shutdown | None = None,
 ) -> AbstractContextManager[Iterator[Outcome]]:
-    """Edit many images, each paid at most once, and save the results. Billable.
+    """Run many jobs of any operation, each paid at most once, and save the results. Billable.
+
+    ``edit_many`` is another name of it.
 
     Every step is written to a journal before the next one, so that the batch can be killed at any moment and
     run again: saved jobs are skipped, jobs that are paid for are finished, and the rest is done. A job that
@@ -1104,15 +1629,18 @@ def edit_many(
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
             in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
             time.
-        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them,
-            or ``"resubmit"`` them under the same idempotency key. A service that does not honour the key
-            then bills them twice.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
+            ``"collect"`` those again under the same idempotency key whose model promises to execute a key
+            once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that
+            does not honour the key then bills them twice.
         retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
         retry_missing: Submit jobs of an earlier run again whose task the service does not know, which may pay
             for them twice: look at the account first. Each task is polled before, for at least a minute. By
             default such a job is an unfinished outcome, and the next run polls its task again.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
             takes longer is an unfinished outcome, which the next run continues.
+        check: Whether paid requests are checked against the schema of their model, ``"schema"`` or ``"off"``;
+            ``check`` of the client by default. A job that its model does not take fails, and is free.
         max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits after a 429; default
             3600. A longer one ends the batch. A 429 without ``Retry-After`` is waited out, however long it
             takes.
@@ -1141,7 +1669,7 @@ def edit_many(
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
     return client._portal.open(
-        async_edit_many,
+        async_run_many,
         client._wrapped,
         jobs,
         output=output,
@@ -1154,7 +1682,11 @@ def edit_many(
         retry_failed=retry_failed,
         retry_missing=retry_missing,
         timeout=timeout,
+        check=check,
         max_retry_after=max_retry_after,
         on_progress=on_progress,
         shutdown=shutdown,
     )
+
+
+edit_many = run_many

@@ -456,6 +456,10 @@ def render(package: Path) -> str:
                     blocks.append("\n".join(renderer.render_class(node)))
                 case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if name in exported:
                     blocks.append("\n".join(renderer.render_function(node)))
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name(id=other)) if (
+                    name in exported and other in exported
+                ):
+                    blocks.append(f"{name} = {other}")
                 case _:
                     pass
     return "\n\n\n".join([f"{HEADER}\n{imports.render()}", *blocks]) + "\n"

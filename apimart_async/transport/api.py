@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from inspect import isawaitable
 from random import Random
 from time import monotonic
@@ -20,15 +21,19 @@ from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
 from apimart_async.transport import retry
 from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
+from apimart_async.transport.origins import Route
 from apimart_async.transport.responses import (
     FAREWELL,
     Answer,
     FailedAttempt,
     indeterminate,
     read_response,
+    reply_id,
 )
 from apimart_async.transport.retry import Action, Attempt, Effect, Kind
+from apimart_async.transport.same_key import Repeats
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.exchange import Download
     from apimart_async.transport.media.multipart import Body
     from apimart_async.transport.rate_limit import RateLimiter
+    from apimart_async.transport.responses import Reply
     from apimart_async.transport.session import Session
 
 log: logging.Logger = logging.getLogger("apimart_async")
@@ -47,10 +53,24 @@ _PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOW
 
 
 class SendHooks(Protocol):
-    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits."""
+    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits.
 
-    async def before_send(self) -> None:
+    Attributes:
+        home: Base URL at which the request may have been executed before, under the same key; it goes there
+            and nowhere else. ``None`` for none.
+        first_sent_at: Time of an earlier request with its key, in unix seconds; ``None`` if there was none.
+        needs_promise: Whether to send it only if the service promises to execute its key once.
+    """
+
+    home: str | None
+    first_sent_at: float | None
+    needs_promise: bool
+
+    async def before_send(self, base_url: str) -> None:
         """Prepare an attempt: the rate limiter admits it, and no byte of it is sent.
+
+        Args:
+            base_url: Base URL of the attempt.
 
         Raises:
             Exception: Nothing may be sent; the request ends with it.
@@ -71,18 +91,38 @@ class _Call:
     """One request and its state over all attempts."""
 
     method: str
-    url: str
+    path: str
     kind: Kind
+    route: Route
     authorization: Authorization
     headers: Mapping[str, str]
     timeout: Timeout
     idempotency_key: str | None
     matches: Callable[[Any], bool] | None
     has_images: bool
+    accepts_events: bool
     began: float
+    make_body: Callable[[], bytes] | None = None
+    shares_limits: bool = True
     hooks: SendHooks | None = None
+    repeats: Repeats | None = None
+    target: str = ""
+    url: str = ""
+    moved: dict[str, str] = attrs.field(factory=dict[str, str])
     was_unknown: bool = False
+    is_promised: bool = False
+    last_error: errors.APIError | None = None
     refusals: int = 0
+
+    async def before_send(self) -> FailedAttempt | None:
+        """Call the hooks; return the last failure instead if this repeat may not be sent any more."""
+        repeats, error = self.repeats, self.last_error
+        is_late = repeats is not None and self.was_unknown and not repeats.may_be_sent(self.timeout.total)
+        if is_late and error is not None:
+            return FailedAttempt(Effect.REJECTED, error)
+        if self.hooks is not None:
+            await self.hooks.before_send(self.route.base_url)
+        return None
 
 
 class Api:
@@ -99,7 +139,7 @@ class Api:
         self.session = session
         self.rate_limiter = rate_limiter
         self._random = Random()
-        # Paths of requests with a body -> URL after a redirect within the origin.
+        # URLs of requests with a body -> URL after a redirect within the origin.
         self._moved: dict[str, str] = {}
         check_headers(settings.default_headers)
         self._headers = CIMultiDict(settings.default_headers)
@@ -114,24 +154,35 @@ class Api:
         *,
         kind: Kind,
         body: Body | bytes | None = None,
+        make_body: Callable[[], bytes] | None = None,
         idempotency_key: str | None = None,
         timeout: float | None = None,
         extra_headers: Mapping[str, str] | None = None,
         matches: Callable[[Any], bool] | None = None,
         has_images: bool = False,
+        repeats: Repeats | None = None,
+        home: str | None = None,
+        accepts_events: bool = False,
+        shares_limits: bool = True,
     ) -> Answer:
-        """Return the good answer to a request, sending it again where that is safe.
+        """Return the good answer to a request, sending it again, or to another origin, where that is safe.
 
         Args:
             method: HTTP method.
             path: Path below the base URL, quoted.
             kind: Consequence of executing it twice.
             body: JSON text, or a form.
+            make_body: Returns JSON text once the rate limiter admits the request, instead of ``body``.
             idempotency_key: Sent with every attempt and stamped on every error.
             timeout: Seconds for one attempt, instead of ``Timeout.total``.
             extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
+            repeats: Repeats of a paid request that the service promises to execute once.
+            home: Base URL to try first: that of the task that is asked for. A paid request that may have been
+                executed there goes nowhere else.
+            accepts_events: Whether ``Answer.payload`` may be an ``EventStream``; the caller closes it.
+            shares_limits: Whether a refusal tells of the limits on all requests, not only of its endpoint.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
@@ -146,29 +197,33 @@ class Api:
         """
         settings = self.settings
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
+        hooks = _take_hooks() if kind is Kind.PAID_WRITE else None
         call = _Call(
             method,
-            self._moved.get(path) or settings.base_url + path,
+            path,
             kind,
+            self._route(kind, home if hooks is None else hooks.home, is_pinned=kind is Kind.PAID_WRITE),
             authorization,
             headers,
             settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
             idempotency_key,
             matches,
             has_images or kind is Kind.PAID_WRITE,
+            accepts_events,
             monotonic(),
-            _take_hooks() if kind is Kind.PAID_WRITE else None,
+            make_body,
+            shares_limits,
+            hooks,
         )
-        number = 0
+        await self._prepare_repeats(call, repeats)
+        number = 1
         delay = 0.0
-        moved = False
         while True:
-            number += 1
             data = None if body is None else RequestBody(body)
             try:
                 if delay:
                     await asyncio.sleep(delay)
-                outcome = await self._attempt(call, data)
+                outcome = await (self._attempt(call, data) if call.repeats is None else self._try(call, data))
                 if call.hooks is not None and _is_not_executed(outcome, call):
                     await call.hooks.not_executed()
             except BaseException as raised:
@@ -176,42 +231,88 @@ class Api:
                     await _take_note(raised, call, data)
                 raise
             if isinstance(outcome, Answer):
-                if moved and body is not None:
-                    self._moved[path] = call.url
-                if call.was_unknown and not outcome.replayed:
+                call.route.answered()
+                if call.target in call.moved and not (body is None and make_body is None):
+                    self._moved[call.target] = call.url
+                if call.was_unknown and not outcome.replayed and call.repeats is None:
                     log.warning("%s: the answer to a repeated paid request is not marked as a replay.", path)
-                return outcome
-            if outcome.moved_to is not None and not moved:
-                moved, call.url, delay = True, outcome.moved_to, 0.0
-                continue
-            self._moved.pop(path, None)
-            delay = self._delay_after(outcome, call, number)
+                return outcome._replace(base_url=call.route.base_url, is_repeat=call.was_unknown)
+            failed = self._failure(outcome, call)
+            delay = 0.0
+            if failed is not None:
+                delay = self._delay_after(failed, call, number)
+                number += 1
+
+    def _route(self, kind: Kind, home: str | None, *, is_pinned: bool) -> Route:
+        """Return the origins for a request, in order.
+
+        Raises:
+            InvalidArgumentError: It may only be sent to an origin that ``base_url`` does not name.
+        """
+        origins = self.session.origins
+        is_listed = home in origins
+        if is_pinned and home is not None and not is_listed:
+            raise errors.InvalidArgumentError(
+                f"This paid request was sent to {home} before, and its idempotency key is known there: name "
+                "that address in base_url too."
+            )
+        return Route(origins, kind, home if is_listed else None, is_pinned=is_pinned)
+
+    async def _prepare_repeats(self, call: _Call, repeats: Repeats | None) -> None:
+        """Decide whether a paid request may be sent again, and whether this is the first time.
+
+        Raises:
+            SubmissionIndeterminateError: An earlier request with its key may have been executed, and the
+                service does not promise to execute the key once; nothing was sent.
+        """
+        hooks, needs_promise = call.hooks, False
+        if hooks is None and repeats is None:
+            return
+        if repeats is not None:
+            needs_promise = repeats.needs_promise
+            if hooks is not None and hooks.first_sent_at is not None:
+                repeats.began_at = hooks.first_sent_at
+        needs_promise = needs_promise or (hooks is not None and hooks.needs_promise)
+        if needs_promise or (self.settings.retry.indeterminate == "schema" and call.idempotency_key):
+            call.repeats = repeats
+        if not needs_promise:
+            return
+        error = errors.APIConnectionError(
+            "An earlier request with its key may have been executed, and the service does not promise to "
+            "execute the key once, or not for so long.",
+            method=call.method,
+            url=bare_url(call.route.base_url + call.path),
+            idempotency_key=call.idempotency_key,
+        )
+        is_promised = repeats is not None and call.idempotency_key and await repeats.are_promised()
+        if repeats is None or not is_promised or not repeats.may_be_sent(call.timeout.total):
+            raise indeterminate(error) from error
+        call.was_unknown, call.is_promised, call.last_error = True, True, error
 
     async def _attempt(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
         """Send a request once, when the rate limiter lets it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
             sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
-        status = wait = None
+        call.target = call.route.next(monotonic()) + call.path
+        call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
+        status = wait = events = None
         try:
-            if call.hooks is not None:
-                await call.hooks.before_send()
+            if (late := await call.before_send()) is not None:
+                return late
             reply = await self.session.request(
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
                 call.method,
                 call.url,
                 authorization=call.authorization.header,
                 headers=call.headers,
-                body=body,
+                body=body if call.make_body is None else RequestBody(call.make_body()),
                 timeout=call.timeout,
                 has_images=call.has_images,
+                accepts_events=call.accepts_events,
             )
-            if len(reply.data) > LARGE_BYTES:
-                outcome = await run_in_file_thread(
-                    read_response, reply, call.kind, call.url, call.authorization.key
-                )
-            else:
-                outcome = read_response(reply, call.kind, call.url, call.authorization.key)
+            events = reply.events
+            outcome = await _read(reply, call, partial(self._complete, call=call))
             if isinstance(outcome, Answer):
                 if call.matches is None or call.matches(outcome.payload):
                     status = reply.status
@@ -222,7 +323,8 @@ class Api:
             if reply.status == FAREWELL:
                 self.session.retire(reply.pool)
             # A quota that is used up is answered 429 too, but says nothing about the rate.
-            if outcome.effect is not Effect.REJECTED or outcome.error.status != _TOO_MANY:
+            is_quota = outcome.effect is Effect.REJECTED and outcome.error.status == _TOO_MANY
+            if call.shares_limits and not is_quota:
                 status, wait = outcome.error.status, outcome.retry_after
         except NoAnswerError as failure:
             return FailedAttempt(failure.effect, failure.error)
@@ -231,7 +333,42 @@ class Api:
         finally:
             # A Retry-After above the limit fails this call but does not pause the client.
             is_waited = wait is not None and wait <= self.settings.retry.max_retry_after
-            self.rate_limiter.release(sent_at, status, wait if is_waited else None)
+            release = partial(self.rate_limiter.release, sent_at, status, wait if is_waited else None)
+            (release if events is None else partial(events.add_close_callback, release))()
+
+    def _failure(self, failed: FailedAttempt, call: _Call) -> FailedAttempt | None:
+        """Return the failure of a request; ``None`` if it is redirected, or another origin continues."""
+        if failed.moved_to is not None and call.target not in call.moved:
+            call.moved[call.target] = failed.moved_to
+            return None
+        self._moved.pop(call.target, None)
+        self._complete(failed.error, call)
+        chosen = call.route.failed(failed, monotonic())
+        if chosen is None:
+            log.info("%s; the next address takes over at once.", _event(failed.error))
+        return chosen
+
+    async def _try(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
+        """Send a paid request once whose repeats the service may promise to execute once."""
+        repeats = call.repeats
+        if repeats is None or not call.was_unknown:
+            outcome = await self._attempt(call, body)
+        else:
+            async with repeats.turn():
+                is_known = False
+                try:
+                    outcome = await self._attempt(call, body)
+                    is_known = isinstance(outcome, Answer) or outcome.effect not in _PERHAPS_EXECUTED
+                finally:
+                    if not is_known:
+                        repeats.not_answered()
+                if isinstance(outcome, Answer):
+                    repeats.answered(is_replay=outcome.replayed)
+        if isinstance(outcome, FailedAttempt):
+            call.last_error = outcome.error
+            if repeats is not None and outcome.effect is Effect.UNKNOWN:
+                call.is_promised = await repeats.are_promised()
+        return outcome
 
     def _delay_after(self, failed: FailedAttempt, call: _Call, number: int) -> float:
         """Return the seconds before the next attempt.
@@ -240,15 +377,6 @@ class Api:
             APIError: There is none.
         """
         error = failed.error
-        error.method, error.url = call.method, bare_url(call.url)
-        error.idempotency_key = call.idempotency_key
-        # The service may repeat a part of the key, and send a page of megabytes for a message.
-        error.message = _shortened(error.message, call.authorization.key)
-        for name in ("code", "type", "request_id", "task_id"):
-            if text := getattr(error, name):
-                setattr(error, name, _shortened(text, call.authorization.key, _LONGEST_CODE))
-        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-            error.excerpt = _shortened(error.excerpt, call.authorization.key)
         call.refusals += failed.effect is Effect.DEFERRED
         attempt = Attempt(
             call.kind,
@@ -258,6 +386,7 @@ class Api:
             retry_after=failed.retry_after,
             has_key=call.idempotency_key is not None,
             was_unknown=call.was_unknown,
+            is_promised=call.is_promised,
             refusals=call.refusals,
         )
         is_refused = call.hooks is not None and isinstance(error, errors.RateLimitError)
@@ -268,9 +397,21 @@ class Api:
         if decision.action is Action.RAISE:
             raise error
         call.was_unknown |= call.kind is Kind.PAID_WRITE and failed.effect is Effect.UNKNOWN
-        reason = f"{type(error).__name__} {error.status or ''}".strip()
-        log.info("%s %s: %s; next attempt in %.1f s.", call.method, error.url, reason, decision.delay)
+        log.info("%s; next attempt in %.1f s.", _event(error), decision.delay)
         return decision.delay
+
+    @staticmethod
+    def _complete(error: errors.APIError, call: _Call) -> None:
+        """Add the facts of the attempt to its error, and take out what may not be shown."""
+        error.method, error.url = call.method, bare_url(call.url)
+        error.idempotency_key = call.idempotency_key
+        # The service may repeat a part of the key, and send a page of megabytes for a message.
+        error.message = _shortened(error.message, call.authorization.key)
+        for name in ("code", "type", "request_id", "task_id"):
+            if text := getattr(error, name):
+                setattr(error, name, _shortened(text, call.authorization.key, _LONGEST_CODE))
+        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
+            error.excerpt = _shortened(error.excerpt, call.authorization.key)
 
     async def _request_headers(
         self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
@@ -344,6 +485,24 @@ def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
     """Return a text of the service without the key, and not long."""
     text = key.redact_cut(text)
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
+
+
+def _event(error: errors.APIError) -> str:
+    """Name the attempt that an error ended, and the error, for the log."""
+    return f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
+
+
+async def _read(
+    reply: Reply, call: _Call, complete: Callable[[errors.APIError], None]
+) -> Answer | FailedAttempt:
+    key = call.authorization.key
+    if reply.events is not None:
+        stream = EventStream(reply.events, reply.headers, call.url, key, complete)
+        request_id = reply_id(reply.headers)
+        return Answer(stream, request_id and key.redact(request_id), replayed=False)
+    if len(reply.data) > LARGE_BYTES:
+        return await run_in_file_thread(read_response, reply, call.kind, call.url, key)
+    return read_response(reply, call.kind, call.url, key)
 
 
 def _take_hooks() -> SendHooks | None:

@@ -210,6 +210,7 @@ class Deadline:
 
     def extend(self) -> None:
         """Await an answer, or more of it, from now on."""
+        self._is_sent = True
         if self._handle is not None and self._task is not None and self._error is None:
             self._handle.cancel()
             until = min(self._until, self._loop.time() + self._timeout.read)
@@ -246,6 +247,7 @@ class Download:
         response: aiohttp.ClientResponse,
         url: str,
         limit: int,
+        limit_name: str,
         *,
         read: Callable[[], Awaitable[bytes]],
         on_close: Callable[[], None],
@@ -261,6 +263,7 @@ class Download:
         self._url = url
         self._left = limit
         self._limit = limit
+        self._limit_name = limit_name
         self._read = read
         self._on_close = [response.release, on_close]
         self.discard = on_discard
@@ -288,7 +291,7 @@ class Download:
         self._left -= len(chunk)
         if self._left < 0:
             self._response.close()
-            raise too_large(self._url, self._limit)
+            raise too_large(self._url, self._limit, self._limit_name)
         return chunk
 
     async def _begin(self, chunk: bytes) -> bytes:
@@ -313,7 +316,7 @@ class Download:
                     return content
             return decompressor.finish()
         except compression.TooLargeError as error:
-            raise too_large(self._url, self._limit) from error
+            raise too_large(self._url, self._limit, self._limit_name) from error
         except compression.EndedEarlyError as error:
             raise APIConnectionError(
                 f"The connection failed: {error}.", method="GET", url=bare_url(self._url)
@@ -331,6 +334,24 @@ class Download:
         for call in self._on_close:
             call()
         self._on_close.clear()
+
+
+async def read_answer(
+    response: aiohttp.ClientResponse,
+    body: RequestBody | None,
+    limit: int,
+    on_chunk: Callable[[], None],
+    *,
+    limit_name: str,
+) -> bytes:
+    """Return a whole body as ``read_all`` does, and give the connection back or close it."""
+    try:
+        return await read_all(response, limit, on_chunk, limit_name=limit_name)
+    finally:
+        # aiohttp gives a connection back at the end of a body, unless its request is still sent.
+        if not response.content.at_eof() or (body is not None and body.is_sending):
+            async with response:
+                pass
 
 
 async def read_all(
@@ -451,7 +472,7 @@ def _system_reason(error: BaseException) -> str:
     return type(error).__name__
 
 
-def too_large(url: str, limit: int) -> DownloadError:
+def too_large(url: str, limit: int, limit_name: str = "Limits.download_bytes") -> DownloadError:
     """Make the error for a file above the limit."""
-    message = f"The file is larger than {limit} bytes (Limits.download_bytes)."
+    message = f"The file is larger than {limit} bytes ({limit_name})."
     return DownloadError(message, method="GET", url=bare_url(url))

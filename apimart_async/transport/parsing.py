@@ -144,6 +144,7 @@ def read_submission(
     submitted_at: datetime | None = None,
     n: int | None = None,
     resolution: str | None = None,
+    is_replay: bool | None = None,
 ) -> Task:
     """Read the answer to a submit: a task, or the images themselves, with or without the id of a task.
 
@@ -154,6 +155,7 @@ def read_submission(
         submitted_at: Time of the submit by the clock of this machine.
         n: Number of images that was asked for.
         resolution: Resolution that was asked for.
+        is_replay: Whether the answer is marked as a repetition of an earlier one, if that is known.
 
     Raises:
         APIResponseValidationError: It has neither a task id nor a result.
@@ -172,6 +174,7 @@ def read_submission(
         submitted_at=submitted_at,
         resolution=resolution,
         sibling_ids=_sibling_ids(payload, task_id),
+        is_replay=is_replay,
     )
     return with_submit(task, known)
 
@@ -239,7 +242,7 @@ def _task(
         # What most answers are: 4.4 µs instead of 5.7.
         return Task(
             id=task_id,
-            status=_STATUS_SPELLINGS.get(word, word) or "submitted",
+            status=word,
             progress=number(source.get("progress")),
             created_at=moment(source.get("created") or source.get("created_at")) or created_at,
             estimated_time=number(estimated),
@@ -253,7 +256,7 @@ def _task(
     cost, credits_cost = _kept_cost(source, word)
     return Task(
         id=task_id,
-        status=_STATUS_SPELLINGS.get(word, word) or "submitted",
+        status=word,
         progress=number(source.get("progress")),
         images=tuple(images[:MOST_IMAGES]),
         cost=cost,
@@ -265,7 +268,7 @@ def _task(
         error=None if _REASONS.isdisjoint(source) else read_failure(source),
         idempotency_key=idempotency_key,
         model=text(source.get("model")) or model,
-        usage=_usage(source),
+        usage=read_usage(source),
         raw=source if len(images) <= MOST_IMAGES else _without_images(source),
     )
 
@@ -286,8 +289,8 @@ def _kept_cost(source: Mapping[str, Any], status: str) -> tuple[float | None, fl
     return cost, credits_cost
 
 
-def _usage(source: Mapping[str, Any]) -> Usage | None:
-    """Read the tokens that a task has used; ``None`` if the answer does not tell."""
+def read_usage(source: Mapping[str, Any]) -> Usage | None:
+    """Read the used tokens; ``None`` if the answer does not tell."""
     said = _mapping(source.get("usage"))
     usage = Usage(
         whole(said.get("input_tokens")),
@@ -301,9 +304,8 @@ def _usage(source: Mapping[str, Any]) -> Usage | None:
 
 def _token_details(said: object) -> TokenDetails | None:
     fields = _mapping(said)
-    details = TokenDetails(
-        *(whole(fields.get(name)) for name in ("cached_tokens", "image_tokens", "text_tokens"))
-    )
+    names = ("cached_tokens", "image_tokens", "text_tokens")
+    details = TokenDetails(*(whole(fields.get(name)) for name in names))
     return None if details == TokenDetails() else details
 
 
@@ -314,8 +316,7 @@ def with_submit(found: Task, submitted: Task) -> Task:
         found: Answer to a poll.
         submitted: The task as known before.
     """
-    n = submitted.n
-    images, raw = found.images, found.raw
+    n, images, raw = submitted.n, found.images, found.raw
     if n is not None and len(images) > n + SURPLUS_IMAGES:
         log.warning("Task %s has %d images or more instead of %d.", visible(str(found.id)), len(images), n)
         images, raw = images[: n + SURPLUS_IMAGES], _without_images(raw)
@@ -327,6 +328,8 @@ def with_submit(found: Task, submitted: Task) -> Task:
         submitted_at=submitted.submitted_at,
         resolution=submitted.resolution,
         sibling_ids=submitted.sibling_ids,
+        is_replay=submitted.is_replay,
+        base_url=submitted.base_url,
         images=images,
         raw=raw,
     )
@@ -434,7 +437,8 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     if len(images) > most:
         log.warning("A result has %d images or more instead of %s.", len(images), n)
         images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
-    return ImageSet(moment(top.get("created")) or datetime.now(UTC), tuple(images), top)
+    created = moment(top.get("created")) or datetime.now(UTC)
+    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
 
 
 def read_balance(payload: object) -> Balance:
@@ -455,6 +459,18 @@ def read_balance(payload: object) -> Balance:
         "raw": source,
     }
     return structure(fields, Balance, payload)
+
+
+def read_object(payload: object, subject: str) -> dict[str, Any]:
+    """Return a JSON object, without the envelope around it.
+
+    Raises:
+        APIResponseValidationError: It is none.
+    """
+    found = _mapping(_mapping(payload).get("data")) or _mapping(payload)
+    if not found:
+        raise not_understood(subject, payload)
+    return found
 
 
 def read_models(payload: object) -> list[Model]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.credentials import Secret
+    from apimart_async.transport.exchange import Download
 
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
@@ -26,6 +27,12 @@ _KEEPS_THE_BODY: Final = frozenset({307, 308})
 # Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
 
+
+EVENTS: Final = "text/event-stream"
+"""Content type of an answer that is a series of events."""
+
+EVENTS_END: Final = b"[DONE]"
+"""Data of the event that ends some streams."""
 
 FAREWELL: Final = 408
 """Request Timeout: how a server gives up an idle connection. It may have crossed a request on its way."""
@@ -39,12 +46,14 @@ class Reply(NamedTuple):
         headers: Names in any case.
         data: The whole body.
         pool: Connections it came through, given up if it is the answer to another request.
+        events: The body of an answer that is read event by event; ``data`` is empty then.
     """
 
     status: int
     headers: Mapping[str, str]
     data: bytes
     pool: object = None
+    events: Download | None = None
 
 
 class Answer(NamedTuple):
@@ -54,11 +63,17 @@ class Answer(NamedTuple):
         payload: Decoded JSON.
         request_id: The service's id of a paid request; not looked for in other answers.
         replayed: Whether it repeats the answer to an earlier request with the same idempotency key.
+        is_repeat: Whether an earlier attempt of this request may have been executed.
+        etag: Version of the content, for ``If-None-Match``.
+        base_url: Base URL of the origin that answered.
     """
 
     payload: Any
     request_id: str | None
     replayed: bool
+    is_repeat: bool = False
+    etag: str | None = None
+    base_url: str = ""
 
 
 @attrs.frozen
@@ -98,8 +113,8 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     found = read_error(payload)
     if found is None and status < _OK_BELOW:
         if kind is not Kind.PAID_WRITE:
-            return Answer(payload, None, replayed=False)
-        request_id = _request_id(reply.headers) or find_request_id(payload)
+            return Answer(payload, None, replayed=False, etag=reply.headers.get("ETag"))
+        request_id = reply_id(reply.headers) or find_request_id(payload)
         request_id = request_id and key.redact(request_id)
         replayed = reply.headers.get("Idempotency-Replayed", "").lower() == "true"
         return Answer(payload, request_id, replayed)
@@ -122,13 +137,14 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
 def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttempt:
     retry_after = retry.read_retry_after(reply.headers, datetime.now(UTC))
     error.status = error.status or reply.status
-    error.request_id = _request_id(reply.headers) or error.request_id
+    error.request_id = reply_id(reply.headers) or error.request_id
     if isinstance(error, errors.APIStatusError):
         error.retry_after = retry_after
     return FailedAttempt(effect, error, retry_after)
 
 
-def _request_id(headers: Mapping[str, str]) -> str | None:
+def reply_id(headers: Mapping[str, str]) -> str | None:
+    """Return the service's id of a request, from the headers of its answer."""
     return headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id")
 
 
@@ -153,7 +169,7 @@ def _read_redirect(reply: Reply, url: str) -> FailedAttempt:
     error = retry.error_class(reply.status)(
         f"The service redirects to {shown}, which was not followed: {why}. Check base_url.",
         status=reply.status,
-        request_id=_request_id(reply.headers),
+        request_id=reply_id(reply.headers),
     )
     return FailedAttempt(Effect.REJECTED, error, moved_to=moved_to)
 

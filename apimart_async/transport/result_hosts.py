@@ -32,16 +32,16 @@ class ResultHosts:
     """Tell which hosts results may be fetched from.
 
     Public ones may, this machine if the API is on it, and ``Limits.result_hosts``. An API with TLS may not
-    name a file without, but on those.
+    name a file without, but on those. Of several addresses of the API, each counts.
 
     Args:
         settings: Settings of the client.
     """
 
     def __init__(self, settings: Settings) -> None:
-        scheme, host, _ = origin(settings.base_url)
-        self._is_local = is_loopback(host or "")
-        self._needs_tls = scheme == "https"
+        origins = [origin(base_url) for base_url in settings.base_urls]
+        self._is_local = all(is_loopback(host or "") for _, host, _ in origins)
+        self._needs_tls = any(scheme == "https" for scheme, _, _ in origins)
         self._patterns = settings.limits.result_hosts
         self.allows: Callable[[str], bool] = lru_cache(_HOSTS_KEPT)(self._allows)
         self.may_have: Callable[[str], bool] = lru_cache(_HOSTS_KEPT)(self._may_have)

@@ -114,6 +114,7 @@ class Attempt:
         has_key: Whether the request carries an idempotency key.
         was_unknown: Whether an earlier attempt may have been executed.
         refusals: Attempts with the effect ``DEFERRED``, this one included; they do not count as retries.
+        is_promised: Whether the service promises to answer a repeat under the same key as it answered this.
     """
 
     kind: Kind
@@ -124,6 +125,7 @@ class Attempt:
     has_key: bool = False
     was_unknown: bool = False
     refusals: int = 0
+    is_promised: bool = False
 
 
 def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> Decision:
@@ -147,7 +149,10 @@ def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> 
         return give_up
     if not max_retries or attempt.number - attempt.refusals > max_retries:
         return give_up
-    if is_paid and is_unknown and not (attempt.has_key and retry.indeterminate == "same-key"):
+    is_honoured = retry.indeterminate == "same-key" or (
+        retry.indeterminate == "schema" and attempt.is_promised
+    )
+    if is_paid and is_unknown and not (attempt.has_key and is_honoured):
         return give_up
     delay = attempt.retry_after
     if delay is not None and delay > retry.max_retry_after:

@@ -29,12 +29,13 @@ from apimart_async.transport.exchange import (
     OwnError,
     connection_error,
     next_chunk,
-    read_all,
+    read_answer,
     too_large,
 )
+from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
 from apimart_async.transport.public_resolver import PublicResolver
-from apimart_async.transport.responses import FAREWELL, Reply
+from apimart_async.transport.responses import EVENTS, FAREWELL, Reply
 from apimart_async.transport.result_hosts import ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.transport.semaphore import Semaphore
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
+_Limits: TypeAlias = "tuple[Deadline, int, str]"
 
 PAID_KEEPALIVE: Final = 1.0
 """Seconds an idle connection is kept for the next paid request.
@@ -108,6 +110,7 @@ class Session:
         external: The caller's own aiohttp session, used as it is and never closed.
 
     Attributes:
+        origins: Addresses of the API, and which of them work.
         upload_names: Names of files that were uploaded lately.
     """
 
@@ -116,7 +119,9 @@ class Session:
         self._external = external
         self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)
-        self._proxies.find(URL(settings.base_url))  # raises, before anything is sent
+        for base_url in settings.base_urls:
+            self._proxies.find(URL(base_url))  # raises, before anything is sent
+        self.origins: Origins = Origins(settings.base_urls)
         # Waiting for a connection inside aiohttp counts against its timeouts; waiting here does not.
         self._connections = Semaphore(settings.limits.connections)
         self._pools: dict[Purpose, _Pool] = {}
@@ -138,8 +143,9 @@ class Session:
         body: RequestBody | None,
         timeout: Timeout,
         has_images: bool = False,
+        accepts_events: bool = False,
     ) -> Reply:
-        """Send one request to the API and read its whole answer.
+        """Send one request to the API and read its whole answer, or open one that is a series of events.
 
         Args:
             purpose: Connections to use.
@@ -150,6 +156,7 @@ class Session:
             body: Content.
             timeout: Times of this attempt.
             has_images: Whether the answer may hold images, and so be far larger than others.
+            accepts_events: Whether a good answer of events is returned unread; the caller closes it.
 
         Raises:
             NoAnswerError: No answer came, or not whole.
@@ -167,6 +174,7 @@ class Session:
         if body is not None:
             body.on_sent = deadline.extend
         pool: _Pool | None = None
+        events: Download | None = None
         limits = self._settings.limits
         limit, limit_name = limits.answer_bytes, "Limits.answer_bytes"
         if has_images:
@@ -178,13 +186,10 @@ class Session:
                 pool, response = await self._open(
                     purpose, method, target, headers, connect=timeout.connect, body=body, secret=authorization
                 )
-                try:
-                    data = await read_all(response, limit, deadline.extend, limit_name=limit_name)
-                finally:
-                    # aiohttp gives a connection back at the end of a body, unless its request is still sent.
-                    if not response.content.at_eof() or (body is not None and body.is_sending):
-                        async with response:
-                            pass
+                if accepts_events and response.status < _BAD_FROM and response.content_type == EVENTS:
+                    events = self._body(pool, response, (method, url), deadline, limit, limit_name)
+                    return Reply(response.status, response.headers, b"", pool, events)
+                data = await read_answer(response, body, limit, deadline.extend, limit_name=limit_name)
                 return Reply(response.status, response.headers, data, pool)
         except FAILURES as error:
             if body is not None and body.failure is not None:
@@ -198,7 +203,8 @@ class Session:
                 failure = NoAnswerError(connection_error(error, method, url), effect)
         finally:
             self._end(deadline)
-            self._release(pool)
+            if events is None:
+                self._release(pool)
         # Not from aiohttp's error: its text and frames hold the key, passwords and signed URLs.
         raise failure.with_traceback(None)
 
@@ -240,15 +246,7 @@ class Session:
                 raise
             finally:
                 self._end(deadline)
-            read = partial(self._read_chunk, response, url, deadline)
-            download = Download(
-                response,
-                url,
-                limit,
-                read=read,
-                on_close=partial(self._release, pool),
-                on_discard=partial(self.retire, pool),
-            )
+            download = self._body(pool, response, ("GET", url), deadline, limit, "Limits.download_bytes")
             if response.status < _BAD_FROM and (download.length or 0) <= limit:
                 return download
             if response.status == FAREWELL:
@@ -372,13 +370,22 @@ class Session:
         self._rounds += 1
         self._is_counting = False
 
-    async def _read_chunk(self, response: aiohttp.ClientResponse, url: str, deadline: Deadline) -> bytes:
+    def _body(
+        self, pool: _Pool, response: aiohttp.ClientResponse, request: tuple[str, str], *limits: *_Limits
+    ) -> Download:
+        read = partial(self._read_chunk, response, *request, limits[0])
+        close, discard = partial(self._release, pool), partial(self.retire, pool)
+        return Download(response, request[1], *limits[1:], read=read, on_close=close, on_discard=discard)
+
+    async def _read_chunk(
+        self, response: aiohttp.ClientResponse, method: str, url: str, deadline: Deadline
+    ) -> bytes:
         try:
             with deadline:
                 self._deadlines.add(deadline)
                 return await next_chunk(response.content)
         except FAILURES as error:
-            raise connection_error(error, "GET", url) from None
+            raise connection_error(error, method, url) from None
         finally:
             self._end(deadline)
 

@@ -1,76 +1,90 @@
-"""A thousand waits in real time against the emulator, over real sockets: requests and delays."""
+"""Waits over real sockets against the emulator, on a clock that jumps: requests, polls and delays."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from random import Random
+from typing import TYPE_CHECKING
 
 import attrs
+from cadences import simulation as sim
+from cadences.clock import JumpingLoop
 
 from apimart_async import AsyncApimart
 from apimart_async.emulator import Emulator
 
 if TYPE_CHECKING:
+    from cadences.families import Family
+
     from apimart_async import Task
 
-Way = Literal["single polls", "separate waits", "one watch"]
-WAYS: tuple[Way, ...] = ("single polls", "separate waits", "one watch")
+PATTERNS: dict[str, sim.Arrivals] = {
+    "steady, one each 2.5 s": sim.Arrivals((100, 300), 2.5, is_random=True),
+    "waves of 16": sim.Arrivals((16,) * 19, judged=112),
+    "waves of 100": sim.Arrivals((100,) * 4),
+    "waves of 300": sim.Arrivals((100, 300, 300)),
+    "waves of 1,000": sim.Arrivals((100, 1000, 1000)),
+    "a fresh client, 1,000": sim.Arrivals((1000,), judged=0),
+}
 _SOURCE = "https://pictures.example/photo.jpg"
 
 
 @attrs.frozen
 class Counted:
-    """Requests and delays of one way of waiting.
+    """Counts and delays of the judged tasks.
 
     Attributes:
-        requests: Number for all tasks.
-        delay: Mean seconds from the end of a task until its caller has it.
-        late: 95th percentile of the same.
+        result: Polls and delays.
+        lasting: Durations in seconds, in the same order.
+        requests: Number for all of them.
     """
 
+    result: sim.Result
+    lasting: list[float]
     requests: int
-    delay: float
-    late: float
 
 
-async def count(way: Way, waits: int, seconds: float, seed: int) -> Counted:
-    """Submit so many tasks of about so many seconds each, and wait for them in one way."""
-    delays: list[float] = []
+def count(arrivals: sim.Arrivals, family: Family, seed: int, *, shares_requests: bool) -> Counted:
+    """Submit and wait for the tasks of a pattern; each is one call of ``wait``."""
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        return runner.run(_count(arrivals, family, seed, batch="list" if shares_requests else None))
+
+
+async def _count(arrivals: sim.Arrivals, family: Family, seed: int, batch: str | None) -> Counted:
+    polls = [0] * arrivals.tasks
+    delays, lasting = [0.0] * arrivals.tasks, [0.0] * arrivals.tasks
+    random = Random(seed)
     async with (
-        Emulator(
-            task_seconds=seconds, seed=seed, images="tiny", batch=None if way == "single polls" else "list"
-        ) as emulator,
+        Emulator(task_seconds=family.draw, seed=seed, images="tiny", batch=batch) as emulator,
         AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client,
     ):
         service = emulator._service  # noqa: SLF001 only the service knows the moment a task ended
         assert service is not None  # noqa: S101 for the type checker: it is running
 
-        def seen(task: Task) -> None:
+        async def wait(number: int, seconds: float) -> None:
+            def polled(_: Task) -> None:
+                polls[number] += 1
+
+            await asyncio.sleep(seconds)
+            task = await client.edits.create(_SOURCE, f"number {number}")
+            await client.tasks.wait(task, on_update=polled)
             known = service.tasks.get(task.id)
             assert known is not None  # noqa: S101 a wrong benchmark must not print numbers
-            delays.append(time.time() - known.finished_at)
+            delays[number] = service.clock.now() - known.finished_at
+            lasting[number] = known.seconds
 
-        async def one(task: Task) -> None:
-            seen(await client.tasks.wait(task))
-
-        tasks = [await client.edits.create(_SOURCE, f"number {number}") for number in range(waits)]
-        if way == "one watch":
-            async with client.tasks.watch(tasks) as finished:
-                async for task in finished:
-                    seen(task)
-        else:
+        first = before = 0
+        for size in arrivals.waves:
+            if first <= arrivals.judged:
+                before = emulator.counts["tasks"] + emulator.counts["tasks/batch"]
+                judged = range(first, arrivals.tasks)
+            submit_after = 0.0
             async with asyncio.TaskGroup() as group:
-                for task in tasks:
-                    group.create_task(one(task))
-        requests = emulator.counts["tasks"] + emulator.counts["tasks/batch"]
-    assert len(delays) == waits  # noqa: S101 as above
-    return Counted(requests, fmean(delays), sorted(delays)[int(0.95 * waits)])
-
-
-async def count_all(waits: int, seconds: float, seed: int = 1) -> dict[Way, Counted]:
-    """Wait in every way at the same time, each with a client and an emulator of its own."""
-    async with asyncio.TaskGroup() as group:
-        counts = {way: group.create_task(count(way, waits, seconds, seed)) for way in WAYS}
-    return {way: counted.result() for way, counted in counts.items()}
+                for number in range(first, first + size):
+                    group.create_task(wait(number, submit_after))
+                    if arrivals.spacing:
+                        submit_after += random.expovariate(1 / arrivals.spacing)
+            first += size
+        requests = emulator.counts["tasks"] + emulator.counts["tasks/batch"] - before
+    result = sim.Result(polls, delays).part(judged)
+    return Counted(result, [lasting[number] for number in judged], requests)

@@ -12,7 +12,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apimart_async import AsyncApimart, Job, Limits, Poll, edit_many
+import attrs
+
+from apimart_async import AsyncApimart, Job, Limits, Poll, run_many
 from apimart_async.batch import SqliteJournal
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from apimart_async import Upload
     from apimart_async.batch import Record
+
+
+GROK = "grok-imagine-2.0-ext"
 
 
 class Killer(SqliteJournal):
@@ -58,6 +63,26 @@ def jobs(pictures: list[Path], name: str, count: int) -> Iterator[Job]:
         yield Job(pictures[number % len(pictures)], f"{name} {number}", name=f"{name}-{number:04}")
 
 
+def mixed(pictures: list[Path], name: str, count: int) -> Iterator[Job]:
+    """Jobs of every operation in turn."""
+    first, second = pictures[:2]
+    for number in range(count):
+        prompt = f"{name} {number}"
+        kinds = [
+            Job(first, prompt),
+            Job(first, prompt, "gpt-image-2", n=2),
+            Job([first, second], prompt, GROK, operation="generate", roles=["style", "content"]),
+            Job(prompt=prompt),
+            Job(
+                pictures[number % len(pictures)],
+                operation="segment",
+                options={"metadata": {"number": number}},
+            ),
+            Job(first, prompt, operation="region_edit", options={"mask": second}),
+        ]
+        yield attrs.evolve(kinds[number % len(kinds)], name=f"{name}-{number:04}")
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
@@ -65,6 +90,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("output")
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--in-flight", type=int, default=24)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--point", default="")
@@ -80,8 +106,9 @@ async def run(options: argparse.Namespace, begun: Callable[[], object] = lambda:
     in_doubt: list[str] = []
     limits = Limits(requests=options.requests)
     async with AsyncApimart(options.key, base_url=options.url, poll=poll, limits=limits) as client:
-        everything = jobs([Path(picture) for picture in options.pictures], output.name, options.count)
-        async with edit_many(
+        make = mixed if options.mixed else jobs
+        everything = make([Path(picture) for picture in options.pictures], output.name, options.count)
+        async with run_many(
             client, everything, output=output, journal=journal, max_in_flight=options.in_flight
         ) as outcomes:
             begun()

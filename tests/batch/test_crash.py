@@ -55,12 +55,13 @@ class Batch:
     output: Path
     pictures: list[Path]
     count: int
+    is_mixed: bool = False
     cut_off: set[str] = attrs.field(factory=set[str])
 
     @property
     def arguments(self) -> list[str]:
         words = [self.service.base_url, self.service.api_key, self.output, *self.pictures]
-        return [*map(str, words), f"--count={self.count}"]
+        return [*map(str, words), f"--count={self.count}", *(["--mixed"] if self.is_mixed else [])]
 
     async def run_and_kill_when(self, condition: Callable[[], object], *options: str) -> None:
         """Kill it as soon as the condition holds."""
@@ -110,7 +111,7 @@ class Batch:
         assert said["in_doubt"] == sorted(in_doubt)
         # Exactly once.
         files = [path for row in saved for path in row.paths]
-        assert len(files) == len(set(files)) == len(saved)
+        assert len(files) == len(set(files)) == sum(row.n for row in saved)
         assert {path.name for path in self.output.iterdir() if path.suffix in {".png", ".jpg"}} == set(files)
         # The ledger knows nothing that the journal does not, and nothing twice.
         ledger = self.service.ledger
@@ -154,6 +155,25 @@ async def test_a_batch_that_is_killed_at_a_named_point(
     if when == "after" and what != "upload":
         assert what in counted
     await batch.finish()
+
+
+@pytest.mark.parametrize("point", ["after intent", "after submitted", "before completed", "before saved"])
+async def test_a_batch_of_every_operation_that_is_killed_at_a_named_point(
+    service: Emulator, tmp_path: Path, pictures: list[Path], point: str
+) -> None:
+    batch = Batch(service, tmp_path / "batch", pictures, 18, is_mixed=True)
+    said = await batch.run_and_kill(f"--point={point}", "--occurrence=5", "--in-flight=6")
+    assert said == ["begun"], "was not killed"
+    await batch.finish()
+    rows, ledger = {row.key: row for row in batch.rows()}, service.ledger
+    assert {entry.idempotency_key for entry in ledger.entries} <= rows.keys()
+    for entry in ledger.entries:
+        row = rows[entry.idempotency_key]
+        is_edit = row.model == "grok-imagine-1.0-edit-apimart"
+        assert (entry.endpoint, entry.model) == ("edits" if is_edit else "generations", row.model)
+        assert entry.operation == (row.operation if row.operation in {"segment", "region_edit"} else None)
+        assert row.cost == pytest.approx(entry.cost) or row.state == "in_doubt"
+        assert (entry.cost == 0) is (row.operation == "segment")
 
 
 async def test_jobs_that_wait_for_the_rate_limiter_are_not_in_doubt_after_a_kill(

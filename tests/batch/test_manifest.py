@@ -261,7 +261,7 @@ photos/a.png,x,1,,,"unfinished
         ('{"image": "a.png", "prompt": "x", "n": true}', "n must be"),
         ('{"image": "a.png", "prompt": "x", "n": "2"}', "n must be"),
         ('{"image": "a.png", "prompt": 7}', "prompt must be a text"),
-        ('{"image": ["a.png"], "prompt": "x"}', "image must be a text"),
+        ('{"image": [7], "prompt": "x"}', "image must be a text"),
         ('{"image": "a.png", "prompt": "x", "id": true}', "id must be a text"),
         ('{"image": "a.png", "prompt": "\\ud800"}', "UTF-8"),
         ('{"image": "a\\u0000.png", "prompt": "x"}', "zero byte"),

@@ -64,11 +64,11 @@ def test_only_documented_and_prefixed_fields_of_jsonl_are_options(folder: Path) 
         "seed": 8,
         "customer": {"name": "Ada", "since": None},
         "metadata": ["private"],
-        "operation": "segment",
+        "operations": "segment",
     }
     job = row_of(written(folder, json.dumps(line), "jobs.jsonl")).job
     assert job.options == {"quality": "high", "seed": 7}
-    assert job.extra == {name: line[name] for name in ("seed", "customer", "metadata", "operation")}
+    assert job.extra == {name: line[name] for name in ("seed", "customer", "metadata", "operations")}
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))

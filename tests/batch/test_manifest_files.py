@@ -16,7 +16,7 @@ from apimart_async import InvalidArgumentError
 from apimart_async.batch.manifest.preflight import MAX_LISTED, preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
 from apimart_async.batch.manifest.rows import BadRow, ManifestOptions, Row, Skipped
-from apimart_async.transport.media.inputs import shown
+from apimart_async.transport.media.forms import shown
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0teXt\0\0\0\0" + b"\0\0\0\0IEND\xaeB`\x82"
 

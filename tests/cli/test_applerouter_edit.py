@@ -110,10 +110,10 @@ async def test_a_photograph_on_its_side_and_its_mask_agree(apimart: Command) -> 
 async def test_pictures_for_other_models_are_sent_unchanged(
     apimart: Command, emulator: Emulator, photographs: dict[str, Path]
 ) -> None:
-    done = await edit(apimart, photographs["rocket.jpg"], "-m", "gpt-image-1", "--size", "1536x1024")
+    done = await edit(apimart, photographs["rocket.jpg"], "-m", "gpt-image-2", "--size", "1536x1024")
     assert done.code == 0
     assert "made to fit" not in done.stderr
-    assert emulator.ledger.entries[0].model == "gpt-image-1"
+    assert emulator.ledger.entries[0].model == "gpt-image-2"
 
 
 async def test_a_wrong_key_stops_the_command_and_names_its_variable(

@@ -126,7 +126,13 @@ async def test_jobs_in_doubt_are_submitted_again_only_with_the_option(
         assert "2 of 3 jobs saved in out, 1 in doubt; " in finished.stderr.splitlines()[-1]
     assert len(emulator.ledger.entries) == 3
 
-    resubmitted = await apimart(*command, "--resubmit-in-doubt")
+    # The schema of this model promises nothing.
+    left = await apimart(*command, "--resubmit-in-doubt")
+    assert left.code == 1
+    assert "the service does not promise to execute the key once" in left.stderr
+    assert len(emulator.ledger.entries) == 3
+
+    resubmitted = await apimart(*command, "--resubmit-unsafe")
     assert resubmitted.code == 0
     assert len(emulator.ledger.billed) == 3  # under the same key, which the emulator honours
 
@@ -163,6 +169,7 @@ async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
         "failed": 0,
         "left": 3,
         "images": {"grok-imagine-1.0-edit-apimart": 6},
+        "free": 0,
         "pictures": 3,
         "bytes": size,
         "spent": 0.0,
@@ -186,6 +193,21 @@ async def test_the_estimate_uses_prices_of_earlier_results(apimart: Command, fol
     after = await apimart(*command, "-n", "2", "--check")
     assert before.results[-1] == "Estimated cost: not known before the first results"
     assert after.results[-1] == "Estimated cost: $0.09, in addition to $0.045 so far"
+
+
+async def test_the_estimate_uses_prices_of_the_catalogue(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    command = ("batch", folder, "-p", "sunset", "-o", "out", "--model", "gpt-image-2", "--check")
+    priced = await apimart(*command)
+    assert priced.results[-1] == "Estimated cost: $0.045, for all of it"
+    assert not emulator.ledger.entries
+    without_key = await apimart(*command, APIMART_API_KEY="")
+    assert without_key.results[-1] == "Estimated cost: not known before the first results"
+    emulator.faults.add(Fault(kind="status", status=401, route="catalogue"))
+    refused = await apimart(*command)
+    assert refused.results[-1] == "Estimated cost: not known before the first results"
+    assert "The prices of the service are not known" in refused.stderr
 
 
 async def test_bad_rows_are_listed_with_their_lines_and_nothing_is_sent(

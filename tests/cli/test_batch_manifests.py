@@ -35,6 +35,34 @@ def results(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "results.jsonl").read_text().splitlines()]
 
 
+# --- operations ---------------------------------------------------------------------------------------------
+
+
+async def test_a_manifest_without_images_makes_images_from_text(apimart: Command, emulator: Emulator) -> None:
+    (apimart.directory / "prompts.csv").write_text("prompt,name\nA lighthouse,one\nA harbour,two\n")
+    command = ("batch", "prompts.csv", "-o", "out")
+    refused = await apimart(*command)
+    assert (refused.code, len(emulator.requests)) == (2, 0)
+    assert "names no column `image`" in refused.stderr
+    checked = await apimart(*command, "--operation", "generate", "--check")
+    assert "Jobs: 2" in checked.results
+    done = await apimart(*command, "--operation", "generate")
+    assert done.code == 0
+    assert sorted(Path(path).name for path in done.results) == ["one.jpg", "two.jpg"]
+    assert [entry.endpoint for entry in emulator.ledger.entries] == ["generations"] * 2
+    assert {line["operation"] for line in results(apimart.directory / "out")} == {"generate"}
+
+
+async def test_a_folder_is_segmented_for_free(apimart: Command, emulator: Emulator, folder: Path) -> None:
+    command = ("batch", folder, "-o", "out", "--operation", "segment")
+    checked = await apimart(*command, "--check")
+    assert "Images to come: 2, 2 of them free" in checked.results
+    done = await apimart(*command, "--max-cost", "0.01")
+    assert (done.code, len(done.results)) == (0, 2)
+    assert emulator.ledger.total == 0
+    assert [entry.operation for entry in emulator.ledger.entries] == ["segment"] * 2
+
+
 # --- folders and patterns -----------------------------------------------------------------------------------
 
 

@@ -61,14 +61,14 @@ def test_what_an_error_says_forges_no_line(
 )
 @pytest.mark.parametrize("directory", [None, Path("my results")])
 def test_an_id_in_a_command_to_be_copied_stays_an_id(task_id: str, directory: Path | None) -> None:
-    command = ResumeHint(directory, "https://api.example").command([("task_1", None), (task_id, None)])
+    command = ResumeHint(directory, ["https://api.example"]).command([("task_1", None), (task_id, None)])
     assert command is not None
     assert_is_harmless(command + "\n")
     shell = subprocess.run(["/bin/bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True)
     words = shell.stdout.decode().split("\0")[1:-1]
     assert task_id in words
     _, bound, _ = build().parse_args(words, print_error=False, exit_on_error=False)
-    assert bound.arguments["base_url"] == "https://api.example"
+    assert bound.arguments["base_url"] == ["https://api.example"]
     assert bound.args == (["task_1", task_id],)
 
 

@@ -37,7 +37,7 @@ COMMANDS = {
         "--service",
         "applerouter",
         "-m",
-        "gpt-image-1",
+        "gpt-image-2",
     ),
     "generate": ("generate", "stars", "-i", "scan.tiff"),
     "upload": ("upload", "scan.tiff"),
@@ -54,6 +54,16 @@ async def test_each_conversion_is_a_line_on_stderr(
     assert done.code == 0
     assert done.stderr.count(LINE) == 1
     assert LINE not in done.stdout
+
+
+async def test_metadata_is_sent_only_if_the_user_wants_it(apimart: Command, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.linear_gradient("L").save(path, comment=b"52.5200N 13.4050E")
+    sizes = [
+        (await apimart("upload", "photo.jpg", "--json", *options)).records[0]["bytes"]
+        for options in ((), ("--keep-metadata",))
+    ]
+    assert sizes == [path.stat().st_size - 21, path.stat().st_size]
 
 
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
@@ -97,7 +107,7 @@ async def test_an_opaque_alpha_channel_is_no_transparency(
 # --- stdin ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [(), ("--inline",), ("--service", "applerouter", "-m", "gpt-image-1")])
+@pytest.mark.parametrize("options", [(), ("--inline",), ("--service", "applerouter", "-m", "gpt-image-2")])
 async def test_the_picture_on_stdin_is_edited(
     apimart: Command, photo: Path, options: tuple[str, ...]
 ) -> None:
@@ -113,7 +123,7 @@ async def test_the_picture_on_stdin_is_uploaded_once_beside_others(apimart: Comm
     assert done.code == 0
     assert len(done.records) == 2
     stdin = next(record for record in done.records if record["image"] == "-")
-    assert stdin["bytes"] == photo.stat().st_size
+    assert {record["bytes"] for record in done.records} == {stdin["bytes"]}
     assert stdin["filename"].startswith("stdin.")
 
 

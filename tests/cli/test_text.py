@@ -54,7 +54,7 @@ def test_labels_are_short_unless_they_would_be_the_same() -> None:
 
 
 def test_the_command_to_continue_can_be_copied() -> None:
-    command = ResumeHint(Path("my results"), "http://host:1").command([("task_1", None), ("task;2", None)])
+    command = ResumeHint(Path("my results"), ["http://host:1"]).command([("task_1", None), ("task;2", None)])
     assert command is not None
     assert shlex.split(command) == [
         *("apimart", "task", "save", "task_1", "task;2"),

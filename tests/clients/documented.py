@@ -120,6 +120,43 @@ curl "$BASE/v1/balance" -H "Authorization: Bearer $KEY"
 curl "$BASE/v1/user/balance" -H "Authorization: Bearer $KEY"
 """,
     ),
+    "a schema": Documented(
+        "GET /v1/model-schema",
+        r"""
+curl "$BASE/v1/model-schema?model=gpt-image-2.5-flare&operation=image_generation" \
+  -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "a schema by the path of its model": Documented(
+        "GET /v1/models/{model}/schema",
+        r"""
+curl "$BASE/v1/models/gpt-image-2.5-flare/schema" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "the documentation of a model": Documented(
+        "GET /v1/model-docs",
+        r"""
+curl "$BASE/v1/model-docs?model=gpt-image-2.5-flare" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "the prices": Documented(
+        "GET /api/pricing/model",
+        r"""
+curl "$BASE/api/pricing/model" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "the market place": Documented(
+        "GET /api/marketplace/models",
+        r"""
+curl "$BASE/api/marketplace/models" -H "Authorization: Bearer $KEY"
+""",
+    ),
+    "the use of the account": Documented(
+        "GET /v1/usage",
+        r"""
+curl "$BASE/v1/usage?days=7" -H "Authorization: Bearer $KEY"
+""",
+    ),
     "the models": Documented(
         "GET /v1/models",
         r"""
@@ -155,8 +192,25 @@ curl "$BASE/v1/images/edits" -H "Authorization: Bearer $KEY" -F image="@transpar
         "POST /v1/images/edits/",
         r"""
 curl "$BASE/v1/images/edits/" -H "Authorization: Bearer $KEY" -F "image[]=@photo.jpg" \
-  -F "image[]=@opaque.png" -F prompt="Put one into the other" -F model=gpt-image-1 -F size=1536x1024 \
+  -F "image[]=@opaque.png" -F prompt="Put one into the other" -F model=gpt-image-2 -F size=1536x1024 \
   -F quality=high
+""",
+    ),
+    "an edit of AppleRouter by a Qwen model": Documented(
+        "POST /v1/images/edits/",
+        r"""
+curl -X POST "$BASE/v1/images/edits" -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \
+  -d '{"model": "qwen-image-edit-plus", "input": {"messages": [{"role": "user", "content": [
+        {"image": "https://example.com/depth-map.webp"}, {"text": "A red bicycle in a forest"}]}]},
+       "parameters": {"n": 2, "prompt_extend": true, "watermark": false}}'
+""",
+    ),
+    "a generation of AppleRouter": Documented(
+        "POST /v1/images/generations/",
+        r"""
+curl -X POST "$BASE/v1/images/generations/" -H "Authorization: Bearer $KEY" \
+  -H "Content-Type: application/json" \
+  -d '{"model": "gpt-image-2", "prompt": "A cute baby sea otter", "n": 1, "size": "1024x1024"}'
 """,
     ),
 }

@@ -125,6 +125,32 @@ def is_catalogue(answer: Any) -> None:
     assert {"grok-imagine-1.0-edit-apimart", "dall-e-2"} <= {model["id"] for model in answer["data"]}
 
 
+def is_schema(answer: Any) -> None:
+    assert answer["object"] == "model.input_schema"
+    assert answer["endpoint"] == {"method": "POST", "path": "/v1/images/generations"}
+    assert answer["idempotency"] == {
+        "header": "Idempotency-Key",
+        "replay_header": "Idempotency-Replayed",
+        "required": False,
+        "retention_seconds": 86400,
+        "scope": "api_key_endpoint",
+    }
+    assert {"model", "prompt", "n"} <= set(answer["input_schema"]["properties"])
+
+
+def is_usage(answer: Any) -> None:
+    assert {"total_cost", "total_requests", "days"} == set(answer["data"])
+
+
+def is_documentation(answer: Any) -> None:
+    assert answer["model"] == "gpt-image-2.5-flare"
+
+
+def has_prices(answer: Any) -> None:
+    assert answer["success"] is True
+    assert answer["data"]
+
+
 def is_image_set(key: str, count: int = 1) -> Callable[[Any], None]:
     def check(answer: Any) -> None:
         assert isinstance(answer["created"], int)
@@ -144,11 +170,19 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "many tasks": is_batch,
     "the balance of the key": is_balance,
     "the balance of the user": is_balance,
+    "a schema": is_schema,
+    "a schema by the path of its model": is_schema,
+    "the documentation of a model": is_documentation,
+    "the prices": has_prices,
+    "the market place": has_prices,
+    "the use of the account": is_usage,
     "the models": is_catalogue,
     "an edit of AppleRouter with a mask": is_image_set("url", 2),
     "an edit of AppleRouter as base64": is_image_set("b64_json"),
     "an edit of AppleRouter without the last slash": is_image_set("url"),
     "an edit of AppleRouter of several pictures": is_image_set("url"),
+    "an edit of AppleRouter by a Qwen model": is_image_set("url", 2),
+    "a generation of AppleRouter": is_image_set("url"),
 }
 
 

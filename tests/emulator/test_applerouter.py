@@ -199,3 +199,70 @@ async def test_base64_rotates_through_every_spelling(open_emulator: Open) -> Non
     assert "\r\n" in lines
     for text in (plain, lines, bare):
         assert base64.b64decode(text).startswith(b"\x89PNG")
+
+
+# --- JSON, and the prefix of AppleRouter ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/images/generations/",
+        "/applerouter/v1/images/generations",
+        "/applerouter/v1/images/generations/",
+    ],
+)
+async def test_generations_are_answered_with_images(raw: Raw, path: str) -> None:
+    body = {"prompt": "a lighthouse", "model": "gpt-image-2", "n": 2, "size": "64x32"}
+    answer = await raw.send("POST", path, json=body)
+    assert set(answer.json) == {"created", "data", "usage"}
+    assert [set(image) for image in answer.json["data"]] == [{"url"}, {"url"}]
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"prompt": " "}, "prompt"),
+        ({"prompt": "a" * 1001, "model": None}, "prompt"),
+        ({"size": "64x32", "model": None}, "size"),
+        ({"size": "large"}, "size"),
+        ({"n": "2"}, "n"),
+        ({"n": 11}, "n"),
+        ({"n": True}, "n"),
+        ({"user": 7}, "user"),
+        ({"output_format": "bmp"}, "output_format"),
+        ({"output_compression": 101}, "output_compression"),
+        ({"background": "red"}, "background"),
+        ({"quality": "best"}, "quality"),
+        ({"moderation": "none"}, "moderation"),
+        ({"stream": "true"}, "stream"),
+        ({"stream": True, "output_format": "svg"}, "stream"),
+        ({"stream": True, "partial_images": 4}, "partial_images"),
+        ({"partial_images": 1}, "partial_images"),
+    ],
+)
+async def test_a_wrong_field_is_named(raw: Raw, changes: dict[str, Any], param: str) -> None:
+    body = {"prompt": "a lighthouse", "model": "gpt-image-2"} | changes
+    answer = await raw.send("POST", "/applerouter/v1/images/generations", json=body)
+    assert (answer.status, answer.json["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"model": "gpt-image-2"}, "model"),
+        ({"input": {}}, "input"),
+        ({"input": {"messages": [{"content": [{"text": "p"}]}]}}, "input"),
+        ({"input": {"messages": [{"content": [{"image": 7}, {"text": "p"}]}]}}, "input"),
+        ({"input": {"messages": [{"content": [{"image": "https://a.example/b.png"}]}]}}, "prompt"),
+        ({"parameters": [1]}, "parameters"),
+        ({"parameters": {"n": 0}}, "n"),
+    ],
+)
+async def test_a_wrong_message_is_named(raw: Raw, changes: dict[str, Any], param: str) -> None:
+    content = [{"image": "https://a.example/b.png"}, {"text": "a red bicycle"}]
+    body = {"model": "qwen-image-edit-plus", "input": {"messages": [{"role": "user", "content": content}]}}
+    assert (await raw.send("POST", "/applerouter/v1/images/edits", json=body)).status == 200
+    answer = await raw.send("POST", "/applerouter/v1/images/edits", json=body | changes)
+    assert (answer.status, answer.json["error"]["param"]) == (400, param)

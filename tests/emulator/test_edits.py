@@ -133,3 +133,9 @@ async def test_unknown_paths_get_json_errors(raw: Raw) -> None:
     assert (missing.status, missing.json["error"]["type"]) == (404, "invalid_request_error")
     wrong_method = await raw.send("DELETE", "/v1/images/edits")
     assert (wrong_method.status, wrong_method.headers["Allow"]) == (405, "POST")
+
+
+async def test_models_that_edit_on_generations_are_refused(raw: Raw) -> None:
+    answer = await raw.edit(model="gpt-image-2")
+    assert answer.status == 400
+    assert "use /v1/images/generations" in answer.json["error"]["message"]

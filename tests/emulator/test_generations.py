@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,6 +51,46 @@ async def test_a_reference_is_edited_and_fitted(raw: Raw, make_image: MakeImage)
     (fitted,) = await generated(raw, image_urls=[{"url": upload}], size="300x300")
     assert as_it_is.size == (80, 60)
     assert fitted.size == (300, 300)
+
+
+GROK = "grok-imagine-2.0-ext"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"operation": "segment"}, "needs an image"),
+        ({"operation": "segment", "image_urls": ["{url}"], "prompt": "p"}, "takes no prompt"),
+        ({"operation": "region_edit", "image_urls": ["{url}"]}, "needs a prompt"),
+        ({"operation": "erase", "image_urls": ["{url}"]}, "must be segment or region_edit"),
+        ({"n": 13, "prompt": "p"}, "between 1 and 12"),
+        ({"image_with_roles": [{"url": "{url}"}], "prompt": "p"}, "the strings url and role"),
+    ],
+)
+async def test_operations_on_regions_are_checked(raw: Raw, fields: dict[str, Any], message: str) -> None:
+    body = json.loads(json.dumps({"model": GROK} | fields).replace("{url}", "https://pictures.example/1.jpg"))
+    answer = await raw.post("/v1/images/generations", body)
+    assert answer.status == 400
+    assert message in answer.json["error"]["message"]
+
+
+async def test_a_segmentation_is_free_and_an_edit_of_regions_is_not(raw: Raw) -> None:
+    fields = {"model": GROK, "image_urls": ["https://pictures.example/1.jpg"]}
+    free = await raw.post("/v1/images/generations", fields | {"operation": "segment"})
+    paid = await raw.post("/v1/images/generations", fields | {"operation": "region_edit", "prompt": "p"})
+    other = await raw.post("/v1/images/generations", fields | {"model": "m", "operation": "segment"})
+    assert {free.status, paid.status, other.status} == {200}
+    assert [(entry.operation, entry.cost) for entry in raw.emulator.ledger.entries] == [
+        ("segment", 0.0),
+        ("region_edit", 0.015),
+        (None, 0.015),
+    ]
+
+
+async def test_images_with_roles_are_references(raw: Raw, make_image: MakeImage) -> None:
+    upload = (await raw.upload(make_image(size=(80, 60)))).json["url"]
+    (image,) = await generated(raw, image_with_roles=[{"url": upload, "role": "style"}])
+    assert image.size == (80, 60)
 
 
 async def test_opaque_areas_of_a_mask_are_kept(raw: Raw, make_image: MakeImage) -> None:

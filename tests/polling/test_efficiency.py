@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from statistics import median
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -92,3 +93,19 @@ def test_no_other_schedule_has_fewer_polls_and_less_delay(cadences: Any) -> None
         for label, peer in sim.PEERS.items():
             theirs = sim.follow(peer, lasting, SEED).part(judged)
             assert theirs.mean_polls > ours.mean_polls or theirs.mean_delay > ours.mean_delay, (name, label)
+
+
+@pytest.mark.parametrize("name", ["log-normal 20, spread 0.3", "log-normal 20, spread 0.9", "exponential 20"])
+def test_three_runs_of_a_batch_keep_128_durations_that_are_not_biased(cadences: Any, name: str) -> None:
+    sim = cadences.simulation
+    arrivals = sim.PATTERNS["three runs of a batch"]
+    lasting = cadences.families.FAMILIES[name].durations(arrivals.tasks, SEED)
+    learner = sim.Learner(Poll(), SEED, reports_time=True)
+    learner.follow(lasting, arrivals)
+    (saved,) = learner.stats.to_dict()["models"].values()
+    kept = [guess or (after + by) / 2 for after, by, guess in saved["spans"]]
+    assert len(kept) == 128
+    assert median(kept) == pytest.approx(median(lasting[-128:]), rel=0.1)
+    if name == "log-normal 20, spread 0.3":
+        # The medians of 128 durations of the others vary by more than a tenth.
+        assert median(kept) == pytest.approx(20, rel=0.1)

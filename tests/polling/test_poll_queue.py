@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections import Counter
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -15,6 +15,7 @@ from apimart_async import (
     APIConnectionError,
     APIResponseValidationError,
     APIStatusError,
+    APITimeoutError,
     AsyncApimart,
     AuthenticationError,
     BadRequestError,
@@ -25,11 +26,15 @@ from apimart_async import (
     Task,
 )
 from apimart_async.polling.cadence import Cadence, NextPoll, align
+from apimart_async.polling.poller import PollQueue
 from apimart_async.polling.watch import Watch, until_ended
 
 from .virtual import BACKEND, Service, cadence, now, queued, until
 
-# The grid has steps of a quarter of a second.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The grid has steps of half a second, then of one.
 EVERY_SECOND = Poll(first=1, shortest=1, longest=1)
 
 
@@ -250,7 +255,7 @@ async def test_a_request_names_at_most_a_hundred_tasks_and_none_twice() -> None:
 
 async def test_a_budget_of_requests_is_kept_and_shared_fairly() -> None:
     service = Service()
-    service.batch_error = NotFoundError("no such path", status=404)
+    service.batch_error = NotFoundError("no such path", status=404, code="404")
     service.ends = dict.fromkeys(names(21), math.inf)
     queue, pace = service.queue(requests_per_second=5), cadence(EVERY_SECOND)
     *watched, alone = map(queued, service.ends)
@@ -263,11 +268,16 @@ async def test_a_budget_of_requests_is_kept_and_shared_fairly() -> None:
 
 
 def test_aligned_moments_are_near_and_within_bounds() -> None:
-    assert align(103.3, spacing=4.0, earliest=100.0, latest=200.0) == 103.0
-    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0) == 103.5
-    assert align(103.3, spacing=16.0, earliest=100.0, latest=200.0) == 104.0
-    assert align(103.1, spacing=4.0, earliest=103.05, latest=200.0) == 104.0
-    assert align(103.1, spacing=16.0, earliest=100.0, latest=103.5) == 103.1
+    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0) == 103.0
+    assert align(103.3, spacing=1.0, earliest=100.0, latest=200.0) == 103.5
+    assert align(103.3, spacing=8.0, earliest=100.0, latest=200.0) == 104.0
+    assert align(103.1, spacing=2.0, earliest=103.05, latest=200.0) == 104.0
+    assert align(103.1, spacing=8.0, earliest=100.0, latest=103.5) == 103.1
+
+
+def test_polls_that_share_requests_are_aligned_to_a_coarser_grid() -> None:
+    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0, sharing=2) == 104.0
+    assert align(103.3, spacing=2.0, earliest=100.0, latest=200.0, sharing=100) == 104.0
 
 
 async def test_bad_ids_are_polled_singly_and_the_others_together() -> None:
@@ -327,6 +337,103 @@ async def test_batches_are_tried_again_after_a_pause() -> None:
     before = len(service.batches)
     assert all(task.is_completed for task in await watching)
     assert len(service.batches) > before + 10
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [
+        (NotFoundError("no route", status=404), 30),
+        (APIResponseValidationError("html", status=200), 30),
+        (NotFoundError("no such path", status=404, type="invalid_request_error"), 3600),
+    ],
+    ids=["404 of a gateway", "a page", "404 of the service"],
+)
+async def test_batches_return_sooner_after_the_refusal_of_a_gateway(error: Exception, pause: float) -> None:
+    service = Service()
+    service.batch_error = error
+    service.ends = dict.fromkeys(names(10), math.inf)
+    queue, pace = service.queue(), cadence(Poll(first=1, shortest=1, longest=5))
+    watching = asyncio.create_task(consume(Watch(queue, pace, map(queued, service.ends), 2 * pause)))
+    await until(lambda: not queue.is_batching)
+    service.batch_error = None
+    await asyncio.sleep(pause - 1)
+    assert len(service.batches) == 1
+    await asyncio.sleep(10)
+    assert len(service.batches) > 1
+    assert queue.is_batching
+    await watching
+
+
+async def test_a_retry_after_of_the_batch_endpoint_does_not_delay_single_polls() -> None:
+    service = Service()
+    service.batch_error = RateLimitError("slow", status=429, retry_after=20.0)
+    service.ends = dict.fromkeys(names(10), 5.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    ended = await consume(Watch(queue, pace, map(queued, service.ends), 15))
+    assert all(task.is_completed for task in ended)
+    assert len(service.batches) == 1
+
+
+async def test_a_batch_that_hangs_once_has_its_tasks_polled_singly() -> None:
+    service = Service()
+    service.batch_error = APITimeoutError("hangs")
+    service.ends = dict.fromkeys(names(10), 0.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    ended = await consume(Watch(queue, pace, map(queued, service.ends), 15))
+    assert all(task.is_completed for task in ended)
+    assert service.singles == dict.fromkeys(service.ends, 1)
+    assert queue.is_batching
+
+
+async def test_waits_that_are_due_join_a_batch_that_the_rate_limiter_holds_back() -> None:
+    service = Service()
+    service.admission.clear()
+    service.ends = dict.fromkeys(names(80), 0.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    waits: list[asyncio.Task[Task]] = []
+    for name in service.ends:
+        waits.append(asyncio.create_task(until_ended(queue, pace, queued(name))))
+        # The first two are due together, a batch; the others one by one.
+        await asyncio.sleep(0.25 if len(waits) > 1 else 0)
+    assert not service.batches
+    service.admission.set()
+    assert all(task.is_completed for task in await asyncio.gather(*waits))
+    assert list(map(len, service.batches)) == [80]
+
+
+async def test_no_wait_joins_a_batch_that_failed_before_it_was_sent() -> None:
+    service = Service()
+    service.ends = dict.fromkeys(names(4), 0.0)
+    failures = [ValueError("no key")]
+
+    async def poll_many(take_ids: Callable[[], list[str]]) -> dict[str, Task]:
+        if failures:
+            raise failures.pop()
+        return await service.poll_many(take_ids)
+
+    queue, pace = PollQueue(service.poll_one, poll_many), cadence(EVERY_SECOND)
+    waits = (until_ended(queue, pace, queued(name)) for name in names(2))
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert all(isinstance(error, ValueError) for error in errors)
+    ended = await consume(Watch(queue, pace, map(queued, names(4)[2:])))
+    assert all(task.is_completed for task in ended)
+    assert service.batches == [names(4)[2:]]
+
+
+async def test_cancelling_a_batch_that_is_held_back_leaves_the_waits_that_joined_it() -> None:
+    service = Service()
+    service.admission.clear()
+    service.ends = dict.fromkeys(names(6), 0.0)
+    queue, pace = service.queue(), cadence(EVERY_SECOND)
+    first = asyncio.create_task(consume(Watch(queue, pace, map(queued, names(3)))))
+    await until(lambda: queue._joinable)
+    others = asyncio.create_task(consume(Watch(queue, pace, map(queued, names(6)[3:]))))
+    await until(lambda: sum(map(len, queue._joinable.values())) == len(service.ends))
+    first.cancel()
+    await until(first.done)
+    service.admission.set()
+    assert all(task.is_completed for task in await others)
+    assert service.batches == [names(6)[3:]]
 
 
 async def test_a_completed_task_without_images_in_a_batch_is_asked_for_once_more() -> None:

@@ -58,11 +58,16 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 class Service:
-    """Answers polls when `gate` is open, and records them; a task ends at its moment in `ends`."""
+    """Answers polls when `gate` is open, and records them; a task ends at its moment in `ends`.
+
+    Batches are sent while `admission` is open.
+    """
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
+        self.admission = asyncio.Event()
+        self.admission.set()
         self.ends: dict[str, float] = {}
         self.seconds = 0.01
         self.requesters: list[asyncio.Task[Any] | None] = []
@@ -86,7 +91,9 @@ class Service:
             raise NotFoundError("no such task", status=404, type="invalid_request_error")
         return found[task_id]
 
-    async def poll_many(self, task_ids: list[str]) -> dict[str, Task]:
+    async def poll_many(self, take_ids: Callable[[], list[str]]) -> dict[str, Task]:
+        await self.admission.wait()
+        task_ids = take_ids()
         self.batches.append(task_ids)
         found = await self._answer(task_ids)
         if self.batch_error is not None:

@@ -10,6 +10,7 @@ from apimart_async import (
     APIStatusError,
     AsyncApimart,
     AuthenticationError,
+    InternalServerError,
     InvalidArgumentError,
     Model,
     Retry,
@@ -84,3 +85,30 @@ async def test_wrong_key_is_an_authentication_error(emulator: Emulator) -> None:
             with pytest.raises(AuthenticationError, match="invalid API key"):
                 await ask()
     assert len(emulator.requests) == 2
+
+
+async def test_usage_is_that_of_the_ledger(client: AsyncApimart, emulator: Emulator) -> None:
+    await client.edits.run("https://pictures.example/a.png", "stars", n=2)
+    await client.edits.run("https://pictures.example/b.png", "stars")
+    used = await client.account.usage(7)
+    assert used.cost == pytest.approx(emulator.ledger.total)
+    assert used.requests == 2
+    assert sum(day.cost or 0 for day in used.days) == pytest.approx(emulator.ledger.total)
+    assert used.raw["success"] is True
+
+
+@pytest.mark.parametrize("days", [0, 32, -1, 1.5, "7", True])
+async def test_usage_of_more_than_31_days_is_refused_before_anything_is_sent(
+    client: AsyncApimart, emulator: Emulator, days: Any
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="days must be a whole number from 1 to 31"):
+        await client.account.usage(days)
+    assert not emulator.requests
+
+
+async def test_usage_that_is_unavailable_is_an_error_and_not_zero(emulator: Emulator) -> None:
+    emulator.faults.add(Fault(kind="status", status=503, code="usage_unavailable", route="account"))
+    async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, max_retries=0) as client:
+        with pytest.raises(InternalServerError) as caught:
+            await client.account.usage()
+    assert caught.value.code == "usage_unavailable"

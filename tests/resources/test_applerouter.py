@@ -46,7 +46,7 @@ def large_png() -> bytes:
     """Return a square PNG with transparency of 4 MB: a chunk that nobody reads makes it so."""
     whole = png()
     end = whole[-12:]
-    return whole[:-12] + (4 * 1024 * 1024).to_bytes(4) + b"juNk" + bytes(4 * 1024 * 1024 + 4) + end
+    return whole[:-12] + (4 * 1024 * 1024).to_bytes(4) + b"sPLT" + bytes(4 * 1024 * 1024 + 4) + end
 
 
 PNG = png()
@@ -113,13 +113,13 @@ async def test_other_models_have_other_limits(
     result = await router.edits.create(
         [photographs["rocket.jpg"], photographs["chelsea.png"], PNG],
         "together " * 200,
-        model="gpt-image-1",
+        model="gpt-image-2",
         size="1536x1024",
         extra_body={"quality": "high", "background": "opaque"},
     )
     edited = Pillow.open(io.BytesIO(await router.images.read(result.images[0])))
     assert edited.size == (1536, 1024)
-    assert emulator.ledger.entries[0].model == "gpt-image-1"
+    assert emulator.ledger.entries[0].model == "gpt-image-2"
 
 
 @pytest.mark.parametrize("name", ["rocket.jpg", "chelsea.png"])

@@ -136,12 +136,12 @@ async def test_damaged_picture_is_an_image_error_and_nothing_is_paid(
 async def test_applerouter_takes_converted_pictures(emulator: Emulator, tmp_path: Path) -> None:
     path = scan(tmp_path)
     async with AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url) as router:
-        assert (await router.edits.create(path, "stars", model="gpt-image-1")).images
+        assert (await router.edits.create(path, "stars", model="gpt-image-2")).images
         with pytest.raises(UnsupportedImageError, match="not a PNG; dall-e-2"):
             await router.edits.create(path, "stars")
         never = router.with_options(media=Media(convert="never"))
         with pytest.raises(UnsupportedImageError, match="TIFF"):
-            await never.edits.create(path, "stars", model="gpt-image-1")
+            await never.edits.create(path, "stars", model="gpt-image-2")
     assert len(emulator.ledger.entries) == 1
 
 

@@ -104,6 +104,36 @@ class RawServer:
                 await writer.wait_closed()
 
 
+class SchemaAnsweringProtocol(asyncio.StreamReaderProtocol):
+    """Answers requests for the schema of a model itself: there is none. The test sees all other requests."""
+
+    wire: asyncio.BaseTransport | None = None
+    is_seen = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.wire = transport
+
+    def data_received(self, data: bytes) -> None:
+        if data.startswith(b"GET /v1/model-schema"):
+            assert isinstance(self.wire, asyncio.WriteTransport)
+            self.wire.write(
+                b"HTTP/1.1 404 None\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+            )
+            return
+        if not self.is_seen:
+            self.is_seen = True
+            assert self.wire is not None
+            super().connection_made(self.wire)
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        return bool(super().eof_received()) if self.is_seen else False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.is_seen:
+            super().connection_lost(exc)
+
+
 async def arrive() -> None:
     """Let what was written to this machine arrive: it takes one round of the event loop, over TLS a few."""
     for _ in range(20):
@@ -120,7 +150,10 @@ async def listening(server: RawServer, context: ssl.SSLContext | None = None) ->
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    def protocol() -> SchemaAnsweringProtocol:
+        return SchemaAnsweringProtocol(asyncio.StreamReader(), connected)
+
+    listener = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, ssl=context)
     yield listener.sockets[0].getsockname()[1]
     listener.close()
     for task in tasks:

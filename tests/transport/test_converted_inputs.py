@@ -17,7 +17,7 @@ from PIL import EpsImagePlugin, Image
 from apimart_async import config, prepare_png
 from apimart_async.errors import ImageError, UnsupportedImageError
 from apimart_async.transport.media import sniffing
-from apimart_async.transport.media.inputs import Media, converted, open_and_digest, open_media
+from apimart_async.transport.media.inputs import Media, as_sent, open_and_digest, open_media
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ async def test_image_in_another_format_is_converted_before_it_is_sent(
     for given, stem in zip(forms, (path.stem, path.stem, "image", "image"), strict=True):
         checked = await open_media(given)
         assert not told, "nothing is decoded before it is needed"
-        media = await converted(checked, config.Media(on_convert=told.append))
+        media = await as_sent(checked, config.Media(on_convert=told.append))
         extension = {"image/jpeg": ".jpg", "image/png": ".png"}[drawn.target]
         assert media.content_type == drawn.target
         assert media.filename == f"{stem}{extension}"
@@ -82,14 +82,14 @@ async def test_image_in_another_format_is_converted_before_it_is_sent(
 async def test_accepted_image_is_not_converted(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.jpg")
     checked = await open_media(tmp_path / "photo.jpg")
-    assert await converted(checked, config.Media()) is checked
+    assert await as_sent(checked, config.Media()) is checked
 
 
 async def test_image_over_the_limit_is_scaled_to_fit(tmp_path: Path) -> None:
     path, told = tmp_path / "large.png", list[str]()
     Image.effect_noise((300, 300), 90).save(path)
     limit = path.stat().st_size // 20
-    media = await converted(await open_media(path, limit=limit), config.Media(on_convert=told.append))
+    media = await as_sent(await open_media(path, limit=limit), config.Media(on_convert=told.append))
     assert media.size <= limit
     assert media.content_type == "image/jpeg"
     assert "was scaled from 300x300 to" in told[0]
@@ -97,8 +97,7 @@ async def test_image_over_the_limit_is_scaled_to_fit(tmp_path: Path) -> None:
 
 async def test_digest_is_that_of_the_file_before_it_is_converted(tmp_path: Path) -> None:
     path = DRAWN[0].write(tmp_path)
-    _, digest = await open_and_digest(path, {})
-    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (await open_and_digest(path)).digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 async def test_image_is_refused_when_the_client_converts_nothing(tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ async def test_error_without_the_decoder_names_the_extra(
     monkeypatch.setitem(sys.modules, missing, None)
     path = tmp_path / "photo.heic"
     path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
-    with pytest.raises(UnsupportedImageError, match=r"is a HEIC photo .*\.\[formats\]"):
+    with pytest.raises(UnsupportedImageError, match=r"is a HEIC photo .*'\.\[formats\]'"):
         await open_media(path)
 
 
@@ -126,7 +125,7 @@ async def test_image_that_changes_before_its_conversion_is_not_sent(tmp_path: Pa
     checked = await open_media(path)
     path.write_bytes(path.read_bytes() + b"more")
     with pytest.raises(ImageError, match="has changed"):
-        await converted(checked, config.Media())
+        await as_sent(checked, config.Media())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the program in place of Ghostscript is a script")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from apimart_async import AsyncApimart, ImageError, Limits, PayloadTooLargeError, Retry
+from apimart_async import AsyncApimart, ImageError, Limits, Media, PayloadTooLargeError, Retry
 
 if TYPE_CHECKING:
     import ssl
@@ -124,8 +124,12 @@ async def test_many_sent_at_once_to_a_slow_server_mix_nothing(raw_server: RawSer
         await exchange.answer(b'{"url":"https://u.example/%s"}' % name.encode())
 
     raw_server.handle = handle
-    limits = Limits(uploads=5, requests=5, adaptive=False)
-    async with AsyncApimart(KEY, base_url=raw_server.base_url, limits=limits, max_retries=0) as client:
+    options: dict[str, Any] = {
+        "limits": Limits(uploads=5, requests=5, adaptive=False),
+        "media": Media(keep_metadata=True),  # the bytes behind the end of a GIF
+        "max_retries": 0,
+    }
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, **options) as client:
         for _ in range(2):
             uploads = await asyncio.gather(*(client.uploads.create(tmp_path / name) for name in contents))
             assert [upload.url.rpartition("/")[2] for upload in uploads] == list(contents)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from apimart_async.errors import ImageError, UnsupportedImageError
-from apimart_async.transport.media import inputs
+from apimart_async.transport.media import forms
 from apimart_async.transport.media.inputs import Media, open_media
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ NAMED: dict[str, Callable[[bytes], Any]] = {
 @pytest.mark.parametrize("form", NAMED.values(), ids=NAMED)
 async def test_file_is_taken_as_web_frameworks_pass_it(form: Callable[[bytes], Any]) -> None:
     given = form(picture())
-    assert inputs.flatten(given) == [given]
-    assert inputs.flatten([given, given]) == [given, given]
+    assert forms.flatten(given) == [given]
+    assert forms.flatten([given, given]) == [given, given]
     opened = await open_media(given)
     assert (opened.filename, opened.content_type) == ("my photo.png", "image/png")
     assert content_of(opened) == picture()
@@ -73,19 +73,19 @@ def test_three_images_in_a_tuple_are_not_taken_for_one_file() -> None:
         ("a.png", "b.png", "image/png"),
         (picture(), picture(), "image/png"),
     ):
-        assert inputs.flatten(images) == list(images)
+        assert forms.flatten(images) == list(images)
 
 
 async def test_tuple_that_may_mean_a_file_or_two_images_is_refused() -> None:
     for images in (("a.png", picture()), ("a.png", io.BytesIO(picture()))):
         with pytest.raises(ImageError, match=r"give \(name, content, MIME type\)"):
-            inputs.flatten(images)
+            forms.flatten(images)
         with pytest.raises(ImageError, match=r"\(name, content, MIME type\)"):
-            inputs.flatten([images])  # type: ignore[list-item]
+            forms.flatten([images])  # type: ignore[list-item]
         with pytest.raises(ImageError, match=r"as tuple: give .*\(name, content, MIME type\)"):
             await open_media(images)  # type: ignore[arg-type]
-    assert len(inputs.flatten(["a.png", picture()])) == 2
-    assert len(inputs.flatten(("a.png", "b.png"))) == 2
+    assert len(forms.flatten(["a.png", picture()])) == 2
+    assert len(forms.flatten(("a.png", "b.png"))) == 2
 
 
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
@@ -121,4 +121,4 @@ async def test_path_that_looks_like_base64_is_a_path(tmp_path: Path, monkeypatch
 )
 def test_error_for_another_scheme_names_the_supported_forms(url: str, advice: str) -> None:
     with pytest.raises(UnsupportedImageError, match=advice):
-        inputs.remote_url(url)
+        forms.remote_url(url)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 import pytest
 from PIL import Image
 
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from apimart_async.models import Upload
-from apimart_async.transport.media import inputs
+from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES, Media, open_and_digest, open_media
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.media.sources import LocalFile
@@ -27,7 +28,7 @@ from apimart_async.transport.media.sources import LocalFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apimart_async.transport.media.inputs import ImageInput, SingleImage
+    from apimart_async.transport.media.forms import ImageInput, SingleImage
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -79,8 +80,7 @@ async def test_every_form_can_be_sent_repeatedly(photo: Path, form: Callable[[Pa
     assert opened.content_type == "image/png"
     for _ in range(2):
         assert await content_of(opened) == expected
-    _, digest = await open_and_digest(given, {})
-    assert digest == hashlib.sha256(expected).hexdigest()
+    assert (await open_and_digest(given)).digest == hashlib.sha256(expected).hexdigest()
     assert await inputs.data_url(opened) == f"data:image/png;base64,{base64.b64encode(expected).decode()}"
     if hasattr(given, "close"):
         assert not given.closed
@@ -88,12 +88,12 @@ async def test_every_form_can_be_sent_repeatedly(photo: Path, form: Callable[[Pa
 
 
 async def test_known_file_is_not_digested_again_until_it_changes(photo: Path) -> None:
-    media, digest = await open_and_digest(photo, {})
+    media = await open_and_digest(photo)
     assert isinstance(media.source, LocalFile)
     known = {media.source: "noted"}
-    assert await open_and_digest(photo, known) == (media, "noted")
+    assert await open_and_digest(photo, known) == attrs.evolve(media, digest="noted")
     rewritten(photo)
-    assert (await open_and_digest(photo, known))[1] == digest
+    assert (await open_and_digest(photo, known)).digest == media.digest
 
 
 @pytest.mark.parametrize(
@@ -469,16 +469,16 @@ def upload() -> Upload:
 
 
 def test_remote_images_have_a_url(upload: Upload) -> None:
-    assert inputs.remote_url(upload) == upload.url
+    assert forms.remote_url(upload) == upload.url
     for url in ("https://files.example/a b.png?x=1", "HTTP://files.example/"):
-        assert inputs.remote_url(url) == url
+        assert forms.remote_url(url) == url
 
 
 @pytest.mark.parametrize(
     "given", ["photo.jpg", "C://photo.jpg", "data:image/png;base64,aGk=", b"https://x", Path("https://x")]
 )
 def test_local_images_have_no_url(given: SingleImage) -> None:
-    assert inputs.remote_url(given) is None
+    assert forms.remote_url(given) is None
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,7 @@ def test_local_images_have_no_url(given: SingleImage) -> None:
 def test_error_names_the_unsupported_scheme(url: str) -> None:
     scheme = url.partition("://")[0]
     with pytest.raises(UnsupportedImageError, match=rf"{scheme}://.*https://, http:// and data: URLs"):
-        inputs.remote_url(url)
+        forms.remote_url(url)
 
 
 def test_flatten_accepts_one_image_or_a_sequence(upload: Upload) -> None:
@@ -502,12 +502,12 @@ def test_flatten_accepts_one_image_or_a_sequence(upload: Upload) -> None:
         upload,
         pillow_image("L"),
     ):
-        assert inputs.flatten(one) == [one]
-    assert inputs.flatten(["a", b"b"]) == ["a", b"b"]
-    assert inputs.flatten((upload,)) == [upload]
+        assert forms.flatten(one) == [one]
+    assert forms.flatten(["a", b"b"]) == ["a", b"b"]
+    assert forms.flatten((upload,)) == [upload]
 
 
 @pytest.mark.parametrize("given", [[], (), [["a.png"]], ["a.png", ("b.png",)]])
 def test_empty_and_nested_sequences_are_refused(given: ImageInput) -> None:
     with pytest.raises(ImageError):
-        inputs.flatten(given)
+        forms.flatten(given)

@@ -14,7 +14,7 @@ from pillow_jxl import JpegXLImagePlugin
 from apimart_async import config
 from apimart_async.errors import ImageTooLargeError, UnsupportedImageError
 from apimart_async.transport.media import conversion, jpeg_xl, sniffing
-from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES, converted, open_media
+from apimart_async.transport.media.inputs import MAX_UPLOAD_BYTES, as_sent, open_media
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ async def test_picture_is_converted_when_it_is_sent(tmp_path: Path) -> None:
     path = tmp_path / "photo.jxl"
     path.write_bytes(written(Image.new("RGB", (64, 48), "red")))
     media = await open_media(path)
-    sent = await converted(media, config.Media())
+    sent = await as_sent(media, config.Media())
     assert (sent.filename, sent.content_type) == ("photo.jpg", "image/jpeg")
 
 

@@ -397,7 +397,7 @@ async def test_a_stray_byte_behind_an_answer_makes_nothing_doubtful(route: Any) 
     async with Emulator(task_seconds=0.02, images="tiny", faults=[fault]) as emulator:
         poll = Poll(first=0.05, shortest=0.1)
         async with AsyncApimart(
-            emulator.api_key, base_url=emulator.base_url, poll=poll, max_retries=0
+            emulator.api_key, base_url=emulator.base_url, poll=poll, max_retries=0, reuse_uploads=False
         ) as client:
             for prompt in ("stars", "snow"):
                 task = await client.edits.run(GIF, prompt)

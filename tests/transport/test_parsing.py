@@ -15,6 +15,7 @@ from apimart_async import (
     Task,
     TaskFailure,
     Upload,
+    Usage,
 )
 from apimart_async.transport import error_parsing, parsing
 from apimart_async.transport import json as service_json
@@ -255,6 +256,7 @@ def test_an_image_set_is_read_whole() -> None:
             Image("https://f.example/0", revised_prompt="a red hat", index=1),
             Image("data:image/png;base64,AAAA", index=2),
         ),
+        usage=Usage(total_tokens=100),
     )
     assert result.raw == answer
 

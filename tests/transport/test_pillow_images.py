@@ -132,15 +132,15 @@ async def test_transparent_pixels_stay_transparent(mode: str, orientation: int) 
 # --- the digest decides whether a job of a batch is paid for again ----------------------------------------
 
 
-async def digest_of(image: Any) -> str:
-    return (await open_and_digest(image, {}))[1]
+async def digest_of(image: Any) -> str | None:
+    return (await open_and_digest(image)).digest
 
 
 async def test_the_digest_of_a_pillow_image_does_not_depend_on_the_encoder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = left_red()
-    media, digest = await open_and_digest(image, {})
+    media = await open_and_digest(image)
     preinit = Image.SAVE["PNG"]
 
     def other_encoder(image: Image.Image, file: io.BytesIO, name: str) -> None:
@@ -148,8 +148,8 @@ async def test_the_digest_of_a_pillow_image_does_not_depend_on_the_encoder(
         preinit(image, file, name)
 
     monkeypatch.setitem(Image.SAVE, "PNG", other_encoder)
-    again, same = await open_and_digest(image, {})
-    assert same == digest
+    again = await open_and_digest(image)
+    assert again.digest == media.digest
     assert again.size != media.size
 
 

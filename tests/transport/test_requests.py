@@ -140,7 +140,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[Part]]] = {
             "size": "auto",
             "response_format": "b64_json",
             "user": "someone",
-            "extra_body": {"quality": "high", "stream": False, "seed": 7, "background": None},
+            "extra_body": {"quality": "high", "watermark": False, "seed": 7, "background": None},
         },
         [
             Part("n", b"2"),
@@ -148,7 +148,7 @@ FORMS: dict[str, tuple[dict[str, Any], list[Part]]] = {
             Part("response_format", b"b64_json"),
             Part("user", b"someone"),
             Part("quality", b"high"),
-            Part("stream", b"false"),
+            Part("watermark", b"false"),
             Part("seed", b"7"),
             Part("image", GIF, "image.gif", "image/gif"),
             Part("mask", GIF, "image.gif", "image/gif"),

@@ -21,6 +21,7 @@ from apimart_async import (
     Task,
     Upload,
     edit_many,
+    run_many,
 )
 from apimart_async import sync as blocking_twins
 from apimart_async.sync import Apimart, AppleRouter
@@ -53,9 +54,13 @@ async def batch(client: AsyncApimart, router: AsyncAppleRouter, jobs: AsyncItera
             assert_type(outcome.paths, tuple[Path, ...])
     async with edit_many(router, [Job("photo.png", "prompt")], output=Path("out"), in_doubt="resubmit"):
         pass
+    async with run_many(client, [Job(prompt="prompt")], output="out/") as outcomes:
+        assert_type(await anext(outcomes), Outcome)
 
 
 def blocking_batch(client: Apimart, jobs: Iterator[Job]) -> None:
+    with blocking_twins.run_many(client, [Job("photo.jpg", operation="segment")], output="out/") as outcomes:
+        assert_type(next(iter(outcomes)), Outcome)
     with blocking_twins.edit_many(client, jobs, output="out/", on_progress=print) as outcomes:
         for outcome in outcomes:
             assert_type(outcome, Outcome)

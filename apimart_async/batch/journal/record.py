@@ -9,7 +9,8 @@ Each state is on disk before the next step is taken:
 - ``intent``: the paid request is about to be sent, or has been, and its answer is not known. The idempotency
   key and the digest of the payload are known. *On restart*: the job becomes ``in_doubt``.
 - ``in_doubt``: the request was sent and may or may not have been executed. *On restart*: reported. It is sent
-  again, under the same key, only with ``in_doubt="resubmit"``.
+  again, under the same key, with ``in_doubt="collect"`` if the service promises to execute the key once,
+  and with ``in_doubt="resubmit"`` in any case.
 - ``submitted``: the service accepted the job and it is paid for; the id of its task is known. *On restart*:
   the task is waited for. If the service does not know the task, the job stays in this state, and is submitted
   anew under a new key only with ``retry_missing=True``. Services without tasks skip this state.
@@ -36,8 +37,9 @@ import attrs
 from apimart_async import errors
 from apimart_async.batch.job import Job, Outcome, Status
 from apimart_async.models import ImageSet, Task, Upload
+from apimart_async.resources.operations import Operation, is_free
 from apimart_async.transport.json import converter, structure
-from apimart_async.transport.media.inputs import is_named_file
+from apimart_async.transport.media.forms import is_named_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,6 +126,7 @@ class Record:
         options: Further fields of the request, for people.
         extra: Data of the caller.
         key: Idempotency key of the last paid request; ``None`` when there was none.
+        base_url: Base URL that the last paid request was sent to, or may have been.
         task: As last seen, once it is known.
         images: The answer of a service without tasks, until it is saved.
         paths: Files, relative to the output directory.
@@ -131,6 +134,9 @@ class Record:
         cost: USD.
         seconds: Time spent on it, over all runs.
         changed_at: When the row was written.
+        sent_at: Time of the first paid request with the key; ``None`` if there was none.
+        operation: Of the job.
+        roles: Of its images.
     """
 
     id: str
@@ -144,6 +150,7 @@ class Record:
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     key: str | None = None
+    base_url: str | None = None
     task: Task | None = None
     images: ImageSet | None = None
     paths: tuple[str, ...] = ()
@@ -151,13 +158,17 @@ class Record:
     cost: float | None = None
     seconds: float = 0.0
     changed_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    sent_at: datetime | None = None
+    operation: Operation = "edit"
+    roles: tuple[str, ...] = ()
 
     @classmethod
     def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
         """Return a row that describes a job in words; its id is a digest of them unless one is given."""
-        image = _in_words(job.image)
+        image = "" if job.image is None else _in_words(job.image)
         if job_id is None:
             words = [image, str(job.prompt), str(job.model), repr(job.n), repr(job.options)]
+            words += [] if job.operation == "edit" else [str(job.operation)]
             job_id = hashlib.sha256("\0".join(words).encode(errors="replace")).hexdigest()[:32]
         return cls(
             id=_storable(job_id),
@@ -169,15 +180,28 @@ class Record:
             n=job.n if type(job.n) is int else 1,
             name=job.name,
             options={
-                name: _in_words(value) if len(repr(value)) > _LONGEST else value
+                name: _in_words(value) if name == "mask" or len(repr(value)) > _LONGEST else value
                 for name, value in job.options.items()
             },
             extra=job.extra,
+            operation=cast("Operation", _storable(str(job.operation))),
+            roles=tuple(map(str, job.roles)),
         )
+
+    @property
+    def billable(self) -> int:
+        """Return the number of images that it may be billed for."""
+        return 0 if is_free(self.operation) else self.n
 
     def intent(self, key: str, seconds: float) -> Record:
         """Return it with the idempotency key of the paid request that is about to be sent."""
-        return self._changed("intent", key=key, seconds=seconds)
+        return self._changed(
+            "intent",
+            key=key,
+            seconds=seconds,
+            cost=None if self.billable else 0.0,
+            sent_at=datetime.now(UTC),
+        )
 
     def submitted(self, task: Task) -> Record:
         """Return it with the task that the service started."""
@@ -190,8 +214,9 @@ class Record:
     def completed(self, result: Task | ImageSet) -> Record:
         """Return it with its images, not saved yet."""
         if isinstance(result, ImageSet):
-            return self._changed("completed", images=result, error=None)
-        return self._changed("completed", task=result, cost=result.cost, error=None)
+            return self._changed("completed", images=result, cost=result.cost, error=None)
+        cost = self.cost if result.cost is None and not self.billable else result.cost
+        return self._changed("completed", task=result, cost=cost, error=None)
 
     def saved(self, paths: tuple[str, ...], seconds: float) -> Record:
         """Return it with its files, without the images' URLs, which may hold the images themselves."""
@@ -227,6 +252,11 @@ class Record:
         is_unknown = error is not None and (error.type, error.status) == ("TaskExpiredError", _NOT_FOUND)
         return self.state == "submitted" and is_unknown
 
+    @property
+    def first_sent_at(self) -> float:
+        """Return the time of the first request with its key in unix seconds; 0 if it is not known."""
+        return self.sent_at.timestamp() if self.sent_at else 0.0
+
     def with_error(self, error: Exception, seconds: float) -> Record:
         """Return it in its state, with the error of the last try to finish it."""
         return self._changed(self.state, error=Failure.of(error), seconds=seconds)
@@ -243,7 +273,10 @@ class Record:
             resumed: Whether an earlier run had started it.
         """
         described = Job(
-            self.image, self.prompt, self.model, self.n, self.id, self.name, self.options, self.extra
+            *(self.image or None, self.prompt, self.model, self.n, self.id, self.name),
+            *(self.options, self.extra),
+            operation=self.operation,
+            roles=self.roles,
         )
         return Outcome(
             job=job or described,
@@ -270,12 +303,16 @@ class Record:
             "name": self.name,
             "options": dict(self.options),
             "extra": dict(self.extra),
+            "base_url": self.base_url,
             "task": converter.unstructure(self.task) if self.task else None,
             "images": converter.unstructure(self.images) if self.images else None,
             "paths": list(self.paths),
             "error": attrs.asdict(self.error) if self.error else None,
             "seconds": self.seconds,
             "changed_at": self.changed_at.timestamp(),
+            "sent_at": self.sent_at.timestamp() if self.sent_at else None,
+            "operation": None if self.operation == "edit" else self.operation,
+            "roles": list(self.roles),
         }
         text = json.dumps({name: value for name, value in body.items() if value}, default=repr)
         return self.id, self.state, self.key, self.model, self.n, self.cost, text
@@ -304,6 +341,7 @@ class Record:
                 options=body.get("options", {}),
                 extra=body.get("extra", {}),
                 key=key,
+                base_url=body.get("base_url"),
                 task=structure(task, Task, task) if task else None,
                 images=structure(image_set, ImageSet, image_set) if image_set else None,
                 paths=tuple(body.get("paths", ())),
@@ -311,6 +349,9 @@ class Record:
                 cost=cost,
                 seconds=body.get("seconds", 0.0),
                 changed_at=datetime.fromtimestamp(body["changed_at"], UTC),
+                sent_at=datetime.fromtimestamp(body["sent_at"], UTC) if body.get("sent_at") else None,
+                operation=body.get("operation", "edit"),
+                roles=tuple(body.get("roles", ())),
             )
         except _UNREADABLE as reason:
             raise UnreadableRowError(f"the row of job {job_id!r} cannot be read") from reason
@@ -330,11 +371,11 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
     failure = cast("dict[str, Any]", body.get("error") or {})
     fits = (
         state in _STATUSES
-        and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt"))
+        and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt", "operation"))
         and all(isinstance(body.get(name, {}), dict) for name in ("options", "extra"))
-        and isinstance(body.get("name"), str | None)
+        and all(isinstance(body.get(name), str | None) for name in ("name", "base_url"))
         and isinstance(body.get("seconds", 0.0), int | float)
-        and all(isinstance(path, str) for path in body.get("paths", ()))
+        and all(isinstance(text, str) for name in ("paths", "roles") for text in body.get(name, ()))
         and all(isinstance(failure.get(name), str) for name in ("type", "message") if failure)
         and all(isinstance(failure.get(name), str | None) for name in ("code", "request_id"))
         and isinstance(failure.get("status"), int | None)

@@ -28,8 +28,14 @@ _MISSING: Final = frozenset({"nan", "NaN", "NaT", "None", "<NA>"})
 _JSON: Final = re.compile(r'[-0-9\[{"]|(true|false|null)\Z')
 
 
-def csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+def csv_rows(
+    lines: Iterator[str], *, needs_image: bool = True
+) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     """Yield the line number of each row that is not blank, and its values by column, or the mistake in it.
+
+    Args:
+        lines: Of the file.
+        needs_image: As for ``read_columns``.
 
     Raises:
         InvalidArgumentError: The header names no column ``image``, or one twice.
@@ -43,9 +49,9 @@ def csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any] | st
     delimiter = separator.group(1) if separator is not None else _delimiter(first)
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
-        columns = read_columns(next(reader, list[str]()))
+        columns = read_columns(next(reader, list[str]()), needs_image=needs_image)
     except csv.Error:
-        columns = read_columns([])
+        columns = read_columns([], needs_image=needs_image)
     while True:
         # A quoted field may span lines: a row is where it starts.
         number = reader.line_num + before
@@ -62,12 +68,13 @@ def csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any] | st
 
 
 def _delimiter(line: str) -> str:
-    """Return the delimiter of a header: the first that makes a column ``image`` of it."""
-    for delimiter in _DELIMITERS:
-        with suppress(csv.Error):
-            names = {column_name(name) for row in csv.reader([line], delimiter=delimiter) for name in row}
-            if names & {"image", *ALIASES}:
-                return delimiter
+    """Return the delimiter of a header: the first that makes a column ``image`` or ``prompt`` of it."""
+    for wanted in ({"image", "image_with_roles", *ALIASES}, {"prompt", "operation"}):
+        for delimiter in _DELIMITERS:
+            with suppress(csv.Error):
+                names = {column_name(name) for row in csv.reader([line], delimiter=delimiter) for name in row}
+                if names & wanted:
+                    return delimiter
     return ","
 
 

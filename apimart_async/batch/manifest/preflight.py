@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import attrs
 from anyio import CancelScope, to_thread
 
-from apimart_async.batch.backends import payload_digest
 from apimart_async.batch.job import Status
 from apimart_async.batch.manifest.earlier import Earlier, read_earlier
 from apimart_async.batch.manifest.reader import next_rows
-from apimart_async.batch.manifest.rows import BadRow, EmbeddedImage, Row, Skipped
+from apimart_async.batch.manifest.rows import (
+    BadRow,
+    EmbeddedImage,
+    Row,
+    Skipped,
+    all_images,
+    is_remote,
+)
+from apimart_async.batch.requests import APIMART_MODELS, model_of, payload_digest
 from apimart_async.errors import ImageError
-from apimart_async.resources.edits import DEFAULT_MODEL
+from apimart_async.resources import operations
 from apimart_async.transport.concurrency import for_each
-from apimart_async.transport.media import inputs
+from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.data_urls import is_data_url
 
 if TYPE_CHECKING:
@@ -64,7 +71,8 @@ class Preflight:
         repeated: Rows that are equal to an earlier one.
         started: Jobs that the journal has, by the state that the next run reports.
         left: Jobs that the next run submits.
-        images: Images that the next run submits, by model.
+        images: Billable images that the next run submits, by model.
+        free: Other images that it submits.
         pictures: Different images to be uploaded for them.
         bytes: Their size together.
         options: Columns that are sent as options of the request.
@@ -81,6 +89,7 @@ class Preflight:
     started: Counter[Status] = attrs.field(factory=Counter[Status])
     left: int = 0
     images: Counter[str] = attrs.field(factory=Counter[str])
+    free: int = 0
     pictures: int = 0
     bytes: int = 0
     options: dict[str, None] = attrs.field(factory=dict[str, None])
@@ -179,11 +188,19 @@ async def _examine(image: Image, *, convert: bool) -> _Picture:
 async def _read(image: Image, *, convert: bool) -> _Picture:
     """Return the size of an image and its digest, and the mistake in it."""
     try:
-        media, digest = await inputs.open_and_digest(image, {})
-        await inputs.open_media(media, convert=convert)
+        media = await inputs.open_and_digest(image, convert=convert)
     except ImageError as error:
         return _key(image), 0, error.message, None
-    return _key(image), media.size, None, digest
+    return _key(image), media.size, None, media.digest
+
+
+def _digest(job: Job, model: str, images: Sequence[str]) -> str:
+    """Return the digest of a job whose images and mask have these digests."""
+    options = job.options
+    if "mask" in options:
+        *images, mask = images
+        options = {**options, "mask": mask}
+    return payload_digest(job, model, images, options)
 
 
 def _key(image: Image) -> str:
@@ -191,14 +208,6 @@ def _key(image: Image) -> str:
     if isinstance(image, EmbeddedImage):
         return f"bytes:{hashlib.sha256(image.getbuffer()).hexdigest()}"
     return f"data:{hashlib.sha256(image.encode()).hexdigest()}" if is_data_url(image) else image
-
-
-def _picture(job: Job) -> Image | None:
-    """Return the image that has to be uploaded for a job of a manifest."""
-    image = job.image
-    if isinstance(image, EmbeddedImage):
-        return image
-    return image if isinstance(image, str) and inputs.remote_url(image) is None else None
 
 
 @attrs.frozen
@@ -211,7 +220,9 @@ class _Count:
         wanted = {
             _key(picture): picture
             for row in rows
-            if isinstance(row, Row) and (picture := _picture(row.job)) is not None
+            if isinstance(row, Row)
+            for picture in all_images(row.job)
+            if not is_remote(picture)
         }
         query = "SELECT 1 FROM pictures WHERE key = ?"
         return [picture for key, picture in wanted.items() if self._find(query, key) is None]
@@ -254,21 +265,12 @@ class _Count:
     def _count(self, row: Row) -> str | None:
         """Count a job, or return the reason why it cannot be done."""
         job, found = row.job, self.found
-        model, picture = job.model or DEFAULT_MODEL, _picture(job)
-        key = content = str(job.image)
-        if picture is not None:
-            key = _key(picture)
-            complaint, digest = self._get("SELECT complaint, digest FROM pictures WHERE key = ?", key)
-            if complaint is not None:
-                # A row of a folder is called as its image is.
-                name = inputs.shown(str(job.image))
-                is_named = str(job.image).endswith(row.location) and complaint.startswith(name)
-                return row.location + complaint.removeprefix(name) if is_named else str(complaint)
-            content = digest or key
-            if digest is not None:
-                # The first image of equal content stands for all of them.
-                (key,) = self._get("SELECT key FROM pictures WHERE digest = ? ORDER BY rowid", digest)
-        payload = payload_digest([content], job.prompt, model, job.n, job.options)
+        model = model_of(job, APIMART_MODELS)
+        facts = [self._facts(row, image) for image in all_images(job)]
+        if complaints := [each for each in facts if isinstance(each, str)]:
+            return complaints[0]
+        keys, contents = [each[0] for each in facts], [each[1] for each in facts]
+        payload = _digest(job, model, contents)
         known, status = self._known(job.id or payload[:32])
         if known and known != payload:
             return f"Its id {job.id} is that of another image, prompt, model or options in the journal."
@@ -278,7 +280,7 @@ class _Count:
                 return f"Its id {job.id} is that of {earlier[0]} already."
             self.seen.execute("INSERT INTO ids VALUES (?, ?)", (job.id, row.location))
         self._note_columns(job)
-        work = job.id or payload_digest([key], job.prompt, model, job.n, job.options)
+        work = job.id or _digest(job, model, keys)
         if not self.seen.execute("INSERT OR IGNORE INTO works VALUES (?)", (work,)).rowcount:
             found.repeated += 1
             return None
@@ -287,12 +289,33 @@ class _Count:
             found.started[status] += 1
             return None
         found.left += 1
-        found.images[model] += job.n
+        if operations.is_free(job.operation):
+            found.free += job.n
+        else:
+            found.images[model] += job.n
         query = "UPDATE pictures SET used = 1 WHERE key = ? AND NOT used RETURNING bytes"
-        if picture is not None and (used := self._find(query, key)) is not None:
-            found.pictures += 1
-            found.bytes += used[0]
+        for key in keys:
+            if (used := self._find(query, key)) is not None:
+                found.pictures += 1
+                found.bytes += used[0]
         return None
+
+    def _facts(self, row: Row, image: Image) -> str | tuple[str, str]:
+        """Return the key and the digest of an image, the URL of a remote one twice, or the mistake in it."""
+        if is_remote(image):
+            return image, image
+        key = _key(image)
+        complaint, digest = self._get("SELECT complaint, digest FROM pictures WHERE key = ?", key)
+        if complaint is not None:
+            # A row of a folder is called as its image is.
+            name = forms.shown(str(image))
+            is_named = str(image).endswith(row.location) and complaint.startswith(name)
+            return row.location + complaint.removeprefix(name) if is_named else str(complaint)
+        if digest is None:
+            return key, key
+        # The first image of equal content stands for all of them.
+        (key,) = self._get("SELECT key FROM pictures WHERE digest = ? ORDER BY rowid", digest)
+        return key, digest
 
     def _known(self, job_id: str) -> tuple[str, Status | None]:
         """Return the payload and the status of a job of an earlier run that the next run does not submit."""

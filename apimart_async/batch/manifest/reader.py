@@ -7,6 +7,7 @@ memory: a manifest of a million rows takes as much memory as one of ten.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -23,10 +24,12 @@ from apimart_async.batch.manifest.rows import (
     ManifestOptions,
     Row,
     Skipped,
+    all_images,
     read_row,
 )
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.transport.media.inputs import shown
+from apimart_async.resources.operations import is_free
+from apimart_async.transport.media.forms import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
@@ -104,14 +107,18 @@ class Manifest:
                 else Skipped(shown(path), reason)
             )
 
+    @property
+    def _needs_image(self) -> bool:
+        return self.options.operation != "generate"
+
     def _lines(self) -> Iterator[Row | BadRow]:
         base = self.folder
         if self.kind == "table":
-            for number, row in tables.table_rows(self.path):
+            for number, row in tables.table_rows(self.path, needs_image=self._needs_image):
                 embedding = f"{self.path.name}/{number}"
                 yield read_row(f"row {number}", row, base, self.options, embedding)
             return
-        read = csv_rows if self.kind == "csv" else jsonl_rows
+        read = partial(csv_rows, needs_image=self._needs_image) if self.kind == "csv" else jsonl_rows
         with self.path.open(encoding=_encoding(self.path), errors="surrogateescape", newline="") as file:
             for line, values in read(_lines(file.readline)):
                 location = f"line {line}"
@@ -158,8 +165,8 @@ def next_rows(rows: Iterator[Row | BadRow | Skipped]) -> list[Row | BadRow | Ski
     size = 0
     for row in rows:
         chunk.append(row)
-        if isinstance(row, Row) and isinstance(row.job.image, EmbeddedImage):
-            size += row.job.image.size
+        if isinstance(row, Row):
+            size += sum(image.size for image in all_images(row.job) if isinstance(image, EmbeddedImage))
         if len(chunk) == _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE:
             break
     return chunk
@@ -171,9 +178,11 @@ def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None 
     Args:
         path: A ``.csv``, ``.tsv``, ``.jsonl`` or ``.ndjson`` file, a Parquet, Arrow or Feather table, a
             folder of images, or a glob pattern for images. The columns of a file are ``image``, ``prompt``,
-            ``model``, ``n``, ``id`` and ``name``. Documented fields of the request, such as ``size``, and
-            columns called ``option.NAME`` are options of the request; any other column is carried into
-            ``results.jsonl``. Relative paths of images start from the folder of the file.
+            ``model``, ``n``, ``id``, ``name``, ``operation`` and ``image_with_roles``. Several images are
+            a list, which is written as JSON in a CSV file. Documented fields of the request, such as
+            ``size``, and columns called ``option.NAME`` are options of the request, of which ``option.mask``
+            is an image; any other column is carried into ``results.jsonl``. Relative paths of images start
+            from the folder of the file.
         options: Values that rows lack, and the rights of the manifest; a folder needs a prompt here.
 
     Raises:
@@ -182,7 +191,7 @@ def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None 
     path, options = Path(path), options or ManifestOptions()
     is_pattern = files.is_pattern(path)
     if is_pattern or path.is_dir():
-        if options.prompt is None:
+        if options.prompt is None and not is_free(options.operation):
             subject = "a pattern" if is_pattern else "a folder of images"
             raise InvalidArgumentError(f"{path} is {subject}: give the prompt with -p.")
         return Manifest(path, "pattern" if is_pattern else "folder", options)

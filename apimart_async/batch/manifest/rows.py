@@ -6,26 +6,28 @@ import io
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 import attrs
 
 from apimart_async.batch.job import Job
+from apimart_async.batch.manifest.jsonl import parse_json
 from apimart_async.batch.manifest.paths import found_path
+from apimart_async.batch.requests import APIMART_MODELS, check_job
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.resources.submission import check_request
+from apimart_async.resources.operations import Operation, is_free
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.media.data_urls import is_data_url
 from apimart_async.transport.media.filenames import clean_stem, url_filename
-from apimart_async.transport.media.inputs import remote_url, shown
+from apimart_async.transport.media.forms import remote_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-COLUMNS: Final = frozenset({"image", "prompt", "model", "n", "id", "name"})
+COLUMNS: Final = frozenset({"image", "image_with_roles", "prompt", "model", "n", "id", "name", "operation"})
 """The columns of a job."""
 
 OPTIONS: Final = frozenset(
@@ -40,12 +42,15 @@ _PREFIX: Final = "option."
 _MARK: Final = "\ufeff"
 """Byte order mark; a file that was saved repeatedly may have several."""
 
-ALIASES: Final = {"file_name": "image"}
-"""The name in the metadata files of Hugging Face's image folders."""
+ALIASES: Final = {"file_name": "image", "images": "image", "image_urls": "image"}
+"""The name in the metadata files of Hugging Face's image folders, and those for several images."""
+
+IMAGE_COLUMNS: Final = frozenset({"image", "option.mask"})
+"""The columns whose cells may hold the bytes of an image."""
 
 _IMAGES: Final = frozenset({"images", "image_urls"})
 _CALLS: Final = ("webhook", "callback")
-_TEXTS: Final = ("prompt", "model", "id", "name")
+_TEXTS: Final = ("prompt", "model", "id", "name", "operation")
 _ERRORS: Final = frozenset(
     {
         *("#BLOCKED!", "#CALC!", "#CONNECT!", "#DIV/0!", "#FIELD!", "#N/A", "#NAME?", "#NULL!", "#NUM!"),
@@ -62,8 +67,9 @@ class ManifestOptions:
 
     Attributes:
         prompt: The change to make; ``None`` when every row has its own.
-        model: Any model of the service that edits; its default by default.
-        n: Number of variants, 1 to 10.
+        model: Any model of the service; the default of the operation by default.
+        n: Number of variants, 1 or more.
+        operation: ``"edit"`` by default. Only with ``"generate"``, here or in a row, may a row have no image.
         recursive: Whether the images of a folder include those in its subfolders.
         output: Folder of the results; images in it are not images of the manifest.
         allow_outside: Whether rows may name images outside the folder of the manifest.
@@ -74,6 +80,7 @@ class ManifestOptions:
     prompt: str | None = attrs.field(default=None, repr=False)
     model: str | None = None
     n: int = 1
+    operation: Operation = "edit"
     recursive: bool = False
     output: Path | None = None
     allow_outside: bool = False
@@ -156,8 +163,12 @@ class EmbeddedImage(io.BytesIO):
         self.size: int = len(content)
 
 
-def read_columns(names: Sequence[str]) -> Sequence[str]:
+def read_columns(names: Sequence[str], *, needs_image: bool = True) -> Sequence[str]:
     """Return the columns of a table, with known names in lower case.
+
+    Args:
+        names: As they are.
+        needs_image: Whether there must be a column ``image``, unless there is one ``operation``.
 
     Raises:
         InvalidArgumentError: There is no column ``image``, or one twice.
@@ -165,9 +176,13 @@ def read_columns(names: Sequence[str]) -> Sequence[str]:
     columns = [column_name(name) for name in names]
     if "image" not in columns:
         columns = [ALIASES.get(column, column) for column in columns]
-    if "image" not in columns:
+    if needs_image and not {"image", "image_with_roles", "operation"} & set(columns):
         raise InvalidArgumentError(
             "The first line of the manifest names no column `image`; it should look like: image,prompt"
+        )
+    if "prompt" not in columns and not needs_image and "image" not in columns:
+        raise InvalidArgumentError(
+            "The first line of the manifest names no column `prompt`; it should look like: prompt"
         )
     _check_distinct(columns, "The manifest")
     return columns
@@ -234,11 +249,13 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
         if name not in extra and value is not None and value != ""
     }
     _check_formulas(given)
-    image = _image(given.pop("image", None), folder, options, embedding)
+    cells, roles = _images_in(given)
+    images = [_image(cell, folder, options, embedding) for cell in cells]
+    mask = _image(given.pop("option.mask"), folder, options, embedding) if "option.mask" in given else None
     try:
         # Neither a request nor a journal can hold half a surrogate pair.
-        text = image if isinstance(image, str) else image.name
-        json.dumps([text, given, extra], ensure_ascii=False).encode()
+        texts = [image if isinstance(image, str) else image.name for image in images]
+        json.dumps([texts, roles, given, extra], ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InvalidArgumentError("It is not UTF-8: save it as UTF-8.") from error
     for column in ("n", "id"):
@@ -250,17 +267,76 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
     for column in _TEXTS:
         if not isinstance(given.get(column, ""), str):
             raise InvalidArgumentError(f"{column} must be a text, not {_shown(given[column])}.")
-    prompt = given.get("prompt", options.prompt)
+    operation = cast("Operation", given.get("operation", options.operation).lower())
+    prompt = given.get("prompt", "" if is_free(operation) else options.prompt)
+    fields = {field: value for column, value in given.items() if (field := option_name(column))}
+    if not images and operation != "generate":
+        raise InvalidArgumentError(
+            "It has no image: give a path, or an https:// or data: URL, or `generate` as its operation."
+        )
     if prompt is None:
         raise InvalidArgumentError("It has no prompt: fill the column, or give one for all rows with -p.")
-    model, n, name = given.get("model", options.model), given.get("n", options.n), given.get("name")
-    check_request(prompt, model or DEFAULT_MODEL, n)
+    name, job_id = given.get("name"), given.get("id")
     if name is not None:
         NameTemplate.parse(name.replace("{", "{{").replace("}", "}}"))
-    job_id = given.get("id")
-    fields = {field: value for column, value in given.items() if (field := option_name(column))}
     _check_fields(fields.keys() | {name for name in _IMAGES if extra.get(name)}, options)
-    return Job(image, prompt, model, n, job_id, name or _name_after(job_id, image), fields, extra)
+    job = Job(
+        image=None if not images else images[0] if len(images) == 1 else images,
+        prompt=prompt,
+        model=given.get("model", options.model),
+        n=given.get("n", options.n),
+        id=job_id,
+        name=name or _name_after(job_id, images[0] if images else None),
+        options=fields if mask is None else {**fields, "mask": mask},
+        extra=extra,
+        operation=operation,
+        roles=roles,
+    )
+    check_job(job, APIMART_MODELS)
+    return job
+
+
+def is_remote(image: str | EmbeddedImage) -> TypeGuard[str]:
+    """Tell whether an image of a row is at a URL, which the service reads."""
+    return isinstance(image, str) and remote_url(image) is not None
+
+
+def all_images(job: Job) -> list[str | EmbeddedImage]:
+    """Return the images of a job of a manifest, and its mask after them."""
+    images: object = [] if job.image is None else job.image if isinstance(job.image, list) else [job.image]
+    mask = [job.options["mask"]] if "mask" in job.options else []
+    return [*cast("list[str | EmbeddedImage]", images), *mask]
+
+
+def _images_in(given: dict[str, Any]) -> tuple[Sequence[object], Sequence[str]]:
+    """Take the images and their roles from the values of a row.
+
+    Raises:
+        InvalidArgumentError: They are in two columns, or roles are not in the right form.
+    """
+    image, pairs = given.pop("image", None), given.pop("image_with_roles", None)
+    if pairs is None:
+        images = _as_list(image)
+        return [] if len(images) == 1 and _content(images[0])[0] is None else images, ()
+    if image is not None:
+        raise InvalidArgumentError("It has both image and image_with_roles: remove one of them.")
+    entries = [
+        cast("Mapping[str, Any]", pair) if isinstance(pair, Mapping) else dict[str, Any]()
+        for pair in _as_list(pairs)
+    ]
+    if not entries or any(entry.keys() != {"url", "role"} for entry in entries):
+        raise InvalidArgumentError(
+            f'image_with_roles must look like [{{"url": "a.jpg", "role": "…"}}], not {_shown(pairs)}.'
+        )
+    return [entry["url"] for entry in entries], [entry["role"] for entry in entries]
+
+
+def _as_list(value: object) -> list[object]:
+    """Return a list, which a CSV file has as JSON, or a list of the only value."""
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(ValueError):
+            value = parse_json(value)
+    return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
 def _check_formulas(given: Mapping[str, Any]) -> None:
@@ -273,7 +349,8 @@ def _check_fields(fields: AbstractSet[str], options: ManifestOptions) -> None:
     reserved = (COLUMNS | _IMAGES) & fields
     if reserved:
         raise InvalidArgumentError(
-            f"{min(reserved)} cannot be an option: a row has image, prompt, model, n, id and name of its own."
+            f"{min(reserved)} cannot be an option: a row has columns for it and for "
+            "image, prompt, model, n, id, name and operation."
         )
     calls = [field for field in sorted(fields) if any(word in field.lower() for word in _CALLS)]
     if calls and not options.allow_webhook:
@@ -288,8 +365,9 @@ def _image(value: object, folder: Folder, options: ManifestOptions, embedding: s
     if isinstance(value, bytes):
         return EmbeddedImage(value, f"{embedding}/{filename}")
     if not isinstance(value, str):
-        problem = "It has no image" if value is None else f"image must be a text, not {_shown(value)}"
-        raise InvalidArgumentError(f"{problem}: give a path, or an https:// or data: URL.")
+        raise InvalidArgumentError(
+            f"image must be a text, not {_shown(value)}: give a path, or an https:// or data: URL."
+        )
     if is_data_url(value) or remote_url(value) is not None:
         return value
     if "\0" in value:
@@ -315,13 +393,13 @@ def _content(value: object) -> tuple[object, str]:
     return (path if content is None else content), filename
 
 
-def _name_after(job_id: str | None, image: str | EmbeddedImage) -> str | None:
+def _name_after(job_id: str | None, image: str | EmbeddedImage | None) -> str | None:
     if job_id is not None:
         return clean_stem(job_id)
     if isinstance(image, EmbeddedImage):
         path = PurePath(image.name)
         return clean_stem(path.stem if path.suffix else f"row-{path.parent.name}")
-    if is_data_url(image):
+    if image is None or is_data_url(image):
         return None
     return clean_stem(PurePath(url_filename(image) if remote_url(image) else image).stem)
 

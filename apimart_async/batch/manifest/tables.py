@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from apimart_async.batch.manifest.rows import read_columns
+from apimart_async.batch.manifest.rows import IMAGE_COLUMNS, read_columns
 from apimart_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ _IMAGES_AT_ONCE: Final = 8
 _BUFFER_BYTES: Final = 1024 * 1024
 
 
-def table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def table_rows(path: Path, *, needs_image: bool = True) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the number of each row, from 1, and its values by column.
 
     Images are bytes, or objects with ``path`` and ``bytes`` as in data sets of Hugging Face. Values of types
-    that JSON lacks become texts, and other bytes than images their number.
+    that JSON lacks become texts, and other bytes than images their number. ``needs_image`` is that of
+    ``read_columns``.
 
     Raises:
         InvalidArgumentError: The extra ``tables`` is missing, the file is damaged or of another format, or
@@ -41,7 +42,7 @@ def table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             f"{path} is a table, which pyarrow reads: pip install '.[tables]' in the clone"
         ) from missing
     try:
-        yield from _rows(arrow, path)
+        yield from _rows(arrow, path, needs_image=needs_image)
     except (arrow.ArrowException, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InvalidArgumentError(
@@ -49,11 +50,11 @@ def table_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         ) from error
 
 
-def _rows(arrow: Any, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:  # noqa: ANN401 pyarrow has no types
+def _rows(arrow: Any, path: Path, *, needs_image: bool) -> Iterator[tuple[int, Mapping[str, Any]]]:  # noqa: ANN401 pyarrow has no types
     number = 0
     columns: Sequence[str] | None = None
     for batch in _batches(arrow, path):
-        columns = columns or _columns(arrow, batch.schema)
+        columns = columns or _columns(arrow, batch.schema, needs_image=needs_image)
         size = _images_or_rows(batch.schema)
         for start in range(0, batch.num_rows, size):
             part = batch.slice(start, size)
@@ -63,7 +64,7 @@ def _rows(arrow: Any, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:  #
                 yield (
                     number,
                     {
-                        column: value if column == "image" else _plain(value)
+                        column: value if column in IMAGE_COLUMNS else _plain(value)
                         for column, value in zip(columns, row, strict=True)
                     },
                 )
@@ -100,7 +101,7 @@ def _images_or_rows(schema: Any) -> int:  # noqa: ANN401 as above
     return _IMAGES_AT_ONCE if holds_bytes else _ROWS_AT_ONCE
 
 
-def _columns(arrow: Any, schema: Any) -> Sequence[str]:  # noqa: ANN401 as above
+def _columns(arrow: Any, schema: Any, *, needs_image: bool) -> Sequence[str]:  # noqa: ANN401 as above
     """Return the columns; the only one with images as Hugging Face keeps them is ``image``."""
     images = [
         field.name
@@ -110,7 +111,7 @@ def _columns(arrow: Any, schema: Any) -> Sequence[str]:  # noqa: ANN401 as above
     names: list[str] = list(schema.names)
     if len(images) == 1 and "image" not in names:
         names[names.index(images[0])] = "image"
-    return read_columns(names)
+    return read_columns(names, needs_image=needs_image)
 
 
 def _values(arrow: Any, column: Any) -> list[Any]:  # noqa: ANN401 as above

@@ -144,8 +144,10 @@ def _tiles(totals: Totals) -> Iterator[_Tile]:
             note = f"of {totals.jobs:,} jobs" if status == "saved" else _NOTES[status] if count else None
             yield _Tile(word, f"{count:,}", note, status if count else None)
     yield _Tile("Images", f"{totals.files:,}", "in this folder")
-    each = f"{dollars(totals.spent / totals.files)} an image" if totals.files else None
-    yield _Tile("Spent", dollars(totals.spent) if totals.costs_known else "—", each)
+    note = f"{dollars(totals.spent / totals.files)} an image" if totals.files else None
+    if totals.unknown_costs:
+        note = f"without {totals.unknown_costs:,} jobs of unknown cost"
+    yield _Tile("Spent", dollars(totals.spent) if totals.costs_known else "—", note)
     if totals.durations:
         ordered = sorted(totals.durations)
         yield _Tile(

@@ -40,6 +40,7 @@ class Totals:
         files: Saved images.
         spent: USD, of the costs that are known.
         costs_known: Whether any cost is known.
+        unknown_costs: Number of jobs whose images were made at a cost that nothing tells.
         durations: Seconds of each saved job.
         reasons: Number of jobs by status and reason.
         other_reasons: Number of jobs whose reason is not among ``reasons``, which is full.
@@ -49,6 +50,7 @@ class Totals:
     files: int = 0
     spent: float = 0.0
     costs_known: bool = False
+    unknown_costs: int = 0
     durations: array[float] = attrs.field(factory=_durations)
     reasons: Counter[tuple[Status, str]] = attrs.field(factory=Counter[tuple[Status, str]])
     other_reasons: int = 0
@@ -62,6 +64,7 @@ class Totals:
         """Count a job."""
         self.statuses[outcome.status] += 1
         self.files += len(outcome.paths)
+        self.unknown_costs += outcome.has_unknown_cost
         if outcome.cost is not None:
             self.spent += outcome.cost
             self.costs_known = True

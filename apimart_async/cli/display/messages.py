@@ -14,7 +14,7 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.cli.display.item import Item, total_cost
-from apimart_async.cli.display.output import command_line, dollars, say, seconds, sentence
+from apimart_async.cli.display.output import command_line, dollars, say, seconds, sentence, unknown_costs
 
 if TYPE_CHECKING:
     from apimart_async.batch import Progress
@@ -54,7 +54,7 @@ class ResumeHint:
     """
 
     directory: Path | None = None
-    base_url: str | None = None
+    base_url: Sequence[str] | None = None
     is_possible: bool = True
     key: str = "APIMART_API_KEY"
 
@@ -74,7 +74,7 @@ class ResumeHint:
         if self.directory is not None:
             options += ["-o", str(self.directory)]
         if self.base_url is not None:
-            options += ["--base-url", self.base_url]
+            options += ["--base-url", ",".join(self.base_url)]
         if any(task_id.startswith("-") for task_id in ids):  # an id of the service is no option
             return command_line([*command, *options, "--", *ids])
         return command_line([*command, *ids, *options])
@@ -224,11 +224,18 @@ def batch_facts(progress: Progress) -> list[str]:
         f"{progress.in_flight:,} in flight",
         *batch_counts(progress),
         f"{progress.rate:.1f}/s" if progress.rate < 10 else f"{progress.rate:,.0f}/s",  # noqa: PLR2004 digits enough
-        dollars(progress.spent),
+        _cost(progress),
         "rate limited" if progress.is_rate_limited else "",
         left,
     ]
     return [fact for fact in facts if fact]
+
+
+def _cost(progress: Progress) -> str:
+    """Return the known costs, and the number of those that are not known."""
+    unknown = progress.unknown_costs
+    known = dollars(progress.spent) if progress.spent or not unknown else ""
+    return " and ".join(filter(None, (known, unknown_costs(unknown) if unknown else "")))
 
 
 def batch_summary(progress: Progress, total: int, output: Path, *, is_interrupted: bool) -> str:
@@ -246,7 +253,7 @@ def batch_summary(progress: Progress, total: int, output: Path, *, is_interrupte
     if rest > 0:
         parts.append(f"{rest:,} not done yet")
     beginning = "Interrupted: " if is_interrupted else ""
-    spent = f", {dollars(progress.spent)} in all" if progress.spent else ""
+    spent = f", {_cost(progress)} in all" if progress.spent or progress.unknown_costs else ""
     return f"{beginning}{', '.join(parts)}; {seconds(progress.elapsed)}{spent}."
 
 
@@ -265,8 +272,9 @@ def batch_hints(
     lines: list[str] = []
     if progress.in_doubt:
         lines.append(
-            f"{progress.in_doubt:,} may have been paid for or not: look at the account. They are submitted "
-            "again only with --resubmit-in-doubt."
+            f"{progress.in_doubt:,} may have been paid for or not: look at the account. With "
+            "--resubmit-in-doubt, those are submitted again that the service promises to bill once; with "
+            "--resubmit-unsafe, all."
         )
     if progress.unfinished and not is_local:
         lines.append(f"{progress.unfinished:,} are paid for and not lost: run the same command again.")

@@ -139,6 +139,11 @@ def seconds(duration: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def unknown_costs(jobs: int) -> str:
+    """Write the number of jobs whose cost nothing tells."""
+    return f"the unknown cost of {jobs:,} {'job' if jobs == 1 else 'jobs'}"
+
+
 def dollars(cost: float) -> str:
     """Write an amount in USD, with at least two and at most four decimals."""
     text = f"{cost:.4f}".rstrip("0")

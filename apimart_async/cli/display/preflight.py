@@ -24,7 +24,7 @@ _DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.01
 _STARTED: Final[Mapping[Status, str]] = {
     "saved": "saved",
     "unfinished": "paid for and to be finished",
-    "in_doubt": "in doubt and left alone without --resubmit-in-doubt",
+    "in_doubt": "in doubt and left alone without --resubmit-in-doubt or --resubmit-unsafe",
     "failed": "failed and left alone without --retry-failed",
 }
 _ROUNDING: Final = 1e-9
@@ -94,11 +94,26 @@ class Plan:
         found: The check of the manifest.
         max_cost: The option.
         has_files: Whether the manifest is a folder or a pattern.
+        prices: USD an image in the catalogue of the service, by model.
     """
 
     found: Preflight
     max_cost: float | None
     has_files: bool
+    prices: Mapping[str, float] = attrs.field(factory=dict[str, float])
+
+    @property
+    def unpriced(self) -> Sequence[str]:
+        """Return the models of the next run whose price is not known."""
+        return sorted(self._images().keys() - self._known().keys())
+
+    def _known(self) -> Mapping[str, float]:
+        earlier = self.found.earlier
+        return {**_DOCUMENTED, **self.prices, **(earlier.prices if earlier else {})}
+
+    def _images(self) -> Counter[str]:
+        earlier = self.found.earlier
+        return self.found.images + (earlier.outstanding if earlier else Counter[str]())
 
     @property
     def cost(self) -> float | None:
@@ -106,12 +121,10 @@ class Plan:
 
         It includes the jobs of earlier runs that may be billed, but whose cost is not known.
         """
-        earlier = self.found.earlier
-        known = {**_DOCUMENTED, **(earlier.prices if earlier else {})}
-        images = self.found.images + (earlier.outstanding if earlier else Counter[str]())
-        if images.keys() - known.keys():
+        if self.unpriced:
             return None
-        return sum(count * known[model] for model, count in images.items())
+        known = self._known()
+        return sum(count * known[model] for model, count in self._images().items())
 
     @property
     def spent(self) -> float:
@@ -138,7 +151,8 @@ class Plan:
             lines += [f"Started: {', '.join(started)}"] if started else []
             lines.append(f"Left: {found.left:,}")
         lines += [
-            f"Images to come: {found.images.total():,}",
+            f"Images to come: {found.images.total() + found.free:,}"
+            + f", {found.free:,} of them free" * bool(found.free),
             f"Pictures to upload: {found.pictures:,}, {decimal(found.bytes)}",
             self._cost_in_words(),
         ]
@@ -178,6 +192,7 @@ class Plan:
             **{str(status): found.started[status] for status in _STARTED},
             "left": found.left,
             "images": dict(found.images),
+            "free": found.free,
             "pictures": found.pictures,
             "bytes": found.bytes,
             "spent": round(self.spent, 6),

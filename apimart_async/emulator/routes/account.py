@@ -1,18 +1,18 @@
-"""The balance and the models of the account."""
+"""The balance and the use of the account."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Final
+
 from aiohttp import web
 
-from apimart_async.emulator.responses import json_response
+from apimart_async.emulator.responses import bad_request, json_response
 from apimart_async.emulator.service import SERVICE
+from apimart_async.emulator.settings import HOUR
 
-_MODELS = (
-    "grok-imagine-1.0-edit-apimart",
-    "grok-imagine-1.5-edit-apimart",
-    "gemini-3-pro-image-preview",
-    "dall-e-2",
-)
+_LONGEST_PERIOD: Final = 31
 
 
 async def read_balance(request: web.Request) -> web.Response:
@@ -29,8 +29,27 @@ async def read_balance(request: web.Request) -> web.Response:
     )
 
 
-async def list_models(request: web.Request) -> web.Response:
-    """Return some models; requests may name others. In a variant, the list holds names alone."""
-    if request.app[SERVICE].next_variant("models") % 2:
-        return json_response({"object": "list", "data": list(_MODELS)})
-    return json_response({"object": "list", "data": [{"id": model, "object": "model"} for model in _MODELS]})
+async def read_usage(request: web.Request) -> web.Response:
+    """Return the cost and the number of executed requests of the last days, by day.
+
+    Raises:
+        ServiceError: 400 for more than 31 days.
+    """
+    service = request.app[SERVICE]
+    try:
+        days = int(request.query.get("days", _LONGEST_PERIOD))
+    except ValueError:
+        days = 0
+    if not 1 <= days <= _LONGEST_PERIOD:
+        raise bad_request(f"days must be from 1 to {_LONGEST_PERIOD}")
+    since = service.clock.now() - days * 24 * HOUR
+    by_day: dict[str, list[float]] = defaultdict(list)
+    for entry in service.ledger.entries:
+        if entry.at >= since:
+            by_day[datetime.fromtimestamp(entry.at, UTC).date().isoformat()].append(entry.cost)
+    entries = [
+        {"date": day, "cost": round(sum(costs), 6), "requests": len(costs)} for day, costs in by_day.items()
+    ]
+    total = round(sum(cost for costs in by_day.values() for cost in costs), 6)
+    body = {"total_cost": total, "total_requests": sum(map(len, by_day.values())), "days": entries}
+    return json_response({"success": True, "data": body})

@@ -13,14 +13,17 @@ from apimart_async.emulator.execution import Submission, execute
 from apimart_async.emulator.fault_injection import CURRENT_FAULT
 from apimart_async.emulator.file_host import load_image
 from apimart_async.emulator.idempotency import check_key
+from apimart_async.emulator.operations import check_edits, max_images, read_operation
 from apimart_async.emulator.renderer import StoredImage
 from apimart_async.emulator.request_parsing import (
     image_count,
     image_urls,
+    images_with_roles,
     optional_string,
     parse_size,
     read_payload,
     required_string,
+    roles_of,
 )
 from apimart_async.emulator.responses import bad_request, json_bytes
 from apimart_async.emulator.service import SERVICE, origin, ulid
@@ -33,7 +36,7 @@ from apimart_async.emulator.task_responses import (
     webhook_body,
 )
 
-from .applerouter import edit_multipart
+from .applerouter import edit_json, edit_multipart
 from .tasks import describe_task
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ _PNG = {"png": True, "jpeg": False, "jpg": False}
 
 
 async def create_edit(request: web.Request) -> web.StreamResponse:
-    """Accept an edit: JSON is APIMart's and becomes a task, multipart is AppleRouter's.
+    """Accept an edit: JSON is APIMart's and becomes a task; a form and Qwen's JSON are AppleRouter's.
 
     Raises:
         ServiceError: 400 for a missing field or a wrong type, and the errors of `_submit`.
@@ -58,7 +61,10 @@ async def create_edit(request: web.Request) -> web.StreamResponse:
         return await edit_multipart(request)
     payload = await read_payload(request)
     fields = payload.fields
+    if "input" in fields:
+        return await edit_json(request, payload)
     model, prompt = required_string(fields, "model"), required_string(fields, "prompt")
+    check_edits(model)
     urls = image_urls(fields, required=True)
     submission = Submission(endpoint="edits", model=model, prompt=prompt, images=image_count(fields))
     return await _submit(request, payload, submission, urls)
@@ -78,15 +84,17 @@ async def create_generation(request: web.Request) -> web.Response:
         size = parse_size(optional_string(fields, "size"), optional_string(fields, "resolution"))
     except ValueError as error:
         raise bad_request(str(error)) from error
+    model = required_string(fields, "model")
+    urls = [*image_urls(fields, required=False, objects=True), *images_with_roles(fields)]
     submission = Submission(
         endpoint="generations",
-        model=required_string(fields, "model"),
+        model=model,
         prompt=optional_string(fields, "prompt") or "",
-        images=image_count(fields),
+        images=image_count(fields, max_images(model)),
+        operation=read_operation(fields, model, urls),
         size=size,
         png=_PNG.get(fields.get("output_format") or ""),
     )
-    urls = image_urls(fields, required=False, objects=True)
     return await _submit(request, payload, submission, urls, optional_string(fields, "mask_url"))
 
 
@@ -107,7 +115,9 @@ async def _submit(
     submission = evolve(submission, idempotency_key=key)
     if key is not None:
         check_key(key)
-    if key is None or not service.settings.idempotent_replay:
+    spec = service.settings.spec_of(submission.model)
+    is_kept = service.settings.idempotent_replay and (spec is None or spec.keeps)
+    if key is None or not is_kept:
         status, body = await _execute(request, payload, submission, urls, mask_url)
         return json_bytes(body, status=status)
     scope = (submission.endpoint, key)
@@ -184,5 +194,8 @@ def _digest(payload: Payload, sources: Sequence[Source], urls: Sequence[str]) ->
         source.digest if isinstance(source, StoredImage) else url
         for source, url in zip(sources, urls, strict=True)
     ]
-    canonical = json.dumps(payload.fields | {"image_urls": images}, sort_keys=True)
+    fields = {name: value for name, value in payload.fields.items() if name != "image_with_roles"}
+    roles = roles_of(payload.fields)
+    fields |= {"image_urls": images, **({"roles": roles} if roles else {})}
+    canonical = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -8,35 +8,36 @@ import io
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
-from urllib.request import url2pathname
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import attrs
 from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError, visible
-from apimart_async.models import Upload
 from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
+from apimart_async.transport.media.forms import is_binary_file, is_named_file, is_seekable, shown, unwrapped
 from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
+from apimart_async.transport.media.metadata import without_metadata
 from apimart_async.transport.media.pillow_images import encode, is_pillow_image, pixel_digest
 from apimart_async.transport.media.sources import (
     InMemory,
     InSeekableFile,
     LocalFile,
     Source,
+    read_in_thread,
     read_rest,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from apimart_async import config
-    from apimart_async.transport.media.pillow_images import PillowImage
+    from apimart_async.transport.media.forms import SingleImage
     from apimart_async.transport.media.sources import BinaryFile
 
 Result = TypeVar("Result")
@@ -55,32 +56,10 @@ _WITH_END: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP})
 """Kinds whose end is looked for; many GIFs lack theirs, and are whole."""
 
 _END_BYTES: Final = 16
+_QUICK_BYTES: Final = 64 * 1024
 
-# A scheme of one letter is a Windows drive.
-_SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
-_FILE_SCHEME: Final = "file://"
-_MIME_TYPE: Final = re.compile(r"(application|binary|image)/[A-Za-z0-9.+-]+ *(;.*)?")
 _URL_SAFE: Final = str.maketrans("+/", "-_")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{64}[A-Za-z0-9+/_=\s-]*")
-_SHOWN: Final = 120
-
-UrlObject: TypeAlias = Mapping[str, Any]
-"""A URL in an object, ``{"url": …}`` or ``{"image_url": …}``, as in requests of services."""
-
-UnnamedImage: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | PillowImage | Upload | UrlObject"
-)
-"""A path, an ``https://`` or ``data:`` URL, the bytes of a file, a binary file, a Pillow image, an upload,
-or a URL in an object."""
-
-NamedFile: TypeAlias = "tuple[str | None, bytes | bytearray | memoryview | BinaryFile, str | None]"
-"""Name, content and MIME type, as web frameworks pass files; the content decides the type."""
-
-SingleImage: TypeAlias = "UnnamedImage | NamedFile"
-"""An image in any form."""
-
-ImageInput: TypeAlias = "SingleImage | Sequence[SingleImage]"
-"""One image or several."""
 
 
 @attrs.frozen
@@ -95,6 +74,9 @@ class Media:
         source: The content.
         refused_kind: Kind of an image that has to be converted first, as the service refuses it.
         limit: Most bytes that can be sent.
+        digest: SHA-256 of the content in hexadecimal, before a conversion and with its metadata, or of the
+            pixels of a Pillow image, so that another encoder does not make another image of it; ``None``
+            where nobody has asked for it.
     """
 
     name: str
@@ -104,93 +86,7 @@ class Media:
     source: Source = attrs.field(repr=False)
     refused_kind: sniffing.Kind | None = None
     limit: int = MAX_UPLOAD_BYTES
-
-
-def flatten(image: ImageInput) -> list[SingleImage]:
-    """Return one image, or a sequence of images, as a list.
-
-    Raises:
-        ImageError: The sequence is empty, holds another sequence, or may be meant as a file with its name.
-    """
-    is_single = isinstance(image, (str, bytes, bytearray, memoryview)) or is_named_file(image)
-    if is_single or not isinstance(image, Sequence):
-        return [_unwrapped(cast("SingleImage", image))]
-    images = cast("list[object]", list(image))
-    if not images:
-        raise ImageError("The list of images is empty: at least one is needed.")
-    is_pair = isinstance(image, tuple) and len(images) == len(("name", "content"))
-    if is_pair and isinstance(images[0], str) and is_content(images[1]):
-        raise ImageError(
-            "A tuple of a text and bytes may be a file with its name or two images: "
-            "give (name, content, MIME type) for the file, or a list for the images."
-        )
-    if any(not is_named_file(each) and isinstance(each, (list, tuple)) for each in images):
-        raise ImageError(
-            "The list of images holds another list: give one flat list, with named files as "
-            "(name, content, MIME type)."
-        )
-    return [_unwrapped(each) for each in cast("list[SingleImage]", images)]
-
-
-def _unwrapped(image: SingleImage) -> SingleImage:
-    """Return the URL in an object such as ``{"url": …}``, and any other image as it is.
-
-    Raises:
-        ImageError: The object holds no ``https://``, ``http://`` or ``data:`` URL.
-    """
-    if not isinstance(image, Mapping):
-        return image
-    found: object = image.get("url") or image.get("image_url")
-    if isinstance(found, Mapping):
-        found = cast("Mapping[str, object]", found).get("url")
-    # A path is not taken: such an object may come from somebody else.
-    if not isinstance(found, str) or not (data_urls.is_data_url(found) or _SCHEME.match(found)):
-        raise ImageError(
-            'An image given as an object must hold an https:// or data: URL, {"url": …} or {"image_url": …}.'
-        )
-    return found
-
-
-def is_named_file(image: object) -> TypeGuard[NamedFile]:
-    """Tell whether a value is a file as web frameworks pass it, and not a tuple of three images."""
-    if not isinstance(image, tuple):
-        return False
-    match cast("tuple[object, ...]", image):
-        case (str() | None, content, None | ""):
-            return is_content(content)
-        case (str() | None, content, str(mime)):
-            is_path = mime.lower().endswith(sniffing.EXTENSIONS)
-            return is_content(content) and not is_path and _MIME_TYPE.fullmatch(mime) is not None
-        case _:
-            return False
-
-
-def is_content(value: object) -> TypeGuard[bytes | bytearray | memoryview | BinaryFile]:
-    """Tell whether a value is bytes or a file object."""
-    return isinstance(value, (bytes, bytearray, memoryview)) or is_binary_file(value)
-
-
-def remote_url(image: SingleImage) -> str | None:
-    """Return the URL of an image on the web, or ``None`` for an image that has to be sent.
-
-    Raises:
-        UnsupportedImageError: The URL has another scheme than ``https:``, ``http:`` and ``data:``.
-    """
-    image = _unwrapped(image)
-    if isinstance(image, Upload):
-        return image.url
-    scheme = _SCHEME.match(image) if isinstance(image, str) else None
-    if not isinstance(image, str) or scheme is None:
-        return None
-    if scheme.group(1).lower() in {"http", "https"}:
-        return image
-    advice = "Give a path, or download it first."
-    path = image[len(_FILE_SCHEME) :].removeprefix("localhost")
-    if scheme.group().lower() == _FILE_SCHEME and path.startswith("/"):
-        advice = f"Give the path itself, {shown(url2pathname(path))!r}."
-    raise UnsupportedImageError(
-        f"{shown(image)} is a {scheme.group()} URL: https://, http:// and data: URLs can be used. {advice}"
-    )
+    digest: str | None = attrs.field(default=None, repr=False)
 
 
 async def open_media(
@@ -208,7 +104,7 @@ async def open_media(
             when it came from a JPEG file, otherwise as PNG. A checked image is returned as it is.
         filename: Name in the upload; the image's own name by default.
         limit: Most bytes of the image.
-        convert: Whether to accept an image that ``converted`` makes acceptable.
+        convert: Whether to accept an image that ``as_sent`` makes acceptable.
 
     Raises:
         UnsupportedImageError: The content is not JPEG, PNG, WebP or GIF, and cannot be converted.
@@ -227,22 +123,31 @@ async def open_media(
     return await _run_in_thread(examine, image)
 
 
-async def converted(media: Media, options: config.Media) -> Media:
-    """Return an image as the service accepts it: converted if necessary, one image in each of two threads.
+async def as_sent(media: Media, options: config.Media) -> Media:
+    """Return an image as it is sent: converted if necessary, and without private metadata.
+
+    Two images at once are converted in threads; the metadata of another image is left out while it is read.
 
     Raises:
         UnsupportedImageError: The image cannot be decoded.
         ImageTooLargeError: The image has more pixels than can be decoded safely.
-        ImageError: The image has changed since it was checked.
+        ImageError: The image has changed since it was checked, or is in too many pieces.
     """
     if media.refused_kind is None:
-        return media
+        return media if options.keep_metadata else await _without_metadata(media)
     result, change = await run_in_picture_thread(_convert, media, media.refused_kind)
     line = f"{media.name} {change}."
     _log.info("%s", visible(line))
     if options.on_convert is not None:
         options.on_convert(line)
     return result
+
+
+async def _without_metadata(media: Media) -> Media:
+    remove = partial(without_metadata, media.source, media.content_type)
+    is_quick = isinstance(media.source, InMemory) and media.size <= _QUICK_BYTES
+    source = remove() if is_quick else await read_in_thread(media.source, remove)
+    return media if source is media.source else attrs.evolve(media, source=source, size=source.size)
 
 
 def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
@@ -259,31 +164,39 @@ def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
 
 
 async def open_and_digest(
-    image: SingleImage, known: Mapping[LocalFile, str], *, limit: int = MAX_UPLOAD_BYTES
-) -> tuple[Media, str]:
+    image: SingleImage | Media,
+    known: Mapping[LocalFile, str] = MappingProxyType({}),
+    *,
+    limit: int = MAX_UPLOAD_BYTES,
+    convert: bool = True,
+) -> Media:
     """Check an image and compute its digest, in a single call to a thread.
 
     Args:
         image: As for ``open_media``.
         known: Digests of files that need not be read again.
         limit: Most bytes of the image.
-
-    Returns:
-        The checked image, and the SHA-256 of its content in hexadecimal: of the file before it is converted,
-        and of the pixels of a Pillow image, so that another encoder does not make another image of it.
+        convert: Whether to accept an image that ``as_sent`` makes acceptable.
 
     Raises:
         ImageError: As ``open_media``, or the image changed while it was read.
     """
 
-    def examine() -> tuple[Media, str]:
-        media = _examine(image, None, limit, convert=True)
+    def examine(image: SingleImage) -> Media:
+        media = _examine(image, None, limit, convert=convert)
         if is_pillow_image(image):
-            return media, pixel_digest(image)
+            return attrs.evolve(media, digest=pixel_digest(image))
         digest = known.get(media.source) if isinstance(media.source, LocalFile) else None
-        return media, digest or _digest(media)
+        return attrs.evolve(media, digest=digest or _digest(media))
 
-    return await _run_in_thread(examine, image)
+    if isinstance(image, Media):
+        media = await open_media(image, convert=convert)
+        if media.digest is not None:
+            return media
+        return attrs.evolve(media, digest=await read_in_thread(media.source, partial(_digest, media)))
+    if isinstance(image, bytes) and len(image) <= _QUICK_BYTES:
+        return examine(image)
+    return await _run_in_thread(partial(examine, image), image)
 
 
 async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> Result:
@@ -399,7 +312,7 @@ def locate(image: SingleImage, limit: int) -> Located:
         ImageTooLargeError: The image is a pipe or a ``data:`` URL and holds more than the limit.
         ImageError: The image cannot be read.
     """
-    image = _unwrapped(image)
+    image = unwrapped(image)
     if is_named_file(image):
         name, content, _ = image
         located = locate(content, limit)
@@ -419,29 +332,6 @@ def locate(image: SingleImage, limit: int) -> Located:
         f"An image cannot be given as {type(image).__name__}: give a path, a URL, the bytes of a file, "
         "a binary file, (name, content, MIME type), a Pillow image or an Upload."
     )
-
-
-def shown(text: str) -> str:
-    """Return a name for a message: printable, and cut in the middle when it is long."""
-    printable = text
-    if not text.isprintable():
-        printable = "".join(character if character.isprintable() else "�" for character in text)
-    half = _SHOWN // 2
-    return printable if len(printable) <= _SHOWN else f"{printable[:half]}…{printable[-half:]}"
-
-
-def is_binary_file(image: object) -> TypeGuard[BinaryFile]:
-    """Tell whether an object has a ``read`` method, as binary and text files have."""
-    return callable(getattr(image, "read", None))
-
-
-def is_seekable(file: object) -> bool:
-    """Tell whether a file object can be rewound."""
-    seekable = getattr(file, "seekable", None)
-    try:
-        return bool(seekable()) if callable(seekable) else False
-    except Exception:  # noqa: BLE001 a closed file, for example: reading it gives the reason
-        return False
 
 
 def _origin(image: object, attribute: str) -> str:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
-from anyio import to_thread
 
-from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media.inputs import Media
-from apimart_async.transport.media.sources import InMemory, LocalFile, Source
+from apimart_async.transport.media.sources import InMemory, Parts, Source, read_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -63,11 +61,8 @@ async def _read_chunk(source: Source, offset: int, size: int, before: bytes, aft
         content = source.read_at(offset, size)
         return b"".join((before, content, after)) if before or after else content
 
-    if isinstance(source, InMemory):
-        return read()
-    if isinstance(source, LocalFile):
-        return await run_in_file_thread(read)
-    return await to_thread.run_sync(read)  # the caller's file object may take any time
+    origin = source.origin if isinstance(source, Parts) else source
+    return read() if isinstance(origin, InMemory) else await read_in_thread(source, read)
 
 
 def multipart(files: Sequence[tuple[str, Media]], fields: Sequence[tuple[str, str]] = ()) -> Body:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from apimart_async.errors import ImageError, InvalidArgumentError, UnsupportedImageError
-from apimart_async.transport.media import conversion, inputs, sniffing
+from apimart_async.transport.media import conversion, forms, sniffing
 from apimart_async.transport.media.inputs import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
 
-    from apimart_async.transport.media.inputs import Media, SingleImage
+    from apimart_async.transport.media.forms import SingleImage
+    from apimart_async.transport.media.inputs import Media
 
 PNG_LIMIT: Final = 4 * 1024 * 1024
 """A PNG for dall-e-2 must have fewer bytes."""
@@ -100,7 +101,7 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
     """
     if size not in _SIZES:
         raise InvalidArgumentError(f"size must be 256, 512 or 1024, not {size!r}.")
-    if inputs.remote_url(image) is not None:
+    if forms.remote_url(image) is not None:
         raise ImageError("prepare_png takes the image itself, not a URL: download it first.")
     try:
         decoded = _decode(image)

@@ -35,12 +35,15 @@ TIFF: Final = Kind("a TIFF image", "image/tiff", ".tiff")
 BMP: Final = Kind("a BMP image", "image/bmp", ".bmp")
 JXL: Final = Kind("a JPEG XL image", "image/jxl", ".jxl")
 JPEG_2000: Final = Kind("a JPEG 2000 image", "image/jp2", ".jp2")
+SVG: Final = Kind("an SVG drawing", "image/svg+xml", ".svg")
+"""A result only: services draw SVG, and take none."""
+
 PSD: Final = Kind("a Photoshop document", "image/vnd.adobe.photoshop")
 RAW: Final = Kind("a raw photo of a camera", "image/x-dcraw")
 
 IMAGES: Final = (JPEG, PNG, WEBP, GIF, AVIF, HEIC, TIFF, BMP, JXL, JPEG_2000)
 EXTENSIONS: Final = tuple(kind.extension for kind in IMAGES if kind.extension)
-RESULT_EXTENSIONS: Final = EXTENSIONS[:5]
+RESULT_EXTENSIONS: Final = (*EXTENSIONS[:5], ".svg")
 """Extensions of the formats that services return."""
 
 UNKNOWN: Final = Kind("not an image of any known kind", "application/octet-stream")
@@ -77,6 +80,7 @@ _SHORT: Final = 3
 _GENERAL_BRANDS: Final = frozenset({b"mif1", b"msf1"})
 """Brands of AVIF and HEIC alike; a more specific one follows."""
 
+_SVG_BEGINNINGS: Final = (b"<svg", b"<?xml", b"<!doctype svg", b"<!--")
 _TEXT: Final = Kind("text", "text/plain")
 _TEXTS: Final = (
     ((b"<!doctype html", b"<html", b"<head", b"<body"), Kind("an HTML page", "text/html")),
@@ -135,6 +139,7 @@ def _identify_text(head: bytes) -> Kind:
         # A character cut in two at the end of the head is still text.
         if error.end < len(head):
             return UNKNOWN
-    if b"<svg" in text:
-        return Kind("an SVG drawing", "image/svg+xml")
+    # A page may contain drawings.
+    if b"<svg" in text and text.startswith(_SVG_BEGINNINGS) and b"<html" not in text:
+        return SVG
     return next((kind for beginning, kind in _TEXTS if text.startswith(beginning)), _TEXT)

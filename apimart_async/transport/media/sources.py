@@ -1,6 +1,7 @@
 """The bytes of an image that is sent: a file on disk, a file object of the caller, or memory.
 
-Every read checks that the image is still the checked one. All methods block, but those of ``InMemory``.
+Every read checks that the image is still the checked one. All methods block, but those of ``InMemory`` and of
+parts of it.
 """
 
 from __future__ import annotations
@@ -8,16 +9,21 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from bisect import bisect_right
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import attrs
+from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError
+from apimart_async.transport.concurrency import run_in_file_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+Result = TypeVar("Result")
 
 # O_NONBLOCK: a pipe may have taken the place of the file since it was examined.
 _READ_ONLY: Final[int] = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -200,6 +206,60 @@ class InSeekableFile:
         if len(content) != size or has_grown:
             raise _changed(self._name)
         return content
+
+
+class Parts:
+    """Parts of another source, and bytes between them; copies nothing.
+
+    Args:
+        origin: The other source.
+        parts: Start and end of a range of it, or bytes, in order.
+
+    Attributes:
+        origin: The other source.
+        size: Bytes of all parts.
+    """
+
+    def __init__(self, origin: Source, parts: Iterable[tuple[int, int] | bytes]) -> None:
+        self.origin: Source = origin
+        self.size: int = 0
+        self._parts: list[tuple[int, int] | bytes] = []
+        self._starts: list[int] = []
+        for part in parts:
+            size = len(part) if isinstance(part, bytes) else part[1] - part[0]
+            if size:
+                self._parts.append(part)
+                self._starts.append(self.size)
+                self.size += size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes.
+
+        Raises:
+            ImageError: The bytes cannot be read or have changed.
+        """
+        pieces: list[bytes] = []
+        end = offset + size
+        index = bisect_right(self._starts, offset) - 1
+        while offset < end:
+            part, skipped = self._parts[index], offset - self._starts[index]
+            if isinstance(part, bytes):
+                piece = part[skipped : skipped + end - offset]
+            else:
+                start = part[0] + skipped
+                piece = self.origin.read_at(start, min(end - offset, part[1] - start))
+            pieces.append(piece)
+            offset += len(piece)
+            index += 1
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def read_in_thread(source: Source, read: Callable[[], Result]) -> Result:
+    """Call a function that reads a source, in a thread that suits it."""
+    origin = source.origin if isinstance(source, Parts) else source
+    if isinstance(origin, InSeekableFile):
+        return await to_thread.run_sync(read)  # the caller's file object may take any time
+    return await run_in_file_thread(read)
 
 
 def read_rest(name: str, file: BinaryFile, limit: int) -> InMemory:

@@ -12,6 +12,7 @@ from apimart_async import (
     APIStatusError,
     Apimart,
     AuthenticationError,
+    InternalServerError,
     InvalidArgumentError,
     Model,
     Retry,
@@ -86,3 +87,30 @@ def test_wrong_key_is_an_authentication_error(emulator: Emulator) -> None:
             with pytest.raises(AuthenticationError, match="invalid API key"):
                 ask()
     assert len(emulator.requests) == 2
+
+
+def test_usage_is_that_of_the_ledger(client: Apimart, emulator: Emulator) -> None:
+    client.edits.run("https://pictures.example/a.png", "stars", n=2)
+    client.edits.run("https://pictures.example/b.png", "stars")
+    used = client.account.usage(7)
+    assert used.cost == pytest.approx(emulator.ledger.total)
+    assert used.requests == 2
+    assert sum(day.cost or 0 for day in used.days) == pytest.approx(emulator.ledger.total)
+    assert used.raw["success"] is True
+
+
+@pytest.mark.parametrize("days", [0, 32, -1, 1.5, "7", True])
+def test_usage_of_more_than_31_days_is_refused_before_anything_is_sent(
+    client: Apimart, emulator: Emulator, days: Any
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="days must be a whole number from 1 to 31"):
+        client.account.usage(days)
+    assert not emulator.requests
+
+
+def test_usage_that_is_unavailable_is_an_error_and_not_zero(emulator: Emulator) -> None:
+    emulator.faults.add(Fault(kind="status", status=503, code="usage_unavailable", route="account"))
+    with Apimart(emulator.api_key, base_url=emulator.base_url, max_retries=0) as client:
+        with pytest.raises(InternalServerError) as caught:
+            client.account.usage()
+    assert caught.value.code == "usage_unavailable"

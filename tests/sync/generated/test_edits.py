@@ -162,3 +162,13 @@ def test_a_wait_without_time_is_refused_before_anything_is_paid(
     with pytest.raises(InvalidArgumentError, match="timeout must be more than 0"):
         client.generations.run("snow", timeout=timeout)
     assert emulator.requests == ()
+
+
+def test_an_edit_goes_to_the_endpoint_of_its_model(client: Apimart, emulator: Emulator) -> None:
+    for model in ("gpt-image-2", "grok-imagine-1.5-edit-apimart"):
+        task = client.edits.run("https://pictures.example/a.png", "stars", model=model, n=2)
+        assert len(task.images) == 2
+    assert [(entry.endpoint, entry.model) for entry in emulator.ledger.entries] == [
+        ("generations", "gpt-image-2"),
+        ("edits", "grok-imagine-1.5-edit-apimart"),
+    ]

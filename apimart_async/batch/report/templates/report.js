@@ -113,7 +113,7 @@
     } else {
       at("h3").textContent = row.name;
     }
-    at("h3").title = row.source;
+    at("h3").title = row.source ?? "";
     at(".status").textContent = WORDS[row.status];
     at(".status").classList.add(row.status);
     at(".prompt").textContent = row.prompt;

@@ -1,0 +1,94 @@
+"""The catalogue: the models of the service, their schemas and their documentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+
+from apimart_async import errors
+from apimart_async.resources.schemas import ABSENT
+from apimart_async.transport import parsing
+from apimart_async.transport.retry import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from apimart_async.models import Model, ModelSchema
+    from apimart_async.resources.schemas import Schemas
+    from apimart_async.transport.api import Api
+
+_DOCS_PATH: Final = "/v1/model-docs"
+
+
+class AsyncModels:
+    """The models of the service and the requests they take. Free."""
+
+    def __init__(self, api: Api, schemas: Schemas) -> None:
+        self._api = api
+        self._schemas = schemas
+
+    async def list(self, *, timeout: float | None = None) -> Sequence[Model]:
+        """Fetch the models of the service.
+
+        Args:
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The models; their ``id`` is the value for ``model=``.
+
+        Raises:
+            APIError: The request failed after all retries.
+        """
+        answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
+        return parsing.read_models(answer.payload)
+
+    async def schema(
+        self, model: str, operation: str | None = None, *, timeout: float | None = None
+    ) -> ModelSchema | None:
+        """Return the schema of a model: its endpoint, its parameters and its promises.
+
+        The client and its copies keep the answer for an hour, also that there is no schema, and then ask the
+        service whether it has changed. Calls at the same time share one request.
+
+        Args:
+            model: Name of the model.
+            operation: One of several operations of the model; its image generation by default.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The schema; ``None`` if the service has none for this model.
+
+        Raises:
+            InvalidArgumentError: The name is empty.
+            APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind; another call that waits for the same schema sends its own request.
+        """
+        if not model.strip():
+            raise errors.InvalidArgumentError(f"model must be a text that is not empty, not {model!r}.")
+        return await self._schemas.get(model, operation, timeout)
+
+    async def docs(self, model: str, *, timeout: float | None = None) -> Mapping[str, Any] | None:
+        """Fetch the documentation of a model.
+
+        Args:
+            model: Name of the model.
+            timeout: Seconds for an attempt; the client's timeout by default.
+
+        Returns:
+            The JSON object of the service, unchanged; ``None`` if the service has no documentation of it.
+
+        Raises:
+            InvalidArgumentError: The name is empty.
+            APIError: The request failed after all retries.
+        """
+        if not model.strip():
+            raise errors.InvalidArgumentError(f"model must be a text that is not empty, not {model!r}.")
+        path = f"{_DOCS_PATH}?{urlencode({'model': model})}"
+        try:
+            answer = await self._api.request("GET", path, kind=Kind.READ, timeout=timeout)
+        except errors.APIStatusError as error:
+            if error.status in ABSENT:
+                return None
+            raise
+        return parsing.read_object(answer.payload, "documentation of a model")

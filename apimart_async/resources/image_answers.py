@@ -1,0 +1,197 @@
+"""Paid requests that are answered with the images: whole, or event by event."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Self
+
+import attrs
+
+from apimart_async import errors
+from apimart_async.models import CompletedImageEvent, ImageEvent, ImageSet
+from apimart_async.transport import parsing
+from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.event_parsing import read_image_events
+from apimart_async.transport.event_stream import EventStream
+from apimart_async.transport.json import not_understood
+from apimart_async.transport.media.multipart import Body
+from apimart_async.transport.responses import Answer, FailedAttempt, indeterminate
+from apimart_async.transport.retry import Effect, Kind
+from apimart_async.urls import bare_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from apimart_async.models import Image
+    from apimart_async.transport.api import Api
+
+log: Final = logging.getLogger("apimart_async")
+
+_NOT_EXECUTED: Final = frozenset({Effect.REJECTED, Effect.DEFERRED})
+_LEFT: Final = "A paid stream of images was left before its end and may have been billed."
+
+
+@attrs.frozen
+class ImageRequest:
+    """A paid request that was checked, and not sent yet.
+
+    Attributes:
+        path: Path below the base URL.
+        body: JSON text, or a form.
+        n: Number of images that are asked for.
+        timeout: Seconds for an attempt.
+        extra_headers: Sent besides the client's own.
+    """
+
+    path: str
+    body: Body | bytes
+    n: int
+    timeout: float | None
+    extra_headers: Mapping[str, str] | None
+
+
+async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
+    """Send a request and return the images of its answer.
+
+    Raises:
+        APIError: The request was not executed.
+        SubmissionIndeterminateError: It may or may not have been executed.
+
+    Cancellation may leave a paid request whose result is lost.
+    """
+    answer = await _send(api, request, accepts_events=False)
+    try:
+        # Images in base64 are copied into their URLs.
+        found = await run_in_file_thread(parsing.read_image_set, answer.payload, request.n)
+    except errors.APIResponseValidationError as error:
+        raise indeterminate(_complete(request, error, answer)) from error
+    return parsing.resolved(found, answer.base_url)
+
+
+@asynccontextmanager
+async def stream_images(
+    api: Api, prepare: Callable[[], Awaitable[ImageRequest]]
+) -> AsyncGenerator[AsyncIterator[ImageEvent]]:
+    """Prepare and send a request, and iterate over the events of its answer.
+
+    Raises:
+        ApimartError: It could not be prepared; nothing was sent.
+        APIError: The request was not executed.
+        SubmissionIndeterminateError: It may or may not have been executed.
+
+    Cancellation may leave a paid request whose result is lost.
+    """
+    request = await prepare()
+    stream = _ImageStream(request, await _send(api, request, accepts_events=True))
+    try:
+        yield stream
+    except BaseException as raised:
+        if not stream.has_ended:
+            raised.add_note(_LEFT)
+        raise
+    finally:
+        stream.close()
+
+
+async def _send(api: Api, request: ImageRequest, *, accepts_events: bool) -> Answer:
+    return await api.request(
+        "POST",
+        request.path,
+        kind=Kind.PAID_WRITE,
+        body=request.body,
+        timeout=request.timeout,
+        extra_headers=request.extra_headers,
+        accepts_events=accepts_events,
+    )
+
+
+def _complete(request: ImageRequest, error: errors.APIError, answer: Answer) -> errors.APIError:
+    error.method, error.url = "POST", bare_url(answer.base_url + request.path)
+    error.request_id = answer.request_id or error.request_id
+    return error
+
+
+class _ImageStream:
+    """The events of one answer, each read when it is asked for.
+
+    Attributes:
+        has_ended: Whether everything that was asked for has arrived, or an error was raised.
+    """
+
+    def __init__(self, request: ImageRequest, answer: Answer) -> None:
+        self._request = request
+        self._answer = answer
+        self._is_read = False
+        self._events: deque[ImageEvent] = deque()
+        self._images: list[Image] = []
+        self._partial_images: list[Image] = []
+        self.has_ended: bool = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ImageEvent:
+        while not self._events:
+            if self.has_ended:
+                raise StopAsyncIteration
+            await self._receive()
+        event = self._events.popleft()
+        is_completed = isinstance(event, CompletedImageEvent)
+        found = self._images if is_completed else self._partial_images
+        image = self._resolved(event.image, len(self._images) + 1)
+        found.append(image)
+        return attrs.evolve(event, image=image)
+
+    async def _receive(self) -> None:
+        outcome = await self._next()
+        if isinstance(outcome, FailedAttempt):
+            self.has_ended = True
+            if len(self._images) >= self._request.n:
+                log.info("POST %s: the stream broke behind its last image.", outcome.error.url)
+                return
+            if outcome.effect in _NOT_EXECUTED and not (self._images or self._partial_images):
+                raise outcome.error
+            raise self._indeterminate(outcome.error) from outcome.error
+        try:
+            if outcome is None:
+                self.has_ended = True
+                if not self._images:
+                    raise not_understood("image", None)
+            else:
+                self._events += await run_in_file_thread(read_image_events, outcome.payload, self._request.n)
+        except errors.APIResponseValidationError as error:
+            self.has_ended = True
+            raise self._indeterminate(error) from error
+
+    async def _next(self) -> Answer | FailedAttempt | None:
+        stream = self._answer.payload
+        if isinstance(stream, EventStream):
+            return await stream.read()
+        # The service does not stream: all images come at once.
+        is_read, self._is_read = self._is_read, True
+        return None if is_read else self._answer
+
+    def _resolved(self, image: Image, index: int) -> Image:
+        image = attrs.evolve(image, index=index)
+        if image.url.startswith("data:"):
+            return image
+        one = ImageSet(datetime.now(UTC), (image,))
+        return parsing.resolved(one, self._answer.base_url).images[0]
+
+    def _indeterminate(self, error: errors.APIError) -> errors.SubmissionIndeterminateError:
+        raised = indeterminate(_complete(self._request, error, self._answer))
+        raised.images, raised.partial_images = tuple(self._images), tuple(self._partial_images)
+        return raised
+
+    def close(self) -> None:
+        """Close the connection if more is to come."""
+        if len(self._images) >= self._request.n:
+            self.has_ended = True
+        if not self.has_ended:
+            log.warning("POST %s: %s", bare_url(self._answer.base_url + self._request.path), _LEFT)
+        if isinstance(self._answer.payload, EventStream):
+            self._answer.payload.close()

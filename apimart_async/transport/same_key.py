@@ -1,0 +1,114 @@
+"""Repeats of a paid request under its idempotency key, where the service promises to execute the key once.
+
+The promise is held against the answers. Until one answer was marked as a replay, one repeat for a model is
+sent at a time, and none for an hour after a repeat without an answer. An answer that is not marked ends all
+repeats for the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from apimart_async.errors import visible
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+_SUSPENSION: Final = 3600.0
+
+log: logging.Logger = logging.getLogger("apimart_async")
+
+
+@attrs.define(eq=False)
+class Trust:
+    """How the service has kept its promise for one model.
+
+    Attributes:
+        is_kept: Whether an answer was marked as a replay.
+        is_broken: Whether an answer to a repeat was not: nothing is repeated for this model again.
+        suspended_until: Moment until which nothing is repeated, unless the promise was seen kept.
+        turn: Held by the one repeat of a model whose promise was not seen kept yet.
+    """
+
+    is_kept: bool = False
+    is_broken: bool = False
+    suspended_until: float = 0.0
+    turn: anyio.Lock = attrs.field(factory=anyio.Lock)
+
+    @property
+    def is_given(self) -> bool:
+        """Return whether repeats may be sent for the model."""
+        return not self.is_broken and (self.is_kept or monotonic() >= self.suspended_until)
+
+
+@attrs.define(eq=False)
+class Repeats:
+    """The repeats of one paid request.
+
+    Args:
+        model: Its model.
+        trust: Of the model.
+        find_retention: Returns for how many seconds the service promises to remember the key; ``None`` if it
+            promises nothing.
+        began_at: Time of the first request with the key, in unix seconds; now by default.
+        needs_promise: Whether an earlier request with the key may have been executed already.
+    """
+
+    _model: str
+    _trust: Trust
+    _find_retention: Callable[[], Awaitable[float | None]]
+    began_at: float = attrs.field(factory=time.time)
+    needs_promise: bool = False
+    _began: float = attrs.field(init=False)
+    _retention: float | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._began = monotonic()
+
+    async def are_promised(self) -> bool:
+        """Tell whether the service promises to answer a repeat as it answered the request."""
+        if self._trust.is_given:
+            self._retention = await self._find_retention()
+        return self._retention is not None and self._trust.is_given
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Wait until no other repeat tests the promise for the model, if it was not seen kept yet."""
+        async with nullcontext() if self._trust.is_kept else self._trust.turn:
+            yield
+
+    def may_be_sent(self, longest: float) -> bool:
+        """Tell whether a repeat may be sent now.
+
+        Args:
+            longest: Maximum duration of the repeat in seconds; the key must be remembered until its end.
+        """
+        if self._retention is None or not self._trust.is_given:
+            return False
+        # The monotonic clock of some systems stands still while the machine sleeps.
+        age = max(time.time() - self.began_at, monotonic() - self._began)
+        return age + longest <= self._retention
+
+    def not_answered(self) -> None:
+        """Note that a repeat may have been executed too: nobody knows whether the promise was kept."""
+        self._trust.suspended_until = monotonic() + _SUSPENSION
+
+    def answered(self, *, is_replay: bool) -> None:
+        """Note whether the answer to a repeat is marked as a replay."""
+        if is_replay:
+            self._trust.is_kept = True
+        elif not self._trust.is_broken:
+            self._trust.is_broken = True
+            log.error(
+                "The answer to a repeated paid request for %s is not marked as a replay: it may be "
+                "billed twice. No paid request for this model is repeated any more; look at the account.",
+                visible(self._model),
+            )
