@@ -154,7 +154,7 @@ _LAZY: Final = {
     "AppleRouter": "apimart_async.sync",
     "AsyncApimart": "apimart_async.client",
     "AsyncAppleRouter": "apimart_async.applerouter",
-    "ImageInput": "apimart_async.transport.media.inputs",
+    "ImageInput": "apimart_async.transport.media.forms",
     "Job": "apimart_async.batch.job",
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.edit_many",
