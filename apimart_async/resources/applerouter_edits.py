@@ -144,11 +144,11 @@ class AsyncAppleRouterEdits:
     ) -> AbstractAsyncContextManager[AsyncIterator[ImageEvent]]:
         """Edit an image and iterate over its previews and the results as they arrive. Billable.
 
-        ```python
-        async with router.edits.stream("photo.jpg", "A starry sky", model=…, partial_images=2) as events:
-            async for event in events:
-                await router.images.save(event.image, "out/", name=event.type)
-        ```
+        For example::
+
+            async with router.edits.stream("photo.jpg", "A starry sky", model=…, partial_images=2) as events:
+                async for event in events:
+                    await router.images.save(event.image, "out/", name=event.type)
 
         Everything is checked as ``create`` checks it.
 

@@ -118,11 +118,11 @@ class AsyncAppleRouterGenerations:
     ) -> AbstractAsyncContextManager[AsyncIterator[ImageEvent]]:
         """Make images from a prompt and iterate over their previews and the images as they arrive. Billable.
 
-        ```python
-        async with router.generations.stream("A lighthouse", model=…, partial_images=2) as events:
-            async for event in events:
-                await router.images.save(event.image, "out/", name=event.type)
-        ```
+        For example::
+
+            async with router.generations.stream("A lighthouse", model=…, partial_images=2) as events:
+                async for event in events:
+                    await router.images.save(event.image, "out/", name=event.type)
 
         Args:
             prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.

@@ -237,11 +237,11 @@ class AppleRouterEdits:
     ) -> AbstractContextManager[Iterator[ImageEvent]]:
         """Edit an image and iterate over its previews and the results as they arrive. Billable.
 
-        ```python
-        with router.edits.stream("photo.jpg", "A starry sky", model=…, partial_images=2) as events:
-            for event in events:
-                router.images.save(event.image, "out/", name=event.type)
-        ```
+        For example::
+
+            with router.edits.stream("photo.jpg", "A starry sky", model=…, partial_images=2) as events:
+                for event in events:
+                    router.images.save(event.image, "out/", name=event.type)
 
         Everything is checked as ``create`` checks it.
 
@@ -407,11 +407,11 @@ class AppleRouterGenerations:
     ) -> AbstractContextManager[Iterator[ImageEvent]]:
         """Make images from a prompt and iterate over their previews and the images as they arrive. Billable.
 
-        ```python
-        with router.generations.stream("A lighthouse", model=…, partial_images=2) as events:
-            for event in events:
-                router.images.save(event.image, "out/", name=event.type)
-        ```
+        For example::
+
+            with router.generations.stream("A lighthouse", model=…, partial_images=2) as events:
+                for event in events:
+                    router.images.save(event.image, "out/", name=event.type)
 
         Args:
             prompt: The image to make; without a model and for ``dall-e-2`` at most 1000 characters.
