@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import traceback
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -149,6 +150,18 @@ async def test_both_task_ids_of_a_job_that_was_sent_twice_are_kept(url: str) -> 
         assert await payments(url) == {("task_of_the_first", "key"), ("task_of_the_second", "key")}
 
 
+async def test_a_paid_task_is_kept_whatever_its_id(url: str) -> None:
+    ids = ["task\0", "task'; DROP TABLE apimart_jobs; --", "task\n\u202e"]
+    async with PostgresJournal(url) as journal:
+        for number, task_id in enumerate(ids):
+            intent = described(f"job {number}").intent(f"key {number}", 0.0)
+            await journal.begin(intent, None)
+            await journal.put(submitted(intent, task_id))
+        kept = [record.task.id async for record in journal.records() if record.task]
+    assert kept == ids
+    assert {task_id for task_id, _ in await payments(url)} == {"task\\0", *ids[1:]}
+
+
 async def test_a_worker_without_the_job_moves_it_forwards_only(url: str) -> None:
     async with PostgresJournal(url) as first, PostgresJournal(url) as second:
         intent = described().intent("key", 0.0)
@@ -228,6 +241,25 @@ async def test_a_database_that_is_not_there_is_named_without_its_password() -> N
         async with journal:
             pass
     assert "pass-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:1234/pass@word@127.0.0.1:9/journal",
+        "postgresql://user:1234#pass-word@127.0.0.1:9/journal",
+        "postgresql://user:1234?pass-word@127.0.0.1:9/journal",
+        "postgresql://user:pass@wo:pass-word@127.0.0.1:9/journal",
+        "postgresql://user:[pass-word@127.0.0.1:9/journal",
+        "postgresql://user:secret@127.0.0.1:pass-word/journal",
+    ],
+)
+async def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot be read") as caught:
+        async with PostgresJournal(url):
+            pass
+    assert "pass-word" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 def test_a_lease_of_a_moment_is_refused() -> None:

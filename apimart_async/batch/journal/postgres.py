@@ -17,7 +17,7 @@ import asyncio
 import importlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
@@ -44,6 +44,10 @@ _MOST_OUTAGE: Final = 300.0
 _MOST_DELAY: Final = 5.0
 _MOST_CALLS: Final = 1000
 _CONNECT_TIMEOUT: Final = 10.0
+_UNREADABLE_URL: Final = (
+    "The URL of the journal cannot be read: it must look like postgresql://user:password@host/database, with "
+    "special characters of the password in percent escapes, such as %40 for @."
+)
 # For the creation of the tables: "APJL".
 _LOCK: Final = 0x41504A4C
 
@@ -71,7 +75,8 @@ class PostgresJournal:
         lease: Seconds after which other processes take the jobs of one that has died; at least 2, default 30.
 
     Raises:
-        InvalidArgumentError: The extra ``postgres`` is not installed, or the lease is too short.
+        InvalidArgumentError: The extra ``postgres`` is not installed, the lease is too short, or the URL
+            cannot be read.
     """
 
     def __init__(self, url: str, *, lease: float = _LEASE) -> None:
@@ -84,7 +89,7 @@ class PostgresJournal:
                 "A journal in PostgreSQL needs asyncpg: install the extra 'postgres' of this package."
             ) from None
         self._url = url
-        parts = urlsplit(url)
+        parts = _parsed(url)
         self._shown = f"{parts.hostname or 'localhost'}{parts.path}"
         self._lease = Lease(lease)
         self._calls: asyncio.Queue[_Call] = asyncio.Queue()
@@ -98,6 +103,7 @@ class PostgresJournal:
 
         Raises:
             JournalError: The database cannot be reached, or was written by a newer version.
+            InvalidArgumentError: asyncpg cannot read the URL.
 
         Cancellation leaves it closed.
         """
@@ -389,8 +395,16 @@ class PostgresJournal:
             delay = min(2 * delay, _MOST_DELAY)
 
     async def _connect(self) -> Connection:
-        connection: Connection = await self._asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT)
-        return connection
+        try:
+            connection: Connection = await self._asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT)
+        except self._asyncpg.InterfaceError:  # some are a ValueError too
+            raise
+        except ValueError:
+            pass
+        else:
+            return connection
+        # Not from asyncpg's error, whose text holds a part of the URL, often of its password.
+        raise InvalidArgumentError(_UNREADABLE_URL)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -439,14 +453,28 @@ class PostgresJournal:
         )
 
 
+def _parsed(url: str) -> SplitResult:
+    """Parse a URL whose parts may be shown: a part of the password would be in its path or query.
+
+    Raises:
+        InvalidArgumentError: It cannot be read.
+    """
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if "@" not in f"{parts.path}{parts.query}{parts.fragment}":
+            return parts
+    raise InvalidArgumentError(_UNREADABLE_URL)
+
+
 def _columns(records: Sequence[Record]) -> list[list[Any]]:
     """Return rows as columns, as `unnest` takes them."""
     return [list(column) for column in zip(*(record.to_row() for record in records), strict=True)]
 
 
 def _payments(record: Record) -> list[tuple[str, str, str]]:
-    """Return job, task and key of each task that a row names."""
+    """Return job, task and key of each task that a row names. A text of PostgreSQL holds no zero byte."""
     task = record.task
     if task is None or task.id is None or record.key is None:
         return []
-    return [(record.id, task_id, record.key) for task_id in (task.id, *task.sibling_ids) if task_id]
+    task_ids = [task_id.replace("\0", "\\0") for task_id in (task.id, *task.sibling_ids) if task_id]
+    return [(record.id, task_id, record.key) for task_id in task_ids]
