@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from typing import Final, Never, Self, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
 from apimart_async.errors import InvalidArgumentError
 
+_ESCAPE: Final = b"\\u00"
+_ESCAPE_BYTES: Final = 6
 _STARS: Final = "***"
 _REDACTED: Final = "[api key]"
 _SEARCHED_BYTES: Final = 1024 * 1024
@@ -21,13 +24,15 @@ _PROXY_PORTS: Final = {"http": 80, "https": 443}
 class Secret:
     """A text that no repr, format, log record, pickle or local variable shows; ``open`` returns it."""
 
-    __slots__ = ("_needles", "_text")
+    __slots__ = ("_forms", "_needles", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
+        # As it is, and as a URL holds it.
+        self._forms = tuple({text, *(quote(text, safe=safe) for safe in ("", "/"))}) if text else ()
         # Some services write a slash in JSON as "\/".
-        forms = {text, text.replace("/", "\\/")} if text else ()
-        self._needles = tuple(form.encode("utf-8", "replace") for form in forms)
+        written = {*self._forms, text.replace("/", "\\/")} if text else ()
+        self._needles = tuple(form.encode("utf-8", "replace") for form in written)
 
     def open(self) -> str:
         """Return the text itself: for the request that needs it, and nothing else."""
@@ -35,7 +40,9 @@ class Secret:
 
     def redact(self, text: str) -> str:
         """Return a text without the secret."""
-        return text.replace(self._text, _REDACTED) if self._text else text
+        for form in self._forms:
+            text = text.replace(form, _REDACTED)
+        return text
 
     def redact_cut(self, text: str) -> str:
         """Return a text without the secret, nor the beginning of a secret that was cut at its end."""
@@ -52,6 +59,14 @@ class Secret:
                 if data.find(needle, start, start + _SEARCHED_BYTES + len(needle)) >= 0:
                     data = data.replace(needle, _REDACTED.encode())
                     break
+        return self._redact_escaped(data) if self._text and _ESCAPE in data else data
+
+    def _redact_escaped(self, data: bytes) -> bytes:
+        """Return JSON text without the secret, whichever of its characters are escaped."""
+        pattern = re.compile(b"".join(map(_json_forms, self._text)))
+        for start in range(0, len(data), _SEARCHED_BYTES):
+            if pattern.search(data, start, start + _SEARCHED_BYTES + _ESCAPE_BYTES * len(self._text)):
+                return pattern.sub(_REDACTED.encode(), data)
         return data
 
     def __eq__(self, other: object) -> bool:
@@ -70,6 +85,12 @@ class Secret:
 
     def __reduce__(self) -> Never:
         raise TypeError("A secret cannot be pickled.")
+
+
+def _json_forms(letter: str) -> bytes:
+    """Return a pattern for the forms of a character in JSON text."""
+    form, code = re.escape(letter.encode("utf-8", "replace")), f"{ord(letter):04x}".encode()
+    return rb"(?:\\?%s|\\u(?i:%s))" % (form, code)
 
 
 def hide(value: _T | str) -> _T | Secret:

@@ -403,15 +403,18 @@ class Api:
     @staticmethod
     def _complete(error: errors.APIError, call: _Call) -> None:
         """Add the facts of the attempt to its error, and take out what may not be shown."""
-        error.method, error.url = call.method, bare_url(call.url)
+        key = call.authorization.key
+        # A redirect may have led to a URL with the key in it.
+        error.method, error.url = call.method, key.redact(bare_url(call.url))
         error.idempotency_key = call.idempotency_key
         # The service may repeat a part of the key, and send a page of megabytes for a message.
-        error.message = _shortened(error.message, call.authorization.key)
+        error.message = _shortened(error.message, key)
+        error.args = (error.message,)
         for name in ("code", "type", "request_id", "task_id"):
             if text := getattr(error, name):
-                setattr(error, name, _shortened(text, call.authorization.key, _LONGEST_CODE))
+                setattr(error, name, _shortened(text, key, _LONGEST_CODE))
         if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-            error.excerpt = _shortened(error.excerpt, call.authorization.key)
+            error.excerpt = _shortened(error.excerpt, key)
 
     async def _request_headers(
         self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
@@ -529,4 +532,4 @@ async def _take_note(raised: BaseException, call: _Call, body: RequestBody | Non
         key = f"; idempotency key {call.idempotency_key}" if call.idempotency_key else ""
         note = f"A paid request was cut off and may have been billed{key}."
         raised.add_note(note)
-        log.warning("%s %s: %s", call.method, bare_url(call.url), note)
+        log.warning("%s %s: %s", call.method, call.authorization.key.redact(bare_url(call.url)), note)

@@ -7,6 +7,7 @@ import copy
 import json
 import pickle
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -18,6 +19,7 @@ from apimart_async import (
     AsyncAppleRouter,
     AuthenticationError,
     InvalidArgumentError,
+    Retry,
     SubmissionIndeterminateError,
     TaskFailedError,
 )
@@ -27,7 +29,7 @@ from apimart_async.sync import Apimart
 from .conftest import png_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
     from .conftest import Exchange, RawServer
@@ -172,7 +174,16 @@ def stored(error: BaseException) -> str:
     return "".join(f"{each!r} {each} {pickle.dumps(each)!r}" for each in chain(error))
 
 
-@pytest.mark.parametrize("escape", [lambda text: text, lambda text: text.replace("/", "\\/")])
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "with slashes escaped": lambda text: text.replace("/", "\\/"),
+    "as JSON escapes": lambda text: text.replace(KEY, "".join(f"\\u{ord(each):04X}" for each in KEY)),
+    "with a JSON escape": lambda text: text.replace(KEY, KEY.replace("-", "\\u002d").replace("/", "\\/")),
+    "as in a URL": lambda text: text.replace(KEY, quote(KEY, safe="")),
+}
+
+
+@pytest.mark.parametrize("escape", SPELLINGS.values(), ids=SPELLINGS)
 async def test_a_key_that_the_service_repeats_is_taken_out(raw_server: RawServer, escape: Any) -> None:
     error = {"code": f"c{KEY}", "message": f"m{KEY}", "type": f"t{KEY}"}
     bodies: list[tuple[int, object]] = [
@@ -202,6 +213,27 @@ async def test_a_key_that_the_service_repeats_is_taken_out(raw_server: RawServer
         assert KEY not in stored(caught.value)
         assert "0123456789" not in stored(caught.value)
         assert_key_is_hidden(caught.value)
+
+
+@pytest.mark.parametrize("target", ["/moved", "http://elsewhere.example"])
+async def test_a_redirect_that_repeats_the_key_is_shown_without_it(
+    raw_server: RawServer, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        is_first = seen.path.startswith("/v1")
+        headers = {"Location": f"{target}/{KEY}/x"} if is_first else {}
+        await exchange.answer(b"{}", 307 if is_first else 500, headers)
+
+    raw_server.handle = handle
+    caplog.set_level("DEBUG")
+    retry = Retry(initial_delay=0.001)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, max_retries=1, retry=retry) as client:
+        for call in (client.tasks.get("task_1"), client.edits.create(IMAGE, "stars")):
+            with pytest.raises(ApimartError) as caught:
+                await call
+            assert KEY not in stored(caught.value)
+    assert KEY not in caplog.text
 
 
 async def test_an_authorization_of_the_caller_replaces_the_key_and_is_hidden(
