@@ -118,7 +118,11 @@ def jpegs(draw: st.DrawFn) -> bytes:
     behind = draw(st.sampled_from([b"", b"MPVD" + SECRET, whole, b"\0" * 5 + SECRET + b"\xff\xd9"]))
     private = draw(st.permutations(private))
     filled = draw(st.sampled_from([b"", b"\xff\xff"]))
-    return whole[:2] + b"".join(filled + each for each in private) + whole[2:] + behind
+    # Before the last scan, or before the end.
+    late = draw(st.sampled_from([whole.rindex(b"\xff\xda"), len(whole) - 2]))
+    between = b"".join(draw(st.lists(PRIVATE_SEGMENTS, max_size=2)))
+    beginning = whole[:2] + b"".join(filled + each for each in private)
+    return beginning + whole[2:late] + between + whole[late:] + behind
 
 
 @pytest.mark.filterwarnings("ignore:Image appears to be a malformed MPO")
@@ -256,7 +260,8 @@ def gifs(draw: st.DrawFn) -> bytes:
     whole = saved(drawn("P", draw(st.integers(0, 255))), "GIF", **options)
     private = draw(st.lists(st.sampled_from([b"!\xfe\x11" + SECRET + b"\0", XMP_IN_GIF]), max_size=3))
     behind = draw(st.sampled_from([b"", SECRET, whole]))
-    return whole[:-1] + b"".join(private) + b";" + behind
+    ends = draw(st.sampled_from([b"", b"\0", b"\0\0"]))
+    return whole[:-1] + ends + b"".join(each + ends for each in private) + b";" + behind
 
 
 @given(gifs())

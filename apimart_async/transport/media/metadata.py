@@ -46,6 +46,8 @@ _SCAN: Final = 0xDA
 _COMMENT: Final = 0xFE
 _FIRST_APP: Final = 0xE0
 _LAST_APP: Final = 0xEF
+_RESTARTS: Final = range(0xD0, 0xD8)
+_FILL: Final = 0xFF
 _WITHOUT_LENGTH: Final = frozenset({0x01, 0xD8})
 _FIRST_KNOWN: Final = 0xC0
 _JFIF: Final = 0xE0
@@ -160,6 +162,15 @@ class _Reader:
                 raise _DamagedError
             self.position = end - self._window.endswith(b"\xff")
 
+    def is_at_marker(self) -> bool:
+        """Tell whether the next bytes are a JPEG marker that ends a scan."""
+        start = self.position
+        if start + 2 > self.size:
+            return False
+        head = self.take(2)
+        self.position = start
+        return head[:1] == b"\xff" and _FIRST_KNOWN <= head[1] < _FILL and head[1] not in _RESTARTS
+
     def _load(self, start: int, count: int) -> None:
         self._start = start
         self._window = self._source.read_at(start, min(count, self.size - start))
@@ -177,9 +188,10 @@ def _jpeg(reader: _Reader, cuts: _Cuts) -> None:
             raise _DamagedError
         payload = reader.take(length - 2)
         has_scan = has_scan or code == _SCAN
-        # In a damaged scan, bytes may look like a marker by accident.
-        if not has_scan and (code == _COMMENT or _FIRST_APP <= code <= _LAST_APP):
-            kept = _kept_app(code, payload, has_exif=has_exif)
+        # In a damaged scan, bytes may look like a marker by accident, but hardly like two, a segment apart.
+        is_segment = not has_scan or reader.is_at_marker()
+        if is_segment and (code == _COMMENT or _FIRST_APP <= code <= _LAST_APP):
+            kept = b"" if has_scan else _kept_app(code, payload, has_exif=has_exif)
             has_exif = has_exif or payload.startswith(_EXIF)
             if kept != payload or not kept:
                 marker = bytes((0xFF, code)) + (len(kept) + 2).to_bytes(2)
@@ -280,6 +292,8 @@ def _gif(reader: _Reader, cuts: _Cuts) -> None:
                 size = reader.take(1)[0]
                 is_kept = reader.take(size) in _KEPT_GIF_APPS
                 reader.position -= 1 + size
+        elif block == b"\0":  # some encoders end a block twice
+            continue
         else:
             raise _DamagedError
         while size := reader.take(1)[0]:
