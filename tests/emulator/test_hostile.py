@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import struct
@@ -100,6 +101,21 @@ async def test_a_small_mask_of_many_pixels_is_refused(raw: Raw) -> None:
     answer = await raw.send("POST", "/v1/images/edits/", data=form)
     assert answer.status == 400
     assert b"mask could not be read" in answer.content
+
+
+@pytest.mark.may_block
+@pytest.mark.parametrize("mask", [bomb(12_800), bomb(64)[:45]], ids=["bomb", "damaged"])
+async def test_a_mask_of_a_generation_is_refused_before_it_is_billed(raw: Raw, mask: bytes) -> None:
+    body = {
+        "model": "gemini-3-pro-image-preview",
+        "prompt": "a red hat",
+        "image_urls": ["https://files.example/photo.png"],
+        "mask_url": f"data:image/png;base64,{base64.b64encode(mask).decode()}",
+    }
+    answer = await raw.send("POST", "/v1/images/generations", json=body)
+    assert answer.status == 400
+    assert b"could not be read" in answer.content
+    assert not raw.emulator.ledger.entries
 
 
 async def test_an_emulator_that_is_open_to_other_machines_has_any_name_and_wants_the_key() -> None:

@@ -141,6 +141,8 @@ async def _execute(
         await load_image(url, field=f"image_urls[{index}]", request=request) for index, url in enumerate(urls)
     ]
     mask = mask_url and await load_image(mask_url, field="mask_url", request=request)
+    if isinstance(mask, StoredImage) and (await service.store.inspect(mask.digest)).size is None:
+        raise bad_request("mask_url: the image could not be read")
     submission = evolve(
         submission,
         source=sources[0] if sources else None,
