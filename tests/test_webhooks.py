@@ -252,8 +252,12 @@ async def test_a_refused_notification_is_not_repeated(emulator: Emulator, client
     assert receiver.paths == ["/hook/callback", "/hook/second/callback"]
 
 
-async def test_the_emulator_calls_nobody_beyond_loopback(emulator: Emulator, client: AsyncApimart) -> None:
-    task = await client.generations.create("A lighthouse", webhook="http://203.0.113.5:9/hook")
+@pytest.mark.parametrize(
+    "webhook",
+    ["http://203.0.113.5:9/hook", "http://127.0.0.1@203.0.113.5/", "http://localhost.example/", "http://["],
+)
+async def test_the_emulator_calls_nobody_beyond_loopback(client: AsyncApimart, webhook: str) -> None:
+    task = await client.generations.create("A lighthouse", webhook=webhook)
     assert (await client.tasks.wait(task)).is_completed
 
 

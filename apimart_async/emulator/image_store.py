@@ -184,5 +184,7 @@ def _inspect(path: Path) -> Inspection:
 def _has_transparency(image: Image.Image) -> bool:
     if not image.has_transparency_data:
         return False
-    low, _ = image.convert("RGBA").getchannel("A").getextrema()
+    # A copy would take as much memory again.
+    with_alpha = image if "A" in image.getbands() else image.convert("RGBA")
+    low, _ = with_alpha.getchannel("A").getextrema()
     return isinstance(low, int | float) and low < _OPAQUE

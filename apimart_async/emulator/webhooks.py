@@ -41,7 +41,7 @@ class Webhooks:
             due: When the task ends, in unix seconds.
             describe: Returns the body.
         """
-        if urlsplit(url).hostname in _LOOPBACK:
+        if _is_loopback(url):
             delivery = asyncio.create_task(self._deliver(f"{url.rstrip('/')}/callback", due, describe))
             self._deliveries.add(delivery)
             delivery.add_done_callback(self._deliveries.discard)
@@ -74,3 +74,10 @@ class Webhooks:
         # No event: another thread may move the clock.
         while (remaining := moment - self._clock.now()) > 0:  # noqa: ASYNC110
             await anyio.sleep(min(remaining, _CLOCK_STEP))
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        return urlsplit(url).hostname in _LOOPBACK
+    except ValueError:
+        return False
