@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
+from apimart_async.transport.files.private import Replacement
 from apimart_async.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ def save(base_url: str, stats: Mapping[str, Any]) -> None:
     with suppress(OSError, RuntimeError):
         folder = directory()
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"{_NAME}.{os.getpid()}"
+        replacement = Replacement.begin(folder / _NAME)
         try:
-            draft.write_text(json.dumps(kept), encoding="utf-8")
-            draft.replace(folder / _NAME)
+            replacement.write([json.dumps(kept)])
+            replacement.finish()
         finally:
-            draft.unlink(missing_ok=True)
+            replacement.discard()
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def used(tasks: AsyncTasks, stats: dict[str, Any]) -> Generator[None]:
 def _read() -> dict[str, Any]:
     with suppress(OSError, RuntimeError, ValueError, RecursionError):
         path = directory() / _NAME
-        if path.stat().st_size <= _MAX_BYTES:
+        if path.is_file() and path.stat().st_size <= _MAX_BYTES:  # a pipe would never end
             found = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(found, dict):
                 return cast("dict[str, Any]", found)

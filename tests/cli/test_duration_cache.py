@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,4 +56,19 @@ def test_a_damaged_cache_is_empty_and_can_be_replaced(folder: Path, text: str) -
 def test_a_cache_that_cannot_be_written_is_no_error(folder: Path) -> None:
     folder.write_text("a file where the directory should be")
     duration_cache.save(URL, STATS)
+    assert duration_cache.load(URL) == {}
+
+
+def test_planted_links_and_pipes_in_a_shared_cache_folder_are_not_followed(folder: Path) -> None:
+    folder.mkdir()
+    victim = folder.parent / "victim"
+    victim.write_text("precious")
+    for name in (f"durations.json.{os.getpid()}", "durations.json"):
+        (folder / name).symlink_to(victim)
+    duration_cache.save(URL, STATS)
+    assert victim.read_text() == "precious"
+    assert duration_cache.load(URL) == STATS
+    assert (folder / "durations.json").stat().st_mode & 0o777 == 0o600
+    (folder / "durations.json").unlink()
+    os.mkfifo(folder / "durations.json")
     assert duration_cache.load(URL) == {}
