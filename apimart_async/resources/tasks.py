@@ -302,6 +302,11 @@ def _checked_id(task_id: str | None) -> str:
     stripped = task_id.strip()
     if not stripped:
         raise errors.InvalidArgumentError("The task id is empty.")
+    try:
+        stripped.encode()
+    except UnicodeEncodeError:
+        # In a request for many tasks, it would fail all of them.
+        raise errors.InvalidArgumentError("The task id holds half a surrogate pair.") from None
     return stripped
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
-from apimart_async import AsyncApimart, Job, edit_many
+from apimart_async import AsyncApimart, InvalidArgumentError, Job, Poll, Task, edit_many, webhooks
 from apimart_async.transport import json
 
 if TYPE_CHECKING:
@@ -65,3 +66,24 @@ def seen_ids(server: RawServer) -> list[str]:
     return sorted(
         {seen.path.partition("?")[0].rpartition("/")[2] for seen in server.seen if "tasks" in seen.path}
     )
+
+
+async def test_an_id_that_cannot_be_sent_fails_no_wait_beside_it(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(
+            b'{"data":{"id":"good","status":"completed","result":{"images":[{"url":"https://p.example/a"}]}}}'
+        )
+
+    raw_server.handle = handle
+    poll = Poll(first=0.01, shortest=0.01, longest=0.02)
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url, max_retries=0, poll=poll) as client:
+        results = await asyncio.gather(
+            client.tasks.wait("good"), client.tasks.wait("bad \ud800"), return_exceptions=True
+        )
+        forged = webhooks.parse({"id": "forged \ud800", "status": "completed"})
+        with pytest.raises(InvalidArgumentError, match="surrogate"):
+            await webhooks.confirm(client, forged)
+    assert isinstance(results[0], Task)
+    assert isinstance(results[1], InvalidArgumentError)
+    assert all("%20" not in seen.path for seen in raw_server.seen)
