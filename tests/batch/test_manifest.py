@@ -264,6 +264,7 @@ photos/a.png,x,1,,,"unfinished
         ('{"image": [7], "prompt": "x"}', "image must be a text"),
         ('{"image": "a.png", "prompt": "x", "id": true}', "id must be a text"),
         ('{"image": "a.png", "prompt": "\\ud800"}', "UTF-8"),
+        ('{"image": "\\ud800.png", "prompt": "x"}', "UTF-8"),
         ('{"image": "a\\u0000.png", "prompt": "x"}', "zero byte"),
         ('{"image": "a.png", "prompt": "x", "image_urls": ["b"]}', "image_urls cannot be an option"),
         ('{"image": "a.png", "prompt": "x", "deep": ' + "[" * 100_000, "nested too deeply"),
@@ -293,6 +294,12 @@ def test_a_file_that_is_no_manifest_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=part):
         list(written(folder, name, text).rows())
+
+
+def test_a_manifest_of_very_many_columns_is_read_in_linear_time(folder: Path) -> None:
+    columns = ",".join(map(str, range(100_000)))
+    (row,) = written(folder, "jobs.csv", f"image,prompt,{columns}\nphotos/a.png,x\n").rows()
+    assert isinstance(row, Row)
 
 
 def test_a_missing_manifest_and_a_folder_without_a_prompt(folder: Path) -> None:

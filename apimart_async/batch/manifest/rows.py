@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -206,7 +207,7 @@ def option_name(column: str) -> str | None:
 
 def _check_distinct(columns: Sequence[str], subject: str) -> None:
     fields = [option_name(column) or column for column in columns if column]
-    twice = {field for field in fields if fields.count(field) > 1}
+    twice = {field for field, count in Counter(fields).items() if count > 1}
     if twice:
         raise InvalidArgumentError(f"{subject} has two columns {min(twice)}.")
 
@@ -250,11 +251,13 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
     }
     _check_formulas(given)
     cells, roles = _images_in(given)
-    images = [_image(cell, folder, options, embedding) for cell in cells]
-    mask = _image(given.pop("option.mask"), folder, options, embedding) if "option.mask" in given else None
+    mask_cell = given.pop("option.mask", None)
     try:
-        # Neither a request nor a journal can hold half a surrogate pair.
-        texts = [image if isinstance(image, str) else image.name for image in images]
+        # Neither a request, a journal nor a path can hold half a surrogate pair.
+        images = [_image(cell, folder, options, embedding) for cell in cells]
+        mask = None if mask_cell is None else _image(mask_cell, folder, options, embedding)
+        given_images = images if mask is None else [*images, mask]
+        texts = [image if isinstance(image, str) else image.name for image in given_images]
         json.dumps([texts, roles, given, extra], ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InvalidArgumentError("It is not UTF-8: save it as UTF-8.") from error
