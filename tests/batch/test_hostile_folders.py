@@ -131,6 +131,7 @@ ENDLESS = (
     "CREATE VIEW jobs AS WITH RECURSIVE n(rowid) AS (SELECT 1 UNION ALL SELECT rowid + 1 FROM n) "
     "SELECT rowid, 'a' id, 'saved' state, NULL key, 'm' model, 1 images, 0.1 cost, '' body FROM n"
 )
+TRIGGER = "CREATE TRIGGER t AFTER INSERT ON states BEGIN DELETE FROM jobs; END"
 
 
 async def make_journal(path: Path) -> None:
@@ -142,10 +143,11 @@ async def make_journal(path: Path) -> None:
     "change",
     [
         f"DROP TABLE jobs; {ENDLESS}",
-        "CREATE TRIGGER t AFTER INSERT ON states BEGIN DELETE FROM jobs; END",
+        TRIGGER,
         "DROP TABLE uploads",
         "ALTER TABLE jobs ADD COLUMN more TEXT",
         "CREATE TABLE more (a)",
+        TRIGGER.replace("TRIGGER t", "TRIGGER sqlitesque"),
     ],
 )
 async def test_a_journal_of_another_schema_is_refused(tmp_path: Path, change: str) -> None:
@@ -157,6 +159,16 @@ async def test_a_journal_of_another_schema_is_refused(tmp_path: Path, change: st
         list(read_outcomes(tmp_path))
     with pytest.raises(JournalError, match="not the journal"):
         await make_journal(path)
+
+
+async def test_a_journal_with_statistics_of_sqlite_is_a_journal(tmp_path: Path) -> None:
+    path = journal_path(tmp_path)
+    async with SqliteJournal(path) as journal:
+        await journal.put_state("any", b"1")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("ANALYZE")
+    async with SqliteJournal(path) as journal:
+        assert await journal.get_state("any") == b"1"
 
 
 @pytest.mark.parametrize(
