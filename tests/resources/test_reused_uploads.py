@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,7 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.emulator import Emulator, Fault
+from apimart_async.transport.files.upload_folder import UploadFolder
 from apimart_async.transport.upload_memory import UploadMemory
 from tests.transport.conftest import RawServer, listening
 
@@ -341,6 +343,18 @@ async def test_what_a_stranger_put_into_the_folder_is_not_used(
     assert emulator.counts["uploads"] == 2
     (file,) = folder.iterdir()
     assert stat.S_ISREG(file.lstat().st_mode)
+
+
+@pytest.mark.may_block
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts the open files of Linux")  # noqa: PTH112
+async def test_folder_in_the_place_of_an_upload_leaves_no_open_file(tmp_path: Path) -> None:
+    store = UploadFolder(tmp_path)
+    (tmp_path / f"{sha256(b'key').hexdigest()}.json").mkdir()
+    assert await store.get_upload("key") is None
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 the names are enough
+    for _ in range(5):
+        assert await store.get_upload("key") is None
+    assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
 
 
 async def test_old_uploads_are_removed_and_other_files_stay(

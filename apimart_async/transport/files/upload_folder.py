@@ -67,8 +67,10 @@ class UploadFolder:
     def _read(self, key: str) -> Upload | None:
         with suppress(OSError, APIResponseValidationError):
             descriptor = os.open(self._path(key), _READ)
-            with os.fdopen(descriptor, "rb") as file:
-                content = file.read(_MOST_BYTES) if _is_own(os.fstat(descriptor)) else b"null"
+            try:
+                content = os.read(descriptor, _MOST_BYTES) if _is_own(os.fstat(descriptor)) else b"null"
+            finally:
+                os.close(descriptor)
             found = _fields(json.loads(content))
             if found.get("key") == key:
                 return json.structure(_fields(found.get("upload")), Upload, found)
