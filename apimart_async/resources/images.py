@@ -197,9 +197,8 @@ class AsyncImages:
                 if failures > self._api.max_retries or is_over:
                     raise _explained(error, image) from error
                 delay = self._api.backoff(failures)
-                log.info(
-                    "GET %s: %s Next attempt in %.1f s.", error.url, errors.visible(error.message), delay
-                )
+                event = errors.visible(f"GET {error.url}: {error.message}")
+                log.info("%s Next attempt in %.1f s.", event, delay)
             await anyio.sleep(delay)
 
 

@@ -136,7 +136,7 @@ class AsyncTasks:
                 seen = await self._with_siblings(seen, timeout)
         except errors.APIError as error:
             if submitted.sibling_ids:
-                names = ", ".join((submitted.id or "", *submitted.sibling_ids))
+                names = errors.visible(", ".join((submitted.id or "", *submitted.sibling_ids)))
                 error.add_note(f"The submit has started several tasks, which go on: {names}.")
             raise
         if not seen.is_completed:

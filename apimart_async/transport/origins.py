@@ -178,7 +178,8 @@ class Route:
         chosen = by_home or next((each for each in failures if not _is_not_found(each)), failures[0])
         for base_url, failed in self._failures.items():
             if failed is not chosen:
-                chosen.error.add_note(f"{base_url} failed as well: {failed.error.message}")
+                message = errors.visible(failed.error.message)
+                chosen.error.add_note(f"{base_url} failed as well: {message}")
         return chosen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import pickle
 import socket
@@ -26,6 +27,8 @@ from apimart_async import (
     Timeout,
 )
 from apimart_async.emulator import Emulator
+
+from .conftest import listening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -294,6 +297,40 @@ async def test_nothing_secret_is_logged_or_shown(
         assert KEY not in text
         assert PROMPT not in text
         assert ";base64," not in text
+
+
+async def test_notes_and_logs_hold_no_control_characters_of_a_service(
+    raw_server: RawServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile = "no \x1b[31m\nforged"
+
+    async def handle(exchange: Exchange) -> None:
+        seen = await exchange.read()
+        error = json.dumps({"error": {"message": hostile}}).encode()
+        if seen.method == "POST":
+            tasks = [{"task_id": f"{number} {hostile}"} for number in range(2)]
+            await exchange.answer(json.dumps({"code": 200, "data": tasks}).encode())
+        else:
+            await exchange.answer(error, 401 if "/tasks/" in seen.path else 503)
+
+    raw_server.handle = handle
+    caplog.set_level(logging.DEBUG)
+    options = {"retry": Retry(initial_delay=0.001), "poll": Poll(first=0.01), "max_retries": 1}
+    async with listening(raw_server) as port:
+        base_urls = [raw_server.base_url, f"http://127.0.0.1:{port}"]
+        async with AsyncApimart(KEY, base_url=base_urls, **options) as client:  # type: ignore[arg-type]
+            for call in (
+                client.account.models(),
+                client.edits.run("https://p.example/a.png", PROMPT, n=2),
+                client.images.read(f"{raw_server.base_url}/a\x1b[31m.png"),
+            ):
+                with pytest.raises(ApimartError) as caught:
+                    await call
+                shown = "".join(traceback.format_exception(caught.value))
+                assert "\x1b" not in shown
+                assert "\nforged" not in shown
+    assert "\x1b" not in caplog.text
+    assert "\nforged" not in caplog.text
 
 
 async def test_an_indeterminate_error_shows_its_key_but_not_the_api_key(raw_server: RawServer) -> None:
