@@ -416,7 +416,11 @@ class JobFlow:
         try:
             return await backend.save(result, options.output, self._template())
         except errors.DownloadError as error:
-            if is_fresh or not isinstance(result, Task) or not error.is_gone:
+            if is_fresh or not isinstance(result, Task):
+                raise
+            # URLs may be those of a mirror that is out of reach now; another has its own.
+            is_unreached = result.id is not None and error.status is None and error.errno is None
+            if not (error.is_gone or is_unreached):
                 raise
         return await backend.save(await self._refetch(result), options.output, self._template())
 
