@@ -17,12 +17,15 @@ from apimart_async.batch.requests import (
     APIMART_MODELS,
     APPLEROUTER_MODELS,
     check_job,
+    fields_of,
     images_of,
+    is_plain_edit,
     model_of,
     payload_digest,
 )
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.resources.catalogue import check_before_upload
 from apimart_async.resources.operations import Operation, sent_operation
 from apimart_async.transport.api import SEND_HOOKS, SendHooks
 from apimart_async.transport.concurrency import for_each
@@ -213,9 +216,12 @@ class ApimartBackend(_JobPreparer):
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
 
     async def upload(self, prepared: PreparedJob) -> Sequence[SingleImage]:
-        """Upload local images, each once."""
+        """Upload local images, each once, if the model takes the request."""
         if self._inline:
             return await super().upload(prepared)
+        job = prepared.job
+        fields = fields_of(job, prepared.record.model)
+        await check_before_upload(self._client.models, fields, is_edit=is_plain_edit(job))
 
         async def send(image: str | Media) -> SingleImage:
             if isinstance(image, str):
@@ -236,7 +242,7 @@ class ApimartBackend(_JobPreparer):
             "extra_body": prepared.options,
         }
         with following(hooks):
-            if job.operation == "edit" and prepared.mask is None and not job.roles:
+            if is_plain_edit(job):
                 return await client.edits.create(images, job.prompt, n=job.n, **sent)
             return await client.generations.create(
                 job.prompt or None,

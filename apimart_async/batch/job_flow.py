@@ -419,8 +419,7 @@ class JobFlow:
             if is_fresh or not isinstance(result, Task):
                 raise
             # URLs may be those of a mirror that is out of reach now; another has its own.
-            is_unreached = result.id is not None and error.status is None and error.errno is None
-            if not (error.is_gone or is_unreached):
+            if not (error.is_gone or (result.id is not None and _is_unreached(error))):
                 raise
         return await backend.save(await self._refetch(result), options.output, self._template())
 
@@ -501,6 +500,13 @@ def _tell(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+def _is_unreached(error: BaseException | None) -> bool:
+    """Tell whether an image was not downloaded because its host was not reached."""
+    while isinstance(error, errors.DownloadError):
+        error = error.__cause__
+    return isinstance(error, errors.APIConnectionError)
 
 
 def _is_limited(error: errors.ApimartError) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from apimart_async import errors
+from apimart_async.resources import operations
 from apimart_async.resources.schemas import ABSENT
 from apimart_async.transport import parsing
 from apimart_async.transport.retry import Kind
@@ -92,3 +93,22 @@ class AsyncModels:
                 return None
             raise
         return parsing.read_object(answer.payload, "documentation of a model")
+
+
+async def check_before_upload(models: AsyncModels, fields: Mapping[str, Any], *, is_edit: bool) -> None:
+    """Hold a paid request against the schema of its model, as the client does that sends it.
+
+    Args:
+        models: Of the client.
+        fields: The request; only the number of its images counts.
+        is_edit: Whether it goes to the endpoint that its model edits with.
+
+    Raises:
+        InvalidArgumentError: The model does not take the request.
+    """
+    schemas = models._schemas  # noqa: SLF001 of this file
+    path = operations.GENERATIONS
+    if is_edit:
+        model = str(fields["model"])
+        path = operations.submit_path(model, await schemas.path(model))
+    await schemas.check(path, fields)
