@@ -106,7 +106,7 @@ async def check_before_upload(models: AsyncModels, fields: Mapping[str, Any], *,
     Raises:
         InvalidArgumentError: The model does not take the request.
     """
-    schemas = models._schemas  # noqa: SLF001 of this file
+    schemas = models._schemas  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] of this file
     path = operations.GENERATIONS
     if is_edit:
         model = str(fields["model"])
