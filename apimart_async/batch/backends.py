@@ -198,6 +198,16 @@ def _digest(image: str | Media) -> str:
     return image if isinstance(image, str) else str(image.digest)
 
 
+async def check_against_schema(client: AsyncApimart, job: Job) -> None:
+    """Hold a job against the schema of its model, if the client checks requests and the service has one.
+
+    Raises:
+        InvalidArgumentError: The model does not take it.
+    """
+    fields = fields_of(job, model_of(job, APIMART_MODELS))
+    await check_before_upload(client.models, fields, is_edit=is_plain_edit(job))
+
+
 @attrs.define(eq=False)
 class ApimartBackend(_JobPreparer):
     """APIMart: images are uploaded, requests start tasks, results are downloaded.
@@ -219,9 +229,7 @@ class ApimartBackend(_JobPreparer):
         """Upload local images, each once, if the model takes the request."""
         if self._inline:
             return await super().upload(prepared)
-        job = prepared.job
-        fields = fields_of(job, prepared.record.model)
-        await check_before_upload(self._client.models, fields, is_edit=is_plain_edit(job))
+        await check_against_schema(self._client, prepared.job)
 
         async def send(image: str | Media) -> SingleImage:
             if isinstance(image, str):
