@@ -35,6 +35,10 @@ class Connection(Protocol):
         """Tell whether the connection is closed."""
         ...
 
+    async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 of asyncpg
+        """Close the connection, with the server's consent if it comes in time."""
+        ...
+
     def terminate(self) -> None:
         """Close the connection without waiting."""
         ...
@@ -141,6 +145,12 @@ OUTSTANDING: Final = (
     "SELECT model, sum(images) FROM apimart_jobs WHERE cost IS NULL AND state NOT IN ('saved', 'failed') "
     "GROUP BY model"
 )
+WORKERS: Final = """
+    SELECT id, host, extract(epoch FROM clock_timestamp() - started_at)::double precision,
+        extract(epoch FROM lease_until - clock_timestamp())::double precision
+    FROM apimart_workers WHERE lease_until > clock_timestamp() ORDER BY started_at, id"""
+OWNED: Final = "SELECT owner, state, count(*) FROM apimart_jobs GROUP BY owner, state"
+HAS_TABLES: Final = "SELECT to_regclass('apimart_states') IS NOT NULL"
 PAGE: Final = f"SELECT seq, {COLUMNS} FROM apimart_jobs WHERE seq > $1 ORDER BY seq LIMIT 500"
 PUT_UPLOAD: Final = """
     INSERT INTO apimart_uploads VALUES ($1, $2, $3)

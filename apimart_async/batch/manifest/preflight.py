@@ -7,12 +7,14 @@ import sqlite3
 from array import array
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 from anyio import CancelScope, to_thread
 
 from apimart_async.batch.job import Status
+from apimart_async.batch.journal.opening import is_url
 from apimart_async.batch.manifest.earlier import Earlier, read_earlier
 from apimart_async.batch.manifest.reader import next_rows
 from apimart_async.batch.manifest.rows import (
@@ -32,7 +34,6 @@ from apimart_async.transport.media.data_urls import is_data_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
-    from pathlib import Path
 
     from apimart_async.batch.job import Job
     from apimart_async.batch.manifest.reader import Manifest
@@ -114,7 +115,7 @@ class Preflight:
 async def preflight(
     manifest: Manifest,
     *,
-    journal: Path | None = None,
+    journal: Path | str | None = None,
     retry_failed: bool = False,
     retry_missing: bool = False,
     resubmit_in_doubt: bool = False,
@@ -127,9 +128,9 @@ async def preflight(
 
     Args:
         manifest: Read once.
-        journal: Path of the journal that the batch will use. With it, the jobs in it are told from those that
-            are left, and images of equal content count as one: images are read, not only examined, if there
-            is such a file or another image has the same size.
+        journal: Path or URL of the journal that the batch will use. With it, the jobs in it are told from
+            those that are left, and images of equal content count as one: images are read, not only
+            examined, if there is such a file or another image has the same size.
         retry_failed: As the batch will be run.
         retry_missing: Likewise.
         resubmit_in_doubt: As the batch will be run.
@@ -149,7 +150,7 @@ async def preflight(
     try:
         await to_thread.run_sync(seen.executescript, _TABLES)
         count = _Count(seen)
-        if journal is not None and await to_thread.run_sync(journal.is_file):
+        if journal is not None and (is_url(journal) or await to_thread.run_sync(Path(journal).is_file)):
             again = {
                 "retry_failed": retry_failed,
                 "retry_missing": retry_missing,
