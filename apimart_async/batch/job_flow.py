@@ -97,7 +97,7 @@ class JobFlow:
             record = await context.journal.claim(described.id)
         except ClaimedError as claimed:
             elsewhere = claimed.record.outcome(context.options.output, job=self._job)
-            return attrs.evolve(elsewhere, status="unfinished")
+            return attrs.evolve(elsewhere, status="unfinished", is_elsewhere=True)
         except errors.JournalError as error:
             context.shutdown.fail(error)
             return None
@@ -243,23 +243,44 @@ class JobFlow:
     async def _send(
         self, images: Sequence[SingleImage], previous: Record | None, scope: anyio.CancelScope
     ) -> Record | None:
-        """Send the paid request, with its intent on disk, and write its result."""
+        """Send the paid request in its place, with its intent on disk."""
         context = self._context
         doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
         key = (doubt.key if doubt else None) or uuid.uuid4().hex
         intent = self._intent(key, previous)
-        report = partial(self._report, "submitting", intent)
+        budget, cost = context.budget, (intent.model, intent.billable)
+
+        def written() -> None:
+            budget.written(*cost)
+            self._report("submitting", intent)
+
         hooks = Intent(
             context.journal,
             context.shutdown,
             intent,
             previous,
             scope,
-            report,
+            written,
+            partial(budget.unwritten, *cost),
+            context.rate,
             home=doubt.base_url if doubt else None,
             first_sent_at=doubt.first_sent_at if doubt else None,
             needs_promise=doubt is not None and context.options.in_doubt == "collect",
         )
+        try:
+            if context.rate is not None:
+                await context.rate.wait()
+            return await self._send_with(hooks, images, previous, doubt)
+        finally:
+            if not hooks.is_written:
+                budget.written(*cost)
+
+    async def _send_with(
+        self, hooks: Intent, images: Sequence[SingleImage], previous: Record | None, doubt: Record | None
+    ) -> Record | None:
+        """Send the paid request, and write its result."""
+        context, intent = self._context, hooks.record
+        key = cast("str", intent.key)
         try:
             result = await context.backend.submit(self._prepared, images, key, hooks)
         except NotSentError:
@@ -278,6 +299,7 @@ class JobFlow:
             record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
         except errors.ApimartError as error:
             # The row of a missing task is back, and is kept.
+            await self._pause_all(error)
             is_resubmit = previous is not None and previous.state == "submitted"
             if is_resubmit or isinstance(error, errors.JournalError) or _is_limited(error):
                 self._report("submitting")
@@ -299,6 +321,15 @@ class JobFlow:
         if record.state == "submitted":
             self._report("waiting", record)
         return record
+
+    async def _pause_all(self, error: errors.ApimartError) -> None:
+        """Pause all processes that share a limit when the service asks for that."""
+        context, seconds = self._context, getattr(error, "retry_after", None)
+        if context.rate is None or seconds is None or not _is_limited(error):
+            return
+        if seconds <= context.options.max_retry_after:
+            with suppress(errors.JournalError):  # the next intent meets it too
+                await context.rate.pause(seconds)
 
     def _intent(self, key: str, previous: Record | None) -> Record:
         """Return the row of a paid request; a missing task stays in it, because it may be found again."""

@@ -24,6 +24,8 @@ from apimart_async.batch.journal.database import VERSION, Database
 from apimart_async.batch.journal.lease import Lease
 from apimart_async.batch.journal.protocol import ClaimedError, Tally
 from apimart_async.batch.journal.record import Record, UnreadableRowError
+from apimart_async.batch.journal.shared_budget import SharedBudget
+from apimart_async.batch.journal.shared_rate import SharedRate
 from apimart_async.errors import APIResponseValidationError, InvalidArgumentError, JournalError
 from apimart_async.models import Upload
 from apimart_async.transport import json
@@ -62,16 +64,28 @@ class PostgresJournal:
         url: ``postgresql://user:password@host/database``. Each database, or each schema with
             ``?search_path=``, is one journal.
         lease: Seconds after which other processes take the jobs of one that has died; at least 2, default 30.
+        requests_per_second: Limit on the paid requests of all processes together, more than 0; give each
+            process the same number. A 429 with ``Retry-After`` then pauses all of them. By default each
+            process has only the limits of its client.
+
+    Attributes:
+        rate: Gives paid requests their places, if there is a limit.
+        budget: Reserves USD of the budget of all processes.
 
     Raises:
-        InvalidArgumentError: The extra ``postgres`` is not installed, or the lease is too short.
+        InvalidArgumentError: The extra ``postgres`` is not installed, the lease is too short, or the limit is
+            not more than 0.
     """
 
-    def __init__(self, url: str, *, lease: float = _LEASE) -> None:
+    def __init__(self, url: str, *, lease: float = _LEASE, requests_per_second: float | None = None) -> None:
         if not lease >= 2:  # noqa: PLR2004 a second for a transaction, and some for renewals
             raise InvalidArgumentError(f"lease must be at least 2 seconds, not {lease!r}.")
         self._database = Database(url)
         self._lease = Lease(lease)
+        self.budget: SharedBudget = SharedBudget(self._database, self._lease)
+        self.rate: SharedRate | None = None
+        if requests_per_second is not None:
+            self.rate = SharedRate(self._database, requests_per_second)
         self._calls: asyncio.Queue[_Call] = asyncio.Queue()
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
@@ -93,6 +107,7 @@ class PostgresJournal:
                 found = int(await connection.fetchval(sql.GET_VERSION))
                 await connection.execute(sql.CLEAN)
                 await connection.execute(sql.CLEAN_UPLOADS)
+                await connection.execute(sql.CLEAN_RESERVATIONS)
             self._database.check_version(found)
             await self._lease.register(connection)
         except BaseException as error:
@@ -162,8 +177,7 @@ class PostgresJournal:
         """Return the sums over all rows, of all processes."""
         states = await self._database.read(sql.TALLY)
         outstanding = await self._database.read(sql.OUTSTANDING)
-        jobs = {state: count for state, count, _ in states}
-        return Tally(jobs, sum((cost for _, _, cost in states), 0.0), {row[0]: row[1] for row in outstanding})
+        return tally_of(states, outstanding)
 
     async def records(self) -> AsyncGenerator[Record, None]:
         """Yield all rows in the order in which their jobs were started."""
@@ -289,6 +303,7 @@ class PostgresJournal:
         written = {row[0] for row in rows}
         for call in calls:
             call.result = call.job_id in written
+        await self.budget.move(connection, [call.record for call in calls if call.result], -1)
 
     async def _put_rows(self, connection: Connection, calls: list[_Call]) -> None:
         worker, records = self._lease.worker, [call.record for call in calls]
@@ -298,6 +313,7 @@ class PostgresJournal:
             await connection.execute(sql.PAY, worker, *map(list, zip(*payments, strict=True)))
 
     async def _undo_rows(self, connection: Connection, calls: list[_Call]) -> None:
+        await self.budget.move(connection, [call.record for call in calls], 1)
         worker = self._lease.worker
         if first := [call.record for call in calls if call.previous is None]:
             ids, keys = [record.id for record in first], [record.key for record in first]
@@ -327,6 +343,12 @@ class PostgresJournal:
         finally:
             if connection is not None:
                 connection.terminate()
+
+
+def tally_of(states: Sequence[Any], outstanding: Sequence[Any]) -> Tally:
+    """Return the rows of the two statements of sums as one tally."""
+    jobs = {state: count for state, count, _ in states}
+    return Tally(jobs, sum((cost for _, _, cost in states), 0.0), {row[0]: row[1] for row in outstanding})
 
 
 def record_of(database: Database, row: Sequence[Any]) -> Record:

@@ -11,11 +11,12 @@ import attrs
 
 from apimart_async.batch.journal import sql
 from apimart_async.batch.journal.database import Database
-from apimart_async.batch.journal.postgres import record_of
+from apimart_async.batch.journal.postgres import record_of, tally_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from apimart_async.batch.journal.protocol import Tally
     from apimart_async.batch.journal.record import Record
 
 _Fetch: TypeAlias = "Callable[..., Sequence[Any]]"
@@ -59,6 +60,18 @@ def read_postgres_journal(url: str, *, may_be_missing: bool = False) -> Iterator
             for row in rows:
                 yield record_of(database, row[1:])
             last = rows[-1][0]
+
+
+def read_tally(url: str) -> Tally:
+    """Return the sums over all rows.
+
+    Raises:
+        JournalError: As for ``read_postgres_journal``.
+        InvalidArgumentError: Likewise.
+    """
+    with _reading(url) as (database, fetch):
+        _is_found(database, fetch, may_be_missing=False)
+        return tally_of(fetch(sql.TALLY), fetch(sql.OUTSTANDING))
 
 
 def read_workers(url: str) -> list[Worker]:

@@ -35,7 +35,7 @@ class Connection(Protocol):
         """Tell whether the connection is closed."""
         ...
 
-    async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109 of asyncpg
+    async def close(self, *, timeout: float) -> None:
         """Close the connection, with the server's consent if it comes in time."""
         ...
 
@@ -78,6 +78,15 @@ TABLES: Final = """
     CREATE TABLE IF NOT EXISTS apimart_states (
         name text PRIMARY KEY,
         data bytea NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS apimart_rate (
+        name text PRIMARY KEY,
+        next_at timestamptz NOT NULL,
+        paused_until timestamptz
+    );
+    CREATE TABLE IF NOT EXISTS apimart_reservations (
+        worker uuid PRIMARY KEY,
+        usd double precision NOT NULL
     );"""
 
 COLUMNS: Final = "id, state, key, model, images, cost, body"
@@ -163,4 +172,7 @@ GET_STATE: Final = "SELECT data FROM apimart_states WHERE name = $1"
 SET_VERSION: Final = "INSERT INTO apimart_states VALUES ('version', $1) ON CONFLICT DO NOTHING"
 GET_VERSION: Final = "SELECT data FROM apimart_states WHERE name = 'version'"
 CLEAN_UPLOADS: Final = "DELETE FROM apimart_uploads WHERE expires_at < clock_timestamp()"
+CLEAN_RESERVATIONS: Final = """
+    DELETE FROM apimart_reservations r WHERE NOT EXISTS (
+        SELECT FROM apimart_workers w WHERE w.id = r.worker AND w.lease_until > clock_timestamp())"""
 LOCK_TABLES: Final = "SELECT pg_advisory_xact_lock($1)"
