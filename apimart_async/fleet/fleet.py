@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,13 +22,17 @@ from apimart_async.client import AsyncApimart
 from apimart_async.sync.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
     from apimart_async.batch.journal.postgres_reading import Worker
     from apimart_async.batch.journal.protocol import Tally
 
 _LEASES: Final = 1.5
 """Leases after which the owner of a job is certainly alive."""
+
+
+def _path(path: str | os.PathLike[str]) -> str:
+    return os.fspath(path)
 
 
 @attrs.frozen(kw_only=True)
@@ -51,7 +54,7 @@ class Fleet:
     """
 
     journal: str = attrs.field(repr=False)
-    output: str = attrs.field(converter=os.fspath)
+    output: str = attrs.field(converter=_path)
     requests_per_second: float | None = None
     max_cost: float | None = None
     max_in_flight: int = 256
@@ -60,9 +63,9 @@ class Fleet:
     def run_shard(self, jobs: Iterable[Job | Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Run some jobs of the batch, and return how each ended. Billable.
 
-        Repeating a shard is harmless, here or elsewhere: jobs that are saved are skipped, and those of a worker
-        that has died are finished once its lease is over. It can be called from any thread, also from one
-        that runs an event loop, and blocks.
+        Repeating a shard is harmless, here or elsewhere: jobs that are saved are skipped, and those of a
+        worker that has died are finished once its lease is over. It can be called from any thread, also from
+        one that runs an event loop, and blocks.
 
         Args:
             jobs: Jobs, or rows with the columns of a manifest (``image``, ``prompt``, ``id``, …; further
@@ -80,7 +83,11 @@ class Fleet:
 
         Cancellation (Ctrl-C) leaves paid tasks to the next run.
         """
-        return Portal(_nothing).call(self._run_shard, list(jobs))
+        portal = Portal(_nothing)
+        try:
+            return portal.call(self._run_shard, list(jobs))
+        finally:
+            portal.close()
 
     async def _run_shard(self, given: list[Job | Mapping[str, Any]]) -> list[dict[str, Any]]:
         results: list[dict[str, Any] | None] = [None] * len(given)

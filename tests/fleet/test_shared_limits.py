@@ -48,7 +48,7 @@ async def query(url: str, statement: str) -> list[Any]:
 async def run_workers(service: Emulator, commands: Sequence[Sequence[object]]) -> None:
     env = os.environ | {"APIMART_API_KEY": service.api_key, "APIMART_BASE_URL": service.base_url}
     processes = [
-        subprocess.Popen(
+        subprocess.Popen(  # noqa: ASYNC220 it only starts them
             [sys.executable, str(Path(__file__).with_name("limited_worker.py")), *map(str, command)],
             env=env,
             stderr=subprocess.PIPE,
