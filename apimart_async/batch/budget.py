@@ -120,7 +120,8 @@ class Budget:
             for name, price in json.loads(found.prices or b"{}").items():
                 self.prices[name] = max(price, self.prices.get(name, 0.0))
             self._reserved, self._worker = found.usd, shared.worker
-            if not self._fits(model, n, limit):
+            # A price that came with the answer was not in the question.
+            if need == n * self._price(model) and not self._fits(model, n, limit):
                 self._refused_at = changes
             return True
 
