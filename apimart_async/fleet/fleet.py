@@ -142,7 +142,7 @@ class Fleet:
         until = loop.time() + _LEASES * self.lease
         while elsewhere and error is None and not shutdown.is_requested and loop.time() < until:
             await asyncio.sleep(self.lease / 6)
-            again, elsewhere = [outcome.job for outcome in elsewhere], []
+            again, elsewhere = [outcome.job for outcome in elsewhere], list[Outcome]()
             left = elsewhere
             error = await self._run(again, lambda outcome: _sort(outcome, on_outcome, left), shutdown)  # noqa: B023
         for outcome in elsewhere:

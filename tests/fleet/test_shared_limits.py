@@ -14,9 +14,11 @@ import asyncpg
 import pytest
 from anyio import to_thread
 
-from apimart_async import AsyncApimart, Job, Poll, edit_many
+from apimart_async import AsyncApimart, BudgetExceededError, Job, Poll, edit_many
+from apimart_async.batch.budget import Budget
 from apimart_async.batch.journal.database import Database
 from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.protocol import Tally
 from apimart_async.batch.journal.shared_rate import SharedRate
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
@@ -147,3 +149,22 @@ async def test_three_processes_share_a_budget(url: str, tmp_path: Path) -> None:
         price = max(entry.cost for entry in billed)
     assert cost <= 60 * 0.04 + 3 * price
     assert cost >= 0.8 * 60 * 0.04
+
+
+async def test_reservations_never_pass_the_limit(url: str) -> None:
+    """Also of submits that no row shows yet, and with a price that another process has learnt."""
+    limit, price = 10.0, 0.5
+    async with PostgresJournal(url) as first, PostgresJournal(url) as second:
+        await first.put_state("prices", json.dumps({"model": price}).encode())
+        budgets = [Budget(limit, Tally({}, 0.0, {}), {}, journal.budget) for journal in (first, second)]
+        admitted = 0
+        while budgets:
+            for budget in list(budgets):
+                try:
+                    assert await budget.admit("model", 1)
+                except BudgetExceededError:
+                    budgets.remove(budget)
+                else:
+                    admitted += 1
+                    budget.leave_open()
+    assert admitted == limit / price
