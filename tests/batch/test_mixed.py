@@ -24,7 +24,7 @@ from anyio import to_thread
 from PIL import Image
 
 from apimart_async.batch import read_outcomes
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.journal.sqlite import read_journal
 from apimart_async.batch.report.statistics import Totals
 from apimart_async.emulator import Emulator, Fault, Mirror
