@@ -24,7 +24,6 @@ from apimart_async.batch.requests import (
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.operations import Operation, sent_operation
-from apimart_async.transport.api import SEND_HOOKS, SendHooks
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import forms, inputs
@@ -32,6 +31,7 @@ from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media
 from apimart_async.transport.media.sniffing import EXTENSIONS
 from apimart_async.transport.media.sources import LocalFile
+from apimart_async.transport.paid_requests import SEND_HOOKS, SendHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

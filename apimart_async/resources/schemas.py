@@ -14,8 +14,8 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.models import ModelSchema
+from apimart_async.transport.paid_requests import Repeats, Trust
 from apimart_async.transport.retry import Kind
-from apimart_async.transport.same_key import Repeats, Trust
 from apimart_async.transport.schema_check import check_fields
 from apimart_async.transport.schema_parsing import read_schema
 

@@ -273,7 +273,7 @@ class AsyncTasks:
             return parsing.resolved(found, answer.base_url)
         except errors.APIError as error:
             error.task_id = task_id
-            if home is None or home in self._api.session.origins or not _is_unknown(error):
+            if home is None or home in self._api.session.origins.base_urls or not _is_unknown(error):
                 raise
             raise errors.InvalidArgumentError(
                 f"Task {task_id} was submitted to {home}, which base_url does not name, and no address in it "
