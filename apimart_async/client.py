@@ -15,8 +15,7 @@ from apimart_async.resources.images import AsyncImages
 from apimart_async.resources.prices import Prices
 from apimart_async.resources.schemas import CatalogueCache, Schemas
 from apimart_async.resources.tasks import AsyncTasks
-from apimart_async.resources.uploads import AsyncUploads
-from apimart_async.transport.upload_memory import UploadMemory
+from apimart_async.resources.uploads import AsyncUploads, UploadMemory
 
 if TYPE_CHECKING:
     import os

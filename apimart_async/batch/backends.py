@@ -23,7 +23,7 @@ from apimart_async.batch.requests import (
 )
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.operations import Operation, sent_operation
+from apimart_async.resources.submission import Operation, sent_operation
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import forms, inputs

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from apimart_async import errors
 from apimart_async.resources.schemas import ABSENT
-from apimart_async.transport import parsing
+from apimart_async.transport.catalogue_parsing import read_models, read_object
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class AsyncModels:
             APIError: The request failed after all retries.
         """
         answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
-        return parsing.read_models(answer.payload)
+        return read_models(answer.payload)
 
     async def schema(
         self, model: str, operation: str | None = None, *, timeout: float | None = None
@@ -91,4 +91,4 @@ class AsyncModels:
             if error.status in ABSENT:
                 return None
             raise
-        return parsing.read_object(answer.payload, "documentation of a model")
+        return read_object(answer.payload, "documentation of a model")

@@ -374,7 +374,7 @@ class Api:
             if extra_headers is not None:
                 check_headers(extra_headers)
                 headers.update(extra_headers)
-            authorization = _taken_out(headers) or authorization
+                authorization = _taken_out(headers) or authorization
         return headers, authorization or await self._call_for_key()
 
     async def _call_for_key(self) -> Authorization:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from apimart_async.models import CompletedImageEvent, ImageEvent, PartialImageEvent
-from apimart_async.transport.image_parsing import find_images
+from apimart_async.transport.image_parsing import RESULT_LIFETIME, find_images, read_image_set, read_usage
 from apimart_async.transport.json import is_mapping, moment, text, whole
-from apimart_async.transport.parsing import RESULT_LIFETIME, read_image_set, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
