@@ -248,7 +248,8 @@ class Api:
         call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
         status = wait = events = None
         try:
-            if call.kind is Kind.PAID_WRITE and (late := await call.before_send()) is not None:
+            is_followed = call.was_unknown or call.hooks is not None
+            if is_followed and (late := await call.before_send()) is not None:
                 return late
             reply = await self.session.request(
                 "paid" if call.kind is Kind.PAID_WRITE else "api",

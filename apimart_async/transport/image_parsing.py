@@ -1,4 +1,4 @@
-"""The images of a result and the tokens used, in every shape that the services answer in."""
+"""The images of a result or of an event, and the tokens used, in every shape that the services answer in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import Any, Final
 import attrs
 
 from apimart_async.errors import APIResponseValidationError
-from apimart_async.models import Image, ImageSet, TokenDetails, Usage
+from apimart_async.models import (
+    CompletedImageEvent,
+    Image,
+    ImageEvent,
+    ImageSet,
+    PartialImageEvent,
+    TokenDetails,
+    Usage,
+)
 from apimart_async.transport import json
 from apimart_async.transport.json import (
     is_mapping,
@@ -45,6 +53,9 @@ _NESTED_FIELDS: Final = (*_FIELDS, "image_url", "image_urls")
 
 IMAGE_FIELDS: Final = frozenset({*_OUTER, *_INNER, *_FIELDS, _SINGLE})
 """Fields of a task that may hold images; without any of these there is none."""
+
+_PARTIAL: Final = "partial_image"
+_COMPLETED: Final = "completed"
 
 _DEEPEST: Final = 6
 _LACKS_SCHEME: Final = re.compile("image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE).match
@@ -238,3 +249,33 @@ def _token_details(said: object) -> TokenDetails | None:
     names = ("cached_tokens", "image_tokens", "text_tokens")
     details = TokenDetails(*(whole(fields.get(name)) for name in names))
     return None if details == TokenDetails() else details
+
+
+def read_image_events(payload: object, n: int | None = None) -> list[ImageEvent]:
+    """Read an event; an answer that is not an event stands for the events of its images.
+
+    An event without an image, or of an unknown type, is left out: the service may add types.
+
+    Args:
+        payload: Decoded JSON.
+        n: Number of images that was asked for.
+
+    Raises:
+        APIResponseValidationError: It is an answer without an image.
+    """
+    top: Mapping[str, Any] = payload if is_mapping(payload) else {}
+    kind = text(top.get("type"))
+    if kind is None:
+        answer = read_image_set(payload, n)
+        return [
+            CompletedImageEvent(_COMPLETED, image, answer.created, answer.usage, answer.raw)
+            for image in answer.images
+        ]
+    created = moment(top.get("created_at"))
+    found = find_images({"images": [top]}, None, None, RESULT_LIFETIME)[:1]
+    if kind.endswith(_PARTIAL):
+        index = whole(top.get("partial_image_index")) or 0
+        return [PartialImageEvent(kind, image, index, created, top) for image in found]
+    if kind.endswith(_COMPLETED):
+        return [CompletedImageEvent(kind, image, created, read_usage(top), top) for image in found]
+    return []

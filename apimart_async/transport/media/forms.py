@@ -48,8 +48,8 @@ def flatten(image: ImageInput) -> list[SingleImage]:
     Raises:
         ImageError: The sequence is empty, holds another sequence, or may be meant as a file with its name.
     """
-    is_single = isinstance(image, (str, bytes, bytearray, memoryview)) or is_named_file(image)
-    if is_single or not isinstance(image, Sequence):
+    is_single = isinstance(image, (str, bytes, bytearray, memoryview))
+    if is_single or not isinstance(image, Sequence) or is_named_file(image):
         return [unwrapped(cast("SingleImage", image))]
     images = cast("list[object]", list(image))
     if not images:
