@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from apimart_async.credentials import Secret
     from apimart_async.transport.exchange import Download
 
+_OK: Final = 200
 _OK_BELOW: Final = 300
 _BAD_FROM: Final = 400
+# Without one of these fields, an answer with the code 200 holds no error.
+_ABOUT_ERRORS: Final = frozenset({"error", "success"})
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
 # Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
@@ -124,7 +127,9 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
         message = f"{unreadable.message[:-1]}: {unreadable.excerpt}"
         error = retry.error_class(status)(message, status=status, is_page=True)
         return _failed(retry.effect_of_answer(status, error), error, reply)
-    found = read_error(payload)
+    # What nearly every answer is.
+    is_plain = is_mapping(payload) and payload.get("code") == _OK and payload.keys().isdisjoint(_ABOUT_ERRORS)
+    found = None if is_plain else read_error(payload)
     if found is None and status < _OK_BELOW:
         if kind is not Kind.PAID_WRITE:
             return Answer(payload, None, replayed=False, etag=reply.headers.get("ETag"))
