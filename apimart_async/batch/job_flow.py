@@ -26,10 +26,9 @@ from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.journal.protocol import ClaimedError
 from apimart_async.batch.journal.record import Record
 from apimart_async.batch.progress import JobProgress, Stage
+from apimart_async.batch.refetch import is_unreached, refetch
 from apimart_async.batch.requests import model_of
 from apimart_async.models import Task
-from apimart_async.polling.poller import is_from_service
-from apimart_async.polling.task_errors import result_error, task_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -411,42 +410,20 @@ class JobFlow:
         is_fresh, now = False, datetime.now(UTC)
         expiries = [image.expires_at for image in result.images]
         if isinstance(result, Task) and (not expiries or any(end and end <= now for end in expiries)):
-            result, is_fresh = await self._refetch(result), True
+            result, is_fresh = await refetch(backend, result), True
         try:
             return await backend.save(result, options.output, self._template())
         except errors.DownloadError as error:
-            if is_fresh or not isinstance(result, Task) or not error.is_gone:
+            if is_fresh or not isinstance(result, Task):
                 raise
-        return await backend.save(await self._refetch(result), options.output, self._template())
+            # URLs may be those of a mirror that is out of reach now; another has its own.
+            if not (error.is_gone or (result.id is not None and is_unreached(error))):
+                raise
+        return await backend.save(await refetch(backend, result), options.output, self._template())
 
     def _template(self) -> str:
         choose = self._context.options.template
         return self._prepared.template if choose is None else choose(self._job)
-
-    async def _refetch(self, task: Task) -> Task:
-        if task.id is None:
-            raise errors.TaskExpiredError(
-                "The images are gone, and the service gave their task no id to fetch it with.",
-                task=task,
-                idempotency_key=task.idempotency_key,
-            )
-        try:
-            found = await self._context.backend.refetch(task)
-        except errors.NotFoundError as error:
-            if not is_from_service(error):
-                raise
-            raise errors.TaskExpiredError(
-                f"Task {task.id} is not known to the service any more, nor are its images: {error.message}",
-                status=error.status,
-                task=task,
-                task_id=task.id,
-            ) from error
-        ended = task_error(found)
-        if ended is not None:
-            raise ended
-        if found.is_completed and not found.images:
-            raise result_error(found)
-        return found
 
     async def _has_files(self, record: Record) -> bool:
         paths = [self._context.options.output / path for path in record.paths]

@@ -95,6 +95,26 @@ def check_job(job: Job, models: Mapping[Operation, str]) -> None:
     submission.check_roles(job.roles, images, path)
 
 
+def is_plain_edit(job: Job) -> bool:
+    """Tell whether a job is an edit without a mask and roles, which the endpoint for edits may take."""
+    return job.operation == "edit" and not job.roles and "mask" not in job.options
+
+
+def fields_of(job: Job, model: str) -> dict[str, Any]:
+    """Return the fields of the request of a job with APIMart, with its images as they were given."""
+    images, operation = images_of(job), submission.sent_operation(job.operation)
+    optional = {
+        "prompt": job.prompt,
+        "image_with_roles" if job.roles else "image_urls": images,
+        "operation": operation,
+        "n": None if job.n == 1 else job.n,
+        "mask_url": "(a mask)" if "mask" in job.options else None,
+    }
+    fields: dict[str, Any] = {"model": model}
+    fields |= {name: value for name, value in optional.items() if value}
+    return fields | {name: value for name, value in job.options.items() if name != "mask"}
+
+
 def payload_digest(job: Job, model: str, images: Sequence[str], options: Mapping[str, Any]) -> str:
     """Return the digest of the request of a job, which is its identity.
 

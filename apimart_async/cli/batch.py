@@ -34,6 +34,8 @@ from apimart_async.cli.signals import SIGNALS, Exit
 from apimart_async.resources.submission import Operation
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from apimart_async.batch import BatchOptions, Job, Outcome, Progress, Status
     from apimart_async.batch.manifest.preflight import Preflight
     from apimart_async.batch.manifest.reader import Manifest
@@ -217,7 +219,7 @@ def batch(
         retry_missing=retry_missing,
         resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
     )
-    found = anyio.run(checking)
+    found = anyio.run(_with_schemas, checking, base_url) if check and not local else anyio.run(checking)
     if check:
         plan = _priced(preflight.Plan(found, max_cost, has_files=opened.is_folder), base_url, local=local)
         for line in [json_line(plan.record())] if json else plan.facts():
@@ -248,6 +250,18 @@ def batch(
             on_progress=run.show,
         ),
     )
+
+
+async def _with_schemas(check: Callable[..., Awaitable[Preflight]], base_url: list[str] | None) -> Preflight:
+    """Hold every row against the schema of its model too, where there is a key and the service answers."""
+    from apimart_async.batch.backends import check_against_schema
+
+    try:
+        service = connection.checked(base_url)
+    except UsageError:
+        return await check()
+    async with connection.connected(service) as client:
+        return await check(check=partial(check_against_schema, client))
 
 
 def _priced(plan: preflight.Plan, base_url: list[str] | None, *, local: bool) -> preflight.Plan:

@@ -56,7 +56,7 @@ async def run(emulator: Emulator, manifest: Manifest, **options: Any) -> None:
             pass
 
 
-async def checked(manifest: Manifest, **options: bool) -> Preflight:
+async def checked(manifest: Manifest, **options: Any) -> Preflight:
     return await preflight(manifest, journal=journal_path(manifest.path.parent / "out"), **options)
 
 

@@ -24,14 +24,14 @@ from apimart_async.batch.manifest.rows import (
     is_remote,
 )
 from apimart_async.batch.requests import APIMART_MODELS, model_of, payload_digest
-from apimart_async.errors import ImageError
+from apimart_async.errors import ImageError, InvalidArgumentError
 from apimart_async.resources import submission
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.data_urls import is_data_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
 
     from apimart_async.batch.job import Job
@@ -118,8 +118,9 @@ async def preflight(
     retry_failed: bool = False,
     retry_missing: bool = False,
     resubmit_in_doubt: bool = False,
+    check: Callable[[Job], Awaitable[None]] | None = None,
 ) -> Preflight:
-    """Check every row and every image of a manifest, without sending anything.
+    """Check every row and every image of a manifest, without sending anything itself.
 
     Seen ids and images are kept in a temporary file, so memory does not grow with the manifest, but by eight
     bytes for each bad row.
@@ -132,6 +133,7 @@ async def preflight(
         retry_failed: As the batch will be run.
         retry_missing: Likewise.
         resubmit_in_doubt: As the batch will be run.
+        check: Checks each job too, and raises ``InvalidArgumentError``.
 
     Raises:
         InvalidArgumentError: The manifest cannot be read.
@@ -158,6 +160,8 @@ async def preflight(
         read = partial(_read, convert=convert)
         examine = partial(_examine, convert=convert) if count.found.earlier is None else read
         while chunk := await to_thread.run_sync(next_rows, rows):
+            if check is not None:
+                chunk = [await _checked(row, check) for row in chunk]
             new = await to_thread.run_sync(count.new_pictures, chunk)
             await to_thread.run_sync(count.add_pictures, await for_each(examine, new))
             if journal is not None:
@@ -169,6 +173,18 @@ async def preflight(
         with CancelScope(shield=True):
             await to_thread.run_sync(rows.close)
             await to_thread.run_sync(seen.close)
+
+
+async def _checked(
+    row: Row | BadRow | Skipped, check: Callable[[Job], Awaitable[None]]
+) -> Row | BadRow | Skipped:
+    """Return a row, as a bad one if its job does not pass a check."""
+    if isinstance(row, Row):
+        try:
+            await check(row.job)
+        except InvalidArgumentError as error:
+            return BadRow(row.location, error.message)
+    return row
 
 
 _Picture: TypeAlias = tuple[str, int, str | None, str | None]
