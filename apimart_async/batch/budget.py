@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.protocol import Tally
     from apimart_async.batch.journal.shared_budget import SharedBudget
 
+PRICES: Final = "prices"
+"""The name under which the journal keeps prices."""
+
 _ROUNDING: Final = 1e-9
 
 
