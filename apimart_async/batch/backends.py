@@ -25,9 +25,8 @@ from apimart_async.batch.requests import (
 )
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.catalogue import check_before_upload
-from apimart_async.resources.operations import Operation, sent_operation
-from apimart_async.transport.api import SEND_HOOKS, SendHooks
+from apimart_async.resources import submission
+from apimart_async.resources.submission import Operation, sent_operation
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import forms, inputs
@@ -35,6 +34,7 @@ from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media
 from apimart_async.transport.media.sniffing import EXTENSIONS
 from apimart_async.transport.media.sources import LocalFile
+from apimart_async.transport.paid_requests import SEND_HOOKS, SendHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -204,8 +204,11 @@ async def check_against_schema(client: AsyncApimart, job: Job) -> None:
     Raises:
         InvalidArgumentError: The model does not take it.
     """
-    fields = fields_of(job, model_of(job, APIMART_MODELS))
-    await check_before_upload(client.models, fields, is_edit=is_plain_edit(job))
+    schemas = client.models._schemas  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own checks
+    model, path = model_of(job, APIMART_MODELS), submission.GENERATIONS
+    if is_plain_edit(job):
+        path = submission.submit_path(model, await schemas.path(model))
+    await schemas.check(path, fields_of(job, model))
 
 
 @attrs.define(eq=False)

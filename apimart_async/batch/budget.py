@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from apimart_async.batch.journal.protocol import Tally
 
+PRICES: Final = "prices"
+"""The name under which the journal keeps prices."""
+
 _ROUNDING: Final = 1e-9
 
 

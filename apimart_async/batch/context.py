@@ -17,7 +17,7 @@ from apimart_async.batch.job import Job
 from apimart_async.batch.journal.protocol import Journal
 from apimart_async.batch.progress import JobProgress, Progress
 from apimart_async.batch.shutdown import Shutdown, ShutdownState
-from apimart_async.transport.upload_memory import BatchUploads
+from apimart_async.resources.uploads import BatchUploads
 
 
 @attrs.frozen(kw_only=True)

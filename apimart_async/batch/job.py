@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from apimart_async.models import Task
-from apimart_async.resources.operations import Operation
+from apimart_async.resources.submission import Operation
 from apimart_async.transport.media.forms import ImageInput
 
 Status: TypeAlias = Literal["saved", "failed", "in_doubt", "unfinished"]

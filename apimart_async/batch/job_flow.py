@@ -19,6 +19,7 @@ from anyio import to_thread
 from apimart_async import errors
 from apimart_async.batch import equal_jobs
 from apimart_async.batch.backends import PreparedJob
+from apimart_async.batch.budget import PRICES
 from apimart_async.batch.context import Context
 from apimart_async.batch.intent import Intent, NotSentError
 from apimart_async.batch.job import Job, Outcome
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
     from apimart_async.models import ImageSet
     from apimart_async.transport.media.forms import SingleImage
-
-PRICES: Final = "prices"
-"""The name under which the journal keeps prices."""
 
 _log: Final = logging.getLogger("apimart_async")
 
@@ -127,7 +125,7 @@ class JobFlow:
         """Finish a job that is not submitted again."""
         match record.state:
             case "intent":
-                record = await self._put(record.in_doubt(_cut_off(record)))
+                record = await self._put(record.cut_off())
             case "submitted":
                 return await self._resume(record)
             case "saved" if not await self._has_files(record):
@@ -279,7 +277,8 @@ class JobFlow:
         except errors.ApimartError as error:
             # The row of a missing task is back, and is kept.
             is_resubmit = previous is not None and previous.state == "submitted"
-            if is_resubmit or isinstance(error, errors.JournalError) or _is_limited(error):
+            is_limited = isinstance(error, errors.RateLimitError) and error.is_transient
+            if is_resubmit or is_limited or isinstance(error, errors.JournalError):
                 self._report("submitting")
                 raise
             self._error = error
@@ -474,15 +473,3 @@ def _tell(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
-
-
-def _is_limited(error: errors.ApimartError) -> bool:
-    return isinstance(error, errors.RateLimitError) and error.is_transient
-
-
-def _cut_off(record: Record) -> errors.SubmissionIndeterminateError:
-    return errors.SubmissionIndeterminateError(
-        "An earlier run was cut off between its paid request and the answer: it is not known whether it was "
-        f"executed. Look at the account before submitting it again; idempotency key {record.key}.",
-        idempotency_key=record.key,
-    )

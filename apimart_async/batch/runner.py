@@ -13,15 +13,15 @@ import anyio
 from anyio import to_thread
 
 from apimart_async import errors
-from apimart_async.batch.budget import Budget
+from apimart_async.batch.budget import PRICES, Budget
 from apimart_async.batch.context import Context
 from apimart_async.batch.cooldown import Cooldown
 from apimart_async.batch.job import Outcome
-from apimart_async.batch.job_flow import PRICES, JobFlow
+from apimart_async.batch.job_flow import JobFlow
 from apimart_async.batch.progress import ProgressCounter
 from apimart_async.batch.shutdown import ShutdownState, explained
+from apimart_async.resources.uploads import BatchUploads
 from apimart_async.transport.files.private import Replacement
-from apimart_async.transport.upload_memory import BatchUploads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator

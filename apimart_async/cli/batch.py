@@ -31,7 +31,7 @@ from apimart_async.cli.display.output import (
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.signals import SIGNALS, Exit
-from apimart_async.resources.operations import Operation
+from apimart_async.resources.submission import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -183,8 +183,7 @@ def batch(
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import ManifestOptions
     from apimart_async.batch.requests import APIMART_MODELS
-    from apimart_async.resources.operations import max_n
-    from apimart_async.resources.submission import check_request
+    from apimart_async.resources.submission import check_request, max_n
 
     named = model or APIMART_MODELS[operation]
     check_request(prompt or "", named, n, max_n(named), has_prompt=prompt is not None)

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.generations import AsyncGenerations
     from apimart_async.resources.image_fields import Background, Moderation, OutputFormat
     from apimart_async.resources.images import AsyncImages
-    from apimart_async.resources.operations import SentOperation
+    from apimart_async.resources.submission import SentOperation
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.resources.uploads import AsyncUploads
     from apimart_async.transport.media.forms import ImageInput, SingleImage

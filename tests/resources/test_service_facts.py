@@ -10,7 +10,7 @@ import pytest
 
 from apimart_async import AsyncApimart, BadRequestError, Retry
 from apimart_async.emulator import Emulator, Fault
-from apimart_async.transport import parsing
+from apimart_async.transport import catalogue_parsing
 from tests.transport.conftest import RawServer, listening
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ async def test_too_many_requests_for_the_usage_are_waited_for() -> None:
 
 def test_an_expanded_model_keeps_its_fields() -> None:
     expanded = {"id": "gpt-image-2", "pricing": {"image": 0.03}, "endpoints": ["/v1/images/generations"]}
-    (model,) = parsing.read_models({"data": [expanded]})
+    (model,) = catalogue_parsing.read_models({"data": [expanded]})
     assert (model.id, model.raw) == ("gpt-image-2", expanded)
 
 

@@ -25,7 +25,7 @@ from apimart_async.batch.manifest.rows import (
 )
 from apimart_async.batch.requests import APIMART_MODELS, model_of, payload_digest
 from apimart_async.errors import ImageError, InvalidArgumentError
-from apimart_async.resources import operations
+from apimart_async.resources import submission
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.data_urls import is_data_url
@@ -305,7 +305,7 @@ class _Count:
             found.started[status] += 1
             return None
         found.left += 1
-        if operations.is_free(job.operation):
+        if submission.is_free(job.operation):
             found.free += job.n
         else:
             found.images[model] += job.n
