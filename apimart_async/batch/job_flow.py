@@ -324,7 +324,8 @@ class JobFlow:
     async def _pause_all(self, error: errors.ApimartError) -> None:
         """Pause all processes that share a limit when the service asks for that."""
         context, seconds = self._context, getattr(error, "retry_after", None)
-        if context.rate is None or seconds is None or not _is_limited(error):
+        is_limited = isinstance(error, errors.RateLimitError) and error.is_transient
+        if context.rate is None or seconds is None or not is_limited:
             return
         if seconds <= context.options.max_retry_after:
             with suppress(errors.JournalError):  # the next intent meets it too
