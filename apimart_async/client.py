@@ -8,15 +8,13 @@ from apimart_async import config, errors
 from apimart_async.credentials import Secret, hide
 from apimart_async.polling.poller import SharedPolling
 from apimart_async.resources.account import AsyncAccount
-from apimart_async.resources.catalogue import AsyncModels
+from apimart_async.resources.catalogue import AsyncModels, Prices
 from apimart_async.resources.edits import DEFAULT_MODEL, AsyncEdits
 from apimart_async.resources.generations import AsyncGenerations
 from apimart_async.resources.images import AsyncImages
-from apimart_async.resources.prices import Prices
 from apimart_async.resources.schemas import CatalogueCache, Schemas
 from apimart_async.resources.tasks import AsyncTasks
-from apimart_async.resources.uploads import AsyncUploads
-from apimart_async.transport.upload_memory import UploadMemory
+from apimart_async.resources.uploads import AsyncUploads, UploadMemory
 
 if TYPE_CHECKING:
     import os

@@ -42,7 +42,7 @@ _LONG_ENOUGH: Final = 0.6
 
 _MOST_TURNS: Final = 10
 _FEWEST_TURNS: Final = 4
-_IN_MEMORY: Final = "/dev/shm"  # noqa: S108 what is made there has a name of its own
+IN_MEMORY: Final = "/dev/shm"  # noqa: S108 what is made there has a name of its own
 
 AnyClient: TypeAlias = "AsyncClient | BlockingClient"
 
@@ -166,7 +166,7 @@ class Labour:
 
 def _measure(client: AnyClient, baseline: AnyClient, job: Labour, order: Order) -> Measured:
     with asyncio.Runner() as runner, _ready(client, job, order, runner) as spread:
-        before = _memory("VmRSS")
+        before = memory("VmRSS")
         spread(order.at_once, None)
         times = _affordable(spread, order)
         spread(max(order.at_once, times // 4), None)
@@ -175,7 +175,7 @@ def _measure(client: AnyClient, baseline: AnyClient, job: Labour, order: Order) 
         began = time.perf_counter()
         cpu = spread(times, None)
         wall = time.perf_counter() - began
-        extra = _memory("VmHWM") - before
+        extra = memory("VmHWM") - before
         job.check()
         lags: list[float] = []
         if hasattr(client, "__aenter__"):
@@ -275,7 +275,7 @@ async def _watch(lags: list[float]) -> None:
         lags.append(time.perf_counter() - due)
 
 
-def _memory(field: str) -> int:
+def memory(field: str) -> int:
     """Return resident bytes; the peak that getrusage tells outlives exec, and may be the parent's."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -292,7 +292,7 @@ def main() -> None:
     makes = {name: load(name) for name in order.beside}
     gc.collect()
     gc.freeze()  # what was imported is the same for all: no collection goes over it again
-    place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory() as photos, tempfile.TemporaryDirectory(dir=place) as results:
         job = Labour(NAMED[order.work], order.base_url, Path(photos), Path(results))
         client, baseline = (

@@ -2,6 +2,8 @@
 
 It has a process of its own and says what it was asked for and how much processor time it took, so that a
 client can be held to what it claims, and the server be shown not to hold it up. It prints its port.
+With arguments, tasks end so many seconds after their submit, more or less by a share, instead of at their
+fourth poll.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 import json
 import resource
 import sys
+import time
 from collections import Counter
 from typing import Any, Final
 
@@ -39,9 +42,14 @@ class Desk:
 
     Args:
         port: Where it listens.
+        seconds: Duration of the tasks; ``None`` for tasks that end at their fourth poll.
+        spread: Share of ``seconds`` by which the shortest and the longest task differ from it.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, seconds: float | None = None, spread: float = 0.0) -> None:
+        self._seconds = seconds
+        self._spread = spread
+        self._due: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
         self.received = 0
         self._base = f"http://127.0.0.1:{port}"
@@ -59,7 +67,7 @@ class Desk:
             }
         )  # fmt: skip
 
-    def reply(self, method: str, path: str) -> bytes:
+    def reply(self, method: str, path: str, body: bytes) -> bytes:  # noqa: PLR0911 a return for each route
         """Return the whole answer to a request."""
         route, _, rest = path[1:].partition("/")
         if route == "files":
@@ -68,6 +76,10 @@ class Desk:
         where, _, name = rest.partition("/")
         if where == "counts":
             return self._tell()
+        if where == "tasks" and name == "batch":
+            self.counts["poll"] += 1
+            ids: list[str] = json.loads(body)["task_ids"]
+            return _answer({"code": 200, "data": [self._fields(task_id) for task_id in ids]})
         if where in {"tasks", "predictions"} and name:
             self.counts["poll"] += 1
             return self._task(name.partition("?")[0], in_words=where == "predictions")
@@ -77,7 +89,8 @@ class Desk:
         if method == "POST" and where in {"uploads", "files"}:
             self.counts["upload"] += 1
             return self._uploaded if where == "uploads" else self._kept
-        self.counts[f"unknown: {method} {path}"] += 1
+        if not where.startswith("model-schema"):  # a client asks for it once, and does without
+            self.counts[f"unknown: {method} {path}"] += 1
         return _answer({"error": {"message": "not here"}}, "404 Not Found")
 
     def _tell(self) -> bytes:
@@ -90,6 +103,7 @@ class Desk:
         self.counts.clear()
         self.received = 0
         self._looks.clear()
+        self._due.clear()
         return _answer(told)
 
     def _file(self, size: int) -> bytes:
@@ -101,25 +115,38 @@ class Desk:
     def _submit(self, *, in_words: bool) -> bytes:
         name = f"task_{len(self._looks)}"
         self._looks[name] = 0
+        if self._seconds is not None:
+            # Multiples of the golden ratio cover the range evenly, in an order that looks like chance.
+            part = len(self._looks) * 0.6180339887 % 1.0
+            self._due[name] = time.monotonic() + self._seconds * (1 + self._spread * (2 * part - 1))
         if in_words:
             return _answer(self._prediction(name, is_done=False), "201 Created")
         return _answer({"code": 200, "data": [{"status": "submitted", "task_id": name}]})
 
     def _task(self, name: str, *, in_words: bool) -> bytes:
-        """Tell of a task: those it was given end after some looks, any other never does."""
-        looks = self._looks.get(name)
-        is_done = False
-        if looks is not None:
-            self._looks[name] = looks + 1
-            is_done = looks + 1 >= POLLS_PER_JOB
         if in_words:
-            return _answer(self._prediction(name, is_done=is_done))
+            return _answer(self._prediction(name, is_done=self._is_done(name)))
+        return _answer({"code": 200, "data": self._fields(name)})
+
+    def _is_done(self, name: str) -> bool:
+        """Tell whether a task has ended: those it was given end after some time or polls, others never do."""
+        if name in self._due:
+            return time.monotonic() >= self._due[name]
+        if name not in self._looks:
+            return False
+        self._looks[name] += 1
+        return self._looks[name] >= POLLS_PER_JOB
+
+    def _fields(self, name: str) -> dict[str, Any]:
         task: dict[str, Any] = {"id": name, "status": "processing", "progress": 50, "created": _CREATED}
-        if is_done:
-            image = {"url": [f"{self._base}/files/{RESULT_BYTES}.jpg"], "expires_at": _CREATED + 86400}
+        if self._is_done(name):
+            # An URL that has expired would be asked for anew.
+            expires_at = int(time.time()) + 86400
+            image = {"url": [f"{self._base}/files/{RESULT_BYTES}.jpg"], "expires_at": expires_at}
+            seconds = 19 if self._seconds is None else round(self._seconds)
             task |= {"status": "completed", "progress": 100, "cost": 0.015, "credits_cost": 0.15}
-            task |= {"completed": _CREATED + 19, "actual_time": 19, "result": {"images": [image]}}
-        return _answer({"code": 200, "data": task})
+            task |= {"completed": _CREATED + seconds, "actual_time": seconds, "result": {"images": [image]}}
+        return task
 
     def _prediction(self, name: str, *, is_done: bool) -> dict[str, Any]:
         return {
@@ -172,8 +199,11 @@ class Line(asyncio.BufferedProtocol):
             self._transport.abort()  # no client here needs it, and a length is part of what is measured
             raise ValueError("a chunked body")
         method, path, _ = lines[0].split(" ")
-        self._reply = self._desk.reply(method, path)
-        self._body_left = int(fields.get("content-length", 0)) - len(rest)
+        length = int(fields.get("content-length", 0))
+        if path == "/v1/tasks/batch" and len(rest) < length:
+            return  # the only body that is read: it is waited for
+        self._reply = self._desk.reply(method, path, rest)
+        self._body_left = length - len(rest)
         self._head = b""
         if self._body_left <= 0:
             self._transport.write(self._reply)
@@ -188,18 +218,22 @@ class Line(asyncio.BufferedProtocol):
             self._transport.write(self._reply)
 
 
-async def serve() -> None:
-    """Listen on loopback until standard input ends."""
+async def serve(*durations: float) -> None:
+    """Listen on loopback until standard input ends.
+
+    Args:
+        durations: Seconds of the tasks and their spread; without, tasks end at their fourth poll.
+    """
     loop = asyncio.get_running_loop()
     buffer = bytearray(_RECEIVE_BYTES)
     desks: list[Desk] = []
     server = await loop.create_server(lambda: Line(desks[0], buffer), "127.0.0.1", 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
-    desks.append(Desk(port))
+    desks.append(Desk(port, *durations))
     print(port, flush=True)  # noqa: T201 whoever started it reads it
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(serve(*map(float, sys.argv[1:])))

@@ -49,9 +49,13 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """Start a server; it ends with the block, and with this process."""
-    command = [sys.executable, "-m", "benchmarks.server"]
+def running(*durations: float) -> Iterator[Server]:
+    """Start a server; it ends with the block, and with this process.
+
+    Args:
+        durations: Seconds of the tasks and their spread; without, tasks end at their fourth poll.
+    """
+    command = [sys.executable, "-m", "benchmarks.server", *map(str, durations)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdin is not None  # noqa: S101 for the type checker
         assert process.stdout is not None  # noqa: S101 for the type checker

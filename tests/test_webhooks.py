@@ -21,10 +21,11 @@ from apimart_async import (
     NotFoundError,
     Poll,
     Task,
+    TaskCancelledError,
     TaskFailedError,
     webhooks,
 )
-from apimart_async.emulator import Emulator
+from apimart_async.emulator import Emulator, Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -250,6 +251,17 @@ async def test_a_refused_notification_is_not_repeated(emulator: Emulator, client
         await client.generations.create("Another lighthouse", webhook=f"{receiver.url}/second")
         await receiver.bodies.get()
     assert receiver.paths == ["/hook/callback", "/hook/second/callback"]
+
+
+async def test_a_cancelled_task_is_not_notified(emulator: Emulator, client: AsyncApimart) -> None:
+    emulator.faults.add(Fault(kind="task-cancelled", route="generations", times=1))
+    async with receiving() as receiver:
+        cancelled = await client.generations.create("A lighthouse", webhook=receiver.url)
+        with pytest.raises(TaskCancelledError):
+            await client.tasks.wait(cancelled)
+        completed = await client.generations.create("Another lighthouse", webhook=f"{receiver.url}/second")
+        assert webhooks.parse(await receiver.bodies.get()).id == completed.id
+    assert receiver.paths == ["/hook/second/callback"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from __future__ import annotations
 from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.edit_many import edit_many, read_outcomes, run_many
 from apimart_async.batch.job import Job, Outcome, Status
+from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.protocol import Journal, Tally
 from apimart_async.batch.journal.record import Failure, Record, State
 from apimart_async.batch.journal.sqlite import SqliteJournal
@@ -40,6 +41,7 @@ __all__ = [
     "JobProgress",
     "Journal",
     "Outcome",
+    "PostgresJournal",
     "Progress",
     "Record",
     "Runner",

@@ -17,14 +17,16 @@ from apimart_async.batch.requests import (
     APIMART_MODELS,
     APPLEROUTER_MODELS,
     check_job,
+    fields_of,
     images_of,
+    is_plain_edit,
     model_of,
     payload_digest,
 )
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.operations import Operation, sent_operation
-from apimart_async.transport.api import SEND_HOOKS, SendHooks
+from apimart_async.resources import submission
+from apimart_async.resources.submission import Operation, sent_operation
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import forms, inputs
@@ -32,6 +34,7 @@ from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media
 from apimart_async.transport.media.sniffing import EXTENSIONS
 from apimart_async.transport.media.sources import LocalFile
+from apimart_async.transport.paid_requests import SEND_HOOKS, SendHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -195,6 +198,19 @@ def _digest(image: str | Media) -> str:
     return image if isinstance(image, str) else str(image.digest)
 
 
+async def check_against_schema(client: AsyncApimart, job: Job) -> None:
+    """Hold a job against the schema of its model, if the client checks requests and the service has one.
+
+    Raises:
+        InvalidArgumentError: The model does not take it.
+    """
+    schemas = client.models._schemas  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own checks
+    model, path = model_of(job, APIMART_MODELS), submission.GENERATIONS
+    if is_plain_edit(job):
+        path = submission.submit_path(model, await schemas.path(model))
+    await schemas.check(path, fields_of(job, model))
+
+
 @attrs.define(eq=False)
 class ApimartBackend(_JobPreparer):
     """APIMart: images are uploaded, requests start tasks, results are downloaded.
@@ -213,9 +229,10 @@ class ApimartBackend(_JobPreparer):
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
 
     async def upload(self, prepared: PreparedJob) -> Sequence[SingleImage]:
-        """Upload local images, each once."""
+        """Upload local images, each once, if the model takes the request."""
         if self._inline:
             return await super().upload(prepared)
+        await check_against_schema(self._client, prepared.job)
 
         async def send(image: str | Media) -> SingleImage:
             if isinstance(image, str):
@@ -236,7 +253,7 @@ class ApimartBackend(_JobPreparer):
             "extra_body": prepared.options,
         }
         with following(hooks):
-            if job.operation == "edit" and prepared.mask is None and not job.roles:
+            if is_plain_edit(job):
                 return await client.edits.create(images, job.prompt, n=job.n, **sent)
             return await client.generations.create(
                 job.prompt or None,

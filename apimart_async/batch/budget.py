@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.batch.journal.protocol import Tally
+    from apimart_async.batch.journal.shared_budget import SharedBudget
+
+PRICES: Final = "prices"
+"""The name under which the journal keeps prices."""
 
 _ROUNDING: Final = 1e-9
 
@@ -26,9 +31,16 @@ class Budget:
         limit: USD, over all runs with the journal; ``None`` for no limit.
         tally: Of the journal.
         prices: USD an image of each model, as learnt by earlier runs.
+        shared: Reserves USD of the limit, if several processes share it.
     """
 
-    def __init__(self, limit: float | None, tally: Tally, prices: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        limit: float | None,
+        tally: Tally,
+        prices: Mapping[str, float],
+        shared: SharedBudget | None = None,
+    ) -> None:
         self.limit: float | None = limit
         self.spent: float = tally.spent
         self.prices: dict[str, float] = dict(prices)
@@ -39,6 +51,13 @@ class Budget:
         self._is_blind = False
         self._is_closed = False
         self._changed = anyio.Event()
+        self._shared = shared
+        self._unwritten: dict[str, int] = {}
+        self._reserved = 0.0
+        self._worker: object = None
+        self._reserving = anyio.Lock()
+        self._changes = 0
+        self._refused_at = -1
 
     @property
     def expected(self) -> float:
@@ -60,6 +79,8 @@ class Budget:
         Cancellation leaves it not admitted.
         """
         while not self._is_closed and self.limit is not None and not self._fits(model, n, self.limit):
+            if await self._reserve(model, n, self.limit):
+                continue
             if not self._active or self._is_blind:
                 raise self._exceeded(self.limit)
             await self._changed.wait()
@@ -67,7 +88,48 @@ class Budget:
             return False
         self._outstanding[model] = self._outstanding.get(model, 0) + n
         self._active += 1
+        if self._shared is not None:
+            self._reserved -= n * self.prices.get(model, 0.0)
+            self.unwritten(model, n)
         return True
+
+    def unwritten(self, model: str, n: int) -> None:
+        """Count an admitted submit as one without a row in the journal."""
+        self._unwritten[model] = self._unwritten.get(model, 0) + n
+
+    def written(self, model: str, n: int) -> None:
+        """Count it as one that has a row, or will never have one."""
+        self._unwritten[model] = max(0, self._unwritten.get(model, 0) - n)
+
+    async def _reserve(self, model: str, n: int, limit: float) -> bool:
+        """Reserve USD, and learn the state and the prices of the other processes.
+
+        Returns:
+            Whether it may be tried again; ``False`` if there is no use in it before a job has ended.
+        """
+        shared = self._shared
+        if shared is None or self._is_blind:
+            return False
+        async with self._reserving:
+            if self._fits(model, n, limit):
+                return True
+            if self._refused_at == self._changes:
+                return False
+            changes, need = self._changes, n * self._price(model)
+            # Meanwhile nothing is admitted: every other job waits here.
+            self._reserved = 0.0
+            found = await shared.reserve(limit, need, self._unwritten_cost, self._price)
+            self.spent, self._outstanding = found.spent, dict(found.outstanding)
+            for name, price in json.loads(found.prices or b"{}").items():
+                self.prices[name] = max(price, self.prices.get(name, 0.0))
+            self._reserved, self._worker = found.usd, shared.worker
+            # A price that came with the answer was not in the question.
+            if need == n * self._price(model) and not self._fits(model, n, limit):
+                self._refused_at = changes
+            return True
+
+    def _unwritten_cost(self) -> float:
+        return sum(images * self._price(model) for model, images in self._unwritten.items())
 
     def resume(self) -> None:
         """Count a job of an earlier run as active; its cost is outstanding already."""
@@ -94,6 +156,7 @@ class Budget:
     def leave_open(self) -> None:
         """Count a job as no longer active; its cost stays outstanding."""
         self._active -= 1
+        self._changes += 1
         if self.limit is not None:
             self._changed.set()
             self._changed = anyio.Event()
@@ -109,7 +172,11 @@ class Budget:
         if self._is_blind:
             return False
         if model not in self.prices:
-            return not self._active and self.expected < limit
+            is_known = self._shared is None or self._worker is not None
+            return is_known and not self._active and self.expected < limit
+        if self._shared is not None:
+            is_ours = self._worker == self._shared.worker
+            return is_ours and n * self.prices[model] <= self._reserved + _ROUNDING
         return self.expected + n * self.prices[model] <= limit + _ROUNDING
 
     def _exceeded(self, limit: float) -> BudgetExceededError:

@@ -15,9 +15,10 @@ from apimart_async.batch.budget import Budget
 from apimart_async.batch.cooldown import Cooldown
 from apimart_async.batch.job import Job
 from apimart_async.batch.journal.protocol import Journal
+from apimart_async.batch.journal.shared_rate import SharedRate
 from apimart_async.batch.progress import JobProgress, Progress
 from apimart_async.batch.shutdown import Shutdown, ShutdownState
-from apimart_async.transport.upload_memory import BatchUploads
+from apimart_async.resources.uploads import BatchUploads
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +84,7 @@ class Context:
         submit_cooldown: Pauses submits after a 429.
         in_flight: Semaphore for jobs from their submit until their task has ended.
         downloads: Semaphore for jobs whose images are downloaded.
+        rate: Limit on the paid requests of all processes that share the journal, if there is one.
         running: Ids of the jobs in progress, each with the event of its end.
     """
 
@@ -96,4 +98,5 @@ class Context:
     submit_cooldown: Cooldown
     in_flight: anyio.Semaphore
     downloads: anyio.Semaphore
+    rate: SharedRate | None = None
     running: dict[str, anyio.Event] = attrs.field(factory=dict[str, anyio.Event])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.backends import ApimartBackend, AppleRouterBackend
 from apimart_async.batch.context import BatchOptions
-from apimart_async.batch.journal.postgres import SCHEMES, PostgresJournal
-from apimart_async.batch.journal.sqlite import FOLDER, SqliteJournal, read_journal
+from apimart_async.batch.journal.opening import open_journal, read_records
 from apimart_async.batch.runner import Runner
 from apimart_async.batch.shutdown import Shutdown
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
 
@@ -66,8 +65,8 @@ def run_many(
             and runs, and again before its 72 h are over.
         max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more.
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
-            in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
-            time.
+            in flight; with a journal in PostgreSQL, of all processes together. The price of a model is learnt
+            from its tasks: until the first has ended, one runs at a time, in each process.
         in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
             ``"collect"`` those again under the same idempotency key whose model promises to execute a key
             once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that
@@ -126,21 +125,10 @@ def run_many(
         if isinstance(client, AsyncAppleRouter)
         else ApimartBackend(client if check is None else client.with_options(check=check))
     )
-    if journal is None:
-        journal = journal_path(output)
-    if isinstance(journal, str) and journal.startswith(SCHEMES):
-        journal = PostgresJournal(journal)
-    elif isinstance(journal, (str, os.PathLike)):
-        journal = SqliteJournal(journal)
-    return Runner(backend, jobs, journal, options)
+    return Runner(backend, jobs, open_journal(journal, output), options)
 
 
 edit_many = run_many
-
-
-def journal_path(output: str | os.PathLike[str]) -> Path:
-    """Return the default path of the journal of a batch."""
-    return Path(output) / FOLDER / "journal.sqlite3"
 
 
 def read_outcomes(
@@ -153,11 +141,11 @@ def read_outcomes(
 
     Args:
         output: Folder of the batch.
-        journal: Path of its journal, when that is elsewhere.
+        journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
 
     Raises:
-        JournalError: There is no journal, it is damaged or of a newer version.
+        JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
+        InvalidArgumentError: The URL is malformed, or the extra ``postgres`` is not installed.
     """
     directory = Path(output)
-    path = journal_path(output) if journal is None else Path(journal)
-    return (record.outcome(directory) for record in read_journal(path))
+    return (record.outcome(directory) for record in read_records(journal, output))

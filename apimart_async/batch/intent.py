@@ -9,6 +9,7 @@ import attrs
 
 from apimart_async.batch.journal.protocol import Journal
 from apimart_async.batch.journal.record import Record
+from apimart_async.batch.journal.shared_rate import SharedRate
 from apimart_async.batch.shutdown import ShutdownState
 from apimart_async.errors import JournalError
 
@@ -28,6 +29,8 @@ class Intent:
         previous: The row that it replaces.
         scope: Cancelled by a shutdown as long as the request is not sent.
         on_write: Called when the row is on disk.
+        on_undo: Called when the previous row is back.
+        rate: Gives a repeated attempt its place, if processes share a limit.
         home: Base URL at which an earlier run may have had it executed.
         first_sent_at: Time of an earlier request with the same key, in unix seconds.
         needs_promise: Whether to send it only if the service promises to execute its key once.
@@ -43,10 +46,13 @@ class Intent:
     _previous: Record | None
     _scope: anyio.CancelScope
     _on_write: Callable[[], object]
+    _on_undo: Callable[[], object]
+    _rate: SharedRate | None
     home: str | None
     first_sent_at: float | None = None
     needs_promise: bool = False
     is_written: bool = attrs.field(default=False, init=False)
+    _is_repeat: bool = attrs.field(default=False, init=False)
 
     async def before_send(self, base_url: str) -> None:
         """Write the row.
@@ -59,6 +65,8 @@ class Intent:
             return
         if self._shutdown.is_requested:
             raise NotSentError
+        if self._is_repeat and self._rate is not None:
+            await self._rate.wait()
         self.record = attrs.evolve(self.record, base_url=base_url)
         # A write that is cancelled is carried out all the same.
         with anyio.CancelScope(shield=True):
@@ -73,8 +81,10 @@ class Intent:
         if not self.is_written:
             return
         with anyio.CancelScope(shield=True):
+            self._is_repeat = True
             try:
                 await self._journal.undo(self.record, self._previous)
+                self._on_undo()
             except JournalError as error:
                 # The row stays, and the next run reports the job as in doubt.
                 self._shutdown.fail(error)

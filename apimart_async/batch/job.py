@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from apimart_async.models import Task
-from apimart_async.resources.operations import Operation
+from apimart_async.resources.submission import Operation
 from apimart_async.transport.media.forms import ImageInput
 
 Status: TypeAlias = Literal["saved", "failed", "in_doubt", "unfinished"]
@@ -93,6 +93,7 @@ class Outcome:
         seconds: Time from start to end, summed over the runs that worked on it.
         resumed: Whether an earlier run, or an equal job of this run, had started it.
         id: The job's id, given or computed.
+        is_elsewhere: Whether another living process that shares the journal works on it.
     """
 
     job: Job
@@ -104,6 +105,7 @@ class Outcome:
     seconds: float | None = None
     resumed: bool = False
     id: str = ""
+    is_elsewhere: bool = False
 
     @property
     def has_unknown_cost(self) -> bool:

@@ -19,16 +19,16 @@ from anyio import to_thread
 from apimart_async import errors
 from apimart_async.batch import equal_jobs
 from apimart_async.batch.backends import PreparedJob
+from apimart_async.batch.budget import PRICES
 from apimart_async.batch.context import Context
 from apimart_async.batch.intent import Intent, NotSentError
 from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.journal.protocol import ClaimedError
 from apimart_async.batch.journal.record import Record
 from apimart_async.batch.progress import JobProgress, Stage
+from apimart_async.batch.refetch import is_unreached, refetch
 from apimart_async.batch.requests import model_of
 from apimart_async.models import Task
-from apimart_async.polling.poller import is_from_service
-from apimart_async.polling.task_errors import result_error, task_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
     from apimart_async.models import ImageSet
     from apimart_async.transport.media.forms import SingleImage
-
-PRICES: Final = "prices"
-"""The name under which the journal keeps prices."""
 
 _log: Final = logging.getLogger("apimart_async")
 
@@ -98,7 +95,7 @@ class JobFlow:
             record = await context.journal.claim(described.id)
         except ClaimedError as claimed:
             elsewhere = claimed.record.outcome(context.options.output, job=self._job)
-            return attrs.evolve(elsewhere, status="unfinished")
+            return attrs.evolve(elsewhere, status="unfinished", is_elsewhere=True)
         except errors.JournalError as error:
             context.shutdown.fail(error)
             return None
@@ -128,7 +125,7 @@ class JobFlow:
         """Finish a job that is not submitted again."""
         match record.state:
             case "intent":
-                record = await self._put(record.in_doubt(_cut_off(record)))
+                record = await self._put(record.cut_off())
             case "submitted":
                 return await self._resume(record)
             case "saved" if not await self._has_files(record):
@@ -244,23 +241,44 @@ class JobFlow:
     async def _send(
         self, images: Sequence[SingleImage], previous: Record | None, scope: anyio.CancelScope
     ) -> Record | None:
-        """Send the paid request, with its intent on disk, and write its result."""
+        """Send the paid request in its place, with its intent on disk."""
         context = self._context
         doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
         key = (doubt.key if doubt else None) or uuid.uuid4().hex
         intent = self._intent(key, previous)
-        report = partial(self._report, "submitting", intent)
+        budget, cost = context.budget, (intent.model, intent.billable)
+
+        def written() -> None:
+            budget.written(*cost)
+            self._report("submitting", intent)
+
         hooks = Intent(
             context.journal,
             context.shutdown,
             intent,
             previous,
             scope,
-            report,
+            written,
+            partial(budget.unwritten, *cost),
+            context.rate,
             home=doubt.base_url if doubt else None,
             first_sent_at=doubt.first_sent_at if doubt else None,
             needs_promise=doubt is not None and context.options.in_doubt == "collect",
         )
+        try:
+            if context.rate is not None:
+                await context.rate.wait()
+            return await self._send_with(hooks, images, previous, doubt)
+        finally:
+            if not hooks.is_written:
+                budget.written(*cost)
+
+    async def _send_with(
+        self, hooks: Intent, images: Sequence[SingleImage], previous: Record | None, doubt: Record | None
+    ) -> Record | None:
+        """Send the paid request, and write its result."""
+        context, intent = self._context, hooks.record
+        key = cast("str", intent.key)
         try:
             result = await context.backend.submit(self._prepared, images, key, hooks)
         except NotSentError:
@@ -279,8 +297,10 @@ class JobFlow:
             record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
         except errors.ApimartError as error:
             # The row of a missing task is back, and is kept.
+            await self._pause_all(error)
             is_resubmit = previous is not None and previous.state == "submitted"
-            if is_resubmit or isinstance(error, errors.JournalError) or _is_limited(error):
+            is_limited = isinstance(error, errors.RateLimitError) and error.is_transient
+            if is_resubmit or is_limited or isinstance(error, errors.JournalError):
                 self._report("submitting")
                 raise
             self._error = error
@@ -300,6 +320,16 @@ class JobFlow:
         if record.state == "submitted":
             self._report("waiting", record)
         return record
+
+    async def _pause_all(self, error: errors.ApimartError) -> None:
+        """Pause all processes that share a limit when the service asks for that."""
+        context, seconds = self._context, getattr(error, "retry_after", None)
+        is_limited = isinstance(error, errors.RateLimitError) and error.is_transient
+        if context.rate is None or seconds is None or not is_limited:
+            return
+        if seconds <= context.options.max_retry_after:
+            with suppress(errors.JournalError):  # the next intent meets it too
+                await context.rate.pause(seconds)
 
     def _intent(self, key: str, previous: Record | None) -> Record:
         """Return the row of a paid request; a missing task stays in it, because it may be found again."""
@@ -412,42 +442,20 @@ class JobFlow:
         is_fresh, now = False, datetime.now(UTC)
         expiries = [image.expires_at for image in result.images]
         if isinstance(result, Task) and (not expiries or any(end and end <= now for end in expiries)):
-            result, is_fresh = await self._refetch(result), True
+            result, is_fresh = await refetch(backend, result), True
         try:
             return await backend.save(result, options.output, self._template())
         except errors.DownloadError as error:
-            if is_fresh or not isinstance(result, Task) or not error.is_gone:
+            if is_fresh or not isinstance(result, Task):
                 raise
-        return await backend.save(await self._refetch(result), options.output, self._template())
+            # URLs may be those of a mirror that is out of reach now; another has its own.
+            if not (error.is_gone or (result.id is not None and is_unreached(error))):
+                raise
+        return await backend.save(await refetch(backend, result), options.output, self._template())
 
     def _template(self) -> str:
         choose = self._context.options.template
         return self._prepared.template if choose is None else choose(self._job)
-
-    async def _refetch(self, task: Task) -> Task:
-        if task.id is None:
-            raise errors.TaskExpiredError(
-                "The images are gone, and the service gave their task no id to fetch it with.",
-                task=task,
-                idempotency_key=task.idempotency_key,
-            )
-        try:
-            found = await self._context.backend.refetch(task)
-        except errors.NotFoundError as error:
-            if not is_from_service(error):
-                raise
-            raise errors.TaskExpiredError(
-                f"Task {task.id} is not known to the service any more, nor are its images: {error.message}",
-                status=error.status,
-                task=task,
-                task_id=task.id,
-            ) from error
-        ended = task_error(found)
-        if ended is not None:
-            raise ended
-        if found.is_completed and not found.images:
-            raise result_error(found)
-        return found
 
     async def _has_files(self, record: Record) -> bool:
         paths = [self._context.options.output / path for path in record.paths]
@@ -497,15 +505,3 @@ def _tell(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
-
-
-def _is_limited(error: errors.ApimartError) -> bool:
-    return isinstance(error, errors.RateLimitError) and error.is_transient
-
-
-def _cut_off(record: Record) -> errors.SubmissionIndeterminateError:
-    return errors.SubmissionIndeterminateError(
-        "An earlier run was cut off between its paid request and the answer: it is not known whether it was "
-        f"executed. Look at the account before submitting it again; idempotency key {record.key}.",
-        idempotency_key=record.key,
-    )

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources import edits, generations, operations
+from apimart_async.resources import edits, generations, submission
 from apimart_async.resources.submission import check_request
 from apimart_async.transport.media import forms
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from apimart_async.batch.job import Job
-    from apimart_async.resources.operations import Operation
+    from apimart_async.resources.submission import Operation
     from apimart_async.transport.media.forms import SingleImage
 
 APIMART_MODELS: Final[Mapping[Operation, str]] = {
     "edit": edits.DEFAULT_MODEL,
     "generate": generations.DEFAULT_MODEL,
-    "segment": operations.REGION_MODEL,
-    "region_edit": operations.REGION_MODEL,
+    "segment": submission.REGION_MODEL,
+    "region_edit": submission.REGION_MODEL,
 }
 """The operations of APIMart, and the model of jobs that name none."""
 
@@ -79,20 +79,40 @@ def check_job(job: Job, models: Mapping[Operation, str]) -> None:
         )
     if models is APPLEROUTER_MODELS:
         check_request(job.prompt, model, job.n)
-        operations.check_roles(job.roles, images, operations.EDITS)
+        submission.check_roles(job.roles, images, submission.EDITS)
         return
-    has_prompt = operations.has_prompt(operation, job.options) or bool(job.prompt)
-    check_request(job.prompt, model, job.n, operations.max_n(model), has_prompt=has_prompt)
-    path = operations.submit_path(model)
-    if operation in operations.SENT_OPERATIONS:
-        operations.check_operation(operation, model, job.prompt, has_images=True)
-    elif operation == "generate" and path == operations.EDITS:
+    has_prompt = submission.has_prompt(operation, job.options) or bool(job.prompt)
+    check_request(job.prompt, model, job.n, submission.max_n(model), has_prompt=has_prompt)
+    path = submission.submit_path(model)
+    if operation in submission.SENT_OPERATIONS:
+        submission.check_operation(operation, model, job.prompt, has_images=True)
+    elif operation == "generate" and path == submission.EDITS:
         raise InvalidArgumentError(
             f"The model {model!r} only edits: use the operation 'edit', or another model."
         )
-    if "mask" in job.options and path == operations.EDITS:
+    if "mask" in job.options and path == submission.EDITS:
         raise InvalidArgumentError(f"The model {model!r} takes no mask: use another model.")
-    operations.check_roles(job.roles, images, path)
+    submission.check_roles(job.roles, images, path)
+
+
+def is_plain_edit(job: Job) -> bool:
+    """Tell whether a job is an edit without a mask and roles, which the endpoint for edits may take."""
+    return job.operation == "edit" and not job.roles and "mask" not in job.options
+
+
+def fields_of(job: Job, model: str) -> dict[str, Any]:
+    """Return the fields of the request of a job with APIMart, with its images as they were given."""
+    images, operation = images_of(job), submission.sent_operation(job.operation)
+    optional = {
+        "prompt": job.prompt,
+        "image_with_roles" if job.roles else "image_urls": images,
+        "operation": operation,
+        "n": None if job.n == 1 else job.n,
+        "mask_url": "(a mask)" if "mask" in job.options else None,
+    }
+    fields: dict[str, Any] = {"model": model}
+    fields |= {name: value for name, value in optional.items() if value}
+    return fields | {name: value for name, value in job.options.items() if name != "mask"}
 
 
 def payload_digest(job: Job, model: str, images: Sequence[str], options: Mapping[str, Any]) -> str:

@@ -13,15 +13,16 @@ import anyio
 from anyio import to_thread
 
 from apimart_async import errors
-from apimart_async.batch.budget import Budget
+from apimart_async.batch.budget import PRICES, Budget
 from apimart_async.batch.context import Context
 from apimart_async.batch.cooldown import Cooldown
 from apimart_async.batch.job import Outcome
-from apimart_async.batch.job_flow import PRICES, JobFlow
+from apimart_async.batch.job_flow import JobFlow
+from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.progress import ProgressCounter
 from apimart_async.batch.shutdown import ShutdownState, explained
+from apimart_async.resources.uploads import BatchUploads
 from apimart_async.transport.files.private import Replacement
-from apimart_async.transport.upload_memory import BatchUploads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -99,7 +100,10 @@ class Runner:
                 backend.load_stats(stats)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise errors.JournalError(f"The journal is damaged: its {_STATS} cannot be read.") from error
-            budget = Budget(options.max_cost, await journal.tally(), prices)
+            shared = journal if isinstance(journal, PostgresJournal) else None
+            budget = Budget(
+                options.max_cost, await journal.tally(), prices, shared.budget if shared else None
+            )
             self._shutdown = ShutdownState(budget=budget)
             self._context = Context(
                 options=options,
@@ -112,6 +116,7 @@ class Runner:
                 submit_cooldown=Cooldown(self._shutdown, options.max_retry_after),
                 in_flight=anyio.Semaphore(options.max_in_flight),
                 downloads=anyio.Semaphore(options.max_downloads),
+                rate=shared.rate if shared else None,
             )
             self._send, self._receive = anyio.create_memory_object_stream[Outcome](_BUFFERED_OUTCOMES)
             await self._group.__aenter__()

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError
 
 import apimart_async
-from apimart_async.cli import account, batch, edit, emulator, generate, report, task, upload
+from apimart_async.cli import account, batch, edit, emulator, fleet, generate, report, task, upload
 from apimart_async.cli.display.messages import debugging, explain, trace
 from apimart_async.cli.display.output import complain, printable
 from apimart_async.cli.options import UsageError
@@ -57,6 +57,10 @@ def build() -> App:
     batches.default(batch.batch)
     batches.command(batch.status, usage=batch.STATUS_USAGE)
     app.command(batches)
+    fleets = App(name="fleet", help=fleet.HELP)
+    fleets.command(fleet.work, usage=fleet.WORK_USAGE)
+    fleets.command(fleet.status, usage=fleet.STATUS_USAGE)
+    app.command(fleets)
     app.command(report.report, usage=report.USAGE)
     app.command(account.balance)
     app.command(account.models)

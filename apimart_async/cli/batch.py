@@ -31,10 +31,12 @@ from apimart_async.cli.display.output import (
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.options import UsageError
 from apimart_async.cli.signals import SIGNALS, Exit
-from apimart_async.resources.operations import Operation
+from apimart_async.resources.submission import Operation
 
 if TYPE_CHECKING:
-    from apimart_async.batch import BatchOptions, Job, Outcome, Progress, Status
+    from collections.abc import Awaitable, Callable
+
+    from apimart_async.batch import BatchOptions, Job, Journal, Outcome, Progress, Status
     from apimart_async.batch.manifest.preflight import Preflight
     from apimart_async.batch.manifest.reader import Manifest
 
@@ -75,7 +77,9 @@ Exit codes: 0 all saved; 1 some were not, or the budget, the balance, the key or
 the network ended the batch; 2 usage, nothing was sent; 130 interrupted."""
 
 USAGE: Final = "Usage: apimart batch MANIFEST -o DIR [-p PROMPT] [OPTIONS]"
-STATUS_USAGE: Final = "Usage: apimart batch status DIR [OPTIONS]"
+STATUS_USAGE: Final = (
+    "Usage: apimart batch status DIR [OPTIONS]\n       apimart batch status --journal URL [OPTIONS]"
+)
 
 _MOST_FAILURES: Final = 20
 """Failures that are reported one by one; results.jsonl has all of them."""
@@ -172,21 +176,22 @@ def batch(
         ),
     ] = 3600.0,
     base_url: options.BaseUrl = None,
+    journal: options.Journal = None,
     json: Annotated[bool, options.flag("--json", "Write one JSON object a line to stdout.")] = False,
 ) -> Exit:
     """Run the jobs of a manifest, or continue where an earlier run ended."""
     from apimart_async.batch import BatchOptions
-    from apimart_async.batch.edit_many import journal_path
+    from apimart_async.batch.journal.opening import journal_path, open_journal
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import ManifestOptions
     from apimart_async.batch.requests import APIMART_MODELS
-    from apimart_async.resources.operations import max_n
-    from apimart_async.resources.submission import check_request
+    from apimart_async.resources.submission import check_request, max_n
 
     named = model or APIMART_MODELS[operation]
     check_request(prompt or "", named, n, max_n(named), has_prompt=prompt is not None)
     options.check_timeout(timeout)
+    options.check_journal(journal, local=local)
     if in_flight < 1:
         raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
     if max_cost is not None and not max_cost > 0:
@@ -213,12 +218,12 @@ def batch(
     checking = partial(
         checks.preflight,
         opened,
-        journal=journal_path(output) if check else None,
+        journal=(journal or journal_path(output)) if check else None,
         retry_failed=retry_failed,
         retry_missing=retry_missing,
         resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
     )
-    found = anyio.run(checking)
+    found = anyio.run(_with_schemas, checking, base_url) if check and not local else anyio.run(checking)
     if check:
         plan = _priced(preflight.Plan(found, max_cost, has_files=opened.is_folder), base_url, local=local)
         for line in [json_line(plan.record())] if json else plan.facts():
@@ -234,7 +239,7 @@ def batch(
     if not found.jobs:
         say(preflight.nothing(has_files=opened.is_folder))
         return Exit.SOME_FAILED if found.bad or opened.is_folder else Exit.ALL_DONE
-    run = _BatchRun(opened, found, output, json=json)
+    run = _BatchRun(opened, found, output, open_journal(journal or None, output), json=json)
     return run.execute(
         service,
         BatchOptions(
@@ -249,6 +254,18 @@ def batch(
             on_progress=run.show,
         ),
     )
+
+
+async def _with_schemas(check: Callable[..., Awaitable[Preflight]], base_url: list[str] | None) -> Preflight:
+    """Hold every row against the schema of its model too, where there is a key and the service answers."""
+    from apimart_async.batch.backends import check_against_schema
+
+    try:
+        service = connection.checked(base_url)
+    except UsageError:
+        return await check()
+    async with connection.connected(service) as client:
+        return await check(check=partial(check_against_schema, client))
 
 
 def _priced(plan: preflight.Plan, base_url: list[str] | None, *, local: bool) -> preflight.Plan:
@@ -295,10 +312,13 @@ class _BatchRun:
         manifest: Its rows are the jobs.
         found: Its check.
         output: Directory for the results; it exists.
+        journal: Not entered yet.
         json: The option.
     """
 
-    def __init__(self, manifest: Manifest, found: Preflight, output: Path, *, json: bool) -> None:
+    def __init__(
+        self, manifest: Manifest, found: Preflight, output: Path, journal: Journal, *, json: bool
+    ) -> None:
         from apimart_async.batch import Progress
         from apimart_async.cli.display.progress import Display, draw_batch
 
@@ -306,6 +326,7 @@ class _BatchRun:
         self._bad_rows = found.bad_rows
         self._total = total = found.jobs + found.repeated
         self._output = output
+        self._journal = journal
         self._json = json
         # Paths on a terminal would only disturb the display.
         self._writes = json or not is_terminal(sys.stdout)
@@ -353,9 +374,8 @@ class _BatchRun:
 
     async def _run(self, service: connection.Connection, batch_options: BatchOptions) -> bool:
         """Return whether the second signal cancelled it."""
-        from apimart_async.batch import Runner, SqliteJournal
+        from apimart_async.batch import Runner
         from apimart_async.batch.backends import ApimartBackend
-        from apimart_async.batch.edit_many import journal_path
 
         def finish() -> None:
             say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")
@@ -366,10 +386,9 @@ class _BatchRun:
             if service.local:
                 await to_thread.run_sync(local_batch.mark, self._output)
                 await local_batch.drop_lost(self._output)
-            journal = SqliteJournal(journal_path(self._output))
             async with (
                 connection.connected(service) as client,
-                Runner(ApimartBackend(client), self, journal, batch_options) as outcomes,
+                Runner(ApimartBackend(client), self, self._journal, batch_options) as outcomes,
             ):
                 async for outcome in outcomes:
                     self._report(outcome)
@@ -426,9 +445,12 @@ def _reason(error: errors.ApimartError) -> str:
 
 
 def status(
-    directory: Annotated[Path, Parameter(name="DIR", negative=(), help="Directory of the batch.")],
+    directory: Annotated[
+        Path | None, Parameter(name="DIR", negative=(), help="Directory of the batch; not with --journal.")
+    ] = None,
     /,
     *,
+    journal: options.Journal = None,
     json: Annotated[bool, options.flag("--json", "Print one JSON object instead.")] = False,
 ) -> Exit:
     """Show the state of a batch, and change nothing; it may be running.
@@ -444,9 +466,11 @@ def status(
     from apimart_async.batch.edit_many import read_outcomes
     from apimart_async.batch.report.statistics import Totals
 
+    if directory is None and not journal:
+        raise UsageError(f"Name the directory of the batch, or its journal. {STATUS_USAGE}")
     totals = Totals()
     try:
-        for outcome in read_outcomes(directory):
+        for outcome in read_outcomes(directory or Path(), journal=journal or None):
             totals.add(outcome)
     except errors.JournalError as error:
         raise UsageError(sentence(error.message)) from error

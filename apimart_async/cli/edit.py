@@ -149,10 +149,10 @@ def edit(
 
 
 def _check_request(service: str, prompt: str, model: str, n: int) -> None:
-    from apimart_async.resources import operations
+    from apimart_async.resources import submission
     from apimart_async.resources.submission import check_request
 
-    check_request(prompt, model, n, operations.max_n(model) if service == "apimart" else 10)
+    check_request(prompt, model, n, submission.max_n(model) if service == "apimart" else 10)
 
 
 def _check_service(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:

@@ -65,8 +65,7 @@ def generate(
     paths, cost (USD), seconds, and error (type, message, status, code, task_id,
     idempotency_key) or null.
     """
-    from apimart_async.resources.operations import max_n
-    from apimart_async.resources.submission import check_request
+    from apimart_async.resources.submission import check_request, max_n
 
     check_request(prompt, model, n, max_n(model))
     options.check_timeout(timeout)

@@ -22,7 +22,7 @@ def check_directory_is_for(output: Path, *, local: bool) -> None:
     Raises:
         UsageError: It holds one of the other kind.
     """
-    from apimart_async.batch.edit_many import journal_path
+    from apimart_async.batch.journal.opening import journal_path
 
     has_batch, is_local = journal_path(output).exists(), _mark(output).exists()
     if has_batch and is_local and not local:
@@ -35,7 +35,7 @@ def check_directory_is_for(output: Path, *, local: bool) -> None:
 
 
 def _mark(output: Path) -> Path:
-    from apimart_async.batch.edit_many import journal_path
+    from apimart_async.batch.journal.opening import journal_path
 
     return journal_path(output).with_name(_MARK)
 
@@ -55,7 +55,7 @@ async def drop_lost(output: Path) -> None:
     Raises:
         JournalError: The journal cannot be used.
     """
-    from apimart_async.batch.edit_many import journal_path
+    from apimart_async.batch.journal.opening import journal_path
     from apimart_async.batch.journal.sqlite import SqliteJournal
 
     async with SqliteJournal(journal_path(output)) as journal:

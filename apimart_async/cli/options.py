@@ -67,6 +67,17 @@ Local: TypeAlias = Annotated[
 Inline: TypeAlias = Annotated[
     bool, flag("--inline", "Send pictures inside the request instead of uploading them.")
 ]
+Journal: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name="--journal",
+        env_var="APIMART_JOURNAL",
+        show_env_var=False,
+        negative=(),
+        help="Path of the journal elsewhere on this machine, or postgresql://... for one that several "
+        "processes and machines share; APIMART_JOURNAL by default, which no list of processes shows.",
+    ),
+]
 BaseUrl: TypeAlias = Annotated[
     list[str] | None,
     Parameter(
@@ -164,6 +175,12 @@ def refuse_pictures(found: Sequence[str | None]) -> None:
     if problems:
         first = f"{len(problems)} of {len(found)} pictures cannot be sent, so none was:"
         raise UsageError("\n".join([first, *listed(problems)]))
+
+
+def check_journal(journal: str | None, *, local: bool) -> None:
+    """Check that an emulator has no part in a journal elsewhere, or raise ``UsageError``."""
+    if journal and local:
+        raise UsageError("--local keeps its play money apart: leave --journal and APIMART_JOURNAL out.")
 
 
 def check_directory(directory: Path) -> None:

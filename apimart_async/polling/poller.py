@@ -104,11 +104,10 @@ class Wait:
     is_confirmed: bool = False
     error: Exception | None = None
     is_over: bool = False
-    task_id: str = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        # Tasks without an id have ended.
-        self.task_id = self.task.id or ""
+    # Tasks without an id have ended.
+    task_id: str = attrs.field(
+        init=False, default=attrs.Factory(lambda wait: wait.task.id or "", takes_self=True)
+    )
 
     @property
     def kind(self) -> str | None:
@@ -217,12 +216,12 @@ class PollQueue:
     def is_batching(self) -> bool:
         """Whether polls of tasks that this package has not submitted may share a request now."""
         requests = self._requests_of(Task(id="", status=""))
-        return requests is not None and requests.is_open(asyncio.get_running_loop().time())
+        return requests is not None and asyncio.get_running_loop().time() >= requests.paused_until
 
     def _batching(self, wait: Wait, now: float) -> BatchRequests | None:
         """Return the requests that a poll may share now; ``None`` if it is a request of its own."""
         requests = None if wait.is_single else self._requests_of(wait.task)
-        return requests if requests is not None and requests.is_open(now) else None
+        return requests if requests is not None and now >= requests.paused_until else None
 
     def hint(self, task_id: str) -> None:
         """Poll a task at once with a request of its own; without a wait for it, do nothing."""
@@ -302,7 +301,7 @@ class PollQueue:
             if wait.entry == entry:
                 task_id = wait.task_id
                 batching = self._batching(wait, now)
-                if batching is None or batching.is_refused(task_id):
+                if batching is None or task_id in batching.refused:
                     batching, batch = None, single.get(task_id, PollBatch())
                 else:
                     batch = shared.get(batching, PollBatch())
@@ -372,7 +371,8 @@ class PollQueue:
         self.set_timer()
 
     def _pass_answer(self, batch: PollBatch, answer: BatchAnswer, asked_at: float, now: float) -> None:
-        self._log_errors(answer.errors)
+        if answer.errors:
+            self._log_errors(answer.errors)
         waits = list(chain(*batch.values()))
         for wait in waits:
             if wait.is_over:

@@ -74,32 +74,25 @@ class BatchRequests:
     Attributes:
         limit: The largest number of tasks in one request.
         poll_one: The argument.
+        paused_until: Moment from which on requests for many tasks may be sent.
+        refused: Ids of tasks with which batches fail, oldest first.
     """
 
     def __init__(self, poll_one: Callable[[str], Awaitable[Task]], poll_many: PollMany) -> None:
         self.limit: int = MAX_BATCH
         self.poll_one: Callable[[str], Awaitable[Task]] = poll_one
         self._poll_many = poll_many
-        self._paused_until = 0.0
+        self.paused_until: float = 0.0
         self._next_pause = _FIRST_PAUSE
         self._too_large = 0
         self._failures = 0
         self._empty = 0
-        # Ids that a batch failed for, oldest first.
-        self._refused: dict[str, None] = {}
-
-    def is_open(self, now: float) -> bool:
-        """Tell whether requests for many tasks may be sent."""
-        return now >= self._paused_until
-
-    def is_refused(self, task_id: str) -> bool:
-        """Tell whether batches with this task fail."""
-        return task_id in self._refused
+        self.refused: dict[str, None] = {}
 
     def _pause(self, now: float, reason: object) -> None:
         """Send no requests for many tasks for some minutes, longer each time."""
         log.info("The service refuses batches of polls; tasks are polled singly for a time: %s", reason)
-        self._paused_until = now + self._next_pause
+        self.paused_until = now + self._next_pause
         self._next_pause = min(2 * self._next_pause, _LONGEST_PAUSE)
 
     def found_singly(self, now: float) -> None:
@@ -156,7 +149,7 @@ class BatchRequests:
         if self._failures >= _MAX_FAILURES:
             self._pause(clock(), error)
         elif retry_after > _MAX_RETRY_AFTER:
-            self._paused_until = clock() + retry_after
+            self.paused_until = clock() + retry_after
         else:
             raise error
         return BatchAnswer(is_refused=True)
@@ -208,9 +201,9 @@ class BatchRequests:
                 self.limit = len(halves[0])
         else:
             for task_id in answer.errors or suspects:
-                self._refused[task_id] = None
-            while len(self._refused) > _MAX_REFUSED:
-                del self._refused[next(iter(self._refused))]
+                self.refused[task_id] = None
+            while len(self.refused) > _MAX_REFUSED:
+                del self.refused[next(iter(self.refused))]
         return answer
 
 

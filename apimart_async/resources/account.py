@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from apimart_async import errors
-from apimart_async.transport import parsing
-from apimart_async.transport.catalogue_parsing import read_usage
+from apimart_async.transport.catalogue_parsing import read_balance, read_models, read_usage
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class AsyncAccount:
         if scope not in _BALANCES:
             raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
         answer = await self._api.request("GET", _BALANCES[scope], kind=Kind.READ, timeout=timeout)
-        return parsing.read_balance(answer.payload)
+        return read_balance(answer.payload)
 
     async def models(self, *, timeout: float | None = None) -> list[Model]:
         """Fetch the models of the service.
@@ -59,7 +58,7 @@ class AsyncAccount:
             APIError: The request failed after all retries.
         """
         answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
-        return parsing.read_models(answer.payload)
+        return read_models(answer.payload)
 
     async def usage(self, days: int = 31, *, timeout: float | None = None) -> AccountUsage:
         """Fetch the use of the account in the last days.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from apimart_async.resources import operations, submission
+from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from apimart_async.models import Task
     from apimart_async.resources.schemas import Schemas
     from apimart_async.resources.tasks import AsyncTasks
+    from apimart_async.resources.uploads import UploadMemory
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.forms import ImageInput
-    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "grok-imagine-1.0-edit-apimart"
 
@@ -81,15 +81,15 @@ class AsyncEdits:
             prompt,
             model,
             n,
-            operations.max_n(model),
+            submission.max_n(model),
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
         )
         images = await check_images(self._api, self._memory, image, inline=inline)
-        path = operations.submit_path(model, await self._schemas.path(model))
+        path = submission.submit_path(model, await self._schemas.path(model))
         payload: dict[str, Any] = {"model": model, "prompt": prompt, "image_urls": images}
-        if n != 1 or path == operations.EDITS:
+        if n != 1 or path == submission.EDITS:
             # Not every model knows the field.
             payload["n"] = n
         payload |= extra_body or {}

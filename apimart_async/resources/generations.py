@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
-from apimart_async.resources import operations, submission
+from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
 from apimart_async.transport.media import forms
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from apimart_async.models import Task
-    from apimart_async.resources.operations import SentOperation
     from apimart_async.resources.schemas import Schemas
+    from apimart_async.resources.submission import SentOperation
     from apimart_async.resources.tasks import AsyncTasks
+    from apimart_async.resources.uploads import UploadMemory
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.forms import ImageInput, SingleImage
-    from apimart_async.transport.upload_memory import UploadMemory
 
 DEFAULT_MODEL: Final = "gemini-3-pro-image-preview"
 
@@ -101,14 +101,14 @@ class AsyncGenerations:
         exception's notes and in the log.
         """
         references = [] if _is_empty(images) else forms.flatten(images)
-        operations.check_operation(operation, model, prompt, has_images=bool(references))
-        operations.check_roles(roles, len(references))
+        submission.check_operation(operation, model, prompt, has_images=bool(references))
+        submission.check_roles(roles, len(references))
         submission.check_request(
             prompt or "",
             model,
             n,
-            operations.max_n(model),
-            has_prompt=operations.has_prompt(operation, extra_body or {}) or prompt is not None,
+            submission.max_n(model),
+            has_prompt=submission.has_prompt(operation, extra_body or {}) or prompt is not None,
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
@@ -134,7 +134,7 @@ class AsyncGenerations:
         name = "image_with_roles" if roles else "image_urls"
         fields: dict[str, Any] = {name: references} if references else {}
         fields |= {} if mask is None else {"mask_url": "(a mask)"}
-        schema = await self._schemas.check(operations.GENERATIONS, payload | fields | dict(extra_body or {}))
+        schema = await self._schemas.check(submission.GENERATIONS, payload | fields | dict(extra_body or {}))
         urls: list[str] = []
         if checked:
             urls = await image_urls(self._api, self._memory, checked, inline=inline, timeout=timeout)
@@ -150,7 +150,7 @@ class AsyncGenerations:
         async with renewing(self._memory, urls):
             return await submission.submit(
                 self._api,
-                operations.GENERATIONS,
+                submission.GENERATIONS,
                 payload,
                 idempotency_key=idempotency_key,
                 timeout=timeout,

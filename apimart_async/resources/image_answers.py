@@ -13,9 +13,8 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.models import CompletedImageEvent, ImageEvent, ImageSet
-from apimart_async.transport import parsing
+from apimart_async.transport import image_parsing, parsing
 from apimart_async.transport.concurrency import run_in_file_thread
-from apimart_async.transport.event_parsing import read_image_events
 from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.json import not_understood
 from apimart_async.transport.media.multipart import Body
@@ -66,7 +65,7 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
     answer = await _send(api, request, accepts_events=False)
     try:
         # Images in base64 are copied into their URLs.
-        found = await run_in_file_thread(parsing.read_image_set, answer.payload, request.n)
+        found = await run_in_file_thread(image_parsing.read_image_set, answer.payload, request.n)
     except errors.APIResponseValidationError as error:
         raise indeterminate(_complete(request, error, answer)) from error
     return parsing.resolved(found, answer.base_url)
@@ -162,7 +161,9 @@ class _ImageStream:
                 if not self._images:
                     raise not_understood("image", None)
             else:
-                self._events += await run_in_file_thread(read_image_events, outcome.payload, self._request.n)
+                self._events += await run_in_file_thread(
+                    image_parsing.read_image_events, outcome.payload, self._request.n
+                )
         except errors.APIResponseValidationError as error:
             self.has_ended = True
             raise self._indeterminate(error) from error

@@ -206,7 +206,10 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
     """Return the images, and the task id in the file name of each."""
     if isinstance(result, Task):
         _check_completed(result)
-        return result.images, [_name_of(result)] * len(result.images)
+        created = result.created_at or datetime.now(UTC)
+        # Without an id, the idempotency key stands for the task.
+        name = result.id or result.idempotency_key or str(int(created.timestamp()))
+        return result.images, [name] * len(result.images)
     if isinstance(result, ImageSet):
         if not result.images:
             raise errors.DownloadError("The image set holds no image.")
@@ -219,12 +222,6 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
                 "an ImageSet, an Image or a list of images."
             )
     return images, [image.task_id or "image" for image in images]
-
-
-def _name_of(task: Task) -> str:
-    """Return the part of file names that stands for a task; without an id, its idempotency key."""
-    created = task.created_at or datetime.now(UTC)
-    return task.id or task.idempotency_key or str(int(created.timestamp()))
 
 
 def _check_completed(task: Task) -> None:

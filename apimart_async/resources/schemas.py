@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping
 from functools import partial
@@ -13,10 +14,9 @@ import anyio
 import attrs
 
 from apimart_async import errors
-from apimart_async.models import ModelSchema
+from apimart_async.models import ModelSchema, Parameter
+from apimart_async.transport.paid_requests import Repeats, Trust
 from apimart_async.transport.retry import Kind
-from apimart_async.transport.same_key import Repeats, Trust
-from apimart_async.transport.schema_check import check_fields
 from apimart_async.transport.schema_parsing import read_schema
 
 if TYPE_CHECKING:
@@ -34,10 +34,23 @@ _FAILURE_SECONDS: Final = 300.0
 _PROMISE_SECONDS: Final = 2 * _FRESH_SECONDS
 _TIMEOUT: Final = 5.0
 _MOST_SCHEMAS: Final = 512
-_MOST_LOST: Final = 64
 _NOT_MODIFIED: Final = 304
 ABSENT: Final = frozenset({400, 404, 405, 410, 422, 501})
 """Answers that mean that there is no such schema, or no such endpoint."""
+
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+    "null": (type(None),),
+}
+_SHOWN: Final = 60
+_MOST_SHOWN: Final = 40
+_SWITCH: Final = 'With check="off" or APIMART_CHECK=off, the service decides.'
 
 
 @attrs.define(eq=False)
@@ -86,45 +99,24 @@ class LostRequest:
     base_url: str | None
 
 
-class LostRequests:
-    """The last paid requests without an answer, by idempotency key; at most 64."""
-
-    def __init__(self) -> None:
-        self._requests: dict[str, LostRequest] = {}
-
-    def keep(self, key: str, request: LostRequest) -> None:
-        """Keep a request."""
-        self._requests.pop(key, None)
-        if len(self._requests) >= _MOST_LOST:
-            del self._requests[next(iter(self._requests))]
-        self._requests[key] = request
-
-    def get(self, key: str) -> LostRequest | None:
-        """Return a request."""
-        return self._requests.get(key)
-
-    def forget(self, key: str) -> None:
-        """Remove a request that was answered."""
-        self._requests.pop(key, None)
-
-
 class CatalogueCache:
     """Facts of the catalogue that a client and its copies share: at most 512 schemas, and prices.
 
     Attributes:
-        lost: Paid requests without an answer.
+        lost: The last paid requests without an answer, by idempotency key.
+        trusts: How promises were kept, by model.
         prices: USD per image, by model.
         prices_expire_at: Moment from which they are fetched again.
         prices_lock: Held by the request for them.
     """
 
     def __init__(self) -> None:
-        self.lost: LostRequests = LostRequests()
+        self.lost: dict[str, LostRequest] = {}
+        self.trusts: dict[str, Trust] = {}
         self.prices: Mapping[str, float] = {}
         self.prices_expire_at: float = 0.0
         self.prices_lock: anyio.Lock = anyio.Lock()
         self._entries: dict[tuple[str, str], _Entry] = {}
-        self._trusts: dict[str, Trust] = {}
 
     def entry(self, model: str, operation: str) -> _Entry:
         """Return the entry of a schema, a new one if there is none."""
@@ -135,10 +127,6 @@ class CatalogueCache:
         self._entries[key] = entry
         return entry
 
-    def trust(self, model: str) -> Trust:
-        """Return how promises were kept for a model."""
-        return self._trusts.setdefault(model.casefold(), Trust())
-
 
 class Schemas:
     """The schemas as one client fetches them.
@@ -146,16 +134,15 @@ class Schemas:
     Args:
         api: Of the client.
         cache: Shared with the copies of the client.
+
+    Attributes:
+        lost: The last paid requests of the client without an answer, by idempotency key.
     """
 
     def __init__(self, api: Api, cache: CatalogueCache) -> None:
         self._api = api
         self._cache = cache
-
-    @property
-    def lost(self) -> LostRequests:
-        """Return the paid requests of the client without an answer."""
-        return self._cache.lost
+        self.lost: dict[str, LostRequest] = cache.lost
 
     async def get(self, model: str, operation: str | None, timeout: float | None) -> ModelSchema | None:
         """Return the schema of a model; ``None`` if the service has none.
@@ -200,7 +187,8 @@ class Schemas:
     def repeats(self, path: str, fields: Mapping[str, Any]) -> Repeats:
         """Return the repeats of a paid request, which need the promise of the schema."""
         model = str(fields.get("model"))
-        return Repeats(model, self._cache.trust(model), partial(self._retention, path, fields))
+        trust = self._cache.trusts.setdefault(model.casefold(), Trust())
+        return Repeats(model, trust, partial(self._retention, path, fields))
 
     async def _retention(self, path: str, fields: Mapping[str, Any]) -> float | None:
         """Return for how many seconds the service promises to remember the key of a paid request."""
@@ -277,3 +265,102 @@ def _for_request(schema: ModelSchema | None, path: str, fields: Mapping[str, Any
     if schema is None or (schema.path or path).rstrip("/") != path or schema.method != "POST":
         return None
     return None if "operation" in fields and "operation" not in schema.parameters else schema
+
+
+# --- a request held against a schema --------------------------------------------------------------------
+
+
+def check_fields(schema: ModelSchema, fields: Mapping[str, Any]) -> None:
+    """Check the fields of a request.
+
+    A text that differs from an allowed one in case only, ``None``, and a single image (``n=1``) are left to
+    the service.
+
+    Raises:
+        InvalidArgumentError: The model has no such parameter, or not with this value, or needs another; it
+            names the parameter, the value and the values that are allowed.
+    """
+    for name, value in fields.items():
+        if name == "model" or value is None:
+            continue
+        parameter = schema.parameters.get(name)
+        if parameter is not None:
+            allowed = _violation(parameter, value)
+            if allowed is not None:
+                raise _refusal(f"{name} must be {allowed} for {schema.model}, not {_shown(value)}.")
+        elif not schema.is_open and not (name == "n" and value == 1):
+            raise _refusal(_unknown(schema, name, value))
+    missing = [name for name in schema.required if name not in fields]
+    if missing:
+        raise _refusal(f"{schema.model} needs the parameter {missing[0]}.")
+
+
+def _refusal(text: str) -> errors.InvalidArgumentError:
+    return errors.InvalidArgumentError(errors.visible(f"{text} {_SWITCH}"))
+
+
+def _unknown(schema: ModelSchema, name: str, value: object) -> str:
+    names = sorted(schema.parameters)
+    similar = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {similar[0]}? It takes " if similar else "it takes "
+    return f"{schema.model} has no parameter {name} ({_shown(value)}): {hint}{_listed(names)}."
+
+
+def _violation(parameter: Parameter, value: object) -> str | None:
+    """Return the values that are allowed, in words, if this is none of them."""
+    if parameter.types and not any(_has_type(value, name) for name in parameter.types):
+        return " or ".join(map(_article, parameter.types))
+    if parameter.choices is not None and not any(_is_same(value, choice) for choice in parameter.choices):
+        return f"one of {_listed([_shown(choice) for choice in parameter.choices])}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _outside(value, parameter.minimum, parameter.maximum, "a number")
+    if isinstance(value, (list, tuple)):
+        return _outside(
+            len(value),  # pyright: ignore[reportUnknownArgumentType]
+            parameter.min_items,
+            parameter.max_items,
+            "a list whose length is",
+        )
+    if isinstance(value, str):
+        return _outside(len(value), None, parameter.max_length, "a text whose length is")
+    return None
+
+
+def _has_type(value: object, name: str) -> bool:
+    if name not in _TYPES:
+        return True
+    if isinstance(value, bool):
+        return name == "boolean"
+    if name == "integer" and isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, _TYPES[name])
+
+
+def _is_same(value: object, choice: object) -> bool:
+    if isinstance(value, str) and isinstance(choice, str):
+        return value.casefold() == choice.casefold()
+    return value == choice and isinstance(value, bool) == isinstance(choice, bool)
+
+
+def _outside(value: float, low: float | None, high: float | None, subject: str) -> str | None:
+    if (low is None or value >= low) and (high is None or value <= high):
+        return None
+    if low is None or high is None:
+        return f"{subject} of at most {high:g}" if low is None else f"{subject} of at least {low:g}"
+    return f"{subject} from {low:g} to {high:g}"
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[:1] in "aio" else f"a {name}"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(names[:_MOST_SHOWN]) + more
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"  # pyright: ignore[reportUnknownArgumentType] of images, of megabytes
+    text = repr(value[: 2 * _SHOWN] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

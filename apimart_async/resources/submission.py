@@ -1,11 +1,11 @@
-"""A paid submit: check the arguments, send the request and read the task from the answer."""
+"""A paid submit: the operations of the service, the check of the arguments, the request, and its task."""
 
 from __future__ import annotations
 
 import os
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -17,12 +17,39 @@ from apimart_async.transport.responses import indeterminate
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from apimart_async.models import ModelSchema, Task
     from apimart_async.resources.schemas import Schemas
     from apimart_async.transport.api import Api
 
+Operation: TypeAlias = Literal["edit", "generate", "segment", "region_edit"]
+"""The purpose of a paid request.
+
+- ``"edit"``: change an image as a prompt says.
+- ``"generate"``: make an image from a prompt, with or without reference images.
+- ``"segment"``: find the regions of an image; free, without a prompt, with grok-imagine-2.0-ext only.
+- ``"region_edit"``: change regions of an image as a prompt says, with grok-imagine-2.0-ext only.
+"""
+
+SentOperation: TypeAlias = Literal["segment", "region_edit"]
+"""The operations that a request names."""
+
+OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
+SENT_OPERATIONS: Final[tuple[SentOperation, ...]] = get_args(SentOperation)
+
+EDITS: Final = "/v1/images/edits"
+GENERATIONS: Final = "/v1/images/generations"
+REGION_MODEL: Final = "grok-imagine-2.0-ext"
+
+MOST_IMAGES: Final = 1_000
+"""Bound of ``n`` for models without a known one: the service decides."""
+
+_MOST_EDITS: Final = 10
+_BOUNDS: Final = ((re.compile(r"grok-imagine-2\.0-ext"), 12), (re.compile(r"(.*-)?seedream"), 15))
+_TAKES_REGIONS: Final = re.compile(r"grok-(imagine-)?2\.0-ext").match
+
+_MOST_LOST: Final = 64
 _LONGEST_KEY: Final = 191
 _LONGEST_KEPT: Final = 64 * 1024
 
@@ -30,6 +57,90 @@ RESPONSE_VERSION: Final = "X-APIMart-Response-Version"
 _NEWEST_VERSION: Final = "2026-07-27"
 # Models whose schema names a version of the answer, for services that have no schemas.
 _VERSIONED: Final = re.compile(r"grok-(?:imagine-)?2\.0(?:-ext)?|gpt-image-2\.5-ext").fullmatch
+
+
+def submit_path(model: str, endpoint: str | None = None) -> str:
+    """Return the path that edits with a model are submitted to.
+
+    Args:
+        model: As it is sent.
+        endpoint: The path that the model's schema names. Without a known one, the name of the model decides:
+            only ``-edit-`` models work on the endpoint for edits.
+    """
+    if endpoint in {EDITS, GENERATIONS}:
+        return endpoint
+    return EDITS if "-edit-" in str(model) else GENERATIONS
+
+
+def max_n(model: str) -> int:
+    """Return the maximum number of variants of one request."""
+    if submit_path(model) == EDITS:
+        return _MOST_EDITS
+    return next((bound for pattern, bound in _BOUNDS if pattern.match(str(model))), MOST_IMAGES)
+
+
+def sent_operation(operation: Operation) -> SentOperation | None:
+    """Return the operation as the request names it; ``None`` where the endpoint and the images say it."""
+    return None if operation == "edit" or operation == "generate" else operation  # noqa: PLR1714 mypy narrows this one alone
+
+
+def is_free(operation: str | None) -> bool:
+    """Tell whether the service bills nothing for an operation."""
+    return operation == "segment"
+
+
+def has_prompt(operation: str | None, fields: Mapping[str, Any]) -> bool:
+    """Tell whether a request needs a prompt: not for a segmentation, nor with ``messages`` instead."""
+    return not (is_free(operation) or "messages" in fields)
+
+
+def check_operation(operation: str | None, model: str, prompt: str | None, *, has_images: bool) -> None:
+    """Check that a model takes an operation that the request names.
+
+    Another model ignores the field, and bills an image.
+
+    Raises:
+        InvalidArgumentError: The operation is unknown, the model is not known to take it, there is no image,
+            or a prompt for a segmentation.
+    """
+    if operation is None:
+        return
+    if operation not in SENT_OPERATIONS:
+        raise errors.InvalidArgumentError(f"operation must be 'segment' or 'region_edit', not {operation!r}.")
+    if not _TAKES_REGIONS(str(model)):
+        raise errors.InvalidArgumentError(
+            f"The model {model!r} is not known to take the operation {operation!r}, and would bill an image "
+            f"instead: use {REGION_MODEL!r}."
+        )
+    if not has_images:
+        raise errors.InvalidArgumentError(f"The operation {operation!r} needs an image.")
+    if operation == "segment" and prompt:
+        raise errors.InvalidArgumentError(
+            "A segmentation takes no prompt: leave it out, or use 'region_edit'."
+        )
+
+
+def check_roles(roles: Sequence[str], images: int, path: str = GENERATIONS) -> None:
+    """Check the roles of images.
+
+    Raises:
+        InvalidArgumentError: Their number is not that of the images, one is empty, or the endpoint takes
+            none.
+    """
+    if not roles:
+        return
+    if isinstance(roles, str) or not all(map(_is_text, roles)):
+        raise errors.InvalidArgumentError(f"roles must be a list of texts that are not empty, not {roles!r}.")
+    if len(roles) != images:
+        raise errors.InvalidArgumentError(
+            f"There are {len(roles)} roles for {images} images: give one for each image."
+        )
+    if path == EDITS:
+        raise errors.InvalidArgumentError("Models of the endpoint for edits take no roles of images.")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def check_request(
@@ -56,10 +167,12 @@ def check_request(
     for name, value in texts if has_prompt else texts[1:]:
         if not isinstance(value, str) or not value.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise errors.InvalidArgumentError(f"{name} must be a text that is not empty, not {value!r}.")
-        if not _is_unicode(value):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
             raise errors.InvalidArgumentError(
                 f"{name} holds half of a surrogate pair, which cannot be sent: {value!r}."
-            )
+            ) from None
     count: object = n
     if count is not None and (type(count) is not int or not 1 <= count <= max_n):
         raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {max_n}, not {n!r}.")
@@ -71,14 +184,6 @@ def check_request(
         json.dumps(extra_body)
     if extra_headers:
         check_headers(extra_headers)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 async def submit(
@@ -139,9 +244,12 @@ async def submit(
         if len(body) <= _LONGEST_KEPT:
             sent_to = error.url or ""
             home = next((each for each in api.settings.base_urls if sent_to.startswith(f"{each}/")), None)
-            schemas.lost.keep(key, LostRequest(path, payload, extra_headers, repeats, home))
+            schemas.lost.pop(key, None)
+            if len(schemas.lost) >= _MOST_LOST:
+                del schemas.lost[next(iter(schemas.lost))]
+            schemas.lost[key] = LostRequest(path, payload, extra_headers, repeats, home)
         raise
-    schemas.lost.forget(key)
+    schemas.lost.pop(key, None)
     try:
         task = parsing.read_submission(
             answer.payload,

@@ -46,12 +46,17 @@ class AsyncTasks:
     def __init__(self, api: Api, shared: SharedPolling) -> None:
         self._api = api
         settings = api.settings
+        total = min(settings.timeout.total, _POLL_TIMEOUT)
+        polling = attrs.evolve(settings, timeout=attrs.evolve(settings.timeout, total=total))
+        self._single_polls = type(api)(polling, api.session, api.rate_limiter)
         # A batch that fails is halved instead of sent again.
-        self._unretried = type(api)(attrs.evolve(settings, max_retries=0), api.session, api.rate_limiter)
+        unretried = attrs.evolve(polling, max_retries=0)
+        self._shared_polls = type(api)(unretried, api.session, api.rate_limiter)
+        poll_one = partial(self._fetch, api=self._single_polls, home=None)
         self._queue = shared.queue(
             settings,
             lambda: PollQueue(
-                self._poll, self._poll_many, settings.poll.requests_per_second, self._requests_of
+                poll_one, self._poll_many, settings.poll.requests_per_second, self._requests_of
             ),
         )
         # By the base URL of the submit.
@@ -59,7 +64,6 @@ class AsyncTasks:
         self._cadence = Cadence(settings.poll, shared.stats)
         knob = settings.poll.delay_per_poll * _NOTIFICATIONS_FOR_A_LOST_ONE
         self._rare_cadence = Cadence(attrs.evolve(settings.poll, delay_per_poll=knob), shared.stats)
-        self._poll_timeout = min(settings.timeout.total, _POLL_TIMEOUT)
 
     async def get(
         self, task: Task | str | None, *, language: str = "en", timeout: float | None = None
@@ -238,20 +242,17 @@ class AsyncTasks:
             home = self._api.settings.base_url
         requests = self._requests.get(home)
         if requests is None:
-            poll_one, poll_many = partial(self._poll, home=home), partial(self._poll_many, home=home)
+            poll_one = partial(self._fetch, api=self._single_polls, home=home)
+            poll_many = partial(self._poll_many, home=home)
             requests = self._requests[home] = BatchRequests(poll_one, poll_many)
         return requests
 
-    async def _poll(self, task_id: str, home: str | None = None) -> Task:
-        return await self._fetch(task_id, timeout=self._poll_timeout, home=home)
-
     async def _poll_many(self, take_ids: TakeIds, home: str | None = None) -> dict[str, Task]:
-        answer = await self._unretried.request(
+        answer = await self._shared_polls.request(
             "POST",
             "/v1/tasks/batch",
             kind=Kind.READ,
             make_body=lambda: json.dumps({"task_ids": take_ids()}),
-            timeout=self._poll_timeout,
             matches=lambda payload: parsing.is_about_tasks(payload, task_ids=frozenset(take_ids())),
             shares_limits=False,
             home=home,
@@ -260,20 +261,27 @@ class AsyncTasks:
         return {task_id: parsing.resolved(task, answer.base_url) for task_id, task in found.items()}
 
     async def _fetch(
-        self, task_id: str, language: str = "en", timeout: float | None = None, *, home: str | None
+        self,
+        task_id: str,
+        language: str = "en",
+        timeout: float | None = None,
+        *,
+        api: Api | None = None,
+        home: str | None,
     ) -> Task:
+        api = api or self._api
         quoted = task_id if _IS_PLAIN(task_id) else quote(task_id, safe="")
         path = f"/v1/tasks/{quoted}?language={language}"
         try:
             matches = partial(parsing.is_about_task, task_id=task_id)
-            answer = await self._api.request(
+            answer = await api.request(
                 "GET", path, kind=Kind.READ, timeout=timeout, matches=matches, has_images=True, home=home
             )
             found = parsing.read_task(answer.payload, task_id=task_id)
             return parsing.resolved(found, answer.base_url)
         except errors.APIError as error:
             error.task_id = task_id
-            if home is None or home in self._api.session.origins or not _is_unknown(error):
+            if home is None or home in self._api.session.origins.base_urls or not _is_unknown(error):
                 raise
             raise errors.InvalidArgumentError(
                 f"Task {task_id} was submitted to {home}, which base_url does not name, and no address in it "

@@ -1,11 +1,18 @@
-"""Uploads: images on the service's file host, free and for 72 hours."""
+"""Uploads: images on the service's file host, free and for 72 hours, each used again while it lives."""
 
 from __future__ import annotations
 
+import copy
 import re
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
+
+import anyio
+import attrs
 
 from apimart_async import errors
 from apimart_async.transport import parsing
@@ -13,16 +20,15 @@ from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.retry import Kind
-from apimart_async.transport.upload_memory import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    import os
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Sequence
 
     from apimart_async.models import Upload
     from apimart_async.transport.api import Api
     from apimart_async.transport.media.forms import ImageInput, SingleImage
     from apimart_async.transport.media.inputs import Media
-    from apimart_async.transport.upload_memory import UploadMemory
 
 _PATH: Final = "/v1/uploads/images"
 # The refusal of a URL is not documented. Forgetting an upload by mistake costs another upload, which is free.
@@ -31,6 +37,10 @@ _UNUSABLE: Final = re.compile(
     r"(?is)(?=.*(?:image|file|url|picture|photo))"
     r".*(?:expire|reachable|access|fetch|download|retriev|not found|no such)"
 )
+
+_MOST_KEPT: Final = 4096
+# The service fetches the image when the task starts, which may be some time after the submit.
+_MARGIN: Final = timedelta(hours=1)
 
 
 class AsyncUploads:
@@ -88,7 +98,9 @@ class AsyncUploads:
         Cancellation leaves nothing behind, or an unused upload; a concurrent call for the image uploads it.
         """
         _check_is_local(image)
-        return await upload_once(self._api, self._memory, image, timeout)
+        return await _upload_once(
+            self._api, self._memory, await _open(self._api, self._memory, image), timeout
+        )
 
 
 def _check_is_local(image: SingleImage) -> None:
@@ -106,16 +118,13 @@ async def _open(api: Api, memory: UploadMemory | None, image: SingleImage | Medi
     return await inputs.open_and_digest(image, convert=convert)
 
 
-async def upload_once(
-    api: Api, memory: UploadMemory | None, image: SingleImage | Media, timeout: float | None
-) -> Upload:
-    """Return a remembered upload of an image, or upload the image.
+async def _upload_once(api: Api, memory: UploadMemory | None, media: Media, timeout: float | None) -> Upload:
+    """Return a remembered upload of a checked image, or upload the image.
 
     Raises:
-        ImageError: The image cannot be sent, or changed since it was checked.
+        ImageError: The image cannot be converted, or changed since it was checked.
         APIError: The upload failed after all retries.
     """
-    media = await _open(api, memory, image)
     send = partial(upload, api, media, timeout)
     if memory is None:
         return await send()
@@ -200,7 +209,7 @@ async def image_urls(
             return image
         if inline:
             return await inputs.data_url(await inputs.as_sent(image, api.settings.media))
-        return (await upload_once(api, memory, image, timeout)).url
+        return (await _upload_once(api, memory, image, timeout)).url
 
     return await for_each(send, images)
 
@@ -214,3 +223,145 @@ async def renewing(memory: UploadMemory | None, urls: Sequence[str]) -> AsyncGen
         if memory is not None and error.status in _REFUSALS and _UNUSABLE.search(error.message):
             await memory.forget(urls)
         raise
+
+
+# --- uploads that are used again ---------------------------------------------------------------------------
+
+
+class UploadStore(Protocol):
+    """A store of uploads that outlives the client: the journal of a batch, or a folder."""
+
+    async def get_upload(self, key: str) -> Upload | None:
+        """Return an upload that was kept, expired or not."""
+        ...
+
+    async def put_upload(self, key: str, upload: Upload) -> None:
+        """Keep an upload in the place of another."""
+        ...
+
+
+@attrs.frozen
+class BatchUploads:
+    """The rules of a batch for the uploads of its jobs.
+
+    Attributes:
+        store: Keeps uploads for later runs.
+        limit: Limits concurrent uploads.
+    """
+
+    store: UploadStore
+    limit: anyio.Semaphore
+
+    @contextmanager
+    def used(self) -> Generator[None]:
+        """Apply them to the calls of the body."""
+        token = BATCH.set(self)
+        try:
+            yield
+        finally:
+            BATCH.reset(token)
+
+
+BATCH: Final[ContextVar[BatchUploads | None]] = ContextVar("BATCH", default=None)
+
+
+@attrs.frozen(eq=False)
+class _Pending:
+    owner: object
+    done: anyio.Event = attrs.field(factory=anyio.Event)
+    errors: list[errors.APIError] = attrs.field(factory=list[errors.APIError])
+
+
+class UploadMemory:
+    """Uploads each image once, and returns that upload to concurrent and later callers.
+
+    The uploads used last are kept, up to 4096.
+
+    Args:
+        store: Keeps uploads for other clients.
+    """
+
+    def __init__(self, store: UploadStore | None = None) -> None:
+        self._store = store
+        self._kept: OrderedDict[str, Upload] = OrderedDict()
+        self._pending: dict[str, _Pending] = {}
+
+    @classmethod
+    def of(cls, reuse_uploads: bool | str | os.PathLike[str]) -> UploadMemory | None:  # noqa: FBT001 the option
+        """Return the memory that the option of a client asks for."""
+        from apimart_async.transport.files.upload_folder import UploadFolder
+
+        if isinstance(reuse_uploads, bool):
+            return cls() if reuse_uploads else None
+        return cls(UploadFolder(reuse_uploads))
+
+    async def get(self, key: str, upload: Callable[[], Awaitable[Upload]], *, owner: object) -> Upload:
+        """Return an upload that lives for at least another hour.
+
+        Args:
+            key: Server and content of the image.
+            upload: Uploads it.
+            owner: Equal for callers that share the failure of an upload.
+
+        Raises:
+            ImageError: The image has changed since it was checked.
+            APIError: The upload failed after all retries, for every caller of the owner that waited for it.
+            JournalError: The upload cannot be kept in the journal.
+
+        Cancellation leaves the upload to the next caller that waits for it, or an unused upload.
+        """
+        while (pending := self._pending.get(key)) is not None:
+            await pending.done.wait()
+            if pending.errors and pending.owner == owner:
+                raise copy.copy(pending.errors[0])
+        kept = self._kept.get(key)
+        if kept is not None and _lives(kept):
+            self._kept.move_to_end(key)
+            return kept
+        pending = self._pending[key] = _Pending(owner)
+        try:
+            return await self._find_or_upload(key, upload, is_dead=kept is not None)
+        except errors.APIError as error:
+            pending.errors.append(error)
+            raise
+        finally:
+            del self._pending[key]
+            pending.done.set()
+
+    async def _find_or_upload(
+        self, key: str, upload: Callable[[], Awaitable[Upload]], *, is_dead: bool
+    ) -> Upload:
+        stores = self._stores()
+        for store in stores if not is_dead else ():
+            kept = await store.get_upload(key)
+            if kept is not None and _lives(kept):
+                self._keep(key, kept)
+                return kept
+        made = await upload()
+        self._keep(key, made)
+        for store in stores:
+            await store.put_upload(key, made)
+        return made
+
+    def _keep(self, key: str, upload: Upload) -> None:
+        self._kept[key] = upload
+        self._kept.move_to_end(key)
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+
+    async def forget(self, urls: Collection[str]) -> None:
+        """Use the uploads of these URLs no more: their images are uploaded again."""
+        for key, kept in list(self._kept.items()):
+            if kept.url in urls:
+                dead = self._kept[key] = attrs.evolve(kept, expires_at=kept.created_at)
+                for store in self._stores():
+                    await store.put_upload(key, dead)
+
+    def _stores(self) -> list[UploadStore]:
+        batch = BATCH.get()
+        stores = [None if batch is None else batch.store, self._store]
+        return [store for store in stores if store is not None]
+
+
+def _lives(upload: Upload) -> bool:
+    return upload.expires_at - datetime.now(UTC) > _MARGIN

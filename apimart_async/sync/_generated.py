@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from apimart_async.resources.generations import AsyncGenerations
     from apimart_async.resources.image_fields import Background, Moderation, OutputFormat
     from apimart_async.resources.images import AsyncImages
-    from apimart_async.resources.operations import SentOperation
+    from apimart_async.resources.submission import SentOperation
     from apimart_async.resources.tasks import AsyncTasks
     from apimart_async.resources.uploads import AsyncUploads
     from apimart_async.transport.media.forms import ImageInput, SingleImage
@@ -1627,8 +1627,8 @@ def run_many(
             and runs, and again before its 72 h are over.
         max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more.
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
-            in flight. The price of a model is learnt from its tasks: until the first has ended, one runs at a
-            time.
+            in flight; with a journal in PostgreSQL, of all processes together. The price of a model is learnt
+            from its tasks: until the first has ended, one runs at a time, in each process.
         in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
             ``"collect"`` those again under the same idempotency key whose model promises to execute a key
             once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from functools import partial
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from anyio import CancelScope
@@ -24,6 +23,7 @@ from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
 from apimart_async.transport.origins import Route
+from apimart_async.transport.paid_requests import SEND_HOOKS, Repeats, SendHooks
 from apimart_async.transport.responses import (
     FAREWELL,
     Answer,
@@ -33,7 +33,6 @@ from apimart_async.transport.responses import (
     reply_id,
 )
 from apimart_async.transport.retry import Action, Attempt, Effect, Kind
-from apimart_async.transport.same_key import Repeats
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
@@ -50,40 +49,6 @@ _LONGEST_MESSAGE: Final = 2000
 _LONGEST_CODE: Final = 200
 _TOO_MANY: Final = 429
 _PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOWABLE})
-
-
-class SendHooks(Protocol):
-    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits.
-
-    Attributes:
-        home: Base URL at which the request may have been executed before, under the same key; it goes there
-            and nowhere else. ``None`` for none.
-        first_sent_at: Time of an earlier request with its key, in unix seconds; ``None`` if there was none.
-        needs_promise: Whether to send it only if the service promises to execute its key once.
-    """
-
-    home: str | None
-    first_sent_at: float | None
-    needs_promise: bool
-
-    async def before_send(self, base_url: str) -> None:
-        """Prepare an attempt: the rate limiter admits it, and no byte of it is sent.
-
-        Args:
-            base_url: Base URL of the attempt.
-
-        Raises:
-            Exception: Nothing may be sent; the request ends with it.
-        """
-        ...
-
-    async def not_executed(self) -> None:
-        """Take note, before any delay, that no attempt so far was executed. It raises no error."""
-        ...
-
-
-SEND_HOOKS: Final[ContextVar[SendHooks | None]] = ContextVar("send_hooks", default=None)
-"""The hooks of the next paid request in this context."""
 
 
 @attrs.define(eq=False)
@@ -202,7 +167,7 @@ class Api:
             method,
             path,
             kind,
-            self._route(kind, home if hooks is None else hooks.home, is_pinned=kind is Kind.PAID_WRITE),
+            Route(self.session.origins, kind, home if hooks is None else hooks.home),
             authorization,
             headers,
             settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
@@ -231,7 +196,7 @@ class Api:
                     await _take_note(raised, call, data)
                 raise
             if isinstance(outcome, Answer):
-                call.route.answered()
+                self.session.origins.worked(call.route.base_url)
                 if call.target in call.moved and not (body is None and make_body is None):
                     self._moved[call.target] = call.url
                 if call.was_unknown and not outcome.replayed and call.repeats is None:
@@ -242,21 +207,6 @@ class Api:
             if failed is not None:
                 delay = self._delay_after(failed, call, number)
                 number += 1
-
-    def _route(self, kind: Kind, home: str | None, *, is_pinned: bool) -> Route:
-        """Return the origins for a request, in order.
-
-        Raises:
-            InvalidArgumentError: It may only be sent to an origin that ``base_url`` does not name.
-        """
-        origins = self.session.origins
-        is_listed = home in origins
-        if is_pinned and home is not None and not is_listed:
-            raise errors.InvalidArgumentError(
-                f"This paid request was sent to {home} before, and its idempotency key is known there: name "
-                "that address in base_url too."
-            )
-        return Route(origins, kind, home if is_listed else None, is_pinned=is_pinned)
 
     async def _prepare_repeats(self, call: _Call, repeats: Repeats | None) -> None:
         """Decide whether a paid request may be sent again, and whether this is the first time.
@@ -298,7 +248,8 @@ class Api:
         call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
         status = wait = events = None
         try:
-            if (late := await call.before_send()) is not None:
+            is_followed = call.was_unknown or call.hooks is not None
+            if is_followed and (late := await call.before_send()) is not None:
                 return late
             reply = await self.session.request(
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
@@ -421,20 +372,14 @@ class Api:
     ) -> tuple[CIMultiDict[str], Authorization]:
         headers, authorization = self._headers, self._authorization
         if idempotency_key is not None or extra_headers is not None:
-            headers = self._extended_headers(idempotency_key, extra_headers)
-            authorization = _taken_out(headers) or authorization
+            headers = self._headers.copy()
+            if idempotency_key is not None:
+                headers["Idempotency-Key"] = idempotency_key
+            if extra_headers is not None:
+                check_headers(extra_headers)
+                headers.update(extra_headers)
+                authorization = _taken_out(headers) or authorization
         return headers, authorization or await self._call_for_key()
-
-    def _extended_headers(
-        self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
-    ) -> CIMultiDict[str]:
-        headers = self._headers.copy()
-        if idempotency_key is not None:
-            headers["Idempotency-Key"] = idempotency_key
-        if extra_headers is not None:
-            check_headers(extra_headers)
-            headers.update(extra_headers)
-        return headers
 
     async def _call_for_key(self) -> Authorization:
         api_key = self.settings.api_key

@@ -1,11 +1,21 @@
-"""Tolerant readers of prices and of the use of an account."""
+"""Tolerant readers of an account and of the catalogue: balance, usage, models and prices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from apimart_async.models import AccountUsage, DayUsage
-from apimart_async.transport.json import is_mapping, is_sequence, moment, not_understood, number, text, whole
+from apimart_async.models import AccountUsage, Balance, DayUsage, Model
+from apimart_async.transport.json import (
+    is_mapping,
+    is_sequence,
+    mapping,
+    moment,
+    not_understood,
+    number,
+    structure,
+    text,
+    whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,6 +30,55 @@ _DAYS: Final = ("data", "days", "daily", "usage", "items", "list")
 _DATES: Final = ("date", "day", "time", "timestamp", "created_at")
 _COSTS: Final = ("cost", "total_cost", "amount", "usd")
 _REQUESTS: Final = ("requests", "request_count", "total_requests", "count")
+
+# The balance of an account without a limit.
+_ENDLESS: Final = -1.0
+
+
+def read_balance(payload: object) -> Balance:
+    """Read the balance of the account.
+
+    Raises:
+        APIResponseValidationError: It tells nothing of the kind.
+    """
+    source = mapping(mapping(payload).get("data")) or mapping(payload)
+    if not {"remain_balance", "used_balance", "unlimited_quota"} & source.keys():
+        raise not_understood("balance", payload)
+    remaining = number(source.get("remain_balance"))
+    is_endless = remaining == _ENDLESS
+    fields = {
+        "remaining": None if is_endless else remaining,
+        "used": source.get("used_balance"),
+        "unlimited": is_endless or source.get("unlimited_quota") is True,
+        "raw": source,
+    }
+    return structure(fields, Balance, payload)
+
+
+def read_models(payload: object) -> list[Model]:
+    """Read the catalogue, whose entries are objects or names; entries without an id are left out.
+
+    Raises:
+        APIResponseValidationError: It holds no list of models.
+    """
+    entries = payload if is_sequence(payload) else mapping(payload).get("data")
+    if not is_sequence(entries):
+        raise not_understood("list of models", payload)
+    described = [{"id": entry} if isinstance(entry, str) else mapping(entry) for entry in entries]
+    named = [((text(entry.get("id")) or "").strip(), entry) for entry in described]
+    return [Model(name, entry) for name, entry in named if name]
+
+
+def read_object(payload: object, subject: str) -> dict[str, Any]:
+    """Return a JSON object, without the envelope around it.
+
+    Raises:
+        APIResponseValidationError: It is none.
+    """
+    found = mapping(mapping(payload).get("data")) or mapping(payload)
+    if not found:
+        raise not_understood(subject, payload)
+    return found
 
 
 def read_prices(payload: object) -> dict[str, float]:

@@ -13,7 +13,6 @@ from apimart_async.transport.json import is_mapping, is_sequence, number, text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OK: Final = 200
 _ERROR: Final = 400
 _LAST_ERROR: Final = 600
 _PAYMENT_REQUIRED: Final = 402
@@ -55,9 +54,6 @@ class ServiceError:
 def read_error(payload: object) -> ServiceError | None:
     """Find the error in an answer, whatever its HTTP status; ``None`` if it holds none."""
     top: Mapping[str, Any] = payload if is_mapping(payload) else {}
-    # What nearly every answer is.
-    if top.get("code") == _OK and "error" not in top and "success" not in top:
-        return None
     said = top.get("error")
     said = None if is_empty(said) else said
     error = _innermost(said)

@@ -344,23 +344,13 @@ async def read_answer(
     *,
     limit_name: str,
 ) -> bytes:
-    """Return a whole body as ``read_all`` does, and give the connection back or close it."""
-    try:
-        return await read_all(response, limit, on_chunk, limit_name=limit_name)
-    finally:
-        # aiohttp gives a connection back at the end of a body, unless its request is still sent.
-        if not response.content.at_eof() or (body is not None and body.is_sending):
-            async with response:
-                pass
-
-
-async def read_all(
-    response: aiohttp.ClientResponse, limit: int, on_chunk: Callable[[], None], *, limit_name: str
-) -> bytes:
     """Return a whole body, decompressed; of an error answer above the limit, its beginning.
+
+    The connection is given back, or closed.
 
     Args:
         response: Answer.
+        body: Of the request.
         limit: Most bytes of its content.
         on_chunk: Called when a part of it has come.
         limit_name: Setting to name in errors.
@@ -370,18 +360,24 @@ async def read_all(
         aiohttp.ClientError: It broke off.
     """
     content = response.content
-    data = await next_chunk(content)
-    size = len(data)
-    if not content.at_eof():
-        chunks = [data]
-        while size <= limit:
-            on_chunk()
-            if not (chunk := await next_chunk(content)):
-                break
-            chunks.append(chunk)
-            size += len(chunk)
-        # A join of this size releases the interpreter's lock.
-        data = await run_in_file_thread(b"".join, chunks) if size > LARGE_BYTES else b"".join(chunks)
+    try:
+        data = await next_chunk(content)
+        size = len(data)
+        if not content.at_eof():
+            chunks = [data]
+            while size <= limit:
+                on_chunk()
+                if not (chunk := await next_chunk(content)):
+                    break
+                chunks.append(chunk)
+                size += len(chunk)
+            # A join of this size releases the interpreter's lock.
+            data = await run_in_file_thread(b"".join, chunks) if size > LARGE_BYTES else b"".join(chunks)
+    finally:
+        # aiohttp gives a connection back at the end of a body, unless its request is still sent.
+        if not content.at_eof() or (body is not None and body.is_sending):
+            async with response:
+                pass
     coding = response.headers.get("Content-Encoding")
     try:
         if size > limit:

@@ -1,22 +1,41 @@
-"""Find the images of a result, in every shape that the services answer in."""
+"""The images of a result or of an event, and the tokens used, in every shape that the services answer in."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import attrs
 
 from apimart_async.errors import APIResponseValidationError
-from apimart_async.models import Image
+from apimart_async.models import (
+    CompletedImageEvent,
+    Image,
+    ImageEvent,
+    ImageSet,
+    PartialImageEvent,
+    TokenDetails,
+    Usage,
+)
 from apimart_async.transport import json
-from apimart_async.transport.json import is_mapping, is_sequence, moment, text
+from apimart_async.transport.json import (
+    is_mapping,
+    is_sequence,
+    mapping,
+    moment,
+    not_understood,
+    number,
+    text,
+    whole,
+)
 from apimart_async.transport.media import data_urls, sniffing
 
-if TYPE_CHECKING:
-    from datetime import timedelta
+log: logging.Logger = logging.getLogger("apimart_async")
+
+RESULT_LIFETIME: Final = timedelta(hours=24)
 
 # A service may make more images than it was asked for, but not any number of them.
 SURPLUS_IMAGES: Final = 16
@@ -34,6 +53,9 @@ _NESTED_FIELDS: Final = (*_FIELDS, "image_url", "image_urls")
 
 IMAGE_FIELDS: Final = frozenset({*_OUTER, *_INNER, *_FIELDS, _SINGLE})
 """Fields of a task that may hold images; without any of these there is none."""
+
+_PARTIAL: Final = "partial_image"
+_COMPLETED: Final = "completed"
 
 _DEEPEST: Final = 6
 _LACKS_SCHEME: Final = re.compile("image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE).match
@@ -183,3 +205,77 @@ def data_url(value: str) -> str | None:
     except ValueError:
         return None
     return f"data:{kind.content_type};base64,{value}" if kind.extension else None
+
+
+def read_image_set(payload: object, n: int | None = None) -> ImageSet:
+    """Read the answer of a synchronous image service.
+
+    Args:
+        payload: Decoded JSON.
+        n: Number of images that was asked for.
+
+    Raises:
+        APIResponseValidationError: It holds no image.
+    """
+    top = mapping(payload)
+    entries = top.get("data")
+    source = {"images": entries} if is_sequence(entries) else {} if isinstance(entries, str) else top
+    images = find_images(source, None, None, RESULT_LIFETIME)
+    if not images:
+        raise not_understood("image", payload)
+    most = MOST_IMAGES if n is None else n + SURPLUS_IMAGES
+    if len(images) > most:
+        log.warning("A result has %d images or more instead of %s.", len(images), n)
+        images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
+    created = moment(top.get("created")) or datetime.now(UTC)
+    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
+
+
+def read_usage(source: Mapping[str, Any]) -> Usage | None:
+    """Read the used tokens; ``None`` if the answer does not tell."""
+    said = mapping(source.get("usage"))
+    usage = Usage(
+        whole(said.get("input_tokens")),
+        whole(said.get("output_tokens")),
+        whole(said.get("total_tokens")),
+        _token_details(said.get("input_tokens_details")),
+        _token_details(said.get("output_tokens_details")),
+    )
+    return None if usage == Usage() else usage
+
+
+def _token_details(said: object) -> TokenDetails | None:
+    fields = mapping(said)
+    names = ("cached_tokens", "image_tokens", "text_tokens")
+    details = TokenDetails(*(whole(fields.get(name)) for name in names))
+    return None if details == TokenDetails() else details
+
+
+def read_image_events(payload: object, n: int | None = None) -> list[ImageEvent]:
+    """Read an event; an answer that is not an event stands for the events of its images.
+
+    An event without an image, or of an unknown type, is left out: the service may add types.
+
+    Args:
+        payload: Decoded JSON.
+        n: Number of images that was asked for.
+
+    Raises:
+        APIResponseValidationError: It is an answer without an image.
+    """
+    top: Mapping[str, Any] = payload if is_mapping(payload) else {}
+    kind = text(top.get("type"))
+    if kind is None:
+        answer = read_image_set(payload, n)
+        return [
+            CompletedImageEvent(_COMPLETED, image, answer.created, answer.usage, answer.raw)
+            for image in answer.images
+        ]
+    created = moment(top.get("created_at"))
+    found = find_images({"images": [top]}, None, None, RESULT_LIFETIME)[:1]
+    if kind.endswith(_PARTIAL):
+        index = whole(top.get("partial_image_index")) or 0
+        return [PartialImageEvent(kind, image, index, created, top) for image in found]
+    if kind.endswith(_COMPLETED):
+        return [CompletedImageEvent(kind, image, created, read_usage(top), top) for image in found]
+    return []

@@ -214,6 +214,12 @@ def is_mapping(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict)
 
 
+def mapping(value: object) -> dict[str, Any]:
+    """Return a JSON object, or an empty one for anything else."""
+    # Asked here, not in `is_mapping`: it is asked ten times of each edit.
+    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
 def is_sequence(value: object) -> TypeGuard[list[Any]]:
     """Tell a JSON array from everything else."""
     return isinstance(value, list)

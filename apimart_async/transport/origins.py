@@ -17,7 +17,7 @@ from apimart_async import errors
 from apimart_async.transport.retry import Effect, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from apimart_async.transport.responses import FailedAttempt
 
@@ -49,18 +49,14 @@ class Origins:
 
     Args:
         base_urls: Base URLs of the origins, preferred first.
+
+    Attributes:
+        base_urls: Each of them once.
     """
 
     def __init__(self, base_urls: Iterable[str]) -> None:
         self._states = {base_url: _State() for base_url in base_urls}
-
-    @property
-    def preferred(self) -> str:
-        """Return the base URL that the caller prefers."""
-        return next(iter(self._states))
-
-    def __contains__(self, base_url: object) -> bool:
-        return base_url in self._states
+        self.base_urls: tuple[str, ...] = tuple(self._states)
 
     def order(self, now: float, home: str | None = None) -> list[str]:
         """Return all base URLs in the order in which a request tries them.
@@ -70,8 +66,6 @@ class Origins:
             home: Origin to try before others that work.
         """
         states = self._states
-        if len(states) == 1:
-            return list(states)
         found = sorted(states, key=lambda base_url: (states[base_url].retry_at > now, base_url != home))
         # Other requests go elsewhere until this one has tried it.
         self._pause(states[found[0]], now)
@@ -102,34 +96,45 @@ class Route:
     Args:
         origins: Those of the client.
         kind: Consequence of executing the request twice.
-        home: Origin of the task that is asked for: it is tried first, and its failure is raised.
-        is_pinned: Whether the request may go to ``home`` only.
+        home: Origin of the task that is asked for: it is tried first, and its failure is raised. For a paid
+            request, the origin that may have executed it before: the request goes there only.
+
+    Raises:
+        InvalidArgumentError: A paid request may only be sent to an origin that ``base_url`` does not name.
 
     Attributes:
         base_url: Base URL of the last attempt; before the first, of the origin that is preferred.
     """
 
-    def __init__(
-        self, origins: Origins, kind: Kind, home: str | None = None, *, is_pinned: bool = False
-    ) -> None:
-        self.base_url: str = home or origins.preferred
+    def __init__(self, origins: Origins, kind: Kind, home: str | None = None) -> None:
+        is_paid = kind is Kind.PAID_WRITE
+        if home is not None and home not in origins.base_urls:
+            if is_paid:
+                raise errors.InvalidArgumentError(
+                    f"This paid request was sent to {home} before, and its idempotency key is known there: "
+                    "name that address in base_url too."
+                )
+            home = None
+        self.base_url: str = home or origins.base_urls[0]
         self._origins = origins
         self._kind = kind
         self._home = home
-        self._pinned = home if is_pinned else None
-        self._order: list[str] = []
+        self._pinned = home if is_paid else None
+        self._order: Sequence[str] = ()
         self._failures: dict[str, FailedAttempt] = {}
 
     def next(self, now: float) -> str:
         """Return the base URL for an attempt that is sent now."""
         if not self._order:
-            self._order = [self._pinned] if self._pinned else self._origins.order(now, self._home)
+            origins = self._origins
+            if self._pinned:
+                self._order = [self._pinned]
+            elif len(origins.base_urls) > 1:
+                self._order = origins.order(now, self._home)
+            else:
+                self._order = origins.base_urls
         self.base_url = self._order[len(self._failures)]
         return self.base_url
-
-    def answered(self) -> None:
-        """Take note of a good answer."""
-        self._origins.worked(self.base_url)
 
     def failed(self, failed: FailedAttempt, now: float) -> FailedAttempt | None:
         """Take note of a failed attempt.
@@ -153,7 +158,7 @@ class Route:
             if len(self._failures) < len(self._order):
                 return None
             failed = self._conclusion()
-        self._order, self._failures = [], {}
+        self._order, self._failures = (), {}
         return failed
 
     def _passes_on(self, failed: FailedAttempt) -> bool:

@@ -1,4 +1,4 @@
-"""Tolerant readers: every shape the services answer in, to models.
+"""Tolerant readers of tasks and uploads: every shape the services answer in, to models.
 
 Readers take decoded JSON of any form and give a model or raise ``APIResponseValidationError``; nothing else.
 """
@@ -19,32 +19,29 @@ from apimart_async.models import (
     EXPIRED,
     FAILED,
     TERMINAL_STATUSES,
-    Balance,
     ImageSet,
-    Model,
     Task,
-    TokenDetails,
     Upload,
-    Usage,
 )
 from apimart_async.transport.error_parsing import read_failure
 from apimart_async.transport.image_parsing import (
     ABSOLUTE,
     IMAGE_FIELDS,
     MOST_IMAGES,
+    RESULT_LIFETIME,
     SURPLUS_IMAGES,
     find_images,
     is_image,
+    read_usage,
 )
 from apimart_async.transport.json import (
     is_mapping,
     is_sequence,
+    mapping,
     moment,
     not_understood,
     number,
-    structure,
     text,
-    whole,
 )
 
 if TYPE_CHECKING:
@@ -55,11 +52,8 @@ Result = TypeVar("Result", Task, ImageSet)
 log: logging.Logger = logging.getLogger("apimart_async")
 
 UPLOAD_LIFETIME: Final = timedelta(hours=72)
-RESULT_LIFETIME: Final = timedelta(hours=24)
 
 _CREDITS_PER_USD: Final = 10
-# The balance of an account without a limit.
-_ENDLESS: Final = -1.0
 _REASONS: Final = frozenset({"error", "error_message", "fail_reason"})
 
 # Where there is none of these, the task has not ended.
@@ -91,18 +85,13 @@ def _identifier(value: object) -> str | None:
     return found.strip() or None if found else None
 
 
-def _mapping(value: object) -> dict[str, Any]:
-    # Asked here, not in `is_mapping`: it is asked ten times of each edit.
-    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-
-
 def _task_source(payload: object) -> dict[str, Any]:
     """Return the part of an answer that describes its task: ``data``, its first entry, or the whole."""
-    top = _mapping(payload)
+    top = mapping(payload)
     data: object = top.get("data")
-    found = _mapping(data[0] if is_sequence(data) and data else data)
+    found = mapping(data[0] if is_sequence(data) and data else data)
     entries: list[Any] = data if is_sequence(data) else [found]
-    is_result = not found or any(is_image(_mapping(entry)) for entry in entries[:MOST_IMAGES])
+    is_result = not found or any(is_image(mapping(entry)) for entry in entries[:MOST_IMAGES])
     if is_result and not found.keys() & {"status", "task_id"}:
         return top  # whose `data`, if there is any, are the images
     return found
@@ -117,17 +106,17 @@ def submitted_task_id(payload: object) -> str | None:
     found = _identifier(source.get("task_id"))  # where it nearly always is
     if found:
         return found
-    top = _mapping(payload)
+    top = mapping(payload)
     places = (source.get("id"), top.get("id"), top.get("task_id"))
     return next(filter(None, map(_identifier, places)), None)
 
 
 def _sibling_ids(payload: object, task_id: str | None) -> tuple[str, ...]:
     """Return the ids of the further tasks that the same submit has started."""
-    data: object = _mapping(payload).get("data")
+    data: object = mapping(payload).get("data")
     if not is_sequence(data) or len(data) <= 1:
         return ()
-    entries = [_mapping(entry) for entry in data[:MOST_IMAGES]]
+    entries = [mapping(entry) for entry in data[:MOST_IMAGES]]
     named = [
         _identifier(entry.get("task_id")) or _identifier(entry.get("id"))
         for entry in entries
@@ -219,7 +208,7 @@ def read_tasks(payload: object) -> dict[str, Task]:
 
 
 def _task_items(payload: object) -> list[Any] | None:
-    data: object = _mapping(payload).get("data")
+    data: object = mapping(payload).get("data")
     if is_mapping(data):
         data = data.get("tasks", data.get("results"))
     return data if is_sequence(data) else None
@@ -236,7 +225,7 @@ def _task(
     word = status.strip().lower() if isinstance(status, str) else ""
     estimated = source.get("estimated_time")
     if estimated is None and "task_info" in source:
-        estimated = _mapping(source["task_info"]).get("estimated_time")
+        estimated = mapping(source["task_info"]).get("estimated_time")
     word = _STATUS_SPELLINGS.get(word, word) or "submitted"
     if word not in TERMINAL_STATUSES and _END_FIELDS.isdisjoint(source):
         # What most answers are: 4.4 µs instead of 5.7.
@@ -268,7 +257,7 @@ def _task(
         error=None if _REASONS.isdisjoint(source) else read_failure(source),
         idempotency_key=idempotency_key,
         model=text(source.get("model")) or model,
-        usage=read_usage(source),
+        usage=read_usage(source) if "usage" in source else None,
         raw=source if len(images) <= MOST_IMAGES else _without_images(source),
     )
 
@@ -287,26 +276,6 @@ def _kept_cost(source: Mapping[str, Any], status: str) -> tuple[float | None, fl
     if cost is None and credits_cost is not None:
         cost = credits_cost / _CREDITS_PER_USD
     return cost, credits_cost
-
-
-def read_usage(source: Mapping[str, Any]) -> Usage | None:
-    """Read the used tokens; ``None`` if the answer does not tell."""
-    said = _mapping(source.get("usage"))
-    usage = Usage(
-        whole(said.get("input_tokens")),
-        whole(said.get("output_tokens")),
-        whole(said.get("total_tokens")),
-        _token_details(said.get("input_tokens_details")),
-        _token_details(said.get("output_tokens_details")),
-    )
-    return None if usage == Usage() else usage
-
-
-def _token_details(said: object) -> TokenDetails | None:
-    fields = _mapping(said)
-    names = ("cached_tokens", "image_tokens", "text_tokens")
-    details = TokenDetails(*(whole(fields.get(name)) for name in names))
-    return None if details == TokenDetails() else details
 
 
 def with_submit(found: Task, submitted: Task) -> Task:
@@ -412,79 +381,9 @@ def read_upload(payload: object, base_url: str = "") -> Upload:
 
 
 def _upload_source(payload: object) -> dict[str, Any]:
-    top = _mapping(payload)
+    top = mapping(payload)
     data: object = top.get("data")
-    return _mapping(data[0] if is_sequence(data) and data else data) or top
-
-
-def read_image_set(payload: object, n: int | None = None) -> ImageSet:
-    """Read the answer of a synchronous image service.
-
-    Args:
-        payload: Decoded JSON.
-        n: Number of images that was asked for.
-
-    Raises:
-        APIResponseValidationError: It holds no image.
-    """
-    top = _mapping(payload)
-    entries = top.get("data")
-    source = {"images": entries} if is_sequence(entries) else {} if isinstance(entries, str) else top
-    images = find_images(source, None, None, RESULT_LIFETIME)
-    if not images:
-        raise not_understood("image", payload)
-    most = MOST_IMAGES if n is None else n + SURPLUS_IMAGES
-    if len(images) > most:
-        log.warning("A result has %d images or more instead of %s.", len(images), n)
-        images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
-    created = moment(top.get("created")) or datetime.now(UTC)
-    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
-
-
-def read_balance(payload: object) -> Balance:
-    """Read the balance of the account.
-
-    Raises:
-        APIResponseValidationError: It tells nothing of the kind.
-    """
-    source = _mapping(_mapping(payload).get("data")) or _mapping(payload)
-    if not {"remain_balance", "used_balance", "unlimited_quota"} & source.keys():
-        raise not_understood("balance", payload)
-    remaining = number(source.get("remain_balance"))
-    is_endless = remaining == _ENDLESS
-    fields = {
-        "remaining": None if is_endless else remaining,
-        "used": source.get("used_balance"),
-        "unlimited": is_endless or source.get("unlimited_quota") is True,
-        "raw": source,
-    }
-    return structure(fields, Balance, payload)
-
-
-def read_object(payload: object, subject: str) -> dict[str, Any]:
-    """Return a JSON object, without the envelope around it.
-
-    Raises:
-        APIResponseValidationError: It is none.
-    """
-    found = _mapping(_mapping(payload).get("data")) or _mapping(payload)
-    if not found:
-        raise not_understood(subject, payload)
-    return found
-
-
-def read_models(payload: object) -> list[Model]:
-    """Read the catalogue, whose entries are objects or names; entries without an id are left out.
-
-    Raises:
-        APIResponseValidationError: It holds no list of models.
-    """
-    entries = payload if is_sequence(payload) else _mapping(payload).get("data")
-    if not is_sequence(entries):
-        raise not_understood("list of models", payload)
-    described = [{"id": entry} if isinstance(entry, str) else _mapping(entry) for entry in entries]
-    named = [entry for entry in described if _identifier(entry.get("id"))]
-    return [Model(str(_identifier(entry["id"])), entry) for entry in named]
+    return mapping(data[0] if is_sequence(data) and data else data) or top
 
 
 # --- answers held against requests ------------------------------------------------------------------------

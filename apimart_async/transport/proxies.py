@@ -24,6 +24,9 @@ class Proxies:
     Args:
         given: The caller's proxy, used for every URL; ``None`` for the proxies in the environment, which are
             never used for this machine.
+
+    Attributes:
+        are_none: Whether no URL has a proxy.
     """
 
     def __init__(self, given: Proxy | None) -> None:
@@ -31,6 +34,7 @@ class Proxies:
         environment = getproxies() if given is None else {}
         self._exempt = [entry for entry in re.split(r"[\s,]+", environment.pop("no", "").lower()) if entry]
         self._addresses = {scheme: Secret(address) for scheme, address in environment.items()}
+        self.are_none: bool = given is None and not self._addresses
         self._find: Callable[[str, str, int | None], Proxy | None]
         self._find = lru_cache(_HOSTS_KEPT)(self._in_environment)
 

@@ -1,12 +1,18 @@
-"""Hosts that results are fetched from: answers name them, and may not lead into a private network."""
+"""Hosts that results are fetched from: answers name them, and may not lead into a private network.
+
+A name is judged before the request, and each of its addresses when the name is looked up.
+"""
 
 from __future__ import annotations
 
 import re
+import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from apimart_async.config import RESULT_HOSTS_VARIABLE
@@ -66,6 +72,23 @@ class ResultHosts:
             raise _refused(url, host, "may not be fetched without TLS")
         return target
 
+    async def look_up(self, url: URL) -> None:
+        """Judge a name that the caller's session will look up again.
+
+        Raises:
+            DownloadError: It leads into a private network.
+        """
+        resolver = PublicResolver(aiohttp.DefaultResolver(), self)
+        try:
+            await resolver.resolve(str(url.raw_host), url.port or 0, socket.AF_UNSPEC)
+        except OSError as error:
+            refusal = self.refusal(error, str(url))
+            if refusal is not None:
+                raise refusal from None
+            # The caller's session may know the name.
+        finally:
+            await resolver.close()
+
     def refusal(self, error: Exception, url: str) -> DownloadError | None:
         """Return the error to raise if a connection failed as a name leads into a private network."""
         reason = getattr(error, "os_error", error)
@@ -76,6 +99,37 @@ class ResultHosts:
 
     def _may_have(self, host: str) -> bool:
         return is_public(host) or (self._is_local and is_loopback(host)) or self._allows(host)
+
+
+class PublicResolver(AbstractResolver):
+    """Refuses names that lead into a private network.
+
+    Args:
+        resolver: Looks names up.
+        hosts: Hosts that are allowed.
+    """
+
+    def __init__(self, resolver: AbstractResolver, hosts: ResultHosts) -> None:
+        self._resolver = resolver
+        self._hosts = hosts
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a name.
+
+        Raises:
+            NotPublicError: One of its addresses is not public.
+            OSError: It has none.
+        """
+        found = await self._resolver.resolve(host, port, family)
+        if not self._hosts.allows(host) and not all(self._hosts.may_have(result["host"]) for result in found):
+            raise NotPublicError(f"{host} is an address of a private network")
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver."""
+        await self._resolver.close()
 
 
 def _refused(url: str, host: str, reason: str = "is not a public host") -> DownloadError:

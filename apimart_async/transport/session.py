@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
 from collections import deque
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -34,9 +33,8 @@ from apimart_async.transport.exchange import (
 )
 from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
-from apimart_async.transport.public_resolver import PublicResolver
 from apimart_async.transport.responses import EVENTS, FAREWELL, Reply
-from apimart_async.transport.result_hosts import ResultHosts
+from apimart_async.transport.result_hosts import PublicResolver, ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.transport.semaphore import Semaphore
 from apimart_async.urls import bare_url
@@ -228,7 +226,9 @@ class Session:
         deadline: Deadline | None = None
         for _ in range(_MAX_REDIRECTS + 1):
             target = self._result_hosts.check(url)
-            await self._look_up(target)
+            # The caller's session looks the name up again; a proxy may look up another address.
+            if self._external is not None and self._proxies.find(target) is None:
+                await self._result_hosts.look_up(target)
             if not self._connections.acquire_nowait():
                 await self._wait_for_connection("GET", url, timeout.pool)
             deadline = deadline or Deadline(timeout, is_sent=True)
@@ -314,13 +314,17 @@ class Session:
             aiohttp.ClientError: No answer came.
             RuntimeError: The client is closed, or was first used in another event loop.
         """
-        proxy = self._proxies.find(url)
+        proxy = None if self._proxies.are_none else self._proxies.find(url)
         is_first = True
         while True:
             if self._retired:
                 await self._close_retired()
             pool = self._pool(purpose, proxy)
-            round_sent = self._current_round(pool.loop)
+            # A number that changes with the next round of the event loop.
+            round_sent = self._rounds
+            if not self._is_counting:
+                self._is_counting = True
+                pool.loop.call_soon(self._count_round)
             pool.users += 1
             try:
                 response = await pool.session.request(
@@ -330,7 +334,7 @@ class Session:
                     data=body,
                     timeout=_connect_timeout(connect),
                     proxy=None if proxy is None else proxy.url,
-                    proxy_headers=_proxy_headers(url, proxy),
+                    proxy_headers=None if proxy is None else _proxy_headers(url, proxy),
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
@@ -358,13 +362,6 @@ class Session:
         self._retired = [pool for pool in self._retired if pool.users]
         for pool in unused:
             await pool.close()
-
-    def _current_round(self, loop: asyncio.AbstractEventLoop) -> int:
-        """Return a number that changes with the next round of the event loop."""
-        if not self._is_counting:
-            self._is_counting = True
-            loop.call_soon(self._count_round)
-        return self._rounds
 
     def _count_round(self) -> None:
         self._rounds += 1
@@ -442,25 +439,6 @@ class Session:
         )
         return _Pool(purpose, session, loop, resolver)
 
-    async def _look_up(self, url: URL) -> None:
-        """Judge a name that the caller's session will look up again; a proxy may look up another address.
-
-        Raises:
-            DownloadError: It leads into a private network.
-        """
-        if self._external is None or self._proxies.find(url) is not None:
-            return
-        resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts)
-        try:
-            await resolver.resolve(str(url.raw_host), url.port or 0, socket.AF_UNSPEC)
-        except OSError as error:
-            refusal = self._result_hosts.refusal(error, str(url))
-            if refusal is not None:
-                raise refusal from None
-            # The caller's session may know the name.
-        finally:
-            await resolver.close()
-
 
 class _Hidden(str):
     """A header for aiohttp, which keeps it in local variables."""
@@ -486,9 +464,9 @@ def _open_headers(
     return opened
 
 
-def _proxy_headers(url: URL, proxy: Proxy | None) -> dict[str, str] | None:
+def _proxy_headers(url: URL, proxy: Proxy) -> dict[str, str] | None:
     """Return the headers of a request for a tunnel."""
-    if proxy is None or proxy.authorization is None or url.scheme != "https":
+    if proxy.authorization is None or url.scheme != "https":
         return None
     return {"Proxy-Authorization": _Hidden(proxy.authorization.open())}
 

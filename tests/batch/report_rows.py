@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.journal.record import Failure, Record
 from apimart_async.batch.journal.sqlite import SqliteJournal
 from apimart_async.models import Task

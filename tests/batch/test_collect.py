@@ -143,7 +143,7 @@ def photo_png(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-async def test_job_that_its_model_does_not_take_fails_and_is_free(tmp_path: Path) -> None:
+async def test_job_that_its_model_does_not_take_fails_before_its_upload_and_is_free(tmp_path: Path) -> None:
     narrow = ModelSpec(model="narrow-edit-1", path=EDITS, max_n=1, parameters={"image_urls": {}})
     async with (
         Emulator(task_seconds=0, images="tiny", models=[narrow]) as strict,
@@ -156,6 +156,7 @@ async def test_job_that_its_model_does_not_take_fails_and_is_free(tmp_path: Path
         assert isinstance(failed.error, InvalidArgumentError)
         assert "n must be a number from 1 to 1 for narrow-edit-1, not 2" in failed.error.message
         assert not strict.ledger.entries
+        assert not strict.counts["uploads"]
         async with edit_many(client, [job], output=tmp_path, check="off") as outcomes:
             (saved,) = [outcome async for outcome in outcomes]
         assert (saved.status, len(saved.paths)) == ("saved", 2)

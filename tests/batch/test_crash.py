@@ -17,7 +17,7 @@ import attrs
 import pytest
 from anyio.streams.text import TextReceiveStream
 
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.journal.sqlite import read_journal
 from apimart_async.emulator import Emulator, Fault
 from apimart_async.errors import JournalError

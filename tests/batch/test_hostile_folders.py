@@ -12,7 +12,7 @@ import pytest
 
 from apimart_async import ApimartError, AsyncApimart, Job, JournalError, edit_many
 from apimart_async.batch import SqliteJournal, read_outcomes
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.report.page import write_report
 from apimart_async.cli.local_batch import mark
 

@@ -9,7 +9,7 @@ import pytest
 
 from apimart_async import AsyncApimart, JournalError, Poll
 from apimart_async.batch import edit_many
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.manifest.preflight import Preflight, preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
 from apimart_async.batch.manifest.rows import ManifestOptions
@@ -56,7 +56,7 @@ async def run(emulator: Emulator, manifest: Manifest, **options: Any) -> None:
             pass
 
 
-async def checked(manifest: Manifest, **options: bool) -> Preflight:
+async def checked(manifest: Manifest, **options: Any) -> Preflight:
     return await preflight(manifest, journal=journal_path(manifest.path.parent / "out"), **options)
 
 

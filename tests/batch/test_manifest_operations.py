@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from apimart_async import InvalidArgumentError, run_many
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.manifest.preflight import Preflight, preflight
 from apimart_async.batch.manifest.reader import Manifest, open_manifest
 from apimart_async.batch.manifest.rows import BadRow, EmbeddedImage, ManifestOptions, Row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 
 from apimart_async import (
@@ -19,7 +20,7 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.batch import SqliteJournal
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.emulator import Fault
 
 if TYPE_CHECKING:
@@ -187,4 +188,27 @@ async def test_a_job_in_doubt_is_sent_again_to_its_own_address_only(
         (saved,) = await run(connect(stranger.base_url, own), 1, tmp_path, in_doubt="resubmit")
         assert saved.status == "saved"
         assert not stranger.ledger.entries
+    assert len(emulator.ledger.entries) == 1
+
+
+async def test_images_at_an_address_that_has_died_are_downloaded_from_another(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    async with emulator.mirror() as first, emulator.mirror() as second:
+        emulator.faults.add(Fault(kind="status", route="files", status=500))
+        (unsaved,) = await run(connect(first, second), 1, tmp_path)
+        assert unsaved.status == "unfinished"
+        emulator.faults.clear()
+        (row,) = await rows(tmp_path)
+        assert row.task
+        # As if the answer had named them by a path of the address that sent it.
+        images = tuple(
+            attrs.evolve(image, url=image.url.replace(emulator.base_url, first.base_url))
+            for image in row.task.images
+        )
+        async with SqliteJournal(journal_path(tmp_path)) as journal:
+            await journal.put(attrs.evolve(row, task=attrs.evolve(row.task, images=images)))
+        first.stop()
+        (saved,) = await run(connect(first, second), 1, tmp_path)
+    assert saved.status == "saved"
     assert len(emulator.ledger.entries) == 1

@@ -24,7 +24,7 @@ from apimart_async import (
 from apimart_async.batch import Record, read_outcomes
 from apimart_async.batch.report.rows import row_of
 from apimart_async.batch.requests import APIMART_MODELS, APPLEROUTER_MODELS, check_job, payload_digest
-from apimart_async.resources.operations import max_n, submit_path
+from apimart_async.resources.submission import max_n, submit_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

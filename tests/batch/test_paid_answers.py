@@ -20,7 +20,7 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.batch import SqliteJournal
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.report.statistics import Totals
 from apimart_async.emulator import Emulator
 

@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 from PIL import Image, ImageStat
 
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.journal.record import Failure
 from apimart_async.batch.journal.sqlite import SqliteJournal
 from apimart_async.batch.report.page import write_report

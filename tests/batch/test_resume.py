@@ -25,7 +25,7 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.batch import SqliteJournal
-from apimart_async.batch.edit_many import journal_path
+from apimart_async.batch.journal.opening import journal_path
 from apimart_async.emulator.faults import Fault
 
 if TYPE_CHECKING:

@@ -121,7 +121,7 @@ async def test_skip_bad_does_the_other_rows_and_says_so(
     command = ("batch", folder, "-p", "sunset", "-o", "out")
     refused, checked = await apimart(*command), await apimart(*command, "--skip-bad", "--check")
     assert (refused.code, checked.code) == (2, 1)
-    assert emulator.requests == ()
+    assert {seen.path for seen in emulator.requests} == {"/v1/model-schema"}
 
     done = await apimart(*command, "--skip-bad")
     lines = done.stderr.splitlines()
@@ -165,6 +165,26 @@ async def test_other_columns_reach_the_results_and_not_the_service(
     (line,) = results(apimart.directory / "out")
     assert line == done.records[0]
     assert (line["options"], line["extra"]) == ({"size": "1:1", "seed": 7}, {"customer": "Ada & Söhne "})
+
+
+async def test_a_check_holds_each_row_against_the_schema_of_its_model(
+    apimart: Command, emulator: Emulator
+) -> None:
+    lines = ["prompt,model,quality", "x,gpt-image-2,high", "y,gpt-image-2,best", "z,gpt-image-2,low"]
+    (apimart.directory / "jobs.csv").write_text("\n".join(lines), encoding="utf-8")
+    command = ("batch", "jobs.csv", "-o", "out", "--operation", "generate", "--check")
+    checked = await apimart(*command)
+    assert checked.code == 2
+    said = (checked.stdout + checked.stderr).splitlines()
+    (complaint,) = [line for line in said if "quality must be one of" in line]
+    assert complaint.strip().startswith("line 3: quality")
+    assert "'best'" in complaint
+    schemas = [seen for seen in emulator.requests if seen.path == "/v1/model-schema"]
+    assert len(schemas) == 1
+    assert not emulator.ledger.entries
+    unchecked = await apimart(*command, APIMART_CHECK="off")
+    keyless = await apimart(*command, APIMART_API_KEY="")
+    assert (unchecked.code, keyless.code) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +243,8 @@ async def test_a_check_knows_the_journal_and_the_budget(
     assert [record[name] for name in ("saved", "failed", "left", "spent", "max_cost", "fits")] == [
         *(1, 1, 1, 0.015, 0.04, True)
     ]
-    assert len(emulator.requests) == requests
+    sent = [seen.route for seen in emulator.requests[requests:]]
+    assert set(sent) == {"catalogue"}
 
 
 async def test_a_check_counts_copies_of_a_picture_once(apimart: Command, folder: Path) -> None:

@@ -266,3 +266,16 @@ async def test_a_wrong_message_is_named(raw: Raw, changes: dict[str, Any], param
     assert (await raw.send("POST", "/applerouter/v1/images/edits", json=body)).status == 200
     answer = await raw.send("POST", "/applerouter/v1/images/edits", json=body | changes)
     assert (answer.status, answer.json["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("kind", ["task-failed", "task-cancelled", "task-stuck", "task-partial"])
+async def test_the_end_of_a_task_is_no_end_of_a_json_edit(raw: Raw, kind: Any) -> None:
+    raw.emulator.faults.add(Fault(kind=kind, route="edits"))
+    content = [{"image": "https://a.example/b.png"}, {"text": "a red bicycle"}]
+    body = {"model": "qwen-image-edit-plus", "input": {"messages": [{"role": "user", "content": content}]}}
+    answer = await raw.send("POST", "/v1/images/edits", json=body | {"parameters": {"n": 2}})
+    assert len(answer.json["data"]) == 2
+    for image in answer.json["data"]:
+        async with raw.session.get(image["url"]) as response:
+            assert response.status == 200
+    assert [entry.images for entry in raw.emulator.ledger.billed] == [2]

@@ -187,7 +187,7 @@ async def test_batch_of_a_client_that_converts_nothing_pays_nothing(
     ):
         (outcome,) = [outcome async for outcome in outcomes]
     assert (outcome.status, type(outcome.error)) == ("failed", UnsupportedImageError)
-    assert not emulator.requests
+    assert {seen.route for seen in emulator.requests} == {"catalogue"}
 
 
 def test_another_policy_is_refused() -> None:

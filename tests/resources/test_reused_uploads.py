@@ -28,8 +28,8 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.emulator import Emulator, Fault
+from apimart_async.resources.uploads import UploadMemory
 from apimart_async.transport.files.upload_folder import UploadFolder
-from apimart_async.transport.upload_memory import UploadMemory
 from tests.transport.conftest import RawServer, listening
 
 if TYPE_CHECKING:

@@ -259,8 +259,8 @@ async def test_a_large_answer_is_read_by_other_threads_than_the_loop_s(
             assert [await router.images.read(image) for image in result.images] == images
         finally:
             sys.setprofile(None)
-    assert {"read_all", "_attempt", "open_download"} <= set(called)
-    for name in ("loads", "read_response", "read_image_set", "decompress", "decode", "_decode_base64"):
+    assert {"read_answer", "_attempt", "open_download"} <= set(called)
+    for name in ("loads", "read_response", "read_image_set", "decompress", "_decode_body", "_decode_base64"):
         assert not called[name]
 
 

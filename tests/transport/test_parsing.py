@@ -17,7 +17,7 @@ from apimart_async import (
     Upload,
     Usage,
 )
-from apimart_async.transport import error_parsing, parsing
+from apimart_async.transport import catalogue_parsing, error_parsing, image_parsing, parsing
 from apimart_async.transport import json as service_json
 
 COMPLETED: dict[str, Any] = {
@@ -249,7 +249,7 @@ def test_an_image_set_is_read_whole() -> None:
         "data": [{"url": "https://f.example/0", "revised_prompt": "a red hat"}, {"b64_json": "AAAA"}],
         "usage": {"total_tokens": 100},
     }
-    result = parsing.read_image_set(answer)
+    result = image_parsing.read_image_set(answer)
     assert result == ImageSet(
         created=datetime.fromtimestamp(1713833628, UTC),
         images=(
@@ -277,7 +277,7 @@ def test_an_image_set_is_read_whole() -> None:
     ],
 )
 def test_every_shape_of_an_image_set(data: object, urls: list[str]) -> None:
-    assert [image.url for image in parsing.read_image_set({"data": data}).images] == urls
+    assert [image.url for image in image_parsing.read_image_set({"data": data}).images] == urls
 
 
 NO_IMAGES: list[object] = [[], [{}], None, {}, "x", [7]]
@@ -286,7 +286,7 @@ NO_IMAGES: list[object] = [[], [{}], None, {}, "x", [7]]
 @pytest.mark.parametrize("answer", [{}, [], None, "x", *({"data": data} for data in NO_IMAGES)])
 def test_an_image_set_without_an_image_is_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no image"):
-        parsing.read_image_set(answer)
+        image_parsing.read_image_set(answer)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_an_image_set_without_an_image_is_none(answer: object) -> None:
     ],
 )
 def test_every_shape_of_a_balance(answer: dict[str, Any], balance: Balance) -> None:
-    found = parsing.read_balance(answer)
+    found = catalogue_parsing.read_balance(answer)
     assert found == balance
     assert found.raw == answer.get("data", answer)
 
@@ -311,22 +311,22 @@ def test_every_shape_of_a_balance(answer: dict[str, Any], balance: Balance) -> N
 @pytest.mark.parametrize("answer", [{}, [], None, {"success": True}, {"data": [1]}, {"balance": 3}])
 def test_a_balance_that_tells_nothing_is_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no balance"):
-        parsing.read_balance(answer)
+        catalogue_parsing.read_balance(answer)
 
 
 def test_models_are_read_by_their_ids() -> None:
     entries = [{"id": "one", "object": "model"}, {"id": 2}, {"id": ""}, {"name": "three"}, None, "four"]
-    models = parsing.read_models({"object": "list", "data": entries})
+    models = catalogue_parsing.read_models({"object": "list", "data": entries})
     assert models == [Model("one"), Model("2"), Model("four")]
     assert models[0].raw == {"id": "one", "object": "model"}
-    assert parsing.read_models({"data": []}) == parsing.read_models([]) == []
-    assert parsing.read_models(["five", "six"]) == [Model("five"), Model("six")]
+    assert catalogue_parsing.read_models({"data": []}) == catalogue_parsing.read_models([]) == []
+    assert catalogue_parsing.read_models(["five", "six"]) == [Model("five"), Model("six")]
 
 
 @pytest.mark.parametrize("answer", [{}, None, {"data": None}, {"data": {"id": "one"}}])
 def test_models_that_are_no_list_are_none(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no list of models"):
-        parsing.read_models(answer)
+        catalogue_parsing.read_models(answer)
 
 
 def test_unknown_fields_are_kept_as_they_came() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from apimart_async import APIResponseValidationError
 from apimart_async.credentials import Secret
 from apimart_async.errors import APIError
-from apimart_async.transport import error_parsing, parsing
+from apimart_async.transport import catalogue_parsing, error_parsing, image_parsing, parsing
 from apimart_async.transport.responses import Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 
@@ -49,9 +49,9 @@ READERS: dict[str, Callable[[object], object]] = {
     "tasks": parsing.read_tasks,
     "a submission": lambda payload: parsing.read_submission(payload, idempotency_key="key"),
     "an upload": parsing.read_upload,
-    "an image set": parsing.read_image_set,
-    "a balance": parsing.read_balance,
-    "models": parsing.read_models,
+    "an image set": image_parsing.read_image_set,
+    "a balance": catalogue_parsing.read_balance,
+    "models": catalogue_parsing.read_models,
     "an error": error_parsing.read_error,
 }
 

@@ -24,8 +24,8 @@ from apimart_async import (
     Usage,
 )
 from apimart_async.credentials import Secret
+from apimart_async.transport import catalogue_parsing, parsing
 from apimart_async.transport import json as service_json
-from apimart_async.transport import parsing
 from apimart_async.transport.responses import Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 
@@ -444,6 +444,6 @@ def test_an_upload_in_a_list_is_read() -> None:
 
 
 def test_a_balance_of_minus_one_is_without_a_limit() -> None:
-    assert parsing.read_balance({"remain_balance": -1, "used_balance": 3}) == Balance(
+    assert catalogue_parsing.read_balance({"remain_balance": -1, "used_balance": 3}) == Balance(
         None, 3.0, unlimited=True
     )

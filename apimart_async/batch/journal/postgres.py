@@ -14,40 +14,31 @@ Jobs are taken only from workers whose lease has expired. Concurrent writes shar
 from __future__ import annotations
 
 import asyncio
-import importlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
-from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
 from apimart_async.batch.journal import sql
+from apimart_async.batch.journal.database import VERSION, Database
 from apimart_async.batch.journal.lease import Lease
 from apimart_async.batch.journal.protocol import ClaimedError, Tally
 from apimart_async.batch.journal.record import Record, UnreadableRowError
+from apimart_async.batch.journal.shared_budget import SharedBudget
+from apimart_async.batch.journal.shared_rate import SharedRate
 from apimart_async.errors import APIResponseValidationError, InvalidArgumentError, JournalError
 from apimart_async.models import Upload
 from apimart_async.transport import json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
     from types import TracebackType
 
     from apimart_async.batch.journal.record import Row
     from apimart_async.batch.journal.sql import Connection
 
-SCHEMES: Final = ("postgresql://", "postgres://")
-VERSION: Final = 1
-
 _LEASE: Final = 30.0
-_MOST_OUTAGE: Final = 300.0
-_MOST_DELAY: Final = 5.0
 _MOST_CALLS: Final = 1000
-_CONNECT_TIMEOUT: Final = 10.0
-_UNREADABLE_URL: Final = (
-    "The URL of the journal cannot be read: it must look like postgresql://user:password@host/database, with "
-    "special characters of the password in percent escapes, such as %40 for @."
-)
 # For the creation of the tables: "APJL".
 _LOCK: Final = 0x41504A4C
 
@@ -73,30 +64,31 @@ class PostgresJournal:
         url: ``postgresql://user:password@host/database``. Each database, or each schema with
             ``?search_path=``, is one journal.
         lease: Seconds after which other processes take the jobs of one that has died; at least 2, default 30.
+        requests_per_second: Limit on the paid requests of all processes together, more than 0; give each
+            process the same number. A 429 with ``Retry-After`` then pauses all of them. By default each
+            process has only the limits of its client.
+
+    Attributes:
+        rate: Gives paid requests their places, if there is a limit.
+        budget: Reserves USD of the budget of all processes.
 
     Raises:
-        InvalidArgumentError: The extra ``postgres`` is not installed, the lease is too short, or the URL
-            cannot be read.
+        InvalidArgumentError: The extra ``postgres`` is not installed, the lease is too short, the limit is
+            not more than 0, or the URL cannot be read.
     """
 
-    def __init__(self, url: str, *, lease: float = _LEASE) -> None:
+    def __init__(self, url: str, *, lease: float = _LEASE, requests_per_second: float | None = None) -> None:
         if not lease >= 2:  # noqa: PLR2004 a second for a transaction, and some for renewals
             raise InvalidArgumentError(f"lease must be at least 2 seconds, not {lease!r}.")
-        try:
-            self._asyncpg: Any = importlib.import_module("asyncpg")
-        except ImportError:
-            raise InvalidArgumentError(
-                "A journal in PostgreSQL needs asyncpg: install the extra 'postgres' of this package."
-            ) from None
-        self._url = url
-        parts = _parsed(url)
-        self._shown = f"{parts.hostname or 'localhost'}{parts.path}"
+        self._database = Database(url)
         self._lease = Lease(lease)
+        self.budget: SharedBudget = SharedBudget(self._database, self._lease)
+        self.rate: SharedRate | None = None
+        if requests_per_second is not None:
+            self.rate = SharedRate(self._database, requests_per_second)
         self._calls: asyncio.Queue[_Call] = asyncio.Queue()
         self._group = asyncio.TaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
-        self._connection: Connection | None = None
-        self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Connect, create missing tables, and register this process.
@@ -108,7 +100,7 @@ class PostgresJournal:
         Cancellation leaves it closed.
         """
         try:
-            connection = await self._connected()
+            connection = await self._database.connected()
             async with connection.transaction():
                 await connection.execute(sql.LOCK_TABLES, _LOCK)
                 await connection.execute(sql.TABLES)
@@ -116,12 +108,13 @@ class PostgresJournal:
                 found = int(await connection.fetchval(sql.GET_VERSION))
                 await connection.execute(sql.CLEAN)
                 await connection.execute(sql.CLEAN_UPLOADS)
-            self._check_version(found)
+                await connection.execute(sql.CLEAN_RESERVATIONS)
+            self._database.check_version(found)
             await self._lease.register(connection)
         except BaseException as error:
-            await self._disconnect()
-            if self._is_outage(error) or isinstance(error, self._asyncpg.PostgresError):
-                raise self._unreachable(error) from None
+            await self._database.disconnect()
+            if self._database.is_outage(error) or isinstance(error, self._database.asyncpg.PostgresError):
+                raise self._database.unreachable(error) from None
             raise
         await self._group.__aenter__()
         self._tasks = [self._group.create_task(self._write()), self._group.create_task(self._renew())]
@@ -139,23 +132,15 @@ class PostgresJournal:
             task.cancel()
         await self._group.__aexit__(None, None, None)
         with suppress(Exception):  # the lease ends by itself
-            await self._lease.end(await self._connected())
-        await self._disconnect()
-
-    def _check_version(self, found: int) -> None:
-        if found > VERSION:
-            raise JournalError(
-                f"The journal at {self._shown} was written by a newer version of this package (format "
-                f"{found}; this one knows {VERSION}): upgrade it.",
-                path=self._shown,
-            )
+            await self._lease.end(await self._database.connected())
+        await self._database.disconnect()
 
     # --- the journal ------------------------------------------------------------------------------------
 
     async def get(self, job_id: str) -> Record | None:
         """Return a job's row, if there is one."""
-        rows = await self._read(sql.GET, job_id)
-        return self._record(rows[0]) if rows else None
+        rows = await self._database.read(sql.GET, job_id)
+        return record_of(self._database, rows[0]) if rows else None
 
     async def claim(self, job_id: str) -> Record | None:
         """Return a job's row, and own it from now on.
@@ -167,7 +152,7 @@ class PostgresJournal:
         row = await self._call("claim", job_id)
         if row is None:
             return None
-        record = self._record(row[:-1])
+        record = record_of(self._database, row[:-1])
         if row[-1]:
             raise ClaimedError(record)
         return record
@@ -191,43 +176,42 @@ class PostgresJournal:
 
     async def tally(self) -> Tally:
         """Return the sums over all rows, of all processes."""
-        states = await self._read(sql.TALLY)
-        outstanding = await self._read(sql.OUTSTANDING)
-        jobs = {state: count for state, count, _ in states}
-        return Tally(jobs, sum((cost for _, _, cost in states), 0.0), {row[0]: row[1] for row in outstanding})
+        states = await self._database.read(sql.TALLY)
+        outstanding = await self._database.read(sql.OUTSTANDING)
+        return tally_of(states, outstanding)
 
     async def records(self) -> AsyncGenerator[Record, None]:
         """Yield all rows in the order in which their jobs were started."""
         last = 0
-        while rows := await self._read(sql.PAGE, last):
+        while rows := await self._database.read(sql.PAGE, last):
             for row in rows:
-                yield self._record(row[1:])
+                yield record_of(self._database, row[1:])
             last = rows[-1][0]
 
     async def get_upload(self, key: str) -> Upload | None:
         """Return an upload that any process has kept, expired or not."""
-        rows = await self._read(sql.GET_UPLOAD, key)
+        rows = await self._database.read(sql.GET_UPLOAD, key)
         if not rows:
             return None
         try:
             plain = json.loads(rows[0][0].encode())
             return json.structure(plain, Upload, plain)
         except APIResponseValidationError:
-            raise self._damaged("an upload in it cannot be read") from None
+            raise self._database.damaged("an upload in it cannot be read") from None
 
     async def put_upload(self, key: str, upload: Upload) -> None:
         """Keep an upload."""
         body = json.dumps(json.converter.unstructure(upload)).decode()
-        await self._read(sql.PUT_UPLOAD, key, upload.expires_at, body)
+        await self._database.read(sql.PUT_UPLOAD, key, upload.expires_at, body)
 
     async def get_state(self, name: str) -> bytes | None:
         """Return the data kept under a name."""
-        rows = await self._read(sql.GET_STATE, name)
+        rows = await self._database.read(sql.GET_STATE, name)
         return bytes(rows[0][0]) if rows else None
 
     async def put_state(self, name: str, data: bytes) -> None:
         """Keep data under a name; of several processes the last one wins."""
-        await self._read(sql.PUT_STATE, name, data)
+        await self._database.read(sql.PUT_STATE, name, data)
 
     # --- writes about jobs ------------------------------------------------------------------------------
 
@@ -262,14 +246,14 @@ class PostgresJournal:
     async def _finish(self, calls: list[_Call]) -> None:
         """Carry out calls, and give them their results, or the errors that prevented them."""
         try:
-            await self._retried(lambda connection: self._transact(connection, calls))
+            await self._database.retried(lambda connection: self._transact(connection, calls))
         except Exception as error:  # noqa: BLE001 raised where it is awaited
             if len(calls) > 1 and not isinstance(error, JournalError):
                 # One of them holds a value that no row can; the others shall not fail with it.
                 for call in calls:
                     await self._finish([call])
                 return
-            found = error if isinstance(error, JournalError) else self._unwritable(error)
+            found = error if isinstance(error, JournalError) else self._database.unwritable(error)
             for call in calls:
                 self._calls.task_done()
                 if not call.future.done():
@@ -320,6 +304,7 @@ class PostgresJournal:
         written = {row[0] for row in rows}
         for call in calls:
             call.result = call.job_id in written
+        await self.budget.move(connection, [call.record for call in calls if call.result], -1)
 
     async def _put_rows(self, connection: Connection, calls: list[_Call]) -> None:
         worker, records = self._lease.worker, [call.record for call in calls]
@@ -329,6 +314,7 @@ class PostgresJournal:
             await connection.execute(sql.PAY, worker, *map(list, zip(*payments, strict=True)))
 
     async def _undo_rows(self, connection: Connection, calls: list[_Call]) -> None:
+        await self.budget.move(connection, [call.record for call in calls], 1)
         worker = self._lease.worker
         if first := [call.record for call in calls if call.previous is None]:
             ids, keys = [record.id for record in first], [record.key for record in first]
@@ -348,122 +334,34 @@ class PostgresJournal:
                 await asyncio.sleep(self._lease.renewal_interval)
                 try:
                     if connection is None or connection.is_closed():
-                        connection = await self._connect()
+                        connection = await self._database.connect()
                     await self._lease.renew(connection)
                 except Exception as error:
-                    if not self._is_outage(error) and not isinstance(error, self._asyncpg.PostgresError):
+                    if not self._database.is_outage(error) and not isinstance(
+                        error, self._database.asyncpg.PostgresError
+                    ):
                         raise
         finally:
             if connection is not None:
                 connection.terminate()
 
-    # --- connections ------------------------------------------------------------------------------------
 
-    async def _read(self, statement: str, *parameters: object) -> Sequence[Any]:
-        """Execute one statement, and return its rows."""
-        try:
-            rows: Sequence[Any] = await self._retried(
-                lambda connection: connection.fetch(statement, *parameters)
-            )
-        except self._asyncpg.PostgresError as error:
-            raise self._unwritable(error) from None
-        return rows
-
-    async def _retried(self, function: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 as the function
-        """Call a function with the connection, again and again while the database is away.
-
-        Everything that it executes may be repeated: the answer to a commit may be lost.
-
-        Raises:
-            JournalError: The database has been away for five minutes.
-        """
-        loop = asyncio.get_running_loop()
-        began, delay = loop.time(), 0.05
-        while True:
-            try:
-                async with self._lock:
-                    return await function(await self._connected())
-            except Exception as error:
-                if isinstance(error, self._asyncpg.DeadlockDetectedError):
-                    continue
-                if not self._is_outage(error):
-                    raise
-                await self._disconnect()
-                if loop.time() - began > _MOST_OUTAGE:
-                    raise self._unreachable(error) from None
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, _MOST_DELAY)
-
-    async def _connect(self) -> Connection:
-        try:
-            connection: Connection = await self._asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT)
-        except self._asyncpg.InterfaceError:  # some are a ValueError too
-            raise
-        except ValueError:
-            pass
-        else:
-            return connection
-        # Not from asyncpg's error, whose text holds a part of the URL, often of its password.
-        raise InvalidArgumentError(_UNREADABLE_URL)
-
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect()
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
-
-    def _is_outage(self, error: BaseException) -> bool:
-        """Tell whether an error says that the database is away, restarts, or has no room for a connection."""
-        pg = self._asyncpg
-        return isinstance(
-            error,
-            (
-                *(OSError, TimeoutError, EOFError),
-                *(pg.PostgresConnectionError, pg.InterfaceError, pg.InternalClientError),
-                *(pg.OperatorInterventionError, pg.InsufficientResourcesError),
-            ),
-        )
-
-    # --- errors -----------------------------------------------------------------------------------------
-
-    def _record(self, row: Sequence[Any]) -> Record:
-        try:
-            return Record.from_row(cast("Row", tuple(row)))
-        except UnreadableRowError as error:
-            raise self._damaged(str(error)) from None
-
-    def _damaged(self, why: str) -> JournalError:
-        return JournalError(f"The journal at {self._shown} is damaged: {why}.", path=self._shown)
-
-    def _unreachable(self, error: BaseException) -> JournalError:
-        return JournalError(
-            f"The journal at {self._shown} cannot be reached ({type(error).__name__}: {error}). Without it "
-            "nothing more is submitted: see to it that the database runs, and run the batch again.",
-            path=self._shown,
-        )
-
-    def _unwritable(self, error: BaseException) -> JournalError:
-        return JournalError(
-            f"The journal at {self._shown} cannot be written ({type(error).__name__}: {error}).",
-            path=self._shown,
-        )
+def tally_of(states: Sequence[Any], outstanding: Sequence[Any]) -> Tally:
+    """Return the rows of the two statements of sums as one tally."""
+    jobs = {state: count for state, count, _ in states}
+    return Tally(jobs, sum((cost for _, _, cost in states), 0.0), {row[0]: row[1] for row in outstanding})
 
 
-def _parsed(url: str) -> SplitResult:
-    """Parse a URL whose parts may be shown: a part of the password would be in its path or query.
+def record_of(database: Database, row: Sequence[Any]) -> Record:
+    """Return a row of the table of jobs.
 
     Raises:
-        InvalidArgumentError: It cannot be read.
+        JournalError: It was not written by this package.
     """
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        if "@" not in f"{parts.path}{parts.query}{parts.fragment}":
-            return parts
-    raise InvalidArgumentError(_UNREADABLE_URL)
+    try:
+        return Record.from_row(cast("Row", tuple(row)))
+    except UnreadableRowError as error:
+        raise database.damaged(str(error)) from None
 
 
 def _columns(records: Sequence[Record]) -> list[list[Any]]:

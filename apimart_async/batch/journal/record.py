@@ -37,7 +37,7 @@ import attrs
 from apimart_async import errors
 from apimart_async.batch.job import Job, Outcome, Status
 from apimart_async.models import ImageSet, Task, Upload
-from apimart_async.resources.operations import Operation, is_free
+from apimart_async.resources.submission import Operation, is_free
 from apimart_async.transport.json import converter, structure
 from apimart_async.transport.media.forms import is_named_file
 
@@ -210,6 +210,15 @@ class Record:
     def in_doubt(self, error: Exception | None) -> Record:
         """Return it as one whose paid request may or may not have been executed."""
         return self._changed("in_doubt", error=Failure.of(error) if error else None)
+
+    def cut_off(self) -> Record:
+        """Return it as one in doubt: an earlier run sent its paid request, and has no answer."""
+        error = errors.SubmissionIndeterminateError(
+            "An earlier run was cut off between its paid request and the answer: it is not known whether it "
+            f"was executed. Look at the account before submitting it again; idempotency key {self.key}.",
+            idempotency_key=self.key,
+        )
+        return self.in_doubt(error)
 
     def completed(self, result: Task | ImageSet) -> Record:
         """Return it with its images, not saved yet."""

@@ -35,6 +35,10 @@ class Connection(Protocol):
         """Tell whether the connection is closed."""
         ...
 
+    async def close(self, *, timeout: float) -> None:
+        """Close the connection, with the server's consent if it comes in time."""
+        ...
+
     def terminate(self) -> None:
         """Close the connection without waiting."""
         ...
@@ -74,6 +78,15 @@ TABLES: Final = """
     CREATE TABLE IF NOT EXISTS apimart_states (
         name text PRIMARY KEY,
         data bytea NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS apimart_rate (
+        name text PRIMARY KEY,
+        next_at timestamptz NOT NULL,
+        paused_until timestamptz
+    );
+    CREATE TABLE IF NOT EXISTS apimart_reservations (
+        worker uuid PRIMARY KEY,
+        usd double precision NOT NULL
     );"""
 
 COLUMNS: Final = "id, state, key, model, images, cost, body"
@@ -141,6 +154,12 @@ OUTSTANDING: Final = (
     "SELECT model, sum(images) FROM apimart_jobs WHERE cost IS NULL AND state NOT IN ('saved', 'failed') "
     "GROUP BY model"
 )
+WORKERS: Final = """
+    SELECT id, host, extract(epoch FROM clock_timestamp() - started_at)::double precision,
+        extract(epoch FROM lease_until - clock_timestamp())::double precision
+    FROM apimart_workers WHERE lease_until > clock_timestamp() ORDER BY started_at, id"""
+OWNED: Final = "SELECT owner, state, count(*) FROM apimart_jobs GROUP BY owner, state"
+HAS_TABLES: Final = "SELECT to_regclass('apimart_states') IS NOT NULL"
 PAGE: Final = f"SELECT seq, {COLUMNS} FROM apimart_jobs WHERE seq > $1 ORDER BY seq LIMIT 500"
 PUT_UPLOAD: Final = """
     INSERT INTO apimart_uploads VALUES ($1, $2, $3)
@@ -153,4 +172,7 @@ GET_STATE: Final = "SELECT data FROM apimart_states WHERE name = $1"
 SET_VERSION: Final = "INSERT INTO apimart_states VALUES ('version', $1) ON CONFLICT DO NOTHING"
 GET_VERSION: Final = "SELECT data FROM apimart_states WHERE name = 'version'"
 CLEAN_UPLOADS: Final = "DELETE FROM apimart_uploads WHERE expires_at < clock_timestamp()"
+CLEAN_RESERVATIONS: Final = """
+    DELETE FROM apimart_reservations r WHERE NOT EXISTS (
+        SELECT FROM apimart_workers w WHERE w.id = r.worker AND w.lease_until > clock_timestamp())"""
 LOCK_TABLES: Final = "SELECT pg_advisory_xact_lock($1)"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from apimart_async.batch.journal.sqlite import read_journal
+from apimart_async.batch.journal.opening import read_records
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
     from apimart_async.batch.job import Status
     from apimart_async.batch.journal.record import Record
@@ -45,7 +45,7 @@ class Earlier:
 
 
 def read_earlier(
-    journal: Path,
+    journal: Path | str,
     tables: sqlite3.Connection,
     *,
     retry_failed: bool,
@@ -62,9 +62,9 @@ def read_earlier(
     sums = Earlier()
 
     def rows() -> Iterator[tuple[str, str, Status | None]]:
-        for record in read_journal(journal):
+        for record in read_records(journal, "", may_be_missing=True):
             sums.add(record)
-            status = record.outcome(journal.parent).status
+            status = record.outcome(Path()).status
             is_left = (
                 (status == "failed" and (retry_failed or record.key is None))
                 or (status == "in_doubt" and resubmit_in_doubt)

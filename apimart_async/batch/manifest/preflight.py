@@ -7,12 +7,14 @@ import sqlite3
 from array import array
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 from anyio import CancelScope, to_thread
 
 from apimart_async.batch.job import Status
+from apimart_async.batch.journal.opening import is_url
 from apimart_async.batch.manifest.earlier import Earlier, read_earlier
 from apimart_async.batch.manifest.reader import next_rows
 from apimart_async.batch.manifest.rows import (
@@ -24,15 +26,14 @@ from apimart_async.batch.manifest.rows import (
     is_remote,
 )
 from apimart_async.batch.requests import APIMART_MODELS, model_of, payload_digest
-from apimart_async.errors import ImageError
-from apimart_async.resources import operations
+from apimart_async.errors import ImageError, InvalidArgumentError
+from apimart_async.resources import submission
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.data_urls import is_data_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from apimart_async.batch.job import Job
     from apimart_async.batch.manifest.reader import Manifest
@@ -114,24 +115,26 @@ class Preflight:
 async def preflight(
     manifest: Manifest,
     *,
-    journal: Path | None = None,
+    journal: Path | str | None = None,
     retry_failed: bool = False,
     retry_missing: bool = False,
     resubmit_in_doubt: bool = False,
+    check: Callable[[Job], Awaitable[None]] | None = None,
 ) -> Preflight:
-    """Check every row and every image of a manifest, without sending anything.
+    """Check every row and every image of a manifest, without sending anything itself.
 
     Seen ids and images are kept in a temporary file, so memory does not grow with the manifest, but by eight
     bytes for each bad row.
 
     Args:
         manifest: Read once.
-        journal: Path of the journal that the batch will use. With it, the jobs in it are told from those that
-            are left, and images of equal content count as one: images are read, not only examined, if there
-            is such a file or another image has the same size.
+        journal: Path or URL of the journal that the batch will use. With it, the jobs in it are told from
+            those that are left, and images of equal content count as one: images are read, not only
+            examined, if there is such a file or another image has the same size.
         retry_failed: As the batch will be run.
         retry_missing: Likewise.
         resubmit_in_doubt: As the batch will be run.
+        check: Checks each job too, and raises ``InvalidArgumentError``.
 
     Raises:
         InvalidArgumentError: The manifest cannot be read.
@@ -147,7 +150,7 @@ async def preflight(
     try:
         await to_thread.run_sync(seen.executescript, _TABLES)
         count = _Count(seen)
-        if journal is not None and await to_thread.run_sync(journal.is_file):
+        if journal is not None and (is_url(journal) or await to_thread.run_sync(Path(journal).is_file)):
             again = {
                 "retry_failed": retry_failed,
                 "retry_missing": retry_missing,
@@ -158,6 +161,8 @@ async def preflight(
         read = partial(_read, convert=convert)
         examine = partial(_examine, convert=convert) if count.found.earlier is None else read
         while chunk := await to_thread.run_sync(next_rows, rows):
+            if check is not None:
+                chunk = [await _checked(row, check) for row in chunk]
             new = await to_thread.run_sync(count.new_pictures, chunk)
             await to_thread.run_sync(count.add_pictures, await for_each(examine, new))
             if journal is not None:
@@ -169,6 +174,18 @@ async def preflight(
         with CancelScope(shield=True):
             await to_thread.run_sync(rows.close)
             await to_thread.run_sync(seen.close)
+
+
+async def _checked(
+    row: Row | BadRow | Skipped, check: Callable[[Job], Awaitable[None]]
+) -> Row | BadRow | Skipped:
+    """Return a row, as a bad one if its job does not pass a check."""
+    if isinstance(row, Row):
+        try:
+            await check(row.job)
+        except InvalidArgumentError as error:
+            return BadRow(row.location, error.message)
+    return row
 
 
 _Picture: TypeAlias = tuple[str, int, str | None, str | None]
@@ -289,7 +306,7 @@ class _Count:
             found.started[status] += 1
             return None
         found.left += 1
-        if operations.is_free(job.operation):
+        if submission.is_free(job.operation):
             found.free += job.n
         else:
             found.images[model] += job.n

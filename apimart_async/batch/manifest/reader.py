@@ -28,7 +28,7 @@ from apimart_async.batch.manifest.rows import (
     read_row,
 )
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.operations import is_free
+from apimart_async.resources.submission import is_free
 from apimart_async.transport.media.forms import shown
 
 if TYPE_CHECKING:

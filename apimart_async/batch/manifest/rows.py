@@ -18,7 +18,7 @@ from apimart_async.batch.manifest.jsonl import parse_json
 from apimart_async.batch.manifest.paths import found_path
 from apimart_async.batch.requests import APIMART_MODELS, check_job
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.resources.operations import Operation, is_free
+from apimart_async.resources.submission import Operation, is_free
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.media.data_urls import is_data_url
 from apimart_async.transport.media.filenames import clean_stem, url_filename

@@ -79,12 +79,12 @@ async def write_image(content: Chunks, directory: Path, stem: str, *, fsync: boo
                 await run_in_file_thread(file.write, buffer)
                 buffer, buffered = [], 0
         return await run_in_file_thread(file.finish, buffer, content.extension)
-    except OSError as error:
-        raise _not_saved(directory, error) from error
-    finally:
-        if file.is_open:
-            with anyio.CancelScope(shield=True):
-                await run_in_file_thread(file.discard)
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await run_in_file_thread(file.discard)
+        if isinstance(error, OSError):
+            raise _not_saved(directory, error) from error
+        raise
 
 
 async def find_images(directory: Path, stems: Sequence[str]) -> list[Path | None]:
@@ -167,11 +167,6 @@ class AtomicFile:
         self._file: FileIO | None = None
         self._path = ""  # where the unfinished file can be read
         self._is_hidden = False
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether there is an unfinished file to discard."""
-        return self._file is not None
 
     def write(self, chunks: Iterable[bytes]) -> FileIO:
         """Append chunks and return the file.

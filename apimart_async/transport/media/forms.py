@@ -1,19 +1,25 @@
-"""The forms in which callers give images: paths, bytes, files, URLs, and sequences of these."""
+"""The forms in which callers give images, such as paths, bytes, files and URLs, and the content of each."""
 
 from __future__ import annotations
 
+import base64
+import io
+import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 from urllib.request import url2pathname
 
-from apimart_async.errors import ImageError, UnsupportedImageError
+import attrs
+
+from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError
 from apimart_async.models import Upload
 from apimart_async.transport.media import data_urls, sniffing
+from apimart_async.transport.media.pillow_images import encode, is_pillow_image
+from apimart_async.transport.media.sources import InMemory, InSeekableFile, LocalFile, Source, read_rest
 
 if TYPE_CHECKING:
-    import os
-
     from apimart_async.transport.media.pillow_images import PillowImage
     from apimart_async.transport.media.sources import BinaryFile
 
@@ -22,6 +28,8 @@ _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
 _FILE_SCHEME: Final = "file://"
 _MIME_TYPE: Final = re.compile(r"(application|binary|image)/[A-Za-z0-9.+-]+ *(;.*)?")
 _SHOWN: Final = 120
+_URL_SAFE: Final = str.maketrans("+/", "-_")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{64}[A-Za-z0-9+/_=\s-]*")
 
 UrlObject: TypeAlias = Mapping[str, Any]
 """A URL in an object, ``{"url": …}`` or ``{"image_url": …}``, as in requests of services."""
@@ -48,8 +56,8 @@ def flatten(image: ImageInput) -> list[SingleImage]:
     Raises:
         ImageError: The sequence is empty, holds another sequence, or may be meant as a file with its name.
     """
-    is_single = isinstance(image, (str, bytes, bytearray, memoryview)) or is_named_file(image)
-    if is_single or not isinstance(image, Sequence):
+    is_single = isinstance(image, (str, bytes, bytearray, memoryview))
+    if is_single or not isinstance(image, Sequence) or is_named_file(image):
         return [unwrapped(cast("SingleImage", image))]
     images = cast("list[object]", list(image))
     if not images:
@@ -150,3 +158,110 @@ def is_seekable(file: object) -> bool:
         return bool(seekable()) if callable(seekable) else False
     except Exception:  # noqa: BLE001 a closed file, for example: reading it gives the reason
         return False
+
+
+# --- the content of an image --------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Located:
+    """An image whose content was found, but not checked.
+
+    Attributes:
+        name: For messages.
+        filename: The image's own name; ``"image"`` when it has none.
+        source: The content.
+    """
+
+    name: str
+    filename: str
+    source: Source
+
+
+def locate(image: SingleImage, limit: int) -> Located:
+    """Find the content of an image; blocks.
+
+    Args:
+        image: Anything but an upload or an ``http(s)://`` URL.
+        limit: Most bytes of a pipe or a ``data:`` URL, which have to be read to be measured.
+
+    Raises:
+        UnsupportedImageError: The value is none of the supported forms.
+        ImageTooLargeError: The image is a pipe or a ``data:`` URL and holds more than the limit.
+        ImageError: The image cannot be read.
+    """
+    image = unwrapped(image)
+    if is_named_file(image):
+        name, content, _ = image
+        located = locate(content, limit)
+        return attrs.evolve(located, name=shown(name), filename=name) if name else located
+    if isinstance(image, str) and data_urls.is_data_url(image):
+        return Located("The data: URL", "image", _decode(image, limit))
+    if isinstance(image, (str, os.PathLike)):
+        return _locate_path(os.fspath(image))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return Located("The image given as bytes", "image", InMemory(bytes(image)))
+    if is_pillow_image(image):
+        # Only the stem: the extension follows from the format that the image is written in.
+        return Located("The Pillow image", Path(_origin(image, "filename")).stem or "image", encode(image))
+    if is_binary_file(image):
+        return _locate_file(image, limit)
+    raise UnsupportedImageError(
+        f"An image cannot be given as {type(image).__name__}: give a path, a URL, the bytes of a file, "
+        "a binary file, (name, content, MIME type), a Pillow image or an Upload."
+    )
+
+
+def _origin(image: object, attribute: str) -> str:
+    """Return the path that a file object or a Pillow image came from; some have a number there instead."""
+    path: object = getattr(image, attribute, None)
+    return path if isinstance(path, str) else ""
+
+
+def _decode(url: str, limit: int) -> InMemory:
+    if data_urls.least_size(url) > limit:
+        raise ImageTooLargeError(
+            f"The data: URL holds more than {data_urls.least_size(url):,} bytes; "
+            f"at most {limit:,} can be sent."
+        )
+    try:
+        return InMemory(data_urls.decode(url))
+    except ValueError as error:
+        raise ImageError(
+            f"The data: URL {shown(url[:40])}… cannot be read: {error}. "
+            "It should look like data:image/png;base64,iVBORw0KGgo…"
+        ) from error
+
+
+def _locate_path(path: str | bytes) -> Located:
+    text = os.fsdecode(path)
+    if not text:
+        raise ImageError("The path of the image is empty.")
+    name = shown(text)
+    try:
+        return Located(name, os.path.basename(text), LocalFile.examine(name, text))
+    except ImageError:
+        kind = _kind_in_base64(text)
+        if kind is None:
+            raise
+        raise ImageError(
+            f"{text[:20]}… is {kind.description} as base64 text, not a path: give base64.b64decode(text), "
+            f"or a data: URL, data:{kind.content_type};base64,{text[:20]}…"
+        ) from None
+
+
+def _kind_in_base64(text: str) -> sniffing.Kind | None:
+    """Return the kind of the image that a text holds in base64, if it does."""
+    if _BASE64.fullmatch(text) is None:
+        return None
+    kind = sniffing.identify(base64.urlsafe_b64decode(text[:64].translate(_URL_SAFE)))
+    return None if kind.extension is None else kind
+
+
+def _locate_file(file: BinaryFile, limit: int) -> Located:
+    path = _origin(file, "name")
+    name = f"The file object {shown(path)}" if path else "The file object"
+    if isinstance(cast("object", file), io.TextIOBase):
+        raise ImageError(f"{name} is open in text mode; open it in binary mode, open(path, 'rb').")
+    source = InSeekableFile(name, file) if is_seekable(file) else read_rest(name, file, limit)
+    return Located(name, Path(path).name or "image", source)

@@ -1,17 +1,14 @@
-"""An image in any form: located, identified, measured and checked before money is spent."""
+"""An image in any form: identified, measured and checked before money is spent."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import logging
 import os
-import re
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 from anyio import to_thread
@@ -20,17 +17,15 @@ from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImag
 from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
-from apimart_async.transport.media.forms import is_binary_file, is_named_file, is_seekable, shown, unwrapped
+from apimart_async.transport.media.forms import is_binary_file, is_named_file, is_seekable, locate
 from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
 from apimart_async.transport.media.metadata import without_metadata
-from apimart_async.transport.media.pillow_images import encode, is_pillow_image, pixel_digest
+from apimart_async.transport.media.pillow_images import is_pillow_image, pixel_digest
 from apimart_async.transport.media.sources import (
     InMemory,
-    InSeekableFile,
     LocalFile,
     Source,
     read_in_thread,
-    read_rest,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +33,6 @@ if TYPE_CHECKING:
 
     from apimart_async import config
     from apimart_async.transport.media.forms import SingleImage
-    from apimart_async.transport.media.sources import BinaryFile
 
 Result = TypeVar("Result")
 
@@ -57,9 +51,6 @@ _WITH_END: Final = frozenset({sniffing.JPEG, sniffing.PNG, sniffing.WEBP})
 
 _END_BYTES: Final = 16
 _QUICK_BYTES: Final = 64 * 1024
-
-_URL_SAFE: Final = str.maketrans("+/", "-_")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{64}[A-Za-z0-9+/_=\s-]*")
 
 
 @attrs.frozen
@@ -283,107 +274,3 @@ async def data_url(media: Media) -> str:
         return data_urls.encode(media.source.read_at(0, media.size), media.content_type)
 
     return await to_thread.run_sync(encode)
-
-
-@attrs.frozen
-class Located:
-    """An image whose content was found, but not checked.
-
-    Attributes:
-        name: For messages.
-        filename: The image's own name; ``"image"`` when it has none.
-        source: The content.
-    """
-
-    name: str
-    filename: str
-    source: Source
-
-
-def locate(image: SingleImage, limit: int) -> Located:
-    """Find the content of an image; blocks.
-
-    Args:
-        image: Anything but an upload or an ``http(s)://`` URL.
-        limit: Most bytes of a pipe or a ``data:`` URL, which have to be read to be measured.
-
-    Raises:
-        UnsupportedImageError: The value is none of the supported forms.
-        ImageTooLargeError: The image is a pipe or a ``data:`` URL and holds more than the limit.
-        ImageError: The image cannot be read.
-    """
-    image = unwrapped(image)
-    if is_named_file(image):
-        name, content, _ = image
-        located = locate(content, limit)
-        return attrs.evolve(located, name=shown(name), filename=name) if name else located
-    if isinstance(image, str) and data_urls.is_data_url(image):
-        return Located("The data: URL", "image", _decode(image, limit))
-    if isinstance(image, (str, os.PathLike)):
-        return _locate_path(os.fspath(image))
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return Located("The image given as bytes", "image", InMemory(bytes(image)))
-    if is_pillow_image(image):
-        # Only the stem: the extension follows from the format that the image is written in.
-        return Located("The Pillow image", Path(_origin(image, "filename")).stem or "image", encode(image))
-    if is_binary_file(image):
-        return _locate_file(image, limit)
-    raise UnsupportedImageError(
-        f"An image cannot be given as {type(image).__name__}: give a path, a URL, the bytes of a file, "
-        "a binary file, (name, content, MIME type), a Pillow image or an Upload."
-    )
-
-
-def _origin(image: object, attribute: str) -> str:
-    """Return the path that a file object or a Pillow image came from; some have a number there instead."""
-    path: object = getattr(image, attribute, None)
-    return path if isinstance(path, str) else ""
-
-
-def _decode(url: str, limit: int) -> InMemory:
-    if data_urls.least_size(url) > limit:
-        raise ImageTooLargeError(
-            f"The data: URL holds more than {data_urls.least_size(url):,} bytes; "
-            f"at most {limit:,} can be sent."
-        )
-    try:
-        return InMemory(data_urls.decode(url))
-    except ValueError as error:
-        raise ImageError(
-            f"The data: URL {shown(url[:40])}… cannot be read: {error}. "
-            "It should look like data:image/png;base64,iVBORw0KGgo…"
-        ) from error
-
-
-def _locate_path(path: str | bytes) -> Located:
-    text = os.fsdecode(path)
-    if not text:
-        raise ImageError("The path of the image is empty.")
-    name = shown(text)
-    try:
-        return Located(name, os.path.basename(text), LocalFile.examine(name, text))
-    except ImageError:
-        kind = _kind_in_base64(text)
-        if kind is None:
-            raise
-        raise ImageError(
-            f"{text[:20]}… is {kind.description} as base64 text, not a path: give base64.b64decode(text), "
-            f"or a data: URL, data:{kind.content_type};base64,{text[:20]}…"
-        ) from None
-
-
-def _kind_in_base64(text: str) -> sniffing.Kind | None:
-    """Return the kind of the image that a text holds in base64, if it does."""
-    if _BASE64.fullmatch(text) is None:
-        return None
-    kind = sniffing.identify(base64.urlsafe_b64decode(text[:64].translate(_URL_SAFE)))
-    return None if kind.extension is None else kind
-
-
-def _locate_file(file: BinaryFile, limit: int) -> Located:
-    path = _origin(file, "name")
-    name = f"The file object {shown(path)}" if path else "The file object"
-    if isinstance(cast("object", file), io.TextIOBase):
-        raise ImageError(f"{name} is open in text mode; open it in binary mode, open(path, 'rb').")
-    source = InSeekableFile(name, file) if is_seekable(file) else read_rest(name, file, limit)
-    return Located(name, Path(path).name or "image", source)

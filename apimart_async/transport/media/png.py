@@ -10,7 +10,6 @@ import attrs
 
 from apimart_async.errors import ImageError, InvalidArgumentError, UnsupportedImageError
 from apimart_async.transport.media import conversion, forms, sniffing
-from apimart_async.transport.media.inputs import locate
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pillow
@@ -124,7 +123,7 @@ def _decode(image: SingleImage) -> Pillow:
     if isinstance(image, Image.Image):
         with conversion.decoding("The Pillow image"):
             return conversion.upright(image.copy()).convert("RGBA")
-    located = locate(image, _SOURCE_LIMIT)
+    located = forms.locate(image, _SOURCE_LIMIT)
     content = located.source.read_at(0, located.source.size)
     return conversion.decode(located.name, content, sniffing.identify(content)).convert("RGBA")
 

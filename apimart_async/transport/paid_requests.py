@@ -1,8 +1,8 @@
-"""Repeats of a paid request under its idempotency key, where the service promises to execute the key once.
+"""Paid requests: the hooks that keep a record of one, and its repeats under the same idempotency key.
 
-The promise is held against the answers. Until one answer was marked as a replay, one repeat for a model is
-sent at a time, and none for an hour after a repeat without an answer. An answer that is not marked ends all
-repeats for the model.
+Repeats are sent where the service promises to execute the key once. The promise is held against the answers.
+Until one answer was marked as a replay, one repeat for a model is sent at a time, and none for an hour after
+a repeat without an answer. An answer that is not marked ends all repeats for the model.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import attrs
@@ -25,6 +26,40 @@ if TYPE_CHECKING:
 _SUSPENSION: Final = 3600.0
 
 log: logging.Logger = logging.getLogger("apimart_async")
+
+
+class SendHooks(Protocol):
+    """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits.
+
+    Attributes:
+        home: Base URL at which the request may have been executed before, under the same key; it goes there
+            and nowhere else. ``None`` for none.
+        first_sent_at: Time of an earlier request with its key, in unix seconds; ``None`` if there was none.
+        needs_promise: Whether to send it only if the service promises to execute its key once.
+    """
+
+    home: str | None
+    first_sent_at: float | None
+    needs_promise: bool
+
+    async def before_send(self, base_url: str) -> None:
+        """Prepare an attempt: the rate limiter admits it, and no byte of it is sent.
+
+        Args:
+            base_url: Base URL of the attempt.
+
+        Raises:
+            Exception: Nothing may be sent; the request ends with it.
+        """
+        ...
+
+    async def not_executed(self) -> None:
+        """Take note, before any delay, that no attempt so far was executed. It raises no error."""
+        ...
+
+
+SEND_HOOKS: Final[ContextVar[SendHooks | None]] = ContextVar("send_hooks", default=None)
+"""The hooks of the next paid request in this context."""
 
 
 @attrs.define(eq=False)
@@ -67,11 +102,8 @@ class Repeats:
     _find_retention: Callable[[], Awaitable[float | None]]
     began_at: float = attrs.field(factory=time.time)
     needs_promise: bool = False
-    _began: float = attrs.field(init=False)
+    _began: float = attrs.field(factory=monotonic, init=False)
     _retention: float | None = attrs.field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._began = monotonic()
 
     async def are_promised(self) -> bool:
         """Tell whether the service promises to answer a repeat as it answered the request."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apimart_async import APIResponseValidationError, InvalidArgumentError, Parameter
-from apimart_async.transport.schema_check import check_fields
+from apimart_async.resources.schemas import check_fields
 from apimart_async.transport.schema_parsing import read_schema
 
 

@@ -1,0 +1,81 @@
+"""Open or read a journal by its path or its URL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+from apimart_async.batch.journal.database import SCHEMES
+from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.postgres_reading import read_postgres_journal
+from apimart_async.batch.journal.sqlite import FOLDER, SqliteJournal, read_journal
+from apimart_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apimart_async.batch.journal.protocol import Journal
+    from apimart_async.batch.journal.record import Record
+
+_URL: Final = "://"
+
+
+def journal_path(output: str | os.PathLike[str]) -> Path:
+    """Return the default path of the journal of a batch."""
+    return Path(output) / FOLDER / "journal.sqlite3"
+
+
+def open_journal(journal: Journal | str | os.PathLike[str] | None, output: str | os.PathLike[str]) -> Journal:
+    """Return a journal, not entered yet.
+
+    Args:
+        journal: Its path or URL, or the journal itself; ``None`` for the one in the output folder.
+        output: Folder of the batch.
+
+    Raises:
+        InvalidArgumentError: It is a URL of another scheme, or the extra ``postgres`` is not installed.
+    """
+    if is_url(journal):
+        return PostgresJournal(journal)
+    if journal is None:
+        return SqliteJournal(journal_path(output))
+    return SqliteJournal(journal) if isinstance(journal, (str, os.PathLike)) else journal
+
+
+def read_records(
+    journal: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str],
+    *,
+    may_be_missing: bool = False,
+) -> Iterator[Record]:
+    """Yield the rows of a journal, and change nothing; blocks.
+
+    Args:
+        journal: Its path or URL; ``None`` for the one in the output folder.
+        output: Folder of the batch.
+        may_be_missing: Whether a database without a journal has no rows, instead of being an error.
+
+    Raises:
+        JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
+        InvalidArgumentError: As for ``open_journal``.
+    """
+    if is_url(journal):
+        return read_postgres_journal(journal, may_be_missing=may_be_missing)
+    return read_journal(journal_path(output) if journal is None else Path(journal))
+
+
+def is_url(journal: object) -> TypeGuard[str]:
+    """Tell whether a journal is in a database.
+
+    Raises:
+        InvalidArgumentError: It is a URL of another scheme.
+    """
+    if not isinstance(journal, str) or _URL not in journal:
+        return False
+    if not journal.startswith(SCHEMES):
+        # Without the URL itself, which may hold a password.
+        raise InvalidArgumentError(
+            "The URL of a journal begins with postgresql://; another journal is a path."
+        )
+    return True

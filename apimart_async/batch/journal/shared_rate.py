@@ -1,0 +1,124 @@
+"""The limit on the rate of paid requests of all processes that share a journal in PostgreSQL.
+
+One row of the database holds the time of the next free place (generic cell rate algorithm, GCRA). A process
+leases several places with one statement, as many as it uses in about a second: each statement moves the time
+forward by so many intervals. A pause after a 429 moves it forward too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from apimart_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from apimart_async.batch.journal.database import Database
+
+# Seconds that a place may be used late; the database gives places in the past for half of that.
+_TOLERANCE: Final = 0.1
+# Seconds before its last place at which a process leases more.
+_LEAD: Final = 0.25
+# A process leases more places at once after less than the first number of seconds, fewer after the second.
+_SHORT: Final = 1.0
+_LONG: Final = 3.0
+
+# Places begin at the time that the statement returns.
+_LEASE: Final = """
+    WITH leased AS (
+        INSERT INTO apimart_rate AS r (name, next_at) VALUES ('submits', clock_timestamp() + $1 * $2)
+        ON CONFLICT (name) DO UPDATE
+            SET next_at = greatest(r.next_at, clock_timestamp() - make_interval(secs => $3)) + $1 * $2
+        RETURNING next_at - $1 * $2 AS first_at, paused_until
+    )
+    SELECT extract(epoch FROM first_at - clock_timestamp())::double precision,
+        extract(epoch FROM paused_until - clock_timestamp())::double precision
+    FROM leased""".replace("$1 * $2", "$1::integer * make_interval(secs => $2::double precision)")
+_PAUSE: Final = """
+    INSERT INTO apimart_rate AS r (name, next_at, paused_until)
+    VALUES ('submits', clock_timestamp() + make_interval(secs => $1),
+        clock_timestamp() + make_interval(secs => $1))
+    ON CONFLICT (name) DO UPDATE SET next_at = greatest(r.next_at, excluded.next_at),
+        paused_until = greatest(r.paused_until, excluded.paused_until)"""
+
+
+class SharedRate:
+    """Gives the paid requests of this process their places.
+
+    Args:
+        database: Of the journal.
+        per_second: Requests a second of all processes together, more than 0.
+
+    Raises:
+        InvalidArgumentError: ``per_second`` is not more than 0.
+    """
+
+    def __init__(self, database: Database, per_second: float) -> None:
+        if not per_second > 0:
+            raise InvalidArgumentError(f"requests_per_second must be more than 0, not {per_second!r}.")
+        self._database = database
+        self._interval = 1 / per_second
+        self._most = max(1, int(per_second))
+        self._lock = anyio.Lock()
+        self._places: deque[float] = deque()
+        self._last = -1.0
+        self._leased_at = -1.0
+        self._count = 1
+        self._unused = 0
+        self._paused_until = -1.0
+
+    async def wait(self) -> None:
+        """Wait for a place.
+
+        Raises:
+            JournalError: The database has been away for long.
+
+        Cancellation leaves the place unused.
+        """
+        while True:
+            async with self._lock:
+                while (place := self._next()) is None:
+                    await self._lease()
+            await anyio.sleep(max(0.0, place - monotonic()))
+            # A pause that began meanwhile has taken all places before its end.
+            if self._paused_until <= monotonic():
+                return
+
+    async def pause(self, seconds: float) -> None:
+        """Have no process send before the end of a pause; others notice when they lease places.
+
+        Raises:
+            JournalError: The database has been away for long.
+        """
+        self._paused_until = max(self._paused_until, monotonic() + seconds)
+        self._places.clear()
+        self._last = -1.0
+        await self._database.read(_PAUSE, seconds)
+
+    def _next(self) -> float | None:
+        while self._places:
+            place = self._places.popleft()
+            if place > max(monotonic() - _TOLERANCE, self._paused_until):
+                return place
+            self._unused += 1
+        return None
+
+    async def _lease(self) -> None:
+        # Not earlier, so that the places of a process do not lie far ahead.
+        await anyio.sleep(max(0.0, self._last - _LEAD - monotonic()))
+        elapsed = monotonic() - self._leased_at
+        if elapsed > _LONG or 2 * self._unused > self._count:
+            self._count = max(1, self._count // 2)
+        elif elapsed < _SHORT and not self._unused:
+            self._count = min(self._most, 2 * self._count)
+        self._leased_at, self._unused = monotonic(), 0
+        count = self._count
+        ((first, pause),) = await self._database.read(_LEASE, count, self._interval, _TOLERANCE / 2)
+        now = monotonic()
+        if pause is not None and pause > 0:
+            self._paused_until = max(self._paused_until, now + pause)
+        self._places.extend(now + first + number * self._interval for number in range(count))
+        self._last = self._places[-1]

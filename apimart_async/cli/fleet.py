@@ -1,0 +1,213 @@
+"""``apimart fleet``: one worker of a batch that many processes share, and the state of all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import anyio
+from cyclopts import Parameter
+
+from apimart_async import errors
+from apimart_async.cli import connection, options
+from apimart_async.cli.display import preflight
+from apimart_async.cli.display.messages import explain
+from apimart_async.cli.display.output import complain, dollars, printable, say, sentence, write_line
+from apimart_async.cli.display.results import json_line
+from apimart_async.cli.options import UsageError
+from apimart_async.cli.signals import SIGNALS, Exit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from apimart_async.batch import Job, Outcome
+    from apimart_async.batch.manifest.reader import Manifest
+    from apimart_async.fleet import Fleet
+
+HELP = """Share a batch among many processes and machines.
+
+Every worker gets the same manifest and the same journal in PostgreSQL; each job
+is done once, and the jobs of a worker that dies are finished by another.
+
+Try these:
+
+  export APIMART_JOURNAL=postgresql://user:password@host/database
+  apimart fleet work jobs.csv -o out --rate 50 --max-cost 500
+  apimart fleet work jobs.csv -o out --shard 2/8
+  apimart fleet status"""
+
+WORK_USAGE: Final = "Usage: apimart fleet work MANIFEST -o DIR [--journal URL] [OPTIONS]"
+STATUS_USAGE: Final = "Usage: apimart fleet status [--journal URL] [OPTIONS]"
+
+_ELSEWHERE: Final = "with other workers"
+
+
+def work(
+    manifest: Annotated[Path, Parameter(negative=(), help="As for `apimart batch`.")],
+    /,
+    *,
+    output: options.Output,
+    journal: options.Journal = None,
+    prompt: Annotated[
+        str | None,
+        Parameter(
+            name=("--prompt", "-p"), allow_leading_hyphen=True, help="For rows that have none of their own."
+        ),
+    ] = None,
+    model: Annotated[str | None, Parameter(name=("--model", "-m"), help="For rows that name none.")] = None,
+    shard: Annotated[
+        str | None,
+        Parameter(name="--shard", help="I/N: only every Nth row, from row I on; the first is 0."),
+    ] = None,
+    rate: Annotated[
+        float | None, Parameter(name="--rate", help="Paid requests a second of all workers together.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, Parameter(name="--max-cost", help="USD that all workers together may spend.")
+    ] = None,
+    in_flight: Annotated[
+        int, Parameter(name="--in-flight", help="Jobs of this worker from submit to the end of their task.")
+    ] = 256,
+    lease: Annotated[
+        float, Parameter(name="--lease", help="Seconds after which the jobs of a dead worker are taken.")
+    ] = 30.0,
+    json: Annotated[bool, options.flag("--json", "Write one JSON object a line to stdout.")] = False,
+) -> Exit:
+    """Do the jobs of a manifest beside other workers; the same command again continues.
+
+    Exit codes: 0 all saved, or with other living workers; 1 some were not saved;
+    2 usage, nothing was sent.
+    """
+    from apimart_async.batch.manifest import preflight as checks
+    from apimart_async.batch.manifest.reader import open_manifest
+    from apimart_async.batch.manifest.rows import ManifestOptions
+    from apimart_async.fleet import Fleet
+
+    fleet = Fleet(
+        journal=_url(journal),
+        output=str(output),
+        requests_per_second=rate,
+        max_cost=max_cost,
+        max_in_flight=in_flight,
+        lease=lease,
+    )
+    index, count = _shard(shard)
+    opened = open_manifest(manifest, ManifestOptions(prompt, model, output=output))
+    found = anyio.run(checks.preflight, opened)
+    if found.bad:
+        raise UsageError("\n".join(preflight.complaints(found)))
+    connection.checked(None)
+    options.check_directory(output)
+    statuses, error = anyio.run(_work, fleet, _jobs(opened, index, count), output, json)
+    if error is not None:
+        complain(sentence(error.message))
+    say(f"{', '.join(f'{number:,} {name}' for name, number in statuses.items()) or 'No jobs'}.")
+    if error is None and set(statuses) <= {"saved", _ELSEWHERE}:
+        return Exit.ALL_DONE
+    return Exit.SOME_FAILED
+
+
+async def _work(
+    fleet: Fleet,
+    jobs: AsyncGenerator[Job],
+    output: Path,
+    json: bool,  # noqa: FBT001 for anyio.run
+) -> tuple[Counter[str], errors.ApimartError | None]:
+    from apimart_async.batch import Shutdown
+    from apimart_async.batch.runner import as_plain
+
+    statuses, shutdown, scope = Counter[str](), Shutdown(), anyio.CancelScope()
+    error: errors.ApimartError | None = None
+
+    def report(outcome: Outcome) -> None:
+        statuses[_ELSEWHERE if outcome.is_elsewhere else outcome.status.replace("_", " ")] += 1
+        paths = [str(path) for path in outcome.paths]
+        for line in [json_line(as_plain(outcome, output))] if json else paths:
+            write_line(line)
+        if outcome.error is not None:
+            say(f"{printable(outcome.id)}: {explain(outcome.error)}")
+
+    def finish() -> None:
+        say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")
+        shutdown.request()
+
+    with SIGNALS.calling(finish, scope.cancel), scope:
+        error = await fleet.work(jobs, report, shutdown=shutdown)
+    if error is None and (shutdown.is_requested or scope.cancelled_caught):
+        error = errors.ApimartError("The worker was stopped; the same command again continues.")
+    return statuses, error
+
+
+async def _jobs(manifest: Manifest, index: int, count: int) -> AsyncGenerator[Job]:
+    number = 0
+    async for job in manifest.jobs():
+        if number % count == index:
+            yield job
+        number += 1
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """Return the number of a shard and that of all shards."""
+    index, _, count = (text or "0/1").partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UsageError(
+            f"--shard must be I/N with I from 0 to N-1, such as 0/4, not {printable(text or '')}."
+        )
+    return int(index), int(count)
+
+
+def _url(journal: str | None) -> str:
+    from apimart_async.batch.journal.opening import is_url
+
+    if not is_url(journal or ""):
+        raise UsageError(
+            "A fleet needs a journal in PostgreSQL: --journal postgresql://..., or APIMART_JOURNAL."
+        )
+    return journal or ""
+
+
+def status(
+    *,
+    journal: options.Journal = None,
+    json: Annotated[bool, options.flag("--json", "Print one JSON object instead.")] = False,
+) -> Exit:
+    """Show the workers, their jobs, the states of all jobs and the spend; changes nothing.
+
+    With --json, the object has: workers (id, host, seconds, lease, jobs),
+    jobs (numbers by state), spent (USD) and outstanding (images by model).
+    """
+    from apimart_async.fleet import Fleet
+
+    fleet = Fleet(journal=_url(journal), output="")
+    try:
+        tally, workers = fleet.tally(), fleet.workers()
+    except errors.JournalError as error:
+        raise UsageError(sentence(error.message)) from error
+    if json:
+        record = {
+            "workers": [
+                {
+                    "id": worker.id,
+                    "host": worker.host,
+                    "seconds": round(worker.seconds, 1),
+                    "lease": round(worker.lease, 1),
+                    "jobs": worker.jobs,
+                }
+                for worker in workers
+            ],
+            "jobs": dict(tally.jobs),
+            "spent": round(tally.spent, 6),
+            "outstanding": dict(tally.outstanding),
+        }
+        write_line(json_line(record))
+        return Exit.ALL_DONE
+    write_line(f"{'workers:':<12} {len(workers):>9,}")
+    for worker in workers:
+        jobs = ", ".join(f"{number:,} {state}" for state, number in sorted(worker.jobs.items()))
+        host = printable(worker.host)
+        write_line(f"  {worker.id[:8]} on {host}, {worker.seconds:.0f} s, lease {worker.lease:.0f} s: {jobs}")
+    for state, number in sorted(tally.jobs.items()):
+        write_line(f"{state.replace('_', ' ') + ':':<12} {number:>9,}")
+    write_line(f"{'spent:':<12} {dollars(tally.spent):>9}")
+    return Exit.ALL_DONE

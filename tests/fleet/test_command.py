@@ -1,0 +1,110 @@
+"""`apimart batch --journal postgresql://…` and `apimart batch status --journal …`, as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio import to_thread
+
+from apimart_async import InvalidArgumentError, JournalError
+from apimart_async.batch import read_outcomes
+from apimart_async.batch.journal.postgres import PostgresJournal
+
+from .photo import PNG
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from apimart_async.emulator import Emulator
+
+# The test starts processes.
+pytestmark = pytest.mark.may_block
+
+
+def environment(emulator: Emulator, **variables: str) -> dict[str, str]:
+    service = {"APIMART_API_KEY": emulator.api_key, "APIMART_BASE_URL": emulator.base_url}
+    return os.environ | service | variables
+
+
+async def apimart(*arguments: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "apimart_async", *map(str, arguments)]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    return await to_thread.run_sync(run)
+
+
+def with_password(url: str) -> str:
+    return url.replace("postgres@", "postgres:hunter2@")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A manifest of four edits."""
+    (tmp_path / "photo.png").write_bytes(PNG)
+    path = tmp_path / "jobs.csv"
+    path.write_text("image,prompt,id\n" + "".join(f"photo.png,prompt {n},{n}\n" for n in range(4)))
+    return path
+
+
+async def test_a_batch_with_the_journal_of_an_url_is_paid_once(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    env = environment(emulator)
+    for directory in ("first", "second"):
+        run = await apimart(
+            "batch", manifest, "-o", tmp_path / directory, "--journal", with_password(url), env=env
+        )
+        assert run.returncode == 0, run.stderr
+        assert "hunter2" not in run.stdout + run.stderr
+        assert not (tmp_path / directory / ".batch" / "journal.sqlite3").exists()
+    assert len(emulator.ledger.billed) == 4
+    status = await apimart("batch", "status", env=environment(emulator, APIMART_JOURNAL=with_password(url)))
+    assert status.returncode == 0, status.stderr
+    assert "saved:               4" in status.stdout
+    assert {outcome.status for outcome in read_outcomes(tmp_path, journal=url)} == {"saved"}
+
+
+async def test_a_check_reads_the_journal_in_the_database(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    arguments = ("batch", manifest, "-o", tmp_path / "out", "--journal", url)
+    before = await apimart(*arguments, "--check", env=environment(emulator))
+    assert before.returncode == 0, before.stderr
+    assert (await apimart(*arguments, env=environment(emulator))).returncode == 0
+    after = await apimart(*arguments, "--check", "--json", env=environment(emulator))
+    assert '"saved":4' in after.stdout.replace(" ", "")
+
+
+async def test_a_database_without_a_journal_is_not_changed_by_reading(url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(JournalError, match="There is no journal at"):
+            list(read_outcomes(tmp_path, journal=url))
+
+
+@pytest.mark.parametrize("secret", ["hunter2/slash", "hunter2#hash", "hunter2?question", "hunter2:colon"])
+async def test_a_malformed_url_is_refused_without_its_password(secret: str, tmp_path: Path) -> None:
+    url = f"postgresql://me:{secret}@127.0.0.1:1/database"
+    with pytest.raises((InvalidArgumentError, JournalError)) as raised:
+        list(read_outcomes(tmp_path, journal=url))
+    assert "hunter2" not in str(raised.value)
+    with pytest.raises((InvalidArgumentError, JournalError)) as raised:
+        await PostgresJournal(url).__aenter__()
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_another_scheme_and_a_local_emulator_are_refused(
+    manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    out = ("batch", manifest, "-o", tmp_path / "out")
+    mysql = await apimart(*out, "--journal", "mysql://me:hunter2@host/db", env=environment(emulator))
+    local = await apimart(
+        *out, "--local", "--journal", "postgresql://me:hunter2@host/db", env=environment(emulator)
+    )
+    assert (mysql.returncode, local.returncode) == (2, 2)
+    assert "hunter2" not in mysql.stderr + local.stderr

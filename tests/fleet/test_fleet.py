@@ -1,0 +1,150 @@
+"""``Fleet`` and ``apimart fleet``: shards, and workers that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio import to_thread
+
+from apimart_async import Job
+from apimart_async.emulator import Emulator
+from apimart_async.fleet import Fleet
+
+from .photo import PNG
+from .test_command import apimart, environment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+# The tests start processes.
+pytestmark = pytest.mark.may_block
+
+
+@pytest.fixture
+async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
+    """A service that ignores keys; the environment names it."""
+    async with Emulator(task_seconds=0.05, images="tiny", idempotent_replay=False) as emulator:
+        monkeypatch.setenv("APIMART_API_KEY", emulator.api_key)
+        monkeypatch.setenv("APIMART_BASE_URL", emulator.base_url)
+        yield emulator
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    """The path of a photo."""
+    path = tmp_path / "photo.png"
+    path.write_bytes(PNG)
+    return str(path)
+
+
+def start(url: str, tmp_path: Path, photo: str, jobs: int, **environment: Any) -> subprocess.Popen[str]:
+    command = [str(Path(__file__).with_name("shard_worker.py")), url, str(tmp_path / "out"), photo, str(jobs)]
+    return subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, **environment)
+
+
+async def test_a_shard_of_rows_and_jobs_ends_in_their_order(
+    url: str, tmp_path: Path, photo: str, service: Emulator
+) -> None:
+    fleet = pickle.loads(pickle.dumps(Fleet(journal=url, output=str(tmp_path / "out"))))  # noqa: S301
+    job = Job(photo, "A starry sky", id="job")
+    rows = [
+        {"image": photo, "prompt": "Snow", "id": "row", "colour": "red"},
+        {"prompt": "No image", "id": "bad"},
+        {"image": "missing.png", "prompt": "Snow", "id": "missing"},
+    ]
+    results = await to_thread.run_sync(fleet.run_shard, [job, *rows, job])
+    assert [result["id"] for result in results] == ["job", "row", "bad", "missing", "job"]
+    assert [result["status"] for result in results] == ["saved", "saved", "failed", "failed", "saved"]
+    assert results[1]["extra"] == {"colour": "red"}
+    assert "image" in results[2]["error"]["message"]
+    json.dumps(results)
+    assert len(service.ledger.billed) == 2
+    tally = await to_thread.run_sync(fleet.tally)
+    assert tally.jobs["saved"] == 2
+
+
+async def test_a_refused_key_leaves_the_jobs_not_started(
+    url: str, tmp_path: Path, photo: str, service: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APIMART_API_KEY", "sk-refused")
+    fleet = Fleet(journal=url, output=tmp_path / "out")
+    rows = [{"image": photo, "prompt": f"Snow {number}"} for number in range(3)]
+    results = await to_thread.run_sync(fleet.run_shard, rows)
+    assert [result["status"] for result in results] == ["not_started"] * 3
+    assert {result["error"]["type"] for result in results} == {"AuthenticationError"}
+    assert not service.ledger.billed
+
+
+async def test_a_shard_runs_in_a_thread_with_a_running_loop(
+    url: str, tmp_path: Path, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = await to_thread.run_sync(_emulator_process)
+    try:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(2)]
+        for name, _, value in (line.strip().removeprefix("export ").partition("=") for line in lines):
+            monkeypatch.setenv(name, value)
+        # Blocks this loop, as a notebook or an asynchronous actor would.
+        results = Fleet(journal=url, output=tmp_path / "out").run_shard([{"image": photo, "prompt": "Snow"}])
+    finally:
+        process.kill()
+        process.communicate()
+    assert [result["status"] for result in results] == ["saved"]
+
+
+def _emulator_process() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "apimart_async", "emulator", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_the_shard_of_a_killed_worker_is_finished_and_billed_once(
+    url: str, tmp_path: Path, photo: str, service: Emulator
+) -> None:
+    jobs = 200
+    killed = start(url, tmp_path, photo, jobs)
+    try:
+        while len(service.ledger.billed) < jobs // 4:
+            assert killed.poll() is None
+            await asyncio.sleep(0.02)
+    finally:
+        killed.kill()
+        killed.communicate()
+    again = start(url, tmp_path, photo, jobs)
+    text, _ = await to_thread.run_sync(again.communicate)
+    statuses = [result["status"] for result in json.loads(text)]
+    assert len(statuses) == jobs
+    # A request that was under way when the worker was killed is in doubt, and not repeated.
+    assert set(statuses) <= {"saved", "in_doubt"}
+    assert not service.ledger.billed_more_than_once
+
+
+async def test_workers_of_a_command_share_a_manifest(
+    url: str, tmp_path: Path, photo: str, service: Emulator
+) -> None:
+    manifest = tmp_path / "jobs.csv"
+    manifest.write_text("image,prompt,id\n" + "".join(f"{photo},prompt {n},{n}\n" for n in range(40)))
+    env = environment(service, APIMART_JOURNAL=url.replace("postgres@", "postgres:hunter2@"))
+    command = ("fleet", "work", manifest, "-o", tmp_path / "out", "--rate", 200, "--lease", 3)
+    runs = await asyncio.gather(
+        apimart(*command, env=env),
+        apimart(*command, env=env),
+        apimart(*command, "--shard", "1/2", "--json", env=env),
+    )
+    assert [run.returncode for run in runs] == [0, 0, 0], [run.stderr for run in runs]
+    assert len(service.ledger.billed) == 40
+    assert len(runs[2].stdout.splitlines()) == 20
+    status = await apimart("fleet", "status", "--json", env=env)
+    assert json.loads(status.stdout)["jobs"] == {"saved": 40}
+    shown = await apimart("fleet", "status", env=env)
+    assert "workers:             0" in shown.stdout
+    assert "hunter2" not in "".join(run.stdout + run.stderr for run in (*runs, status, shown))

@@ -1,0 +1,170 @@
+"""The limit on the rate and the budget that the processes of a fleet share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from anyio import to_thread
+
+from apimart_async import AsyncApimart, BudgetExceededError, Job, Poll, edit_many
+from apimart_async.batch.budget import Budget
+from apimart_async.batch.journal.database import Database
+from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.protocol import Tally
+from apimart_async.batch.journal.shared_rate import SharedRate
+from apimart_async.emulator import Emulator
+from apimart_async.emulator.faults import Fault
+
+from .photo import PNG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# asyncpg looks for the files of libpq when it connects, and the test starts processes.
+pytestmark = pytest.mark.may_block
+
+LOG = """
+    CREATE TABLE log (at timestamptz, before timestamptz, after timestamptz);
+    CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO log VALUES (clock_timestamp(), OLD.next_at, NEW.next_at); RETURN NULL;
+    END $$;
+    CREATE TRIGGER log AFTER UPDATE ON apimart_rate FOR EACH ROW EXECUTE FUNCTION log();"""
+
+
+async def query(url: str, statement: str) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        return list(await connection.fetch(statement))
+    finally:
+        await connection.close()
+
+
+async def run_workers(service: Emulator, commands: Sequence[Sequence[object]]) -> None:
+    env = os.environ | {"APIMART_API_KEY": service.api_key, "APIMART_BASE_URL": service.base_url}
+    processes = [
+        subprocess.Popen(  # noqa: ASYNC220 it only starts them
+            [sys.executable, str(Path(__file__).with_name("limited_worker.py")), *map(str, command)],
+            env=env,
+            stderr=subprocess.PIPE,
+        )
+        for command in commands
+    ]
+    try:
+        for process in processes:
+            _, complaints = await to_thread.run_sync(process.communicate)
+            assert process.returncode == 0, complaints.decode()[-2000:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.long
+async def test_eight_journals_in_two_processes_share_a_rate(url: str, tmp_path: Path) -> None:
+    """Judged by the times of the leased places: arrivals depend on the speed of the machine."""
+    rate, jobs = 50, 640
+    (tmp_path / "photo.png").write_bytes(PNG)
+    async with PostgresJournal(url):
+        connection = await asyncpg.connect(url)
+        await connection.execute(LOG)
+        await connection.close()
+    async with Emulator(task_seconds=0.05, images="tiny") as service:
+        await run_workers(
+            service,
+            [
+                (tmp_path / "photo.png", url, tmp_path / f"out{part}", json.dumps(options))
+                for part in range(2)
+                for options in [{"clients": 4, "jobs": jobs // 8, "first": part * jobs // 2, "rate": rate}]
+            ],
+        )
+        assert len(service.ledger.billed) == jobs
+    rows = await query(
+        url, "SELECT extract(epoch FROM at), extract(epoch FROM before), extract(epoch FROM after) FROM log"
+    )
+    leases = sorted((float(after), float(at), float(before)) for at, before, after in rows)
+    places: list[float] = []
+    for after, at, before in leases:
+        count = round((after - max(before, at - 0.05)) * rate)
+        places += [after - number / rate for number in range(count, 0, -1)]
+    # No second above 56, wherever it begins.
+    assert max(sum(start <= place < start + 1 for place in places) for start in places) <= 56
+    # While all have jobs, the places follow each other without a gap.
+    middle = [place for place in places if places[0] + 2 < place < places[-1] - 3]
+    assert len(middle) / (middle[-1] - middle[0]) == pytest.approx(rate, rel=0.02)
+    calls = [at for _, at, _ in leases if places[0] + 2 < at < places[-1] - 3]
+    assert len(calls) <= 10 * (calls[-1] - calls[0]) + 8
+
+
+async def test_a_pause_is_obeyed_by_the_other_process(url: str) -> None:
+    async with PostgresJournal(url):
+        first, second = (SharedRate(Database(url), 1000.0) for _ in range(2))
+        await first.wait()
+        await second.pause(0.6)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.gather(*(first.wait() for _ in range(20)), second.wait())
+        assert loop.time() - began >= 0.4
+        await first._database.disconnect()
+        await second._database.disconnect()
+
+
+async def test_a_429_with_a_delay_pauses_the_fleet(url: str, tmp_path: Path) -> None:
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
+    async with (
+        Emulator(task_seconds=0.02, images="tiny") as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as client,
+    ):
+        emulator.faults.add(Fault(kind="status", route="edits", status=429, retry_after=1, first=1))
+        journal = PostgresJournal(url, requests_per_second=100)
+        async with edit_many(client, [Job(PNG, "Snow")], output=tmp_path, journal=journal) as outcomes:
+            assert [outcome.status async for outcome in outcomes] == ["saved"]
+    ((paused,),) = await query(url, "SELECT paused_until IS NOT NULL FROM apimart_rate")
+    assert paused
+
+
+async def test_three_processes_share_a_budget(url: str, tmp_path: Path) -> None:
+    """The limit is that of the sum of their jobs, and exceeded by the first job of each at most."""
+    (tmp_path / "photo.png").write_bytes(PNG)
+    async with Emulator(task_seconds=0.05, images="tiny") as service:
+        jobs = 60
+        price = 0.04
+        await run_workers(
+            service,
+            [
+                (tmp_path / "photo.png", url, tmp_path / f"out{part}", json.dumps(options))
+                for part in range(3)
+                for options in [{"clients": 1, "jobs": jobs, "first": part * jobs, "max_cost": 60 * price}]
+            ],
+        )
+        billed = service.ledger.billed
+        cost = sum(entry.cost for entry in billed)
+        price = max(entry.cost for entry in billed)
+    assert cost <= 60 * 0.04 + 3 * price
+    assert cost >= 0.8 * 60 * 0.04
+
+
+async def test_reservations_never_pass_the_limit(url: str) -> None:
+    """Also of submits that no row shows yet, and with a price that another process has learnt."""
+    limit, price = 10.0, 0.5
+    async with PostgresJournal(url) as first, PostgresJournal(url) as second:
+        await first.put_state("prices", json.dumps({"model": price}).encode())
+        budgets = [Budget(limit, Tally({}, 0.0, {}), {}, journal.budget) for journal in (first, second)]
+        admitted = 0
+        while budgets:
+            for budget in list(budgets):
+                try:
+                    assert await budget.admit("model", 1)
+                except BudgetExceededError:
+                    budgets.remove(budget)
+                else:
+                    admitted += 1
+                    budget.leave_open()
+    assert admitted == limit / price
