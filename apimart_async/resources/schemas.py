@@ -224,10 +224,11 @@ class Schemas:
 
         # One attempt: the paid request waits for it.
         api = Api(attrs.evolve(self._api.settings, max_retries=0), self._api.session, self._api.rate_limiter)
-        reason = "no answer within 5 s"
-        with anyio.move_on_after(_TIMEOUT):
+        seconds = min(_TIMEOUT, self._api.settings.timeout.total)
+        reason = f"no answer within {seconds:g} s"
+        with anyio.move_on_after(seconds):
             try:
-                await self._fetch(api, entry, model, None, _TIMEOUT)
+                await self._fetch(api, entry, model, None, seconds)
             except errors.ApimartError as error:
                 reason = str(error)
             else:
