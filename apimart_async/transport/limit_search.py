@@ -3,12 +3,12 @@
 A refusal (429 or 503) on its own concerns the call that received it. More refusals than usual have two
 explanations, a limit or chance (noise), and an experiment tells them apart:
 
-- *Check*: allow a little less than was accepted, first at once and then a second. A limit stops refusing;
-  noise keeps its share.
-- *Raise*: once limited, allow a step more. A limit refuses the added requests; else the step is kept.
+- *Check*: allow less than was accepted. A limit stops refusing; noise keeps its share.
+- *Raise*: once limited, allow more. A limit refuses the added requests; else the raise is kept.
 
 An experiment adds up the logarithm of the odds of each answer under both explanations, and ends when the
-sum is decisive. Only answers to requests sent since its beginning count.
+sum is decisive. Only answers to requests sent since its beginning count. Between experiments the same sum,
+never below 0, watches for refusals that call for a check.
 """
 
 from __future__ import annotations
@@ -24,62 +24,28 @@ if TYPE_CHECKING:
     from random import Random
 
 _VERSION: Final = 1
-
-# While no limit is known: requests at once, added for an accepted and removed for a refused answer.
+# Requests at once while no limit is known, and how many an accepted answer adds.
 _FIRST_CONCURRENCY: Final = 8.0
-_GROWTH: Final = 0.7
-_BURST_SECONDS: Final = 0.05
-
-# A limit of requests at once is a limit of their rate as well, so that they do not come in waves: they are
-# spread over this share of the latency.
-_SPREAD: Final = 0.8
-
-# An experiment lasts at least a round (many services count by the second) and at most three, unless the
-# odds are decisive before.
-_ROUND: Final = 1.1
-_LONGEST_ROUND: Final = 3.8
+_GROWTH: Final = 0.5
+# Without a limit and with one: the share of refusals above the noise that is usual, the share above that
+# which is a flood, and the sum of odds at which a check begins. A wrong check costs more without a limit.
+_WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.03, 0.25, 6.0)}
+# The sum that ends an experiment, and its seconds: many services count by the second.
 _DECIDED: Final = 4.0
-
-# Answers count in the order of sending, after so many times the latency of accepted ones (at most so many
-# seconds): a service that refuses at once would else show refusals only. A refusal keeps its place so long.
-_ORDER: Final = 1.2
-_MAX_ORDER: Final = 1.0
-_FIRST_LATENCY: Final = 0.25
-
-# A check begins after a flood (so many refusals beyond the noise and a quarter of the answers), or when the
-# share over the last answers is above the noise by a margin and 3.5 standard deviations.
-_FLOOD: Final = 6.0
-_FLOOD_SHARE: Final = 0.25
-_MEMORY: Final = 250
-_FEW: Final = 12
-_SLACK: Final = 0.02
-_SURE: Final = 3.5
-
-# The share of what was accepted that a check allows, after a flood or else; afterwards, what a limit keeps
-# free.
-_CUT: Final = 0.8
-_GENTLE_CUT: Final = 0.95
-_MARGIN: Final = 0.97
-
-# Noise: its least and most share, the share above which four checks in a row confirm it, and the seconds
-# until it is doubted, divided by the share: the more it costs to be wrong, the sooner.
-_LEAST_NOISE: Final = 0.003
-_LIKELY_NOISE: Final = 0.3
+_ROUND: Final = 1.1
+_LONGEST_ROUND: Final = 3.0
+# A check allows this share of what was accepted, the first raise after it a little more than all.
+_CUT: Final = 0.9
+_FIRST_STEP: Final = 0.12
+# Shares of refusals: the least that an experiment expects, of a flood, and the most that can be noise.
+_LEAST: Final = 0.003
+_FLOOD: Final = 0.33
 _MOST_NOISE: Final = 0.7
+# Seconds until noise is doubted, divided by its share: the more it costs to be wrong, the sooner.
 _DOUBT: Final = 20.0
-
-# The step of a raise, and the seconds without raises after a refused one.
-_STEP: Final = 0.06
+# Seconds without raises after a refused one, least and most.
 _HOLD: Final = 3.0
-_MAX_HOLD: Final = 10.0
-
-Weights = tuple[float, float]
-State = Literal["free", "check", "limited"]
-
-
-def _odds(share: float, other: float) -> Weights:
-    """Return what an accepted and what a refused answer add to the logarithm of the odds of two shares."""
-    return math.log((1 - share) / (1 - other)), math.log(share / other)
+_MOST_HOLD: Final = 10.0
 
 
 class LimitSearch:
@@ -91,7 +57,6 @@ class LimitSearch:
         random: Source of the spread after a pause.
 
     Attributes:
-        state: ``free`` (no limit is known), ``check`` (a limit is being tested) or ``limited``.
         concurrency: Requests at once that are allowed now.
         rate: Requests per second that are allowed now; ``None`` without a bound.
         paused_until: Moment before which no request is sent.
@@ -99,7 +64,6 @@ class LimitSearch:
     """
 
     def __init__(self, max_concurrency: int, max_rate: float | None, random: Random) -> None:
-        self.state: State = "free"
         self.concurrency: float = min(_FIRST_CONCURRENCY, max_concurrency)
         self.rate: float | None = max_rate
         self.paused_until: float = 0.0
@@ -107,49 +71,34 @@ class LimitSearch:
         self._max_concurrency = float(max_concurrency)
         self._max_rate = max_rate
         self._random = random
+        self._is_limited = False
         self._next_at = 0.0
-        self._began = math.inf
-        self._latency = _FIRST_LATENCY
+        self._held_by: Literal["rate", "concurrency"] | None = None
+        self._latency = 0.25
         self._accepted: deque[float] = deque(maxlen=4096)
         # Answers that do not count yet: when they will, when sent, refused, Retry-After, holds a place.
         self._pending: list[tuple[float, float, bool, float, bool]] = []
-        # Refusals that count: their share over the last answers, and the share that is noise.
-        self._share = 0.0
-        self._seen = 0
-        self._noise = 0.0
+        self._share = self._noise = 0.0
         self._doubt_at = math.inf
-        self._answers: int = 0
-        self._refused: int = 0
-        self._retry_after: float = 0.0
-        self._score: float = 0.0
-        # The experiment under way or the watch for a flood, and the limits before it.
-        self._knob: Literal["rate", "concurrency"] | None = None
-        self._before: tuple[State, float, float | None] = ("free", 0.0, None)
-        self._cut_by = 1.0
-        self._checks = 0
-        self._all_answers = self._all_refused = 0.0
-        # Raises: the step of the next, kept ones in a row, and the pause after a refused one.
-        self._step = _STEP
-        self._kept = 0
-        self._hold = _HOLD
-        self._hold_until = 0.0
+        self._before = (False, self.concurrency, max_rate)
         self._found = 0.0
-        self._begin(0.0)
+        self._checks = self._answers = self._refused = 0
+        self._score = self._retry_after = 0.0
+        self._step, self._hold, self._hold_until = _FIRST_STEP, _HOLD, 0.0
+        self._watch(0.0)
 
-    # Keeping
+    @property
+    def state(self) -> Literal["free", "check", "limited"]:
+        """``free`` (no limit is known), ``check`` (a limit is being tested) or ``limited``."""
+        return "check" if self._experiment == "check" else "limited" if self._is_limited else "free"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the limits as plain data that JSON can hold."""
-        state, concurrency, rate = self.state, self.concurrency, self.rate
-        if state == "check" or self._knob is not None:
-            state, concurrency, rate = self._before
-        is_limited = state == "limited"
-        return {
-            "version": _VERSION,
-            "rate": min(rate or math.inf, concurrency / self._latency) if is_limited else None,
-            "concurrency": concurrency if is_limited else None,
-            "noise": self._noise,
-        }
+        now = (self._is_limited, self.concurrency, self.rate)
+        is_limited, concurrency, rate = now if self._experiment == "watch" else self._before
+        rate = min(rate or math.inf, concurrency / self._latency) if is_limited else None
+        kept = {"rate": rate, "concurrency": concurrency if is_limited else None}
+        return {"version": _VERSION, **kept, "noise": self._noise}
 
     def load(self, data: Mapping[str, Any], now: float) -> None:
         """Start at the limits of ``to_dict``, unless they are malformed or the search has begun."""
@@ -159,38 +108,31 @@ class LimitSearch:
         except (KeyError, TypeError, ValueError, OverflowError):
             return
         is_valid = 0 <= rate < math.inf and 0 <= concurrency < math.inf and 0 <= noise <= _MOST_NOISE
-        if not (is_known and is_valid) or self._began < math.inf:
+        if not (is_known and is_valid) or self._accepted or self.in_flight:
             return
         self._set_noise(noise, now)
         if rate or concurrency:
-            self.state = "limited"
+            self._is_limited, self._hold_until = True, now + _HOLD
             self._set_limits(concurrency, max(rate, 0.01) if rate else None, now)
-            self._hold_until = now + _HOLD
-        self._begin(now)
-
-    # Sending
+        self._watch(now)
 
     def ready_at(self, now: float) -> float:
         """Return the moment from which a request may be sent; infinity until an answer comes."""
         if self._pending:
             self._count_pending(now)
         if self.in_flight + 1 > self.concurrency:
-            self._held_by_concurrency += 1
+            self._held_by = "concurrency"
             return self._pending[0][0] if self._pending else math.inf
-        ready = max(now, self.paused_until)
-        if self._next_at > ready:
-            self._held_by_rate += 1
-            ready = self._next_at
-        return ready
+        if now >= self._next_at:
+            return max(now, self.paused_until)
+        self._held_by = "rate"
+        return max(self._next_at, self.paused_until)
 
     def sent(self, now: float) -> None:
         """Count a request that is sent now."""
         self.in_flight += 1
-        self._began = min(self._began, now)
         if self.rate is not None:
-            self._next_at = max(self._next_at, now - _BURST_SECONDS) + 1 / self.rate
-
-    # Learning
+            self._next_at = max(self._next_at, now - 0.05) + 1 / self.rate
 
     def answered(self, now: float, sent_at: float, refused: bool | None, retry_after: float = 0.0) -> None:  # noqa: FBT001
         """Learn from an answer.
@@ -201,19 +143,24 @@ class LimitSearch:
             refused: Whether the service refused the request for its limits; ``None`` without an answer.
             retry_after: Seconds that the service asked to wait; 0 for none.
         """
-        is_held = bool(refused) and not (self.state == "free" and self._noise > _LEAST_NOISE)
-        self.in_flight -= not is_held
+        # The place of a refusal is used again only when the refusal counts, unless refusals are expected.
+        is_held = refused is True and (
+            self._is_limited or not (self._noise or len(self._pending) < self.concurrency / 2)
+        )
+        if not is_held:
+            self.in_flight -= 1
         if refused is None:
             return
         if not refused:
-            latency = max(0.001, now - sent_at)
-            self._latency += (0.05 if self._accepted else 1.0) * (latency - self._latency)
-            if not self._share and not self._noise and self.state == "free":
-                self._accepted.append(now)
-                self._seen += self._seen < _MEMORY
-                self._grow()
-                return
-        due = max(now, sent_at + min(_ORDER * self._latency, _MAX_ORDER))
+            self._latency += (0.05 if self._accepted else 1.0) * ((now - sent_at or 0.001) - self._latency)
+            self._accepted.append(now)
+            if not self._is_limited and self._experiment == "watch":
+                if self._held_by and self.concurrency < self._max_concurrency:
+                    self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
+                if not self._share:
+                    return
+        # In the order of sending: a service that refuses at once would else show refusals only.
+        due = max(now, sent_at + min(1.2 * self._latency, 1.0))
         heappush(self._pending, (due, sent_at, refused, retry_after, is_held))
         self._count_pending(now)
 
@@ -221,51 +168,142 @@ class LimitSearch:
         while self._pending and self._pending[0][0] <= now:
             due, sent_at, refused, retry_after, is_held = heappop(self._pending)
             self.in_flight -= is_held
-            if not refused:
-                self._accepted.append(due)
-            self._count(due, sent_at, retry_after, refused=refused)
+            if sent_at >= self._since:
+                self._count(due, sent_at - self._since, retry_after, refused=refused)
 
-    def _count(self, now: float, sent_at: float, retry_after: float, *, refused: bool) -> None:
-        if sent_at < self._since:
-            return
+    def _count(self, now: float, lasted: float, retry_after: float, *, refused: bool) -> None:
+        self._share += (refused - self._share) / min(250, 1 + len(self._accepted))
         self._answers += 1
         self._refused += refused
         self._retry_after = max(self._retry_after, retry_after)
-        self._score += self._weights[refused]
-        lasted = sent_at - self._since
-        if self.state == "check":
-            self._on_check(now, lasted)
-        elif self._knob is not None:
-            self._on_raise(now, lasted)
-        else:
-            self._on_watch(now, refused)
+        self._score = max(self._least_score, self._score + self._weights[refused])
+        is_due, is_late = lasted > _ROUND or not self._found, lasted > _LONGEST_ROUND
+        if self._experiment == "watch":
+            self._on_watch(now)
+        elif self._score >= _DECIDED or (is_late and self._score > 0):
+            if self._experiment == "raise":
+                self._put_back(now)
+            elif is_due:
+                self._check_again(now)
+        elif is_due and (self._score <= -_DECIDED or is_late):
+            self._keep(now)
 
-    def _begin(self, now: float, weights: Weights | None = None) -> None:
-        """Begin an experiment, or the watch for a flood."""
+    def _begin(
+        self, experiment: Literal["watch", "check", "raise"], now: float, few: float, many: float
+    ) -> None:
+        """Begin to count, and to weigh two shares of refusals."""
+        self._experiment = experiment
         self._since = max(now, self.paused_until)
-        self._held_by_rate = self._held_by_concurrency = 0
-        self._knob = None
-        flood = self._flood
-        self._weights = weights or (-flood, 1 - flood)
-        self._clear()
-
-    def _clear(self) -> None:
+        self._weights = math.log((1 - many) / (1 - few)), math.log(many / few)
+        # A window or a bucket refuses late: the requests accepted before do not outweigh that.
+        self._least_score = 0.0 if experiment == "watch" else -_DECIDED
+        self._score = self._retry_after = 0.0
         self._answers = self._refused = 0
-        self._retry_after = self._score = 0.0
 
-    @property
-    def _flood(self) -> float:
-        return self._noise + _FLOOD_SHARE * (1 - self._noise)
+    def _watch(self, now: float) -> None:
+        self._held_by = None
+        self._checks = 0
+        self._share = self._noise
+        usual, flood, _ = _WATCH[self._is_limited]
+        few = self._noise + usual
+        self._begin("watch", now, few, few + flood * (1 - few))
 
-    @property
-    def _usual(self) -> float:
-        """The share of refusals that needs no explanation."""
-        return max(_LEAST_NOISE, min(self._share, self._noise + _SLACK))
+    def _on_watch(self, now: float) -> None:
+        usual, _, decisive = _WATCH[self._is_limited]
+        if now > self._doubt_at:
+            self._noise, self._doubt_at = 0.0, math.inf
+        if self._score >= decisive:
+            self._check(now, self._share if self._is_limited else max(self._share, _FLOOD))
+        elif self._share > 1.3 * self._noise + usual and len(self._accepted) >= 250:  # noqa: PLR2004
+            self._check(now, self._share)
+        elif self._is_limited and self._held_by and now >= self._hold_until:
+            self._raise(now)
+        elif not self._score:
+            self._answers = self._refused = 0
+            self._retry_after = 0.0
+            if self._share < 1e-4:  # noqa: PLR2004
+                self._share = 0.0
+
+    def _check(self, now: float, share: float) -> None:
+        """Allow a little less than was accepted, and expect the share of refusals or nearly none."""
+        used = self._accepted_in(now, self._latency)
+        self._found = self._accepted_rate(now)
+        if not self._checks:
+            self._before = (self._is_limited, self.concurrency, self.rate)
+        self._checks += 1
+        if self._retry_after and 2 * self._refused > self._answers:
+            self.paused_until = now + self._retry_after * (1 + 0.1 * self._random.random())
+        at_once = _CUT * max(used, self._found * self._latency)
+        if not self._found:
+            self._set_limits(min(_FIRST_CONCURRENCY, self.concurrency) / 2, None, now)
+        elif self._checks == 1 and not self._is_limited:
+            # While it grows, the rate is no measure; it is only bounded, so that requests come in no waves.
+            self._set_limits(at_once, at_once / (0.8 * self._latency), now)
+        else:
+            self._set_limits(at_once, _CUT * self._found, now)
+        gone = max(_LEAST, self._noise, min(share / 4, 0.1))
+        self._begin("check", now, gone, min(0.99, max(0.75 * share, self._noise + 0.03)))
+
+    def _check_again(self, now: float) -> None:
+        """Check what is accepted now, or take the refusals for noise and undo the cut."""
+        share = self._refused / self._answers
+        if self._checks < 2 or self._answers < 16 or share > _MOST_NOISE or not self._found:  # noqa: PLR2004
+            self._check(now, share)
+        else:
+            self._set_noise(share, now)
+            self._undo_check(now)
+
+    def _undo_check(self, now: float) -> None:
+        self._is_limited, concurrency, rate = self._before
+        if not (self._found or self._is_limited):
+            concurrency = min(concurrency, _FIRST_CONCURRENCY)
+        self._set_limits(concurrency, rate, now)
+        self._watch(now)
+
+    def _keep(self, now: float) -> None:
+        """Keep the limits of an experiment, and take the refusals in it for noise."""
+        if self._experiment == "raise":
+            self._set_noise(min(self._noise, self._refused / self._answers), now)
+            self._step, self._hold = min(2 * self._step, 1.0), max(self._hold / 2, _HOLD)
+        elif not self._found:  # an outage, which says nothing about limits
+            return self._undo_check(now)
+        else:
+            # What they are at least, since few answers were counted.
+            self._set_noise((self._refused - math.sqrt(self._refused)) / self._answers, now)
+            self._is_limited, self._step, self._hold = True, _FIRST_STEP, _HOLD
+        return self._watch(now)
+
+    def _raise(self, now: float) -> None:
+        """Allow a step more, and expect the added requests to be refused or none."""
+        self._found = self._accepted_rate(now)
+        if self.rate is not None and self.rate > 4 * max(self._found, 1.0):
+            self._set_limits(self.concurrency, None, now)
+        if self.rate == self._max_rate and self.concurrency >= self._max_concurrency:
+            self._is_limited = False
+            return self._watch(now)
+        usual = max(_LEAST, min(self._share, self._noise + 0.02))
+        # As many requests more as their number varies by chance, and enough to stand out from the noise.
+        self._step = step = max(self._step, math.sqrt((0.25 + 6 * usual) / max(1.0, self._found)))
+        self._before = (True, self.concurrency, self.rate)
+        self._raised = self._held_by
+        self._set_limits(self.concurrency * (1 + step), self.rate and self.rate * (1 + step), now)
+        return self._begin("raise", now, usual, 1 - (1 - usual) / (1 + 0.7 * step))
+
+    def _put_back(self, now: float) -> None:
+        _, concurrency, rate = self._before
+        found = max(0.5, self._accepted_rate(now))
+        if rate is not None and (self._raised == "rate" or rate < 1.1 * found):
+            rate = min(rate, 0.97 * found)
+        self._set_limits(concurrency, rate, now)
+        self._step, self._hold_until = self._step / 2, now + self._hold
+        self._hold = min(2 * self._hold, _MOST_HOLD)
+        self._watch(now)
 
     def _accepted_rate(self, now: float) -> float:
         """Return the requests a second that may be sent according to those accepted lately, noise added."""
-        window = min(1.0, max(now - self._began, 0.5))
-        return self._accepted_in(now, window) / window / (1 - self._usual)
+        began = max(self._accepted[0] if self._accepted else now, self.paused_until)
+        window = min(1.0, max(now - began, 0.5))
+        return self._accepted_in(now, window) / window / (1 - self._noise)
 
     def _accepted_in(self, now: float, window: float) -> int:
         return sum(1 for _ in takewhile((now - window).__lt__, reversed(self._accepted)))
@@ -278,165 +316,4 @@ class LimitSearch:
         self._next_at = min(self._next_at, now + (1 / rate if rate else 0.0))
 
     def _set_noise(self, noise: float, now: float) -> None:
-        self._noise = self._share = noise
-        self._doubt_at = now + _DOUBT / max(_LEAST_NOISE, noise)
-
-    def _grow(self) -> None:
-        if self._held_by_concurrency and self.concurrency < self._max_concurrency:
-            self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
-
-    def _on_watch(self, now: float, refused: bool) -> None:  # noqa: FBT001
-        if self._score <= 0:
-            self._clear()
-        self._seen = min(_MEMORY, self._seen + 1)
-        self._share += (refused - self._share) / self._seen
-        if now > self._doubt_at:
-            self._noise, self._doubt_at = 0.0, math.inf
-        is_free = self.state == "free"
-        spread = math.sqrt(self._usual * (1 - self._usual) / (2 * self._seen))
-        unusual = self._noise + (_SLACK if is_free else _SLACK / 2) + _SURE * spread
-        if self._score > _FLOOD:
-            self._check(now, max(self._share, self._flood / 0.75), _CUT)
-        elif self._share > unusual and self._seen >= (_MEMORY if is_free else _FEW):
-            self._check(now, self._share, _GENTLE_CUT)
-        elif not is_free:
-            if now >= self._hold_until:
-                self._raise(now)
-        elif refused:
-            self.concurrency = max(min(_FIRST_CONCURRENCY, self.concurrency), self.concurrency - _GROWTH)
-        else:
-            self._grow()
-
-    # Checks
-
-    def _check(self, now: float, share: float, cut_by: float) -> None:
-        """Begin a check: allow a little less than was accepted, and expect the share of refusals or none."""
-        used, found = self._accepted_in(now, 1.1 * self._latency), self._accepted_rate(now)
-        if self.state != "check":
-            self._before = (self.state, self.concurrency, self.rate)
-            self._checks = 0
-            # A flood tells nothing of the share of noise: it was picked for its refusals.
-            self._all_answers = 0 if cut_by == _CUT else self._seen
-            self._all_refused = self._all_answers * self._share
-        elif cut_by == _GENTLE_CUT and self._before[0] == "free":
-            found = self._found
-        self.state = "check"
-        self._checks += 1
-        self._cut_by = cut_by
-        self._found = found
-        if cut_by == _CUT and 2 * self._refused > self._answers and self._retry_after:
-            self.paused_until = now + self._retry_after * (1 + 0.1 * self._random.random())
-            self._began = self.paused_until
-        at_once = cut_by * max(used, found * self._latency) + (1.0 if cut_by == _CUT else 0.5)
-        if not found:
-            self._set_limits(min(_FIRST_CONCURRENCY, self.concurrency) / 2, None, now)
-        elif self._checks == 1 and (cut_by == _CUT or self._before[0] == "free"):
-            self._set_limits(at_once, at_once / (_SPREAD * self._latency), now)
-        else:
-            self._set_limits(at_once, cut_by * found, now)
-        gone = max(_LEAST_NOISE, self._noise, 0.25 * share)
-        same = min(0.99, max(0.75 * share, self._noise + 0.03))
-        self._begin(now, _odds(gone, same))
-
-    def _on_check(self, now: float, lasted: float) -> None:
-        share = self._refused / self._answers
-        is_late = lasted > _LONGEST_ROUND and self._answers > 2 * _FEW
-        if self._cut_by == _CUT and self._checks == 1 and self._found and self._score <= -_DECIDED:
-            self._add_up()
-            self._check(now, share, _CUT)
-        elif (abs(self._score) >= _DECIDED or is_late) and (lasted > _ROUND or not self._found):
-            self._add_up()
-            self._end_check(now, share, is_gone=self._score > 0)
-
-    def _add_up(self) -> None:
-        self._all_answers += self._answers
-        self._all_refused += self._refused
-
-    def _end_check(self, now: float, share: float, *, is_gone: bool) -> None:
-        pooled = self._all_refused / self._all_answers
-        if is_gone and self._found:
-            self.state = "limited"
-            self._noise = min(self._noise, share)
-            self._share = share
-            self._seen = min(_MEMORY, self._answers)
-            self._hold = _HOLD
-            self._kept = 1
-            self._step = _STEP / 2
-            if self._cut_by == _CUT:
-                self._begin_raise(now, "concurrency", _MARGIN / _CUT - 1, both=True)
-            else:
-                self._hold_until = now + _HOLD
-                self._begin(now)
-        elif not is_gone and (
-            self._checks < (2 if pooled < _LIKELY_NOISE else 4) or share > _MOST_NOISE or not self._found
-        ):
-            self._check(now, share if self._cut_by == _CUT else pooled, self._cut_by)
-        else:
-            self.state, concurrency, rate = self._before
-            if self._found:
-                if pooled > 2 * self._noise + _SLACK:
-                    # A limit found without knowing of this noise may have been noise itself.
-                    self.state, rate = "free", None
-                self._set_noise(pooled, now)
-            else:
-                self._share = self._noise
-                if self.state == "free":
-                    concurrency = min(concurrency, _FIRST_CONCURRENCY)
-            self._set_limits(concurrency, rate, now)
-            self._begin(now)
-
-    # Raises
-
-    def _raise(self, now: float) -> None:
-        used = self._accepted_rate(now)
-        if self.rate is not None and self.rate > 4 * max(used, 1.0):
-            self._set_limits(self.concurrency, None, now)
-        if self.rate == self._max_rate and self.concurrency >= self._max_concurrency:
-            self.state = "free"
-            self._begin(now)
-            return
-        # As many requests more as their number varies by chance, and enough to stand out from the noise.
-        step = max(self._step, math.sqrt((0.25 + 6 * self._usual) / max(1.0, used)))
-        self._step = step
-        if self._held_by_rate > self._held_by_concurrency:
-            self._begin_raise(now, "rate", step, both=self._kept > 1)
-        elif self._held_by_concurrency and self.concurrency < self._max_concurrency:
-            self._begin_raise(now, "concurrency", max(step, 1 / self.concurrency), both=self._kept > 1)
-
-    def _begin_raise(
-        self, now: float, knob: Literal["rate", "concurrency"], step: float, *, both: bool
-    ) -> None:
-        self._before = ("limited", self.concurrency, self.rate)
-        concurrency, rate = self.concurrency, self.rate
-        if rate is not None and (knob == "rate" or both):
-            rate *= 1 + step
-        if knob == "concurrency" or both:
-            concurrency = math.floor(concurrency * (1 + step) + 0.001)
-        self._set_limits(concurrency, rate, now)
-        self._found = self._accepted_rate(now)
-        self._begin(now, _odds(1 - (1 - self._usual) / (1 + 0.7 * step), self._usual))
-        self._knob = knob
-
-    def _on_raise(self, now: float, lasted: float) -> None:
-        # A window or a bucket refuses late: the requests accepted before do not outweigh that.
-        self._score = max(self._score, -_DECIDED)
-        is_late = lasted > _LONGEST_ROUND
-        if self._score >= _DECIDED or (is_late and self._score > 0):
-            self._put_back(now)
-        elif lasted > _ROUND and (self._score <= -_DECIDED or is_late):
-            self._kept += 1
-            self._hold = _HOLD if self._kept > 1 else self._hold
-            self._step = min(2 * self._step, 1.0)
-            self._begin(now)
-
-    def _put_back(self, now: float) -> None:
-        _, concurrency, rate = self._before
-        found = max(0.5, self._accepted_rate(now))
-        if rate is not None and (self._knob == "rate" or rate < 1.1 * found):
-            rate = min(rate, _MARGIN * found)
-        self._set_limits(concurrency, rate, now)
-        self._step /= 2
-        self._kept = 0
-        self._hold_until = now + self._hold
-        self._hold = min(2 * self._hold, _MAX_HOLD)
-        self._begin(now)
+        self._noise, self._doubt_at = noise, now + _DOUBT / max(_LEAST, noise)
