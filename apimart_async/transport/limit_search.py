@@ -3,7 +3,7 @@
 A refusal (429 or 503) on its own concerns the call that received it. More refusals than usual have two
 explanations, a limit or chance (noise), and an experiment tells them apart:
 
-- *Check*: allow less than was accepted. A limit stops refusing; noise keeps its share.
+- *Check*: allow less than the accepted requests. A limit stops refusing; noise keeps its share.
 - *Raise*: once limited, allow more. A limit refuses the added requests; else the raise is kept.
 
 An experiment adds up the logarithm of the odds of each answer under both explanations, and ends when the
@@ -27,20 +27,25 @@ _VERSION: Final = 1
 # Requests at once while no limit is known, and how many an accepted answer adds.
 _FIRST_CONCURRENCY: Final = 8.0
 _GROWTH: Final = 0.5
-# Without a limit and with one: the share of refusals above the noise that is usual, the share above that
-# which is a flood, and the sum of odds at which a check begins. A wrong check costs more without a limit.
+# Without a limit and with one: the share of refusals above the noise that is usual, the share above both
+# that is a flood, and the sum of odds that begins a check. A wrong check costs more without a limit.
 _WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.03, 0.25, 6.0)}
 # The sum that ends an experiment, and its seconds: many services count by the second.
 _DECIDED: Final = 4.0
 _ROUND: Final = 1.1
 _LONGEST_ROUND: Final = 3.0
-# A check allows this share of what was accepted, the first raise after it a little more than all.
+# A check allows this share of the accepted requests, the first raise after it a little more than all.
 _CUT: Final = 0.9
 _FIRST_STEP: Final = 0.12
 # Shares of refusals: the least that an experiment expects, of a flood, and the most that can be noise.
 _LEAST: Final = 0.003
 _FLOOD: Final = 0.33
 _MOST_NOISE: Final = 0.7
+# The fewest requests at once that measure a limit, and the answers of a check that measure noise.
+_FEW: Final = 2.0
+_FEW_ANSWERS: Final = 16
+# The answers over which the share of refusals is averaged.
+_MEMORY: Final = 250
 # Seconds until noise is doubted, divided by its share: the more it costs to be wrong, the sooner.
 _DOUBT: Final = 20.0
 # Seconds without raises after a refused one, least and most.
@@ -172,7 +177,7 @@ class LimitSearch:
                 self._count(due, sent_at - self._since, retry_after, refused=refused)
 
     def _count(self, now: float, lasted: float, retry_after: float, *, refused: bool) -> None:
-        self._share += (refused - self._share) / min(250, 1 + len(self._accepted))
+        self._share += (refused - self._share) / min(_MEMORY, 1 + len(self._accepted))
         self._answers += 1
         self._refused += refused
         self._retry_after = max(self._retry_after, retry_after)
@@ -214,18 +219,17 @@ class LimitSearch:
             self._noise, self._doubt_at = 0.0, math.inf
         if self._score >= decisive:
             self._check(now, self._share if self._is_limited else max(self._share, _FLOOD))
-        elif self._share > 1.3 * self._noise + usual and len(self._accepted) >= 250:  # noqa: PLR2004
+        elif self._share > 1.3 * self._noise + usual and len(self._accepted) >= _MEMORY:
             self._check(now, self._share)
         elif self._is_limited and self._held_by and now >= self._hold_until:
             self._raise(now)
         elif not self._score:
             self._answers = self._refused = 0
             self._retry_after = 0.0
-            if self._share < 1e-4:  # noqa: PLR2004
-                self._share = 0.0
+            self._share *= self._share > _LEAST / 10
 
     def _check(self, now: float, share: float) -> None:
-        """Allow a little less than was accepted, and expect the share of refusals or nearly none."""
+        """Allow less than the accepted requests, and expect the share of refusals or nearly none."""
         used = self._accepted_in(now, self._latency)
         self._found = self._accepted_rate(now)
         if not self._checks:
@@ -236,18 +240,18 @@ class LimitSearch:
         at_once = _CUT * max(used, self._found * self._latency)
         if not self._found:
             self._set_limits(min(_FIRST_CONCURRENCY, self.concurrency) / 2, None, now)
-        elif self._checks == 1 and not self._is_limited:
+        elif self._checks == 1 and not self._is_limited and at_once > _FEW:
             # While it grows, the rate is no measure; it is only bounded, so that requests come in no waves.
             self._set_limits(at_once, at_once / (0.8 * self._latency), now)
         else:
-            self._set_limits(at_once, _CUT * self._found, now)
+            self._set_limits(max(_FEW, at_once), _CUT * self._found, now)
         gone = max(_LEAST, self._noise, min(share / 4, 0.1))
         self._begin("check", now, gone, min(0.99, max(0.75 * share, self._noise + 0.03)))
 
     def _check_again(self, now: float) -> None:
-        """Check what is accepted now, or take the refusals for noise and undo the cut."""
+        """Check again at the rate of this moment, or take the refusals for noise and undo the cut."""
         share = self._refused / self._answers
-        if self._checks < 2 or self._answers < 16 or share > _MOST_NOISE or not self._found:  # noqa: PLR2004
+        if self._checks == 1 or self._answers < _FEW_ANSWERS or share > _MOST_NOISE or not self._found:
             self._check(now, share)
         else:
             self._set_noise(share, now)
@@ -255,8 +259,6 @@ class LimitSearch:
 
     def _undo_check(self, now: float) -> None:
         self._is_limited, concurrency, rate = self._before
-        if not (self._found or self._is_limited):
-            concurrency = min(concurrency, _FIRST_CONCURRENCY)
         self._set_limits(concurrency, rate, now)
         self._watch(now)
 
@@ -268,7 +270,7 @@ class LimitSearch:
         elif not self._found:  # an outage, which says nothing about limits
             return self._undo_check(now)
         else:
-            # What they are at least, since few answers were counted.
+            # A lower bound: few answers were counted.
             self._set_noise((self._refused - math.sqrt(self._refused)) / self._answers, now)
             self._is_limited, self._step, self._hold = True, _FIRST_STEP, _HOLD
         return self._watch(now)
@@ -281,7 +283,7 @@ class LimitSearch:
         if self.rate == self._max_rate and self.concurrency >= self._max_concurrency:
             self._is_limited = False
             return self._watch(now)
-        usual = max(_LEAST, min(self._share, self._noise + 0.02))
+        usual = max(_LEAST, self._noise)
         # As many requests more as their number varies by chance, and enough to stand out from the noise.
         self._step = step = max(self._step, math.sqrt((0.25 + 6 * usual) / max(1.0, self._found)))
         self._before = (True, self.concurrency, self.rate)
