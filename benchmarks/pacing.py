@@ -1,8 +1,9 @@
 """How a client finds the limits of a service: the table of docs/rate-limits.md, simulated in virtual time.
 
 ``python -m benchmarks.pacing`` prints each situation with its target, and exits with 1 when one is missed;
-``--seeds`` chooses the random numbers, ``--figure`` draws the figure of the page. An answer takes
-0.2 s ± 20 %; 256 callers send one request after another, 64 of them at once.
+``--seeds`` chooses the random numbers, ``--figure`` draws the figure of the page. 256 callers send one
+request after another, 64 of them at once. An answer takes 0.2 s ± 20 %, a refusal as well, or ("at once") an
+answer takes 0.2 s and a refusal 3 ms.
 """
 
 # ruff: noqa: T201 (a benchmark prints its results)
@@ -33,6 +34,7 @@ FIGURE: Final = Path(__file__).parent.parent / "docs" / "rate-limits.svg"
 CALLERS: Final = 256
 AT_ONCE: Final = 64
 LATENCY: Final = 0.2
+AT_ONCE_LATENCY: Final = 0.003
 Rules = Sequence[RateLimit]
 FREE: Final = AT_ONCE / LATENCY
 """Requests per second of a service without limits."""
@@ -86,11 +88,20 @@ class Simulation:
     front of the queue after its own backoff or ``Retry-After``.
     """
 
-    def __init__(self, rules: Rules, arrivals: list[Arrival], seconds: float, seed: int) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        arrivals: list[Arrival],
+        seconds: float,
+        seed: int,
+        *,
+        refuses_at_once: bool = False,
+    ) -> None:
         self.answers: list[Answer] = []
         self.states: list[State] = []
         self._service = RateLimits(rules, seed)
         self._random = Random(seed)
+        self.refuses_at_once: bool = refuses_at_once
         clients = 1 + max(arrival.client for arrival in arrivals)
         self._limits = [LimitSearch(AT_ONCE, None, Random(seed * 7 + client)) for client in range(clients)]
         self._queues: list[deque[Call]] = [deque() for _ in range(clients)]
@@ -135,7 +146,12 @@ class Simulation:
             self._service.check(now, "account")
         except ServiceError as refusal:
             retry_after = float((refusal.headers or {}).get("Retry-After", 0))
-        latency = LATENCY * self._random.uniform(0.8, 1.2)
+        if not self.refuses_at_once:
+            latency = LATENCY * self._random.uniform(0.8, 1.2)
+        elif retry_after is None:
+            latency = LATENCY * self._random.uniform(0.995, 1.005)
+        else:
+            latency = AT_ONCE_LATENCY
         self._at(now + latency, lambda at: self._answered(at, now, call, retry_after))
 
     def _answered(self, now: float, sent_at: float, call: Call, retry_after: float | None) -> None:
@@ -199,9 +215,11 @@ class Situation:
     seconds: float = 60.0
     arrivals: tuple[Arrival, ...] = (Arrival(0.0),)
 
-    def run(self, seed: int) -> Simulation:
+    def run(self, seed: int, *, refuses_at_once: bool = False) -> Simulation:
         """Simulate."""
-        return Simulation(self.rules, list(self.arrivals), self.seconds, seed)
+        return Simulation(
+            self.rules, list(self.arrivals), self.seconds, seed, refuses_at_once=refuses_at_once
+        )
 
 
 @attrs.frozen
@@ -211,11 +229,13 @@ class Steady:
     best: float
     at_least: float
     refused: float | None
+    best_at_once: float | None = None
 
     def __call__(self, run: Simulation) -> list[Measure]:
         """Measure."""
+        best = (run.refuses_at_once and self.best_at_once) or self.best
         return [
-            Measure("of the best", run.rate(0, 60) / self.best, self.at_least),
+            Measure("of the best", run.rate(0, 60) / best, self.at_least),
             Measure("refused", run.refused, at_most=self.refused),
         ]
 
@@ -231,7 +251,7 @@ PLACES: Final = partial(RateLimit, kind="concurrency")
 
 def by_chance(share: float, at_least: float) -> Situation:
     """Return the situation of a service that refuses a share at random."""
-    target = Steady(FREE * (1 - share), at_least, share + 0.005)
+    target = Steady(FREE * (1 - share), at_least, share + 0.005, FREE)
     return Situation(f"{100 * share:g} % at random", [by_share(share)], target)
 
 
@@ -325,9 +345,10 @@ SITUATIONS: Final = (
 )
 
 
-def rows(situation: Situation, seeds: range) -> Iterator[tuple[str, bool]]:
+def rows(situation: Situation, seeds: range, *, refuses_at_once: bool) -> Iterator[tuple[str, bool]]:
     """Write for each measure of a situation: the mean over the seeds, and whether it meets its target."""
-    runs = [situation.measure(situation.run(seed)) for seed in seeds]
+    runs = [situation.measure(situation.run(seed, refuses_at_once=refuses_at_once)) for seed in seeds]
+    model = "at once" if refuses_at_once else ""
     for same in zip(*runs, strict=True):
         first = same[0]
         mean = fmean(measure.value for measure in same)
@@ -337,7 +358,7 @@ def rows(situation: Situation, seeds: range) -> Iterator[tuple[str, bool]]:
         is_met = (first.at_least or 0.0) <= mean and (first.at_most is None or mean <= first.at_most)
         verdict = "" if bound is None else "met" if is_met else "MISSED"
         figures = f"{first.written(mean):>9}  {low:>8} … {high:>8}"
-        yield f"{situation.name:34}{first.name:18}{figures}   {target:10} {verdict}", is_met
+        yield f"{situation.name:34}{model:9}{first.name:18}{figures}   {target:10} {verdict}", is_met
 
 
 SERIES: Final = {"allowed by the client": "#999", "accepted": "#1a7f37", "refused": "#cf222e"}
@@ -414,9 +435,10 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     missed = 0
     for situation in chosen:
-        for text, is_met in rows(situation, seeds):
-            print(text, flush=True)
-            missed += not is_met
+        for refuses_at_once in (False, True):
+            for text, is_met in rows(situation, seeds, refuses_at_once=refuses_at_once):
+                print(text, flush=True)
+                missed += not is_met
     sys.exit(missed > 0)
 
 

@@ -126,6 +126,10 @@ class Backend(Protocol):
         """Return the client's statistics of task durations and rate limits, in a JSON form."""
         return {}
 
+    def rate_limit(self) -> float | None:
+        """Return the requests per second that the service was found to accept, if they are known."""
+        return None
+
     def load_stats(self, stats: Mapping[str, Any]) -> None:
         """Load the statistics of an earlier run."""
         ...
@@ -285,6 +289,11 @@ class ApimartBackend(_JobPreparer):
         client = self._client
         return {"durations": client.tasks.duration_stats(), "rate_limit": client.rate_limit_stats()}
 
+    def rate_limit(self) -> float | None:
+        """Return the rate that the client has learnt."""
+        rate: float | None = self._client.rate_limit_stats()["rate"]
+        return rate
+
     def load_stats(self, stats: Mapping[str, Any]) -> None:
         """Load statistics into the client."""
         self._client.tasks.load_duration_stats(stats.get("durations", {}))
@@ -346,6 +355,11 @@ class AppleRouterBackend(_JobPreparer):
     def stats(self) -> Mapping[str, Any]:
         """Return the client's statistics; there are no tasks."""
         return {"rate_limit": self._client.rate_limit_stats()}
+
+    def rate_limit(self) -> float | None:
+        """Return the rate that the client has learnt."""
+        rate: float | None = self._client.rate_limit_stats()["rate"]
+        return rate
 
     def load_stats(self, stats: Mapping[str, Any]) -> None:
         """Load statistics into the client."""

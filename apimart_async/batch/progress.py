@@ -39,6 +39,7 @@ class Progress:
         rate: Jobs ended per second over the last minute, without those saved by earlier runs.
         elapsed: Seconds since the batch started.
         is_rate_limited: Whether uploads or submits wait because the service has answered 429.
+        rate_limit: Requests per second that the service was found to accept; ``None`` while that is unknown.
         is_shutting_down: Whether no further jobs are started.
     """
 
@@ -54,6 +55,7 @@ class Progress:
     rate: float = 0.0
     elapsed: float = 0.0
     is_rate_limited: bool = False
+    rate_limit: float | None = None
     is_shutting_down: bool = False
 
     @property
@@ -116,7 +118,15 @@ class ProgressCounter:
         if not (outcome.resumed and outcome.status == "saved"):
             self._recent.append(time.monotonic())
 
-    def report(self, *, in_flight: int, spent: float, is_rate_limited: bool, is_shutting_down: bool) -> None:
+    def report(
+        self,
+        *,
+        in_flight: int,
+        spent: float,
+        is_rate_limited: bool,
+        rate_limit: float | None,
+        is_shutting_down: bool,
+    ) -> None:
         """Report the progress as of now."""
         now = time.monotonic()
         while self._recent and self._recent[0] < now - _WINDOW:
@@ -137,6 +147,7 @@ class ProgressCounter:
             rate=len(self._recent) / (now - since) if now > since else 0.0,
             elapsed=now - self._started,
             is_rate_limited=is_rate_limited,
+            rate_limit=rate_limit,
             is_shutting_down=is_shutting_down,
         )
         self._on_progress(progress)

@@ -224,6 +224,7 @@ class Runner:
                 in_flight=self._in_flight,
                 spent=context.budget.spent,
                 is_rate_limited=context.upload_cooldown.is_limited or context.submit_cooldown.is_limited,
+                rate_limit=self._backend.rate_limit(),
                 is_shutting_down=self._shutdown.is_requested,
             )
         except Exception as error:  # noqa: BLE001 the caller's own: the iterator raises it

@@ -3,17 +3,19 @@
 A refusal (429 or 503) on its own concerns the call that received it. More refusals than usual have two
 explanations, a limit or chance (noise), and an experiment tells them apart:
 
-- *Check*: slow down to a little under the accepted rate. A limit stops refusing; noise keeps its share.
-- *Raise*: once limited, go a step faster. A limit refuses the added requests; else the step is kept.
+- *Check*: allow less than the accepted requests. A limit stops refusing; noise keeps its share.
+- *Raise*: once limited, allow more. A limit refuses the added requests; else the raise is kept.
 
 An experiment adds up the logarithm of the odds of each answer under both explanations, and ends when the
-sum is decisive. Only answers to requests sent since its beginning count.
+sum is decisive. Only answers to requests sent since its beginning count. Between experiments the same sum,
+never below 0, watches for refusals that call for a check.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from heapq import heappop, heappush
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -22,86 +24,33 @@ if TYPE_CHECKING:
     from random import Random
 
 _VERSION: Final = 1
-
-# While no limit is known: requests at once, added for an accepted and removed for a refused answer.
+# Requests at once while no limit is known, and how many an accepted answer adds.
 _FIRST_CONCURRENCY: Final = 8.0
-_GROWTH: Final = 0.7
-_SHRINK: Final = 0.8
-_BURST_SECONDS: Final = 0.05
-
-# Experiments: seconds of requests (many services count by the second), and the decisive logarithm of odds.
-_ROUND: Final = 1.1
-_LONGEST_ROUND: Final = 3.8
-_SETTLE: Final = 0.1
+_GROWTH: Final = 0.5
+# Without a limit and with one: the share of refusals above the noise that is usual, the share above both
+# that is a flood, and the sum of odds that begins a check. A wrong check costs more without a limit.
+_WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.03, 0.25, 6.0)}
+# The sum that ends an experiment, and its seconds: many services count by the second.
 _DECIDED: Final = 4.0
-
-# Refusals beyond the noise and a quarter of the answers that begin a check at once.
-_FLOOD: Final = 6.0
-_FLOOD_SHARE: Final = 0.25
-# Answers over which the share of refusals is averaged, and the share beyond the noise that begins a check.
-_MEMORY: Final = 250
-_NEGLIGIBLE: Final = 1e-5
-_ACCEPTED_KEPT: Final = 4096
-_FEW: Final = 12
-_SLACK: Final = 0.02
-_LIMITED_SLACK: Final = 0.01
-_SURE: Final = 3.5
-
-# Noise: the share is at most so much, and more than likely takes more checks. It is doubted after so many
-# seconds, divided by the share: the more it costs to be wrong, the sooner.
-_LEAST_NOISE: Final = 0.003
-_LIKELY_NOISE: Final = 0.3
+_ROUND: Final = 1.1
+_LONGEST_ROUND: Final = 3.0
+# A check allows this share of the accepted requests, the first raise after it a little more than all.
+_CUT: Final = 0.9
+_FIRST_STEP: Final = 0.12
+# Shares of refusals: the least that an experiment expects, of a flood, and the most that can be noise.
+_LEAST: Final = 0.003
+_FLOOD: Final = 0.33
 _MOST_NOISE: Final = 0.7
+# The fewest requests at once that measure a limit, and the answers of a check that measure noise.
+_FEW: Final = 2.0
+_FEW_ANSWERS: Final = 16
+# The answers over which the share of refusals is averaged.
+_MEMORY: Final = 250
+# Seconds until noise is doubted, divided by its share: the more it costs to be wrong, the sooner.
 _DOUBT: Final = 20.0
-
-# A check: the share of the accepted rate it allows, after a flood or else, and which shares of the refusals
-# before it stand for "as before" and for "gone".
-_CUT: Final = 0.8
-_GENTLE_CUT: Final = 0.95
-_SAME: Final = 0.75
-_GONE: Final = 0.25
-
-# A limit: the share of it that is used, the step of a raise, how many of the added requests a limit refuses
-# at least (a bucket may have tokens left), and the seconds without raises after a refused one.
-_MARGIN: Final = 0.97
-_STEP: Final = 0.1
-_MAX_STEP: Final = 1.0
-_EFFECT: Final = 0.7
+# Seconds without raises after a refused one, least and most.
 _HOLD: Final = 3.0
-_MAX_HOLD: Final = 10.0
-_CHANGED: Final = 1.25
-_UNUSED: Final = 4.0
-
-
-class Evidence:
-    """Answers to requests sent since a moment, and a score that each of them raises or lowers."""
-
-    __slots__ = ("_accepted_weight", "_refused_weight", "answers", "refused", "retry_after", "score")
-
-    def __init__(self, accepted_weight: float, refused_weight: float) -> None:
-        self._accepted_weight = accepted_weight
-        self._refused_weight = refused_weight
-        self.answers: int = 0
-        self.refused: int = 0
-        self.retry_after: float = 0.0
-        self.score: float = 0.0
-
-    @classmethod
-    def odds(cls, share: float, other_share: float) -> Evidence:
-        """Weigh one share of refusals against another: the score is the logarithm of the odds."""
-        return cls(math.log((1 - share) / (1 - other_share)), math.log(share / other_share))
-
-    @property
-    def share(self) -> float:
-        """Share of the answers that are refusals."""
-        return self.refused / max(1, self.answers)
-
-    def add(self, refused: bool, retry_after: float) -> None:  # noqa: FBT001
-        """Count an answer."""
-        self.answers += 1
-        self.refused += refused
-        self.retry_after = max(self.retry_after, retry_after)
-        self.score += self._refused_weight if refused else self._accepted_weight
+_MOST_HOLD: Final = 10.0
 
 
 class LimitSearch:
@@ -113,15 +62,13 @@ class LimitSearch:
         random: Source of the spread after a pause.
 
     Attributes:
-        state: ``free`` (no limit is known), ``check`` (a limit is being tested) or ``limited``.
         concurrency: Requests at once that are allowed now.
         rate: Requests per second that are allowed now; ``None`` without a bound.
         paused_until: Moment before which no request is sent.
-        in_flight: Requests sent and not yet answered.
+        in_flight: Places taken: by requests without an answer, and by refusals that do not count yet.
     """
 
     def __init__(self, max_concurrency: int, max_rate: float | None, random: Random) -> None:
-        self.state: Literal["free", "check", "limited"] = "free"
         self.concurrency: float = min(_FIRST_CONCURRENCY, max_concurrency)
         self.rate: float | None = max_rate
         self.paused_until: float = 0.0
@@ -129,48 +76,34 @@ class LimitSearch:
         self._max_concurrency = float(max_concurrency)
         self._max_rate = max_rate
         self._random = random
+        self._is_limited = False
         self._next_at = 0.0
-        self._began = math.inf
-        self._accepted: deque[float] = deque(maxlen=_ACCEPTED_KEPT)
-        self._latency = 0.0
-        # Refusals: their share over the last answers, and the share that checks found to be noise.
-        self._share = 0.0
-        self._seen = 0
-        self._noise = 0.0
+        self._held_by: Literal["rate", "concurrency"] | None = None
+        self._latency = 0.25
+        self._accepted: deque[float] = deque(maxlen=4096)
+        # Answers that do not count yet: when they will, when sent, refused, Retry-After, holds a place.
+        self._pending: list[tuple[float, float, bool, float, bool]] = []
+        self._share = self._noise = 0.0
         self._doubt_at = math.inf
-        # The experiment under way, if any, and the limits before it.
-        self._since = 0.0
-        self._held_by_rate = self._held_by_concurrency = 0
-        self._evidence = Evidence(0.0, 0.0)
-        self._raised: Literal["rate", "concurrency"] | None = None
-        self._before: tuple[Literal["free", "limited"], float, float | None] = ("free", 0.0, None)
-        # A check: its number in a row, the accepted rate before it, and all answers of the checks in a row.
-        self._checks = 0
+        self._before = (False, self.concurrency, max_rate)
         self._found = 0.0
-        self._cut_by = _CUT
-        self._all_answers = self._all_refused = 0.0
-        # A raise: its step, raises kept in a row, and the rate to return to when one is refused.
-        self._step = 0.0
-        self._kept = 0
-        self._base = 0.0
-        self._hold = _HOLD
-        self._hold_until = 0.0
-        self._begin(0.0)
+        self._checks = self._answers = self._refused = 0
+        self._score = self._retry_after = 0.0
+        self._step, self._hold, self._hold_until = _FIRST_STEP, _HOLD, 0.0
+        self._watch(0.0)
 
-    # Keeping
+    @property
+    def state(self) -> Literal["free", "check", "limited"]:
+        """``free`` (no limit is known), ``check`` (a limit is being tested) or ``limited``."""
+        return "check" if self._experiment == "check" else "limited" if self._is_limited else "free"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the limits as plain data that JSON can hold."""
-        state, concurrency, rate = self.state, self.concurrency, self.rate
-        if state == "check" or self._raised is not None:
-            state, concurrency, rate = self._before
-        is_limited = state == "limited"
-        return {
-            "version": _VERSION,
-            "rate": rate if is_limited else None,
-            "concurrency": concurrency if is_limited else None,
-            "noise": self._noise,
-        }
+        now = (self._is_limited, self.concurrency, self.rate)
+        is_limited, concurrency, rate = now if self._experiment == "watch" else self._before
+        rate = min(rate or math.inf, concurrency / self._latency) if is_limited else None
+        kept = {"rate": rate, "concurrency": concurrency if is_limited else None}
+        return {"version": _VERSION, **kept, "noise": self._noise}
 
     def load(self, data: Mapping[str, Any], now: float) -> None:
         """Start at the limits of ``to_dict``, unless they are malformed or the search has begun."""
@@ -180,38 +113,31 @@ class LimitSearch:
         except (KeyError, TypeError, ValueError, OverflowError):
             return
         is_valid = 0 <= rate < math.inf and 0 <= concurrency < math.inf and 0 <= noise <= _MOST_NOISE
-        if not (is_known and is_valid) or self._began < math.inf:
+        if not (is_known and is_valid) or self._accepted or self.in_flight:
             return
-        self._noise = self._share = noise
-        self._doubt_at = now + _DOUBT / max(_LEAST_NOISE, noise)
+        self._set_noise(noise, now)
         if rate or concurrency:
-            self.state = "limited"
-            self._set_rate(max(rate, 0.01) if rate else None, now)
-            self.concurrency = min(self._max_concurrency, max(1.0, concurrency))
-            self._hold_until = now + _HOLD
-        self._begin(now)
-
-    # Sending
+            self._is_limited, self._hold_until = True, now + _HOLD
+            self._set_limits(concurrency, max(rate, 0.01) if rate else None, now)
+        self._watch(now)
 
     def ready_at(self, now: float) -> float:
-        """Return the moment from which a request may be sent; infinity while too many are in flight."""
+        """Return the moment from which a request may be sent; infinity until an answer comes."""
+        if self._pending:
+            self._count_pending(now)
         if self.in_flight + 1 > self.concurrency:
-            self._held_by_concurrency += 1
-            return math.inf
-        ready = max(now, self.paused_until)
-        if self.rate is not None and self._next_at > ready:
-            self._held_by_rate += 1
-            ready = self._next_at
-        return ready
+            self._held_by = "concurrency"
+            return self._pending[0][0] if self._pending else math.inf
+        if now >= self._next_at:
+            return max(now, self.paused_until)
+        self._held_by = "rate"
+        return max(self._next_at, self.paused_until)
 
     def sent(self, now: float) -> None:
         """Count a request that is sent now."""
         self.in_flight += 1
-        self._began = min(self._began, now)
         if self.rate is not None:
-            self._next_at = max(self._next_at, now - _BURST_SECONDS) + 1 / self.rate
-
-    # Learning
+            self._next_at = max(self._next_at, now - 0.05) + 1 / self.rate
 
     def answered(self, now: float, sent_at: float, refused: bool | None, retry_after: float = 0.0) -> None:  # noqa: FBT001
         """Learn from an answer.
@@ -222,240 +148,174 @@ class LimitSearch:
             refused: Whether the service refused the request for its limits; ``None`` without an answer.
             retry_after: Seconds that the service asked to wait; 0 for none.
         """
-        self.in_flight -= 1
+        # The place of a refusal is used again only when the refusal counts, unless refusals are expected.
+        is_held = refused is True and (
+            self._is_limited or not (self._noise or len(self._pending) < self.concurrency / 2)
+        )
+        if not is_held:
+            self.in_flight -= 1
         if refused is None:
             return
         if not refused:
+            self._latency += (0.05 if self._accepted else 1.0) * ((now - sent_at or 0.001) - self._latency)
             self._accepted.append(now)
-            latency = now - sent_at
-            self._latency += 0.05 * (latency - self._latency) if self._latency else latency
-            if not self._share and not self._noise and self.state == "free":
-                self._seen += self._seen < _MEMORY
-                self._grow()
-                return
-        if sent_at < self._since:
-            return
-        evidence = self._evidence
-        evidence.add(refused, retry_after)
-        lasted = sent_at - self._since
-        if self.state == "check":
-            self._on_check(now, lasted)
-        elif self._raised is None:
-            self._on_steady(now, lasted, refused)
-        else:
-            # A window or a bucket refuses late: the requests accepted before do not outweigh that.
-            evidence.score = max(evidence.score, -_DECIDED)
-            is_late = lasted > _LONGEST_ROUND
-            if evidence.score >= _DECIDED or (is_late and evidence.score > 0):
+            if not self._is_limited and self._experiment == "watch":
+                if self._held_by and self.concurrency < self._max_concurrency:
+                    self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
+                if not self._share:
+                    return
+        # In the order of sending: a service that refuses at once would else show refusals only.
+        due = max(now, sent_at + min(1.2 * self._latency, 1.0))
+        heappush(self._pending, (due, sent_at, refused, retry_after, is_held))
+        self._count_pending(now)
+
+    def _count_pending(self, now: float) -> None:
+        while self._pending and self._pending[0][0] <= now:
+            due, sent_at, refused, retry_after, is_held = heappop(self._pending)
+            self.in_flight -= is_held
+            if sent_at >= self._since:
+                self._count(due, sent_at - self._since, retry_after, refused=refused)
+
+    def _count(self, now: float, lasted: float, retry_after: float, *, refused: bool) -> None:
+        self._share += (refused - self._share) / min(_MEMORY, 1 + len(self._accepted))
+        self._answers += 1
+        self._refused += refused
+        self._retry_after = max(self._retry_after, retry_after)
+        self._score = max(self._least_score, self._score + self._weights[refused])
+        is_due, is_late = lasted > _ROUND or not self._found, lasted > _LONGEST_ROUND
+        if self._experiment == "watch":
+            self._on_watch(now)
+        elif self._score >= _DECIDED or (is_late and self._score > 0):
+            if self._experiment == "raise":
                 self._put_back(now)
-            elif lasted > _ROUND and (evidence.score <= -_DECIDED or is_late):
-                self._keep(now)
+            elif is_due:
+                self._check_again(now)
+        elif is_due and (self._score <= -_DECIDED or is_late):
+            self._keep(now)
 
-    def _begin(self, now: float, evidence: Evidence | None = None) -> None:
+    def _begin(
+        self, experiment: Literal["watch", "check", "raise"], now: float, few: float, many: float
+    ) -> None:
+        """Begin to count, and to weigh two shares of refusals."""
+        self._experiment = experiment
         self._since = max(now, self.paused_until)
-        self._held_by_rate = self._held_by_concurrency = 0
-        self._raised = None
-        self._evidence = evidence or self._watch()
+        self._weights = math.log((1 - many) / (1 - few)), math.log(many / few)
+        # A window or a bucket refuses late: the requests accepted before do not outweigh that.
+        self._least_score = 0.0 if experiment == "watch" else -_DECIDED
+        self._score = self._retry_after = 0.0
+        self._answers = self._refused = 0
 
-    def _watch(self) -> Evidence:
-        flood = self._noise + _FLOOD_SHARE * (1 - self._noise)
-        return Evidence(-flood, 1 - flood)
+    def _watch(self, now: float) -> None:
+        self._held_by = None
+        self._checks = 0
+        self._share = self._noise
+        usual, flood, _ = _WATCH[self._is_limited]
+        few = self._noise + usual
+        self._begin("watch", now, few, few + flood * (1 - few))
 
-    @property
-    def _usual(self) -> float:
-        """The share of refusals that needs no explanation."""
-        return max(_LEAST_NOISE, min(self._share, self._noise + _SLACK))
+    def _on_watch(self, now: float) -> None:
+        usual, _, decisive = _WATCH[self._is_limited]
+        if now > self._doubt_at:
+            self._noise, self._doubt_at = 0.0, math.inf
+        if self._score >= decisive:
+            self._check(now, self._share if self._is_limited else max(self._share, _FLOOD))
+        elif self._share > 1.3 * self._noise + usual and len(self._accepted) >= _MEMORY:
+            self._check(now, self._share)
+        elif self._is_limited and self._held_by and now >= self._hold_until:
+            self._raise(now)
+        elif not self._score:
+            self._answers = self._refused = 0
+            self._retry_after = 0.0
+            self._share *= self._share > _LEAST / 10
 
-    def _accepted_rate(self, now: float, window: float = 1.0) -> float:
+    def _check(self, now: float, share: float) -> None:
+        """Allow less than the accepted requests, and expect the share of refusals or nearly none."""
+        used = self._accepted_in(now, self._latency)
+        self._found = self._accepted_rate(now)
+        if not self._checks:
+            self._before = (self._is_limited, self.concurrency, self.rate)
+        self._checks += 1
+        if self._retry_after and 2 * self._refused > self._answers:
+            self.paused_until = now + self._retry_after * (1 + 0.1 * self._random.random())
+        at_once = _CUT * max(used, self._found * self._latency)
+        if not self._found:
+            self._set_limits(min(_FIRST_CONCURRENCY, self.concurrency) / 2, None, now)
+        elif self._checks == 1 and not self._is_limited and at_once > _FEW:
+            # While it grows, the rate is no measure; it is only bounded, so that requests come in no waves.
+            self._set_limits(at_once, at_once / (0.8 * self._latency), now)
+        else:
+            self._set_limits(max(_FEW, at_once), _CUT * self._found, now)
+        gone = max(_LEAST, self._noise, min(share / 4, 0.1))
+        self._begin("check", now, gone, min(0.99, max(0.75 * share, self._noise + 0.03)))
+
+    def _check_again(self, now: float) -> None:
+        """Check again at the rate of this moment, or take the refusals for noise and undo the cut."""
+        share = self._refused / self._answers
+        if self._checks == 1 or self._answers < _FEW_ANSWERS or share > _MOST_NOISE or not self._found:
+            self._check(now, share)
+        else:
+            self._set_noise(share, now)
+            self._undo_check(now)
+
+    def _undo_check(self, now: float) -> None:
+        self._is_limited, concurrency, rate = self._before
+        self._set_limits(concurrency, rate, now)
+        self._watch(now)
+
+    def _keep(self, now: float) -> None:
+        """Keep the limits of an experiment, and take the refusals in it for noise."""
+        if self._experiment == "raise":
+            self._set_noise(min(self._noise, self._refused / self._answers), now)
+            self._step, self._hold = min(2 * self._step, 1.0), max(self._hold / 2, _HOLD)
+        elif not self._found:  # an outage, which says nothing about limits
+            return self._undo_check(now)
+        else:
+            # A lower bound: few answers were counted.
+            self._set_noise((self._refused - math.sqrt(self._refused)) / self._answers, now)
+            self._is_limited, self._step, self._hold = True, _FIRST_STEP, _HOLD
+        return self._watch(now)
+
+    def _raise(self, now: float) -> None:
+        """Allow a step more, and expect the added requests to be refused or none."""
+        self._found = self._accepted_rate(now)
+        if self.rate is not None and self.rate > 4 * max(self._found, 1.0):
+            self._set_limits(self.concurrency, None, now)
+        if self.rate == self._max_rate and self.concurrency >= self._max_concurrency:
+            self._is_limited = False
+            return self._watch(now)
+        usual = max(_LEAST, self._noise)
+        # As many requests more as their number varies by chance, and enough to stand out from the noise.
+        self._step = step = max(self._step, math.sqrt((0.25 + 6 * usual) / max(1.0, self._found)))
+        self._before = (True, self.concurrency, self.rate)
+        self._raised = self._held_by
+        self._set_limits(self.concurrency * (1 + step), self.rate and self.rate * (1 + step), now)
+        return self._begin("raise", now, usual, 1 - (1 - usual) / (1 + 0.7 * step))
+
+    def _put_back(self, now: float) -> None:
+        _, concurrency, rate = self._before
+        found = max(0.5, self._accepted_rate(now))
+        if rate is not None and (self._raised == "rate" or rate < 1.1 * found):
+            rate = min(rate, 0.97 * found)
+        self._set_limits(concurrency, rate, now)
+        self._step, self._hold_until = self._step / 2, now + self._hold
+        self._hold = min(2 * self._hold, _MOST_HOLD)
+        self._watch(now)
+
+    def _accepted_rate(self, now: float) -> float:
         """Return the requests a second that may be sent according to those accepted lately, noise added."""
-        window = min(window, max(now - self._began, 0.5))
-        return self._accepted_since(now - window) / window / (1 - self._usual)
+        began = max(self._accepted[0] if self._accepted else now, self.paused_until)
+        window = min(1.0, max(now - began, 0.5))
+        return self._accepted_in(now, window) / window / (1 - self._noise)
 
-    def _accepted_since(self, moment: float) -> int:
-        return sum(1 for _ in takewhile(moment.__lt__, reversed(self._accepted)))
+    def _accepted_in(self, now: float, window: float) -> int:
+        return sum(1 for _ in takewhile((now - window).__lt__, reversed(self._accepted)))
 
-    def _set_rate(self, rate: float | None, now: float) -> None:
+    def _set_limits(self, concurrency: float, rate: float | None, now: float) -> None:
+        self.concurrency = min(self._max_concurrency, max(1.0, concurrency))
         if self._max_rate is not None:
             rate = min(rate or self._max_rate, self._max_rate)
         self.rate = rate
-        if rate is not None:
-            self._next_at = min(self._next_at, now + 1 / rate)
+        self._next_at = min(self._next_at, now + (1 / rate if rate else 0.0))
 
-    def _on_steady(self, now: float, lasted: float, refused: bool) -> None:  # noqa: FBT001
-        evidence = self._evidence
-        if evidence.score <= 0:
-            evidence = self._evidence = self._watch()
-        self._seen = min(_MEMORY, self._seen + 1)
-        self._share += (refused - self._share) / self._seen
-        if now > self._doubt_at:
-            self._noise, self._doubt_at = 0.0, math.inf
-        is_free = self.state == "free"
-        spread = math.sqrt(self._usual * (1 - self._usual) / (2 * self._seen))
-        unusual = self._noise + (_SLACK if is_free else _LIMITED_SLACK) + _SURE * spread
-        if evidence.score > _FLOOD:
-            flood = self._noise + _FLOOD_SHARE * (1 - self._noise)
-            self._cut(now, max(self._share, flood / _SAME), _CUT)
-        elif self._share > unusual and self._seen >= (_MEMORY if is_free else _FEW):
-            self._cut(now, self._share, _GENTLE_CUT)
-        elif not is_free:
-            if lasted > _SETTLE and now >= self._hold_until:
-                self._raise(now)
-        else:
-            self._noise += (self._share - self._noise) / (5 * _MEMORY)
-            if max(self._share, self._noise) < _NEGLIGIBLE:
-                self._share = self._noise = 0.0
-            if refused:
-                self.concurrency = max(min(_FIRST_CONCURRENCY, self.concurrency), self.concurrency - _SHRINK)
-            else:
-                self._grow()
-
-    def _grow(self) -> None:
-        if self._held_by_concurrency and self.concurrency < self._max_concurrency:
-            self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
-
-    # Checks
-
-    def _cut(self, now: float, share: float, cut_by: float) -> None:
-        """Begin a check: slow down to a little under the accepted rate, and expect the same share or none."""
-        evidence = self._evidence
-        used = self._accepted_since(now - self._latency)
-        # While the rate still grows, its last half second counts, unless a quota of a second is used up.
-        is_growing = self.state == "free" and not (cut_by == _CUT and evidence.share > _MOST_NOISE)
-        self._found = self._accepted_rate(now, 0.5 if is_growing else 1.0)
-        if self.state != "check":
-            self._before = (self.state, self.concurrency, self.rate)
-            self._checks = 0
-            # A flood tells nothing of the share of noise: it was picked for its refusals.
-            seen = 0 if cut_by == _CUT else self._seen
-            self._all_answers, self._all_refused = seen, seen * self._share
-        self.state = "check"
-        self._checks += 1
-        self._cut_by = cut_by
-        if cut_by == _CUT and 2 * evidence.refused > evidence.answers and evidence.retry_after:
-            self.paused_until = now + evidence.retry_after * (1 + 0.1 * self._random.random())
-            self._began = self.paused_until
-        if self._found:
-            self._set_rate(cut_by * self._found, now)
-            self.concurrency = cut_by * max(used, self._found * self._latency) + (
-                1.0 if cut_by == _CUT else 0.5
-            )
-        else:
-            self._set_rate(None, now)
-            self.concurrency = min(_FIRST_CONCURRENCY, self.concurrency) / 2
-        self.concurrency = min(self._max_concurrency, max(1.0, self.concurrency))
-        gone = max(_LEAST_NOISE, self._noise, _GONE * share)
-        same = min(0.99, max(_SAME * share, self._noise + 0.03))
-        self._begin(now, Evidence.odds(gone, same))
-
-    def _on_check(self, now: float, lasted: float) -> None:
-        evidence = self._evidence
-        is_decided = abs(evidence.score) >= _DECIDED or (
-            lasted > _LONGEST_ROUND and evidence.answers > 2 * _FEW
-        )
-        if is_decided and (lasted > _ROUND or not self._found):
-            self._end_check(now, is_gone=evidence.score > 0)
-        elif (
-            self._found
-            and evidence.refused > _FLOOD
-            and evidence.share > _MOST_NOISE
-            and self._accepted_rate(now) < _CUT * self._found
-        ):
-            self._cut(now, evidence.share, _CUT)
-
-    def _end_check(self, now: float, *, is_gone: bool) -> None:
-        evidence = self._evidence
-        share = evidence.share
-        self._all_answers += evidence.answers
-        self._all_refused += evidence.refused
-        pooled = self._all_refused / self._all_answers
-        checks = 2 if pooled < _LIKELY_NOISE else 4
-        if not is_gone and (self._checks < checks or share > _MOST_NOISE or not self._found):
-            self._cut(now, share if self._cut_by == _CUT else pooled, self._cut_by)
-        elif is_gone and self._found:
-            self.state = "limited"
-            self._noise = min(self._noise, share)
-            self._share = share
-            self._seen = min(_MEMORY, evidence.answers)
-            self._hold = _HOLD
-            self._kept = 0
-            if self._cut_by == _CUT:
-                self._base = 0.0
-                self._kept = -1
-                self._begin_raise(now, "rate", _MARGIN / _CUT - 1, both=True)
-            else:
-                self._base = self.rate or 0.0
-                self._step = 0.0
-                self._hold_until = now + _HOLD
-                self._begin(now)
-        else:
-            self.state, self.concurrency, rate = self._before
-            if self._found:
-                noise, self._noise = self._noise, pooled
-                if self._noise > 2 * noise + _SLACK:
-                    # A limit found without knowing of this noise may have been noise itself.
-                    self.state, rate = "free", None
-                self._doubt_at = now + _DOUBT / max(_LEAST_NOISE, self._noise)
-            elif self.state == "free":
-                self.concurrency = min(self.concurrency, _FIRST_CONCURRENCY)
-            self._set_rate(rate, now)
-            self._share = self._noise
-            self._begin(now)
-
-    # Raises
-
-    def _raise(self, now: float) -> None:
-        used = self._accepted_rate(now)
-        if self.rate is not None and self.rate > _UNUSED * max(used, 1.0):
-            self._set_rate(None, now)
-        if self.rate == self._max_rate and self.concurrency >= self._max_concurrency:
-            self.state = "free"
-            self._begin(now)
-            return
-        # As many requests more as their number varies by chance, and enough to stand out from the noise.
-        self._step = max(self._step, math.sqrt((0.25 + 6 * self._usual) / max(1.0, used)))
-        if self.rate is not None and self._held_by_rate >= self._held_by_concurrency:
-            self._begin_raise(now, "rate", self._step, both=self._kept > 1)
-        elif self._held_by_concurrency and self.concurrency < self._max_concurrency:
-            self._begin_raise(now, "concurrency", max(1 / self.concurrency, self._step), both=self._kept > 1)
-
-    def _begin_raise(
-        self, now: float, knob: Literal["rate", "concurrency"], step: float, *, both: bool
-    ) -> None:
-        self._before = ("limited", self.concurrency, self.rate)
-        if (knob == "rate" or both) and self.rate is not None:
-            self._base = self._base or self.rate
-            self._set_rate(self.rate * (1 + step), now)
-        if knob == "concurrency" or both:
-            self.concurrency = min(self._max_concurrency, math.floor(self.concurrency * (1 + step) + 0.001))
-        noise = self._usual
-        self._begin(now, Evidence.odds(1 - (1 - noise) / (1 + _EFFECT * step), noise))
-        self._raised = knob
-
-    def _keep(self, now: float) -> None:
-        before = self._before[2]
-        if self.rate is not None and before is not None and self.rate > before:
-            if self.rate > _CHANGED * self._base:
-                self._hold = _HOLD
-            self._base = max(self._base, before, min(self.rate, _MARGIN * self._found), self.rate / _CHANGED)
-        self._kept += 1
-        self._step = min(2 * self._step, _MAX_STEP) if self._kept else _STEP
-        self._begin(now)
-
-    def _put_back(self, now: float) -> None:
-        _, self.concurrency, rate = self._before
-        if self._raised == "concurrency" or rate is None:
-            self._set_rate(rate, now)
-        else:
-            self._found = max(0.5, self._accepted_rate(now))
-            if self._held_by_concurrency:
-                self.concurrency = max(1.0, min(self.concurrency, self._found * self._latency + 1))
-            self._set_rate(min(rate, self._base, _MARGIN * self._found), now)
-            self._base = 0.0
-        self._step /= 2
-        if self._kept < 0:
-            self._step = _STEP
-        else:
-            self._hold_until = now + self._hold
-            self._hold = min(2 * self._hold, _MAX_HOLD)
-        self._kept = 0
-        self._begin(now)
+    def _set_noise(self, noise: float, now: float) -> None:
+        self._noise, self._doubt_at = noise, now + _DOUBT / max(_LEAST, noise)

@@ -9,7 +9,7 @@ import pytest
 
 from apimart_async import AsyncApimart, Job, Outcome, Poll, RateLimitError, edit_many
 from apimart_async.batch import Progress, Shutdown
-from apimart_async.emulator import Emulator, Fault
+from apimart_async.emulator import Emulator, Fault, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +104,31 @@ async def test_isolated_refusals_do_not_pause_the_other_jobs(
             if saved == 19:
                 shutdown.request()
     assert saved == 19
+
+
+async def test_the_progress_has_the_rate_that_the_client_has_learnt(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    limit = RateLimit(kind="concurrency", limit=3, route="account")
+    slow = Fault(kind="slow", route="account", seconds=0.05)
+    seen: list[Progress] = []
+    async with (
+        Emulator(rate_limit=limit, faults=[slow], images="tiny") as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=POLL) as client,
+    ):
+
+        async def learn() -> None:
+            while client.rate_limit_stats()["rate"] is None:
+                await client.account.models()
+
+        await asyncio.gather(*(learn() for _ in range(32)))
+        async with edit_many(
+            client, [Job(pictures[0], "prompt")], output=tmp_path / "out", on_progress=seen.append
+        ) as outcomes:
+            assert [outcome.status async for outcome in outcomes] == ["saved"]
+    rates = [progress.rate_limit for progress in seen]
+    assert rates
+    assert all(rate is not None and rate > 0 for rate in rates)
 
 
 async def test_a_quota_that_is_used_up_ends_the_batch(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apimart_async.batch import Progress
 from apimart_async.cli.display.item import items_for, stem_of
-from apimart_async.cli.display.messages import ResumeHint
+from apimart_async.cli.display.messages import ResumeHint, rate_limited
 from apimart_async.cli.display.output import dollars, listed, printable, seconds, sentence, shorten
 from apimart_async.transport.files.names import NameTemplate, template_of
 
@@ -44,6 +45,20 @@ def test_durations(duration: float, text: str) -> None:
 )
 def test_amounts(cost: float, text: str) -> None:
     assert dollars(cost) == text
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (Progress(), ""),
+        (Progress(rate_limit=48.2), ""),
+        (Progress(is_rate_limited=True), "rate limited"),
+        (Progress(is_rate_limited=True, rate_limit=48.2), "rate limited, 48.2/s"),
+        (Progress(is_rate_limited=True, rate_limit=0.05), "rate limited, 0.05/s"),
+    ],
+)
+def test_the_limit_of_the_service_is_shown_once_it_is_known(progress: Progress, text: str) -> None:
+    assert rate_limited(progress) == text
 
 
 def test_labels_are_short_unless_they_would_be_the_same() -> None:

@@ -28,10 +28,18 @@ def search(most: int = 64, rate: float | None = None) -> LimitSearch:
     return LimitSearch(most, rate, Random(1))
 
 
+def allowed(limits: LimitSearch) -> float:
+    """Return the requests per second that are allowed."""
+    return min(limits.rate or math.inf, int(limits.concurrency) / LATENCY)
+
+
 class World:
     """Sends requests as fast as a search allows, and tells it the answers."""
 
-    def __init__(self, limits: LimitSearch, retry_after: float = 0.0) -> None:
+    def __init__(
+        self, limits: LimitSearch, retry_after: float = 0.0, *, refuses_at_once: bool = False
+    ) -> None:
+        self._refuses_at_once = refuses_at_once
         self.limits = limits
         self.now = 0.0
         self.accepted = self.refused = self.working = 0
@@ -59,6 +67,8 @@ class World:
         is_refused = service(self.now, self.working)
         self.working += not is_refused
         at = self.now + LATENCY * self._random.uniform(0.8, 1.2)
+        if is_refused and self._refuses_at_once:
+            at = self.now + 0.003
         heapq.heappush(self._answers, (at, self.now, is_refused))
 
     def answer(self) -> None:
@@ -141,8 +151,8 @@ def test_a_flood_of_refusals_begins_a_check_below_the_accepted_rate() -> None:
     while limits.state == "free":
         world.run(0.01, service)
     assert world.now < 2
-    assert limits.rate is not None
-    assert limits.rate < 0.8 * 80
+    # 10 tokens of a full bucket, and those of 0.2 s.
+    assert allowed(limits) < 0.8 * (10 / LATENCY + 50)
 
 
 def test_a_limit_is_kept_because_refusals_stop_below_it() -> None:
@@ -150,16 +160,16 @@ def test_a_limit_is_kept_because_refusals_stop_below_it() -> None:
     world = World(limits)
     service = bucket(50)
     world.run(10, service)
-    assert limits.rate is not None
-    assert 40 < limits.rate < 60
+    assert 40 < allowed(limits) < 60
     rate, refused = world.run(50, service)
     assert rate > 47
     assert refused < 0.03
 
 
-def test_a_limit_of_requests_at_once_is_found() -> None:
+@pytest.mark.parametrize("refuses_at_once", [False, True])
+def test_a_limit_of_requests_at_once_is_found(refuses_at_once: bool) -> None:  # noqa: FBT001
     limits = search()
-    world = World(limits)
+    world = World(limits, refuses_at_once=refuses_at_once)
     world.run(20, at_once(20))
     rate, refused = world.run(40, at_once(20))
     assert rate > 0.95 * 20 / LATENCY
@@ -168,9 +178,10 @@ def test_a_limit_of_requests_at_once_is_found() -> None:
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
-def test_refusals_at_random_are_no_limit(share: float) -> None:
+@pytest.mark.parametrize("refuses_at_once", [False, True])
+def test_refusals_at_random_are_no_limit(share: float, refuses_at_once: bool) -> None:  # noqa: FBT001
     limits = search()
-    world = World(limits)
+    world = World(limits, refuses_at_once=refuses_at_once)
     service = chance(share)
     world.run(20, service)
     rate, refused = world.run(40, service)
@@ -290,8 +301,8 @@ def test_a_refused_raise_is_put_back() -> None:
     rates: list[float] = []
     for _ in range(600):
         world.run(0.1, service)
-        if limits.rate is not None and limits.rate not in rates[-1:]:
-            rates.append(limits.rate)
+        if limits.state != "free" and allowed(limits) not in rates[-1:]:
+            rates.append(allowed(limits))
     raised = [after for before, after in pairwise(rates) if after > before]
     put_back = [after for before, after in pairwise(rates) if after < before]
     assert raised

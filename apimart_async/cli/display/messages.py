@@ -216,6 +216,13 @@ def batch_counts(progress: Progress) -> list[str]:
     return [f"{number:,} {word}" for number, word in zip(numbers, words, strict=True) if number]
 
 
+def rate_limited(progress: Progress) -> str:
+    """Return whether a batch waits for the rate limit of the service, and the limit if it is known."""
+    if not progress.is_rate_limited:
+        return ""
+    return "rate limited" if progress.rate_limit is None else f"rate limited, {progress.rate_limit:.3g}/s"
+
+
 def batch_facts(progress: Progress) -> list[str]:
     """Return the facts about a running batch: in flight, rate, cost, time left."""
     eta = progress.eta
@@ -225,7 +232,7 @@ def batch_facts(progress: Progress) -> list[str]:
         *batch_counts(progress),
         f"{progress.rate:.1f}/s" if progress.rate < 10 else f"{progress.rate:,.0f}/s",  # noqa: PLR2004 digits enough
         _cost(progress),
-        "rate limited" if progress.is_rate_limited else "",
+        rate_limited(progress),
         left,
     ]
     return [fact for fact in facts if fact]
