@@ -25,6 +25,7 @@ _MOST_EXIF_BYTES: Final = 128 * 1024
 # A file of 50 MiB has about 200,000 blocks as a GIF, and a file with metadata in 100 places is rare.
 _MOST_BLOCKS: Final = 500_000
 _MOST_CUTS: Final = 10_000
+_MOST_ZEROS: Final = 1_000
 
 _IN_PIECES: Final = (
     "The image is in too many pieces to find its metadata: save it again, or send it as it is with "
@@ -280,6 +281,7 @@ def _webp(reader: _Reader, cuts: _Cuts) -> None:
 
 def _gif(reader: _Reader, cuts: _Cuts) -> None:
     reader.skip(_table_bytes(reader.take(13)[10]))
+    zeros = 0
     while (block := reader.take(1)) != b";":
         start = reader.position - 1
         is_kept = True
@@ -292,7 +294,8 @@ def _gif(reader: _Reader, cuts: _Cuts) -> None:
                 size = reader.take(1)[0]
                 is_kept = reader.take(size) in _KEPT_GIF_APPS
                 reader.position -= 1 + size
-        elif block == b"\0":  # some encoders end a block twice
+        elif block == b"\0" and zeros < _MOST_ZEROS:  # some encoders end a block twice
+            zeros += 1
             continue
         else:
             raise _DamagedError
