@@ -247,6 +247,7 @@ async def test_many_edits_through_every_fault_at_once(seed: int, replay: bool, t
 
 
 @pytest.mark.timeout(BOUND + 300)
+@pytest.mark.long
 async def test_a_client_that_learns_the_limits_gets_through_them_too(tmp_path: Path) -> None:
     source = random.Random(4)
     emulator = service(4, source, rate_limit=200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -24,6 +25,7 @@ RETIRED: Final = {
 }
 
 
+@cache
 def parts(name: str) -> str:
     """Return the words of a name between underscores: ``PollQueue`` becomes ``_poll_queue_``."""
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)

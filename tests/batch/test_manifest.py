@@ -362,6 +362,7 @@ async def test_the_jobs_are_those_that_were_checked_or_an_error(folder: Path) ->
         [job async for job in manifest.jobs()]
 
 
+@pytest.mark.long
 async def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
     manifest = folder / "many.csv"
     peaks: list[int] = []

@@ -47,6 +47,7 @@ def brightness(shot: bytes) -> float:
         return mean
 
 
+@pytest.mark.long
 async def test_ten_thousand_jobs_are_found_filtered_and_turned_over(browser: Tab, tmp_path: Path) -> None:
     place = tmp_path / "out"
     records = await anyio.to_thread.run_sync(mixed, place, 10_000)

@@ -153,6 +153,7 @@ async def test_when_all_is_done_and_the_command_ends(
     assert len(emulator.ledger.entries) == 1
 
 
+@pytest.mark.long
 async def test_at_any_distance_while_submits_are_unanswered(
     apimart: Command, emulator: Emulator, photo: Path
 ) -> None:

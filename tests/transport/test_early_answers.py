@@ -108,6 +108,7 @@ async def test_an_interim_answer_is_passed_over(raw_server: RawServer) -> None:
         assert (await client.tasks.get("task_1")).status == "processing"
 
 
+@pytest.mark.long
 async def test_many_sent_at_once_to_a_slow_server_mix_nothing(raw_server: RawServer, tmp_path: Path) -> None:
     contents = {f"{number}.gif": GIF + bytes([number]) * 14_000_000 for number in range(5)}
     for name, content in contents.items():

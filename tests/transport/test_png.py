@@ -88,7 +88,7 @@ def test_any_bytes_are_a_header_or_none(noise: bytes, kept: int) -> None:
 # --- conversion -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [256, 512, 1024])
+@pytest.mark.parametrize("size", [256, *(pytest.param(size, marks=pytest.mark.long) for size in (512, 1024))])
 def test_every_photograph_is_converted(photographs: dict[str, Path], size: int) -> None:
     names = [
         "astronaut.png",

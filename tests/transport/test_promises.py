@@ -259,6 +259,7 @@ async def test_applerouter_is_never_asked_again() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.long
 async def test_stress_bills_no_key_twice_but_the_one_that_breaks_the_promise(seed: int) -> None:
     chances = random.Random(seed)
     faults = [
