@@ -32,7 +32,7 @@ class Stub:
     base_url = "https://stub.example"
 
     def __init__(self) -> None:
-        self.edits = self.tasks = self.images = self.uploads = self
+        self.edits = self.tasks = self.images = self.uploads = self.models = self._schemas = self
         self._numbers = itertools.count(1)
 
     async def create(self, *_: object, idempotency_key: str, model: str, **__: object) -> Task:
@@ -45,6 +45,12 @@ class Stub:
             idempotency_key=idempotency_key,
             model=model,
         )
+
+    async def path(self, model: str) -> str | None:
+        """Return no endpoint: the models have no schemas."""
+
+    async def check(self, path: str, fields: object) -> None:
+        """Check nothing."""
 
     async def wait(self, task: Task, **_: object) -> Task:
         """Wait for a task."""
