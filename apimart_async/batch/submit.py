@@ -1,0 +1,184 @@
+"""The paid request of a job: sent once, within the budget, with its intent in the journal."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import attrs
+
+from apimart_async import errors
+from apimart_async.batch.intent import Intent, NotSentError
+from apimart_async.models import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import anyio
+
+    from apimart_async.batch.job_state import JobState
+    from apimart_async.batch.journal.record import Record
+    from apimart_async.transport.media.forms import SingleImage
+
+
+async def submit(state: JobState, images: Sequence[SingleImage], previous: Record | None) -> Record | None:
+    """Send the paid request, once, within the budget.
+
+    Returns:
+        The row after it, which is durable; ``None`` when the batch shuts down, or another process has
+        started the job.
+
+    Raises:
+        BudgetExceededError: It does not fit the budget.
+        JournalError: The intent cannot be written; nothing was sent.
+        RateLimitError: The service asks to wait; the row is as it was.
+
+    Cancellation waits for the answer for the grace period; after that the job is in doubt.
+    """
+    context, model, n = state.context, state.prepared.record.model, state.prepared.record.billable
+    if context.shutdown.is_requested or not await context.budget.admit(model, n):
+        return None
+    record: Record | None = None
+    try:
+        with context.shutdown.grace(), context.shutdown.until_requested() as scope:
+            record = await _send(state, images, previous, scope)
+    finally:
+        if record is None or record.state == "failed":
+            context.budget.settle(model, n, 0.0)
+        elif record.state == "completed":
+            result = record.images or record.task
+            context.budget.settle(model, n, record.cost, len(result.images) if result else 0)
+        elif record.state == "in_doubt":
+            context.budget.leave_open()
+    return record
+
+
+async def _send(
+    state: JobState, images: Sequence[SingleImage], previous: Record | None, scope: anyio.CancelScope
+) -> Record | None:
+    """Send the paid request in its place, with its intent on disk."""
+    context = state.context
+    doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
+    key = (doubt.key if doubt else None) or uuid.uuid4().hex
+    intent = _intent(state, key, previous)
+    budget, cost = context.budget, (intent.model, intent.billable)
+
+    def written() -> None:
+        budget.written(*cost)
+        state.report("submitting", intent)
+
+    hooks = Intent(
+        context.journal,
+        context.shutdown,
+        intent,
+        previous,
+        scope,
+        written,
+        partial(budget.unwritten, *cost),
+        context.rate,
+        home=doubt.base_url if doubt else None,
+        first_sent_at=doubt.first_sent_at if doubt else None,
+        needs_promise=doubt is not None and context.options.in_doubt == "collect",
+    )
+    try:
+        if context.rate is not None:
+            await context.rate.wait()
+        return await _send_with(state, hooks, images, previous, doubt)
+    finally:
+        if not hooks.is_written:
+            budget.written(*cost)
+
+
+async def _send_with(
+    state: JobState,
+    hooks: Intent,
+    images: Sequence[SingleImage],
+    previous: Record | None,
+    doubt: Record | None,
+) -> Record | None:
+    """Send the paid request, and write its result."""
+    context, intent = state.context, hooks.record
+    key = cast("str", intent.key)
+    try:
+        result = await context.backend.submit(state.prepared, images, key, hooks)
+    except NotSentError:
+        return None
+    except errors.SubmissionIndeterminateError as error:
+        state.error = error
+        intent = hooks.record
+        task = Task(
+            error.task_id or "",
+            "submitted",
+            idempotency_key=key,
+            model=intent.model,
+            n=intent.n,
+            base_url=intent.base_url,
+        )
+        record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
+    except errors.ApimartError as error:
+        # The row of a missing task is back, and is kept.
+        await _pause_all(state, error)
+        is_resubmit = previous is not None and previous.state == "submitted"
+        is_limited = isinstance(error, errors.RateLimitError) and error.is_transient
+        if is_resubmit or is_limited or isinstance(error, errors.JournalError):
+            state.report("submitting")
+            raise
+        state.error = error
+        return await _refused(state, intent, error, doubt)
+    except Exception as error:
+        if not hooks.is_written:
+            raise
+        state.error = error
+        record = hooks.record.in_doubt(error)
+    else:
+        is_ready = not isinstance(result, Task) or (result.is_completed and bool(result.images))
+        intent = hooks.record
+        record = intent.completed(result) if is_ready else intent.submitted(cast("Task", result))
+    if record.state != "in_doubt":
+        context.shutdown.reached()
+    await state.put(record)
+    if record.state == "submitted":
+        state.report("waiting", record)
+    return record
+
+
+async def _pause_all(state: JobState, error: errors.ApimartError) -> None:
+    """Pause all processes that share a limit when the service asks for that."""
+    context, seconds = state.context, getattr(error, "retry_after", None)
+    is_limited = isinstance(error, errors.RateLimitError) and error.is_transient
+    if context.rate is None or seconds is None or not is_limited:
+        return
+    if seconds <= context.options.max_retry_after:
+        with suppress(errors.JournalError):  # the next intent meets it too
+            await context.rate.pause(seconds)
+
+
+def _intent(state: JobState, key: str, previous: Record | None) -> Record:
+    """Return the row of a paid request; a missing task stays in it, because it may be found again."""
+    intent = state.prepared.record.intent(key, state.seconds())
+    if previous is not None and previous.key == key:
+        intent = attrs.evolve(intent, sent_at=previous.sent_at)
+    if previous is None or previous.state != "submitted":
+        return intent
+    return attrs.evolve(intent, task=previous.task)
+
+
+async def _refused(
+    state: JobState, record: Record, error: errors.ApimartError, doubt: Record | None
+) -> Record | None:
+    """Write the reason why the paid request was certainly not executed; the row before it is back."""
+    shutdown = state.context.shutdown
+    if doubt is not None:
+        # The request before this one remains in doubt.
+        shutdown.check(error)
+        return await state.put(doubt.in_doubt(error))
+    if isinstance(error, errors.APIConnectionError):
+        shutdown.not_reached(error)
+    if shutdown.check(error):
+        state.report_stop(error)
+        return None
+    record = record.failed(error, record.seconds)
+    is_started_anew = error.is_transient or isinstance(error, errors.InvalidArgumentError)
+    return await state.put(attrs.evolve(record, key=None) if is_started_anew else record)
