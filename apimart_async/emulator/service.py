@@ -7,7 +7,7 @@ import os
 import random
 from collections import Counter, deque
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 from weakref import WeakSet
 
 from aiohttp import web
@@ -88,6 +88,8 @@ class Service:
     rate_limits: RateLimits = field(init=False)
     webhooks: Webhooks = field(init=False)
     started: float = field(init=False)
+    usages: dict[int, tuple[float, dict[str, Any]]] = field(factory=dict[int, Any], init=False)
+    """The use of the account as it was last asked for, by days, with the time."""
     _variants: Counter[str] = field(factory=Counter[str], init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -97,6 +97,16 @@ async def test_usage_is_that_of_the_ledger(client: AsyncApimart, emulator: Emula
     assert used.raw["success"] is True
 
 
+async def test_usage_is_up_to_a_minute_old(client: AsyncApimart, emulator: Emulator) -> None:
+    await client.edits.run("https://pictures.example/a.png", "stars")
+    assert (await client.account.usage()).requests == 1
+    await client.edits.run("https://pictures.example/b.png", "stars")
+    emulator.advance(59)
+    assert (await client.account.usage()).requests == 1
+    emulator.advance(1)
+    assert (await client.account.usage()).requests == 2
+
+
 @pytest.mark.parametrize("days", [0, 32, -1, 1.5, "7", True])
 async def test_usage_of_more_than_31_days_is_refused_before_anything_is_sent(
     client: AsyncApimart, emulator: Emulator, days: Any

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from apimart_async import AsyncApimart, BadRequestError, Retry
+from apimart_async import AsyncApimart, BadRequestError, Poll, Retry, Timeout
 from apimart_async.emulator import Emulator, Fault
 from apimart_async.transport import catalogue_parsing
 from tests.transport.conftest import RawServer, listening
@@ -138,3 +138,9 @@ def test_no_example_uses_a_retired_model(model: str, repository: Path) -> None:
     assert texts
     assert [path for path in texts if f'"{model}"' in path.read_text(encoding="utf-8")] == []
     assert f"`{model}`" in (repository / "docs" / "applerouter.md").read_text(encoding="utf-8")
+
+
+def test_answers_and_tasks_get_more_time_than_the_official_client_gives_them() -> None:
+    """It ends a submit after 45 s, and a wait after 120 polls, one every 2 s: such tasks are paid for."""
+    assert min(Timeout().read, Timeout().total) > 45
+    assert Poll().timeout > 120 * 2

@@ -99,6 +99,16 @@ def test_usage_is_that_of_the_ledger(client: Apimart, emulator: Emulator) -> Non
     assert used.raw["success"] is True
 
 
+def test_usage_is_up_to_a_minute_old(client: Apimart, emulator: Emulator) -> None:
+    client.edits.run("https://pictures.example/a.png", "stars")
+    assert (client.account.usage()).requests == 1
+    client.edits.run("https://pictures.example/b.png", "stars")
+    emulator.advance(59)
+    assert (client.account.usage()).requests == 1
+    emulator.advance(1)
+    assert (client.account.usage()).requests == 2
+
+
 @pytest.mark.parametrize("days", [0, 32, -1, 1.5, "7", True])
 def test_usage_of_more_than_31_days_is_refused_before_anything_is_sent(
     client: Apimart, emulator: Emulator, days: Any
