@@ -74,12 +74,13 @@ def write(found: dict[str, str], order: Iterable[str]) -> Path:
 
     Args:
         found: Sections by their titles.
-        order: All titles there can be, as they follow each other.
+        order: Titles of the tables, as they follow each other; sections of other titles come after them.
     """
     path = Path(__file__).with_name("RESULTS.md")
     _, *before = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else [""]
     sections = {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in before} | found
-    written = [sections[title] for title in order if title in sections]
+    ordered = [title for title in order if title in sections]
+    written = [sections[title] for title in dict.fromkeys([*ordered, *sections])]
     path.write_text("\n".join([heading(), *written]), encoding="utf-8")
     return path
 
