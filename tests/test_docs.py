@@ -34,7 +34,7 @@ def service() -> Iterator[Emulator]:
 def examples(repository: Path) -> dict[str, tuple[str, ...]]:
     """Return the command that runs each example, by where it stands."""
     commands: dict[str, tuple[str, ...]] = {}
-    for page in (repository / "README.md", *sorted(repository.glob("docs/*.md"))):
+    for page in (repository / "README.md", *sorted(repository.glob("docs/**/*.md"))):
         text = page.read_text(encoding="utf-8")
         for fence in FENCE.finditer(text):
             place = f"{page.relative_to(repository)}:{text.count(chr(10), 0, fence.start()) + 2}"
