@@ -55,6 +55,7 @@ copybutton_prompt_text = "$ "
 SINGLE_BACKTICKS = re.compile(r"(?<![`:])`([^`]+)`(?![`_])")
 OPTION = re.compile(r"(?<![\w`-])--?[a-z][a-z-]*")
 MARKUP = re.compile(r"[\\*_<>\[\]|]")
+CREATED_BY_CLIENTS = re.compile(r"apimart_async\.(resources\.|sync\.(?!Apimart$|AppleRouter$))")
 INDENT: Final = "  "
 
 
@@ -63,6 +64,17 @@ def code_in_single_backticks(
 ) -> None:
     """Let docstrings write code as the pages do; reStructuredText wants two backticks."""
     lines[:] = [SINGLE_BACKTICKS.sub(r"``\1``", line) for line in lines]
+    for number, line in enumerate(lines[:-1]):
+        if line.strip() == "Returns:":
+            # Without this, napoleon takes the words before a colon for a type.
+            following = lines[number + 1]
+            margin = len(following) - len(following.lstrip())
+            lines[number + 1] = f"{following[:margin]}: {following[margin:]}"
+
+
+def without_constructor(_app: Sphinx, what: str, name: str, *_: object) -> tuple[str, None] | None:
+    """Leave out the arguments of the classes that only clients create."""
+    return ("", None) if what == "class" and CREATED_BY_CLIENTS.match(name) else None
 
 
 def unreleased_changes() -> str:
@@ -157,5 +169,6 @@ def outdated_pages(*_: object) -> list[str]:
 def setup(app: Sphinx) -> None:
     """Register the above; the docstrings ahead of napoleon, which has priority 500."""
     app.connect("autodoc-process-docstring", code_in_single_backticks, priority=400)
+    app.connect("autodoc-process-signature", without_constructor)
     app.connect("source-read", generate_page)
     app.connect("env-get-outdated", outdated_pages)

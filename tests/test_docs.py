@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+# Commands of a shell between `&&` and line ends, and those of this package, with or without variables.
+PARTS = re.compile(r"&&|(?<!\\)\n")
+OURS = re.compile(r"\s*([A-Z_]+=\S+ )*apimart ")
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def examples(repository: Path) -> dict[str, tuple[str, ...]]:
                 commands[place] = (sys.executable, "-W", "error", "-c", fence["code"])
             elif fence["language"] == "sh":
                 # The installing half of a command has been done for the tests.
-                ours = [part for part in fence["code"].split("&&") if part.strip().startswith("apimart ")]
+                ours = [part for part in PARTS.split(fence["code"]) if OURS.match(part)]
                 if ours:
                     commands[place] = ("bash", "-euc", "\n".join(ours))
             else:
