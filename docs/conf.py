@@ -40,6 +40,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 maximum_signature_line_length = 90
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
@@ -72,9 +73,14 @@ def code_in_single_backticks(
             lines[number + 1] = f"{following[:margin]}: {following[margin:]}"
 
 
-def without_constructor(_app: Sphinx, what: str, name: str, *_: object) -> tuple[str, None] | None:
-    """Leave out the arguments of the classes that only clients create."""
-    return ("", None) if what == "class" and CREATED_BY_CLIENTS.match(name) else None
+def callers_signature(
+    _app: Sphinx, kind: str, name: str, _item: object, _options: object, signature: str | None, returns: str
+) -> tuple[str, str] | None:
+    """Leave out the arguments of the classes that only clients create, and the marks of attrs."""
+    if signature is None:
+        return None
+    is_internal = kind == "class" and CREATED_BY_CLIENTS.match(name)
+    return "" if is_internal else signature.replace(" = NOTHING", " = ..."), returns
 
 
 def unreleased_changes() -> str:
@@ -169,6 +175,6 @@ def outdated_pages(*_: object) -> list[str]:
 def setup(app: Sphinx) -> None:
     """Register the above; the docstrings ahead of napoleon, which has priority 500."""
     app.connect("autodoc-process-docstring", code_in_single_backticks, priority=400)
-    app.connect("autodoc-process-signature", without_constructor)
+    app.connect("autodoc-process-signature", callers_signature)
     app.connect("source-read", generate_page)
     app.connect("env-get-outdated", outdated_pages)

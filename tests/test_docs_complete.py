@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -102,6 +103,13 @@ def test_each_attribute_of_an_error_has_a_row(repository: Path) -> None:
             fields = [field.name for field in attrs.fields(kind) if not field.inherited]
             expected |= {name: fields} if fields else {}
     assert found == expected
+
+
+def test_each_extra_has_a_row(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    listed = [code(row[0])[0] for row in rows(page(repository, "quickstart.md"), "extra")]
+    assert sorted(listed) == sorted(extras)
 
 
 def test_each_argument_of_a_client_has_a_row(repository: Path) -> None:
