@@ -167,14 +167,8 @@ def generate_page(_app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = source[0].replace("<!-- generated -->", GENERATED[name]())
 
 
-def outdated_pages(*_: object) -> list[str]:
-    """Have these pages made anew each time: Sphinx does not know which files they are made of."""
-    return list(GENERATED)
-
-
 def setup(app: Sphinx) -> None:
     """Register the above; the docstrings ahead of napoleon, which has priority 500."""
     app.connect("autodoc-process-docstring", code_in_single_backticks, priority=400)
     app.connect("autodoc-process-signature", callers_signature)
     app.connect("source-read", generate_page)
-    app.connect("env-get-outdated", outdated_pages)
