@@ -195,11 +195,3 @@ def test_the_readme_links_to_pages_that_exist(repository: Path) -> None:
     assert links
     assert all((repository / link).exists() for link in links)
     assert not re.search(r"^:::|\{\w+\}", text, re.MULTILINE), "only Sphinx renders this"
-
-
-def test_nothing_tells_to_install_the_package_from_an_index(repository: Path) -> None:
-    pages = [repository / "README.md", *(repository / "docs").glob("**/*.md")]
-    modules = (repository / "apimart_async").rglob("*.py")
-    for path in (*pages, *modules):
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"pip install[^\n|`]*apimart[_-]async", text), path

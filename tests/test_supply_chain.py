@@ -56,6 +56,6 @@ def test_actions_are_pinned_by_digest(workflow: Path) -> None:
 
 def test_no_message_installs_a_name_that_is_not_published() -> None:
     """Whoever registers the name first would be installed."""
-    texts = [*(ROOT / "apimart_async").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
-    found = [path.name for path in texts if re.search(r"pip install [-U ]*'?apimart", path.read_text())]
+    texts = [*(ROOT / "apimart_async").rglob("*.py"), *(ROOT / "docs").glob("**/*.md"), ROOT / "README.md"]
+    found = [path.name for path in texts if re.search(r"pip install [-U ]*['\"]?apimart", path.read_text())]
     assert found == []
