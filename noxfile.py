@@ -94,7 +94,7 @@ def tests_others(session: nox.Session) -> None:
 
 @nox.session(requires=["wheel"])
 def clients(session: nox.Session) -> None:
-    """Test the emulator with curl, requests and the official client of OpenAI."""
+    """Test the emulator with other people's clients, and the recipes that need their packages."""
     install_for_tests(session, *group("clients"))
     session.run("pytest", "tests/clients", *session.posargs, env=INSTALLED_ONLY)
 

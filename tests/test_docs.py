@@ -57,9 +57,9 @@ def run(
     command: tuple[str, ...], directory: Path, repository: Path, service: Emulator
 ) -> subprocess.CompletedProcess[str]:
     """Run an example where its photos are, as a user with a key would."""
-    photos = repository / "docs" / "examples" / "photos"
-    shutil.copytree(photos, directory / "docs" / "examples" / "photos")
-    shutil.copy(photos / "lighthouse.jpg", directory / "photo.jpg")
+    examples = repository / "docs" / "examples"
+    shutil.copytree(examples, directory / "docs" / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(examples / "photos" / "lighthouse.jpg", directory / "photo.jpg")
     environment = os.environ | {
         "APIMART_API_KEY": service.api_key,
         "APIMART_BASE_URL": service.base_url,

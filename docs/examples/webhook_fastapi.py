@@ -1,0 +1,68 @@
+"""A FastAPI service that submits generations, and saves each image when the service calls back.
+
+Run it with ``uvicorn webhook_fastapi:app``; ``WEBHOOK`` is the public URL of this service with ``/apimart``.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import BackgroundTasks, FastAPI, Request, Response
+
+from apimart_async import APIError, APIResponseValidationError, AsyncApimart, NotFoundError, Task, webhooks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+WEBHOOK = os.environ.get("WEBHOOK", "https://example.com/apimart")
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Keep one client for the life of the service."""
+    async with AsyncApimart() as client:
+        app.state.client = client
+        app.state.deliveries = webhooks.Deliveries()
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/generations", status_code=202)
+async def generate(prompt: str) -> dict[str, str | None]:
+    """Submit a generation, and answer with the id of its task."""
+    client: AsyncApimart = app.state.client
+    task = await client.generations.create(prompt, webhook=WEBHOOK)
+    return {"task_id": task.id}
+
+
+@app.post("/apimart/callback")
+async def callback(request: Request, background: BackgroundTasks) -> Response:
+    """Take a notification; the status decides whether the service sends it again."""
+    client: AsyncApimart = app.state.client
+    deliveries: webhooks.Deliveries = app.state.deliveries
+    try:
+        notified = webhooks.parse(await request.body())
+        if notified in deliveries:
+            return Response()
+        task = await webhooks.confirm(client, notified)
+    except (APIResponseValidationError, NotFoundError):
+        return Response(status_code=400)  # not genuine; the service does not send it again
+    except APIError:
+        return Response(status_code=503)  # the service sends it again
+    if not task.is_finished:
+        return Response(status_code=503)
+    background.add_task(finish, task)  # after the answer, which has to come within 10 seconds
+    return Response()
+
+
+async def finish(task: Task) -> None:
+    """Save the images of a completed task; its id is their name."""
+    client: AsyncApimart = app.state.client
+    deliveries: webhooks.Deliveries = app.state.deliveries
+    if task.is_completed:
+        await client.images.save(task, "out/")
+    deliveries.add(task)
