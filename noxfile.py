@@ -63,11 +63,15 @@ def run_pytest(session: nox.Session, *options: str) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel that the other sessions install, once a run."""
-    session.install(*PYPROJECT["build-system"]["requires"])
+    """Build the wheel that the other sessions install, once a run; `TESTED_WHEEL` names one that is built."""
     directory = Path(session.cache_dir, "wheel")
+    directory.mkdir(parents=True, exist_ok=True)
     for stale in directory.glob("*.whl"):
         stale.unlink()
+    if given := os.environ.get("TESTED_WHEEL"):
+        shutil.copy(given, directory)
+        return
+    session.install(*PYPROJECT["build-system"]["requires"])
     session.run("hatchling", "build", "--target", "wheel", "--directory", str(directory.resolve()))
 
 

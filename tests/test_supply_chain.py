@@ -54,8 +54,53 @@ def test_actions_are_pinned_by_digest(workflow: Path) -> None:
     assert [action for action in actions if not re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", action)] == []
 
 
+# An installer, its verb, its options and other names, and then the name of the package.
+INSTALLS = re.compile(
+    r"\b(?:(?:pip3?|pipx|uv|poetry|pdm|conda)(?: \w+)*? (?:install|add|inject|run)|uvx)\b"
+    r"(?: -\S+| (?!apimart)\w[\w.\[\],>=-]*)* apimart(?:[-_]async)?(?=[\[\s=<>~!;,.)`\\]|$)"
+)
+
+
+def installs(text: str) -> list[str]:
+    """Return the commands that install the package from an index, also those in a string over two lines."""
+    return INSTALLS.findall(re.sub(r"[\s\"'*$]+", " ", text))
+
+
 def test_no_message_installs_a_name_that_is_not_published() -> None:
     """Whoever registers the name first would be installed."""
-    texts = [*(ROOT / "apimart_async").rglob("*.py"), *(ROOT / "docs").glob("**/*.md"), ROOT / "README.md"]
-    found = [path.name for path in texts if re.search(r"pip install [-U ]*['\"]?apimart", path.read_text())]
+    folders = [ROOT / "apimart_async", ROOT / "docs", ROOT / "benchmarks"]
+    kinds = {".py", ".md", ".html", ".toml", ".txt"}
+    texts = [path for folder in folders for path in folder.rglob("*.*") if path.suffix in kinds]
+    found = [path.name for path in [*texts, *ROOT.glob("*.md")] if installs(path.read_text(encoding="utf-8"))]
+    assert len(texts) > 200
     assert found == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install apimart-async",
+        "`pip install -U 'apimart-async[cli]'`",
+        'f"pip install --upgrade "\n    "apimart_async>=0.1"',
+        "python -m pip install pytest apimart-async.",
+        "uv pip install apimart-async",
+        "uv add apimart-async",
+        "uvx apimart-async",
+        'pipx install "apimart-async[all]"',
+        "poetry add apimart-async",
+    ],
+)
+def test_a_command_that_installs_the_name_is_found(text: str) -> None:
+    assert installs(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install '.[cli]' in the clone of apimart-async",
+        "pip install '.[cli]' && apimart edit",
+        "uv run pytest",
+    ],
+)
+def test_a_command_that_installs_the_clone_is_fine(text: str) -> None:
+    assert not installs(text)
