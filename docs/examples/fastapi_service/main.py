@@ -67,14 +67,14 @@ class Edits:
         self._running: dict[str, asyncio.Task[Outcome]] = {}
 
     async def run(self, key: str, photo: bytes, prompt: str) -> Outcome:
-        """Start an edit, or join the edit that runs under the same key.
+        """Run an edit; if it has run under this key already, return its photo.
 
         Cancellation leaves the edit running.
         """
-        edit = self._running.get(key)
-        if edit is None:
-            edit = self._running[key] = asyncio.create_task(self._edit(key, photo, prompt))
-            edit.add_done_callback(lambda _: self._running.pop(key))
+        while key in self._running:
+            await asyncio.wait([self._running[key]])
+        edit = self._running[key] = asyncio.create_task(self._edit(key, photo, prompt))
+        edit.add_done_callback(lambda _: self._running.pop(key))
         return await asyncio.shield(edit)
 
     async def _edit(self, key: str, photo: bytes, prompt: str) -> Outcome:

@@ -56,8 +56,10 @@ async def test_a_repeated_request_pays_nothing(
         answers = await asyncio.gather(*(browser.put(EDIT, data=FORM, files={"photo": PHOTO}) for _ in "abc"))
         answers.append(await browser.put(EDIT, data=FORM, files={"photo": PHOTO}))
         answers.append(await browser.get(EDIT))
-    assert [answer.status_code for answer in answers] == [200] * 5
+        assert [answer.status_code for answer in answers] == [200] * 5
+        other = await browser.put(EDIT, data={"prompt": "Deep snow"}, files={"photo": PHOTO})
     assert len({answer.content for answer in answers}) == 1
+    assert other.status_code == 422  # the key belongs to the first edit
     apimart_emulator.ledger.assert_billed(times=1)
 
 
