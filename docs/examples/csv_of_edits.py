@@ -24,7 +24,13 @@ def jobs(table: Path) -> Iterator[Job]:
     with table.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             photo = table.parent / row["image"]
-            yield Job(photo, row["prompt"], id=row["id"], name=row["id"], extra={"customer": row["customer"]})
+            yield Job(
+                photo,
+                row["prompt"],
+                id=row["id"],
+                name=row["id"],
+                extra={"customer": row["customer"]},
+            )
 
 
 def show(progress: Progress) -> None:
@@ -41,13 +47,19 @@ async def main(table: Path, output: Path) -> int:
     problems = 0
     async with (
         AsyncApimart() as client,
-        edit_many(client, jobs(table), output=output, max_cost=50.0, on_progress=show) as outcomes,
+        edit_many(
+            client,
+            jobs(table),
+            output=output,
+            max_cost=50.0,
+            on_progress=show,
+        ) as outcomes,
     ):
         async for outcome in outcomes:  # in the order they end
             if outcome.status != "saved":
                 problems += 1
                 print(f"{outcome.id}: {outcome.status}: {outcome.error}")
-    print(f"{problems} rows are not saved; all are listed in {output / 'results.jsonl'}.")
+    print(f"{problems} rows are not saved. {output / 'results.jsonl'} lists all.")
     return problems
 
 

@@ -10,11 +10,17 @@ from urllib.request import urlopen
 from openai import OpenAI
 
 client = OpenAI(
-    api_key=os.environ["APPLEROUTER_API_KEY"], base_url=os.environ["APPLEROUTER_BASE_URL"] + "/v1/"
+    api_key=os.environ["APPLEROUTER_API_KEY"],
+    base_url=os.environ["APPLEROUTER_BASE_URL"] + "/v1/",
 )
 
 with Path("photo.jpg").open("rb") as photo:
-    edited = client.images.edit(image=photo, prompt="A starry sky", model="gpt-image-2", n=2)
+    edited = client.images.edit(
+        image=photo,
+        prompt="A starry sky",
+        model="gpt-image-2",
+        n=2,
+    )
 made = client.images.generate(prompt="A lighthouse in fog", model="gpt-image-2")
 
 Path("out").mkdir(exist_ok=True)
@@ -24,6 +30,6 @@ for number, image in enumerate(images):
     if image.b64_json:
         path.write_bytes(base64.b64decode(image.b64_json))
     elif image.url:
-        with urlopen(image.url) as answer:  # noqa: S310 a URL of the service
+        with urlopen(image.url) as answer:
             path.write_bytes(answer.read())
     print(path)

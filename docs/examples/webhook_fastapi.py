@@ -1,6 +1,7 @@
-"""A FastAPI service that submits generations, and saves each image when the service calls back.
+"""A FastAPI service that submits generations, and saves images when they are notified.
 
-Run it with ``uvicorn webhook_fastapi:app``; ``WEBHOOK`` is the public URL of this service with ``/apimart``.
+Run it with ``uvicorn webhook_fastapi:app``; ``WEBHOOK`` is the public URL of this service
+with ``/apimart``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from fastapi import BackgroundTasks, FastAPI, Request, Response
 
-from apimart_async import APIError, APIResponseValidationError, AsyncApimart, NotFoundError, Task, webhooks
+from apimart_async import (
+    APIError,
+    APIResponseValidationError,
+    AsyncApimart,
+    NotFoundError,
+    Task,
+    webhooks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -50,12 +58,12 @@ async def callback(request: Request, background: BackgroundTasks) -> Response:
             return Response()
         task = await webhooks.confirm(client, notified)
     except (APIResponseValidationError, NotFoundError):
-        return Response(status_code=400)  # not genuine; the service does not send it again
+        return Response(status_code=400)  # not genuine; final for the service
     except APIError:
         return Response(status_code=503)  # the service sends it again
     if not task.is_finished:
         return Response(status_code=503)
-    background.add_task(finish, task)  # after the answer, which has to come within 10 seconds
+    background.add_task(finish, task)  # the answer has to come within 10 seconds
     return Response()
 
 

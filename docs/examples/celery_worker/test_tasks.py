@@ -1,4 +1,4 @@
-"""Tests of the task: without a broker, and with a worker that takes it from a broker in memory."""
+"""Tests of the task, without a broker and with a broker in memory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import tasks
 from celery.contrib.testing.worker import start_worker
 
+import tasks
 from apimart_async import SubmissionIndeterminateError
 from apimart_async.emulator import Fault
 
@@ -51,7 +51,9 @@ def test_a_retry_waits_for_the_task_that_is_paid_for(
 def test_a_submit_whose_answer_is_lost_is_not_sent_again(
     apimart_emulator: Emulator, apimart_clock: TestClock
 ) -> None:
-    apimart_emulator.faults.add(Fault(kind="disconnect", route="edits", executed=True, first=1))
+    apimart_emulator.faults.add(
+        Fault(kind="disconnect", route="edits", executed=True, first=1)
+    )
     with apimart_clock.passing():
         for _ in range(2):
             with pytest.raises(SubmissionIndeterminateError):
@@ -62,7 +64,10 @@ def test_a_submit_whose_answer_is_lost_is_not_sent_again(
 def test_a_worker_takes_the_task_from_its_broker(
     apimart_emulator: Emulator, apimart_clock: TestClock
 ) -> None:
-    with apimart_clock.passing(), start_worker(tasks.app, pool="solo", perform_ping_check=False):
+    with (
+        apimart_clock.passing(),
+        start_worker(tasks.app, pool="solo", perform_ping_check=False),
+    ):
         (path,) = tasks.edit.apply_async(EDIT, task_id="order-1017").get(timeout=100)
     assert Path(path).name.startswith("order-1017")
     apimart_emulator.ledger.assert_billed(times=1)

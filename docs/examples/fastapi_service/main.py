@@ -1,6 +1,7 @@
-"""A service on FastAPI: ``PUT /edits/{key}`` takes a photo and a prompt, and answers with the edited photo.
+"""A service on FastAPI that edits photos: ``PUT`` and ``GET /edits/{key}``.
 
-Run it with ``uvicorn main:app``. ``APIMART_API_KEY`` is the key of the account, ``EDITS`` a folder.
+Run it with ``uvicorn main:app``. ``APIMART_API_KEY`` is the key of the account,
+``EDITS`` a folder.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ STATUSES: dict[type[ApimartError], int] = {
     JournalInUseError: 409,  # another process of the service runs this edit
 }
 
-# The caller chooses the key; it names a folder, and whoever knows it can fetch the photo.
+# The caller chooses the key. It names a folder; whoever knows it can fetch the photo.
 Key = Annotated[str, PathParameter(pattern="^[A-Za-z0-9_-]{16,64}$")]
 
 
@@ -67,7 +68,7 @@ class Edits:
         self._running: dict[str, asyncio.Task[Outcome]] = {}
 
     async def run(self, key: str, photo: bytes, prompt: str) -> Outcome:
-        """Run an edit; if it has run under this key already, return its photo.
+        """Run an edit, or return the outcome of the edit with the same key.
 
         Cancellation leaves the edit running.
         """
@@ -78,9 +79,11 @@ class Edits:
         return await asyncio.shield(edit)
 
     async def _edit(self, key: str, photo: bytes, prompt: str) -> Outcome:
-        """Run a batch of one job: its journal recognises the job again after a crash."""
+        """Run a batch of one job, which its journal recognises after a crash."""
         job = Job(photo, prompt, id=key, name="edited")
-        async with edit_many(self._client, [job], output=FOLDER / key, timeout=MAX_WAIT) as outcomes:
+        async with edit_many(
+            self._client, [job], output=FOLDER / key, timeout=MAX_WAIT
+        ) as outcomes:
             (outcome,) = [outcome async for outcome in outcomes]
         return outcome
 
@@ -89,13 +92,18 @@ class Edits:
         if key in self._running:
             return None
         try:
-            (outcome,) = await asyncio.to_thread(lambda: list(read_outcomes(FOLDER / key)))
+            (outcome,) = await asyncio.to_thread(
+                lambda: list(read_outcomes(FOLDER / key))
+            )
         except (JournalError, ValueError):
             raise HTTPException(404, "There is no such edit.") from None
         return outcome
 
     async def close(self) -> None:
-        """Let the running edits end, and leave those that take too long to the next request for them."""
+        """Let the running edits end; cancel those that take too long.
+
+        Cancelled edits go on with the next request for them.
+        """
         if self._running:
             _, late = await asyncio.wait(self._running.values(), timeout=MAX_SHUTDOWN)
             for edit in late:
@@ -105,7 +113,7 @@ class Edits:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """Keep one client, and so its connections and its statistics, for the life of the service."""
+    """Keep one client for the life of the service."""
     async with AsyncApimart() as client:
         app.state.edits = Edits(client)
         try:
@@ -115,7 +123,7 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 class LimitBody:
-    """Middleware that refuses a body above the limit as it arrives, with or without ``Content-Length``."""
+    """Middleware that refuses a body above the limit while it arrives."""
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
@@ -153,15 +161,21 @@ async def edit(
     prompt: Annotated[str, Form(max_length=2000)],
     edits: Annotated[Edits, Depends(edits_of)],
 ) -> FileResponse:
-    """Answer with the edited photo; a repeated request gets the same photo and pays nothing."""
+    """Answer with the edited photo; a repeated request pays nothing."""
     return photo_of(await edits.run(key, photo, prompt))
 
 
 @app.get("/edits/{key}", response_model=None)
-async def find(key: Key, edits: Annotated[Edits, Depends(edits_of)]) -> FileResponse | JSONResponse:
+async def find(
+    key: Key, edits: Annotated[Edits, Depends(edits_of)]
+) -> FileResponse | JSONResponse:
     """Answer with the edited photo, or with 202 while the edit runs."""
     outcome = await edits.find(key)
-    return JSONResponse({"status": "running"}, 202) if outcome is None else photo_of(outcome)
+    return (
+        JSONResponse({"status": "running"}, 202)
+        if outcome is None
+        else photo_of(outcome)
+    )
 
 
 def photo_of(outcome: Outcome) -> FileResponse:
@@ -173,12 +187,19 @@ def photo_of(outcome: Outcome) -> FileResponse:
 
 @app.exception_handler(ApimartError)
 async def report(request: Request, error: ApimartError) -> JSONResponse:
-    """Answer with the status that fits the error, and keep the account of the service to its log."""
+    """Answer with the status that fits the error; details of the account are logged."""
     status = status_of(error)
-    log.log(logging.ERROR if status >= 500 else logging.INFO, "%s: %s", request.url.path, error)  # noqa: PLR2004 a server error
+    log.log(
+        logging.ERROR if status >= 500 else logging.INFO,
+        "%s: %s",
+        request.url.path,
+        error,
+    )
     headers = {"Retry-After": "10"} if status in {409, 503, 504} else {}
     message = str(error) if status in {413, 415, 422} else "The edit is not finished."
-    return JSONResponse({"error": type(error).__name__, "message": message}, status, headers)
+    return JSONResponse(
+        {"error": type(error).__name__, "message": message}, status, headers
+    )
 
 
 def status_of(error: ApimartError) -> int:
@@ -186,5 +207,6 @@ def status_of(error: ApimartError) -> int:
     for kind, status in STATUSES.items():
         if isinstance(error, kind):
             return status
-    # 503 is free: rate limit, balance, key, network. 502 may have been paid: SubmissionIndeterminateError.
+    # 503 is free: rate limit, balance, key, network.
+    # 502 may have been paid: SubmissionIndeterminateError.
     return 503 if error.is_transient or error.stops_batch else 502

@@ -1,4 +1,4 @@
-"""Tests of the service: no key, no network, no money, and no wait for tasks of an hour."""
+"""Tests of the service: no key, no network, no money, and no wait for slow tasks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import main
 import pytest
 from httpx import ASGITransport, AsyncClient
 
+import main
 from apimart_async.emulator import Fault
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ async def test_a_repeated_request_pays_nothing(
     apimart_emulator: Emulator, apimart_clock: TestClock, browser: AsyncClient
 ) -> None:
     with apimart_clock.passing():
-        answers = await asyncio.gather(*(browser.put(EDIT, data=FORM, files={"photo": PHOTO}) for _ in "abc"))
+        answers = await asyncio.gather(
+            *(browser.put(EDIT, data=FORM, files={"photo": PHOTO}) for _ in "abc")
+        )
         answers.append(await browser.put(EDIT, data=FORM, files={"photo": PHOTO}))
         answers.append(await browser.get(EDIT))
         assert [answer.status_code for answer in answers] == [200] * 5
-        other = await browser.put(EDIT, data={"prompt": "Deep snow"}, files={"photo": PHOTO})
+        other = await browser.put(
+            EDIT, data={"prompt": "Deep snow"}, files={"photo": PHOTO}
+        )
     assert len({answer.content for answer in answers}) == 1
     assert other.status_code == 422  # the key belongs to the first edit
     apimart_emulator.ledger.assert_billed(times=1)
@@ -68,7 +72,7 @@ async def test_an_edit_goes_on_when_its_caller_disconnects(
     apimart_emulator: Emulator, apimart_clock: TestClock, browser: AsyncClient
 ) -> None:
     request = asyncio.create_task(browser.put(EDIT, data=FORM, files={"photo": PHOTO}))
-    while not apimart_emulator.ledger.entries:  # noqa: ASYNC110 it is in another thread
+    while not apimart_emulator.ledger.entries:
         await asyncio.sleep(0.01)
     request.cancel()
     assert (await browser.get(EDIT)).status_code == 202
@@ -103,7 +107,11 @@ async def test_a_slow_edit_can_be_asked_for_again(
     ids=["balance", "lost answer", "failed task"],
 )
 async def test_errors_become_statuses(
-    apimart_emulator: Emulator, apimart_clock: TestClock, browser: AsyncClient, fault: Fault, status: int
+    apimart_emulator: Emulator,
+    apimart_clock: TestClock,
+    browser: AsyncClient,
+    fault: Fault,
+    status: int,
 ) -> None:
     apimart_emulator.faults.add(fault)
     with apimart_clock.passing():
@@ -114,7 +122,9 @@ async def test_errors_become_statuses(
     assert len(apimart_emulator.ledger.entries) <= 1
 
 
-@pytest.mark.parametrize(("photo", "status"), [(b"not a photo", 415), (bytes(22_000_000), 413)])
+@pytest.mark.parametrize(
+    ("photo", "status"), [(b"not a photo", 415), (bytes(22_000_000), 413)]
+)
 async def test_a_bad_photo_is_refused_before_it_costs_money(
     apimart_emulator: Emulator, browser: AsyncClient, photo: bytes, status: int
 ) -> None:

@@ -24,7 +24,7 @@ PHOTO = Path(__file__).parent.parent / "photos" / "lighthouse.jpg"
 async def test_a_slow_task_is_named(apimart_emulator: Emulator, apimart_clock: TestClock) -> None:
     async with TestClient(TestServer(make_app()), timeout=ClientTimeout()) as browser:
         request = asyncio.create_task(browser.post("/edits?prompt=A starry sky", data=PHOTO.read_bytes()))
-        while not apimart_emulator.ledger.entries:  # noqa: ASYNC110 it is in another thread
+        while not apimart_emulator.ledger.entries:
             await asyncio.sleep(0.01)
         while not request.done():
             apimart_clock.advance(100)
