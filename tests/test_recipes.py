@@ -42,7 +42,7 @@ async def test_the_cells_of_the_notebook_run_in_a_running_loop(
     for cell in [*cells[:2], *cells[1:]]:  # the cell that pays, twice
         code = compile(cell, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
         function = compile(code, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        with apimart_clock.passing(speed=100):
+        with apimart_clock.passing():
             result = eval(function, namespace)  # noqa: S307 the page's own cells
             if inspect.isawaitable(result):
                 await result

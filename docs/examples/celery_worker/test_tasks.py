@@ -38,11 +38,14 @@ def test_a_task_that_is_delivered_twice_is_paid_once(
     apimart_emulator.ledger.assert_billed(times=1, cost=0.015)
 
 
-@pytest.mark.apimart(task_seconds=300)
+@pytest.mark.apimart(task_seconds=20)
 def test_a_retry_waits_for_the_task_that_is_paid_for(
-    apimart_emulator: Emulator, apimart_clock: TestClock
+    apimart_emulator: Emulator,
+    apimart_clock: TestClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with apimart_clock.passing(speed=500):
+    monkeypatch.setattr(tasks, "MAX_WAIT", 2.0)
+    with apimart_clock.passing():
         (path,) = tasks.edit.apply(EDIT, task_id="order-1017").get()
     assert Path(path).stat().st_size
     apimart_emulator.ledger.assert_billed(times=1)

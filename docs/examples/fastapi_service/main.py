@@ -88,7 +88,7 @@ class Edits:
         return outcome
 
     async def find(self, key: str) -> Outcome | None:
-        """Return the outcome of an edit; ``None`` while it runs."""
+        """Return the outcome of an edit; ``None`` before it has ended."""
         if key in self._running:
             return None
         try:
@@ -97,7 +97,7 @@ class Edits:
             )
         except (JournalError, ValueError):
             raise HTTPException(404, "There is no such edit.") from None
-        return outcome
+        return outcome if outcome.paths or outcome.error else None
 
     async def close(self) -> None:
         """Let the running edits end; cancel those that take too long.
@@ -169,10 +169,10 @@ async def edit(
 async def find(
     key: Key, edits: Annotated[Edits, Depends(edits_of)]
 ) -> FileResponse | JSONResponse:
-    """Answer with the edited photo, or with 202 while the edit runs."""
+    """Answer with the edited photo, or with 202 before the edit has ended."""
     outcome = await edits.find(key)
     return (
-        JSONResponse({"status": "running"}, 202)
+        JSONResponse({"status": "unfinished"}, 202)
         if outcome is None
         else photo_of(outcome)
     )

@@ -67,7 +67,7 @@ async def test_a_repeated_request_pays_nothing(
     apimart_emulator.ledger.assert_billed(times=1)
 
 
-@pytest.mark.apimart(task_seconds=60)
+@pytest.mark.apimart(task_seconds=20)
 async def test_an_edit_goes_on_when_its_caller_disconnects(
     apimart_emulator: Emulator, apimart_clock: TestClock, browser: AsyncClient
 ) -> None:
@@ -76,7 +76,7 @@ async def test_an_edit_goes_on_when_its_caller_disconnects(
         await asyncio.sleep(0.01)
     request.cancel()
     assert (await browser.get(EDIT)).status_code == 202
-    with apimart_clock.passing(speed=100):
+    with apimart_clock.passing():
         answer = await browser.get(EDIT)
         while answer.status_code == 202:
             answer = await browser.get(EDIT)
@@ -84,11 +84,36 @@ async def test_an_edit_goes_on_when_its_caller_disconnects(
     apimart_emulator.ledger.assert_billed(times=1)
 
 
-@pytest.mark.apimart(task_seconds=400)
-async def test_a_slow_edit_can_be_asked_for_again(
-    apimart_emulator: Emulator, apimart_clock: TestClock, browser: AsyncClient
+@pytest.mark.apimart(task_seconds=20)
+async def test_an_edit_goes_on_after_a_restart(
+    apimart_emulator: Emulator,
+    apimart_clock: TestClock,
+    browser: AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with apimart_clock.passing(speed=500):
+    monkeypatch.setattr(main, "MAX_SHUTDOWN", 0.0)
+    request = asyncio.create_task(browser.put(EDIT, data=FORM, files={"photo": PHOTO}))
+    while not apimart_emulator.ledger.entries:
+        await asyncio.sleep(0.01)
+    await main.app.state.edits.close()  # as the server does when it stops
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert (await browser.get(EDIT)).status_code == 202
+    with apimart_clock.passing():
+        answer = await browser.put(EDIT, data=FORM, files={"photo": PHOTO})
+    assert answer.status_code == 200
+    apimart_emulator.ledger.assert_billed(times=1)
+
+
+@pytest.mark.apimart(task_seconds=20)
+async def test_a_slow_edit_can_be_asked_for_again(
+    apimart_emulator: Emulator,
+    apimart_clock: TestClock,
+    browser: AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(main, "MAX_WAIT", 2.0)
+    with apimart_clock.passing():
         answer = await browser.put(EDIT, data=FORM, files={"photo": PHOTO})
         assert answer.status_code == 504
         while answer.status_code == 504:
