@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from apimart_async.config import Settings
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.polling")
 
 # A 404 may come from a machine of the service that does not know a new task yet.
 _LEAST_NOT_FOUND: Final = 2

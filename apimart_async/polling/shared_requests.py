@@ -16,7 +16,7 @@ import attrs
 from apimart_async import errors
 from apimart_async.models import Task
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.polling")
 
 TakeIds = Callable[[], list[str]]
 """Returns the ids of the tasks of a request, and closes it: from the first call on, they are the same."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apimart_async.models import Task
     from apimart_async.polling.cadence import Cadence
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.polling")
 
 _NOTIFICATION_STEP: Final = 0.05
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apimart_async.models import Image
     from apimart_async.transport.api import Api
 
-log: Final = logging.getLogger("apimart_async")
+log: Final = logging.getLogger("apimart_async.resources")
 
 _NOT_EXECUTED: Final = frozenset({Effect.REJECTED, Effect.DEFERRED})
 _LEFT: Final = "A paid stream of images was left before its end and may have been billed."

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.api import Api
     from apimart_async.transport.files.downloads import VerifiedDownload
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 _DOWNLOADS_AT_ONCE: Final = 16
 _NOT_THERE_YET: Final = frozenset({403, 404})
@@ -171,7 +171,7 @@ class AsyncImages:
             except errors.ApimartError as error:
                 raise _explained(error, image) from error
 
-        with closing(await self._retry(image, lambda: open_download(self._api, image.url))) as download:
+        with closing(await self._retry(image, partial(open_download, self._api, image.url))) as download:
             async with aclosing(chunks(download)) as opened:
                 yield opened
 
@@ -180,17 +180,17 @@ class AsyncImages:
     ) -> _Result:
         """Return the result of consuming a download, from its start again after a transient error."""
 
-        async def attempt() -> _Result:
-            with closing(await open_download(self._api, image.url)) as download:
+        async def attempt(number: int) -> _Result:
+            with closing(await open_download(self._api, image.url, number)) as download:
                 return await consume(download)
 
         return await self._retry(image, attempt)
 
-    async def _retry(self, image: Image, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _retry(self, image: Image, attempt: Callable[[int], Awaitable[_Result]]) -> _Result:
         failures = 0
         while True:
             try:
-                return await attempt()
+                return await attempt(failures + 1)
             except errors.ApimartError as error:
                 failures += 1
                 is_over = not (error.is_transient or _may_appear(error, image))

@@ -22,7 +22,7 @@ from apimart_async.transport.schema_parsing import read_schema
 if TYPE_CHECKING:
     from apimart_async.transport.api import Api
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 IMAGE_GENERATION: Final = "image_generation"
 """The operation of the schemas that are fetched before paid requests."""

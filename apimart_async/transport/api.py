@@ -18,7 +18,8 @@ from multidict import CIMultiDict
 from apimart_async import errors
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
-from apimart_async.transport import retry
+from apimart_async.hooks import RequestEvent
+from apimart_async.transport import observation, retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.responses import Reply
     from apimart_async.transport.session import Session
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 _LONGEST_MESSAGE: Final = 2000
 _LONGEST_CODE: Final = 200
@@ -78,6 +79,7 @@ class _Call:
     is_promised: bool = False
     last_error: errors.APIError | None = None
     refusals: int = 0
+    attempts: int = 0
 
     async def before_send(self) -> FailedAttempt | None:
         """Call the hooks; return the last failure instead if this repeat may not be sent any more."""
@@ -251,17 +253,24 @@ class Api:
             is_followed = call.was_unknown or call.hooks is not None
             if is_followed and (late := await call.before_send()) is not None:
                 return late
-            reply = await self.session.request(
+            call.attempts += 1
+            send = partial(
+                self.session.request,
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
                 call.method,
                 call.url,
                 authorization=call.authorization.header,
-                headers=call.headers,
                 body=body if call.make_body is None else RequestBody(call.make_body()),
                 timeout=call.timeout,
                 has_images=call.has_images,
                 accepts_events=call.accepts_events,
             )
+            if observation.is_needed(hooks := self.session.hooks):
+                url, key = bare_url(call.url), call.authorization.key
+                event = RequestEvent(call.method, key.redact(url), call.attempts, call.idempotency_key)
+                reply = await observation.request(hooks, event, call.headers, send, key)
+            else:
+                reply = await send(headers=call.headers)
             events = reply.events
             outcome = await _read(reply, call, partial(self._complete, call=call))
             if isinstance(outcome, Answer):
@@ -388,11 +397,12 @@ class Api:
             api_key = check_api_key(Secret(await key if isawaitable(key) else key))
         return Authorization.with_key(api_key)
 
-    async def download(self, url: str) -> Download:
+    async def download(self, url: str, attempt: int = 1) -> Download:
         """Open a file on any host once, without the key, following redirects; the caller closes it.
 
         Args:
             url: URL of the file.
+            attempt: Number of the attempt, for the log and the hooks.
 
         Raises:
             DownloadError: Not an ``http(s)`` URL, an error answer, too many redirects, or too large.
@@ -401,11 +411,16 @@ class Api:
 
         Cancellation closes the connection.
         """
-        downloads = self.rate_limiter.downloads
+        downloads, hooks = self.rate_limiter.downloads, self.session.hooks
         if not downloads.acquire_nowait():
             await downloads.acquire()
+        open_file = partial(self.session.download, url, self.settings.timeout)
         try:
-            download = await self.session.download(url, self.settings.timeout)
+            if observation.is_needed(hooks):
+                event = RequestEvent("GET", bare_url(url), attempt)
+                download = await observation.download(hooks, event, open_file)
+            else:
+                download = await open_file()
         except BaseException:
             downloads.release()
             raise
@@ -437,7 +452,9 @@ def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
 
 def _event(error: errors.APIError) -> str:
     """Name the attempt that an error ended, and the error, for the log."""
-    return f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
+    event = f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
+    key = f", idempotency key {error.idempotency_key}" if error.idempotency_key else ""
+    return errors.visible(event + key)
 
 
 async def _read(

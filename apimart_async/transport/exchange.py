@@ -237,6 +237,7 @@ class Download:
     """The body of a file, in chunks; the code that opened it closes it.
 
     Attributes:
+        status: HTTP status.
         length: Bytes announced; ``None`` when the host did not say, or compresses them.
         content_type: MIME type announced.
         discard: Call it if this cannot be the file: the connections it came through are not used again.
@@ -253,6 +254,7 @@ class Download:
         on_close: Callable[[], None],
         on_discard: Callable[[], None],
     ) -> None:
+        self.status: int = response.status
         self.length: int | None = response.content_length
         self.content_type: str | None = response.headers.get("Content-Type")
         self._coding = response.headers.get("Content-Encoding", "")

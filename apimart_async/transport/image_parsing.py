@@ -33,7 +33,7 @@ from apimart_async.transport.json import (
 )
 from apimart_async.transport.media import data_urls, sniffing
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 RESULT_LIFETIME: Final = timedelta(hours=24)
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result", Task, ImageSet)
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 UPLOAD_LIFETIME: Final = timedelta(hours=72)
 

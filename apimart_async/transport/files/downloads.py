@@ -37,8 +37,13 @@ class Download(Protocol):
         ...
 
 
-async def open_download(api: Api, url: str) -> VerifiedDownload:
+async def open_download(api: Api, url: str, attempt: int = 1) -> VerifiedDownload:
     """Open an ``http(s)://`` or ``data:`` URL once, without a retry; the caller closes the download.
+
+    Args:
+        api: Of the client.
+        url: URL of the file.
+        attempt: Number of the attempt, for the log and the hooks.
 
     Raises:
         DownloadError: The URL is of another kind, the host answered with an error, or the file has more bytes
@@ -50,7 +55,7 @@ async def open_download(api: Api, url: str) -> VerifiedDownload:
     if url.startswith(data_urls.SCHEME):
         decoded = await _decode(url, api.settings.limits.download_bytes)
         return VerifiedDownload(decoded, is_repeatable=False)
-    return VerifiedDownload(await api.download(url))
+    return VerifiedDownload(await api.download(url, attempt))
 
 
 async def _decode(url: str, limit: int) -> _Decoded:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_log: Final = logging.getLogger("apimart_async")
+_log: Final = logging.getLogger("apimart_async.transport")
 
 MAX_UPLOAD_BYTES: Final = 20_971_520
 """The largest file that the service accepts."""
