@@ -94,7 +94,7 @@ class EventHooks:
         """Take note of the end of a request; return an awaitable or nothing."""
         return None if self.on_response is None else self.on_response(event)
 
-    def operation(self, operation: Operation) -> AbstractContextManager[object, None]:  # noqa: ARG002 of others
+    def operation(self, operation: Operation) -> AbstractContextManager[object]:  # noqa: ARG002 of others
         """Return a context manager around a paid call, with the wait for its images where there is one."""
         return nullcontext()
 

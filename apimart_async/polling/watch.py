@@ -45,6 +45,7 @@ class Watch:
         tasks: Tasks, as far as they are known.
         timeout: Seconds for all of them; ``Poll.timeout`` by default.
         every_poll: Whether tasks come after each of their polls, not only when they end.
+        on_end: Called with a wait whose task has ended, with the context variables of the watch's caller.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Watch:
         timeout: float | None = None,
         *,
         every_poll: bool = False,
+        on_end: Callable[[Wait], None] | None = None,
     ) -> None:
         self._queue = queue
         self._cadence = cadence
         self._tasks = tasks
         self._timeout = cadence.settings.timeout if timeout is None else timeout
         self._every_poll = every_poll
+        self._on_end = on_end
         self._waits: list[Wait] = []
         self._unfinished = 0
         self._results: deque[Task | Exception] = deque()
@@ -134,6 +137,9 @@ class Watch:
         """Hand out a task, or the error that ended its wait."""
         if wait.is_over:
             self._unfinished -= 1
+            if self._on_end is not None and wait.task.is_finished and wait.error is None:
+                # A copy, as a request of this watch runs in the context itself.
+                self._context.copy().run(self._on_end, wait)
         if wait.is_over or self._every_poll:
             self._results.append(wait.error or wait.task)
             for consumer in self._consumers:
@@ -154,6 +160,7 @@ async def until_ended(
     on_update: Callable[[Task], object] | None = None,
     *,
     notified: Notification | None = None,
+    on_end: Callable[[Wait], None] | None = None,
 ) -> Task:
     """Return a task once it has ended, or as last seen at the deadline.
 
@@ -164,6 +171,7 @@ async def until_ended(
         timeout: Seconds; ``Poll.timeout`` by default.
         on_update: Called with the task after every poll.
         notified: Once it is set, the task is polled at once.
+        on_end: Called with the wait when the task has ended.
 
     Raises:
         APIError: It is not transient, such as ``AuthenticationError``; it names the task.
@@ -173,7 +181,8 @@ async def until_ended(
     if task.is_finished:
         return task
     try:
-        async with Watch(queue, cadence, [task], timeout, every_poll=on_update is not None) as watch:
+        every_poll = on_update is not None
+        async with Watch(queue, cadence, [task], timeout, every_poll=every_poll, on_end=on_end) as watch:
             if notified is not None:
                 watch.start(_hint(queue, task.id or "", notified))
             async for seen in watch:

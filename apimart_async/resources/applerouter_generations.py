@@ -197,4 +197,4 @@ class AsyncAppleRouterGenerations:
         body: dict[str, Any] = {"prompt": prompt, "n": n, **options, **(extra_body or {})}
         if model is not None:
             body = {"model": model, **body}
-        return ImageRequest(_PATH, json.dumps(body), n, timeout, extra_headers)
+        return ImageRequest(_PATH, json.dumps(body), n, timeout, extra_headers, model)

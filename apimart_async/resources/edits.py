@@ -96,7 +96,7 @@ class AsyncEdits:
         schema = await self._schemas.check(path, payload)
         urls = await image_urls(self._api, self._memory, images, inline=inline, timeout=timeout)
         payload |= {"image_urls": urls, **(extra_body or {})}
-        async with renewing(self._memory, urls):
+        async with renewing(self._memory, urls), submission.operation(self._api, payload):
             return await submission.submit(
                 self._api,
                 path,
@@ -179,16 +179,17 @@ class AsyncEdits:
         exception's notes and in the log.
         """
         check_wait_timeout(timeout)  # before the paid submit
-        task = await self.create(
-            image,
-            prompt,
-            model=model,
-            n=n,
-            inline=inline,
-            idempotency_key=idempotency_key,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-        )
-        if on_update is not None:
-            on_update(task)
-        return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
+        async with submission.operation(self._api, {"model": model, "image_urls": ()}):
+            task = await self.create(
+                image,
+                prompt,
+                model=model,
+                n=n,
+                inline=inline,
+                idempotency_key=idempotency_key,
+                extra_body=extra_body,
+                extra_headers=extra_headers,
+            )
+            if on_update is not None:
+                on_update(task)
+            return await self._tasks.wait(task, timeout=timeout, on_update=on_update)

@@ -147,7 +147,7 @@ class AsyncGenerations:
             elif of_references:
                 payload["image_urls"] = of_references
         payload |= extra_body or {}
-        async with renewing(self._memory, urls):
+        async with renewing(self._memory, urls), submission.operation(self._api, payload):
             return await submission.submit(
                 self._api,
                 submission.GENERATIONS,
@@ -251,29 +251,32 @@ class AsyncGenerations:
         exception's notes and in the log.
         """
         check_wait_timeout(timeout)  # before the paid submit
-        task = await self.create(
-            prompt,
-            model=model,
-            images=images,
-            size=size,
-            resolution=resolution,
-            n=n,
-            quality=quality,
-            mask=mask,
-            roles=roles,
-            operation=operation,
-            output_format=output_format,
-            background=background,
-            webhook=webhook,
-            language=language,
-            inline=inline,
-            idempotency_key=idempotency_key,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-        )
-        if on_update is not None:
-            on_update(task)
-        return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
+        described: dict[str, Any] = {"model": model, "operation": operation}
+        described |= {} if _is_empty(images) else {"image_urls": ()}
+        async with submission.operation(self._api, described):
+            task = await self.create(
+                prompt,
+                model=model,
+                images=images,
+                size=size,
+                resolution=resolution,
+                n=n,
+                quality=quality,
+                mask=mask,
+                roles=roles,
+                operation=operation,
+                output_format=output_format,
+                background=background,
+                webhook=webhook,
+                language=language,
+                inline=inline,
+                idempotency_key=idempotency_key,
+                extra_body=extra_body,
+                extra_headers=extra_headers,
+            )
+            if on_update is not None:
+                on_update(task)
+            return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
 
 
 def _is_empty(images: ImageInput) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from datetime import UTC, datetime
@@ -11,17 +12,22 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.config import check_headers
+from apimart_async.hooks import Operation as PaidCall
 from apimart_async.resources.schemas import LostRequest
-from apimart_async.transport import json, parsing
+from apimart_async.transport import json, observation, parsing
 from apimart_async.transport.responses import indeterminate
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from apimart_async.models import ModelSchema, Task
     from apimart_async.resources.schemas import Schemas
     from apimart_async.transport.api import Api
+    from apimart_async.transport.responses import Answer
+
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 Operation: TypeAlias = Literal["edit", "generate", "segment", "region_edit"]
 """The purpose of a paid request.
@@ -186,6 +192,19 @@ def check_request(
         check_headers(extra_headers)
 
 
+def operation(api: Api, payload: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
+    """Have the hooks of the client follow the paid request of the body."""
+    has_images = "image_urls" in payload or "image_with_roles" in payload
+    name, model = payload.get("operation"), payload.get("model")
+    described = PaidCall(
+        "apimart",
+        str(name or ("edit" if has_images else "generate")),
+        None if model is None else str(model),
+        api.settings.base_url,
+    )
+    return observation.operation(api.session.hooks, described)
+
+
 async def submit(
     api: Api,
     path: str,
@@ -264,7 +283,24 @@ async def submit(
         error.method, error.url = "POST", answer.base_url + path
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
-    return attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
+    task = attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
+    _tell(api, task, answer)
+    return task
+
+
+def _tell(api: Api, task: Task, answer: Answer) -> None:
+    """Log a submitted task, and call the hooks."""
+    siblings = f" with its siblings {', '.join(task.sibling_ids)}" if task.sibling_ids else ""
+    request = f", request id {answer.request_id}" if answer.request_id else ""
+    replay = ", the answer to a request before it" if task.is_replay else ""
+    name, key = f"Task {task.id or 'without an id'}", f"idempotency key {task.idempotency_key}"
+    line = f"{name}{siblings} submitted: {task.model}, n={task.n}, {key}{request}{replay}"
+    log.info("%s.", errors.visible(line))
+    observation.tell(api.session.hooks, lambda each: each.submitted(task))
+    if task.is_finished:
+        cost = "" if task.cost is None else f", {task.cost:g} USD"
+        log.info("%s.", errors.visible(f"{name} {task.status} at once{cost}"))
+        observation.tell(api.session.hooks, lambda each: each.ended(task, 0.0))
 
 
 async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: float | None) -> Task:
@@ -281,17 +317,18 @@ async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: flo
             f"No lost request with the key {idempotency_key!r} is known to this client: it keeps the last "
             "64, without those that hold images."
         )
-    return await submit(
-        api,
-        lost.path,
-        lost.payload,
-        idempotency_key=idempotency_key,
-        timeout=timeout,
-        extra_headers=lost.headers,
-        schemas=schemas,
-        schema=None,
-        lost=lost,
-    )
+    async with operation(api, lost.payload):
+        return await submit(
+            api,
+            lost.path,
+            lost.payload,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_headers=lost.headers,
+            schemas=schemas,
+            schema=None,
+            lost=lost,
+        )
 
 
 def _version(schema: ModelSchema | None, model: object) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -18,16 +19,19 @@ from apimart_async.polling.poller import PollQueue, SharedPolling, is_from_servi
 from apimart_async.polling.shared_requests import BatchRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
 from apimart_async.polling.watch import Watch, note_cut_off, until_ended
-from apimart_async.transport import json, parsing
+from apimart_async.transport import json, observation, parsing
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from apimart_async.polling.poller import Wait
     from apimart_async.polling.shared_requests import TakeIds
     from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
+
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 _IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
 
@@ -135,7 +139,9 @@ class AsyncTasks:
         check_wait_timeout(timeout)
         try:
             cadence = self._cadence if notified is None else self._rare_cadence
-            seen = await until_ended(self._queue, cadence, submitted, timeout, on_update, notified=notified)
+            seen = await until_ended(
+                self._queue, cadence, submitted, timeout, on_update, notified=notified, on_end=self._tell_end
+            )
             if seen.sibling_ids and seen.is_finished and not submitted.is_finished:
                 seen = await self._with_siblings(seen, timeout)
         except errors.APIError as error:
@@ -184,8 +190,24 @@ class AsyncTasks:
         Leaving the block early, and cancellation, leave the tasks as they are.
         """
         return Watch(
-            self._queue, self._cadence, [_as_task(task) for task in tasks], check_wait_timeout(timeout)
+            self._queue,
+            self._cadence,
+            [_as_task(task) for task in tasks],
+            check_wait_timeout(timeout),
+            on_end=self._tell_end,
         )
+
+    def _tell_end(self, wait: Wait) -> None:
+        """Log an ended task, without the words of the service, and call the hooks."""
+        task = wait.task
+        seconds = asyncio.get_running_loop().time() - wait.submitted_at if wait.is_age_known else None
+        age = "" if seconds is None else f" after {seconds:.1f} s"
+        images = f", {len(task.images)} images" if task.is_completed else ""
+        code = f", {task.error.code}" if task.error is not None and task.error.code else ""
+        cost = "" if task.cost is None else f", {task.cost:g} USD"
+        line = f"Task {task.id} {task.status}{age}: {wait.polls} polls{images}{cost}{code}"
+        log.info("%s.", errors.visible(line))
+        observation.tell(self._api.session.hooks, lambda each: each.ended(task, seconds))
 
     def duration_stats(self) -> dict[str, Any]:
         """Return the duration statistics of each model, resolution and number of images.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
@@ -21,7 +21,7 @@ from apimart_async.transport.exchange import NoAnswerError
 from apimart_async.transport.responses import reply_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from apimart_async.credentials import Secret
     from apimart_async.hooks import Operation
@@ -171,14 +171,13 @@ def tell(hooks: Sequence[EventHooks], call: Callable[[EventHooks], None]) -> Non
             log.exception("An event hook failed.")
 
 
-def operation(hooks: Sequence[EventHooks], described: Operation) -> AbstractContextManager[object, None]:
-    """Return a context manager around a paid call."""
-    if not hooks:
-        return nullcontext()
-    stack: ExitStack[None] = ExitStack()
-    for each in hooks:
-        stack.enter_context(each.operation(described))
-    return stack
+@asynccontextmanager
+async def operation(hooks: Sequence[EventHooks], described: Operation) -> AsyncGenerator[None]:
+    """Have the hooks follow the paid call of the body."""
+    with ExitStack() as stack:
+        for each in hooks:
+            stack.enter_context(each.operation(described))
+        yield
 
 
 def _line(event: ResponseEvent) -> str:
