@@ -10,6 +10,8 @@ async with AsyncApimart() as client:
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.config import Limits, Media, Poll, Retry, Timeout
@@ -46,6 +48,7 @@ from apimart_async.errors import (
     UnprocessableEntityError,
     UnsupportedImageError,
 )
+from apimart_async.hooks import EventHooks, RequestEvent, ResponseEvent
 from apimart_async.models import (
     AccountUsage,
     Balance,
@@ -79,6 +82,13 @@ if TYPE_CHECKING:
 
 __version__: Final = "0.1.0"
 
+# The program decides where records go; without its decision, or APIMART_LOG, they go nowhere.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+if _log_level := os.environ.get("APIMART_LOG"):
+    from apimart_async.logs import log_to_stderr
+
+    log_to_stderr(_log_level)
+
 __all__ = [
     "APIConnectionError",
     "APIError",
@@ -100,6 +110,7 @@ __all__ = [
     "DayUsage",
     "DownloadError",
     "DurationEstimate",
+    "EventHooks",
     "Idempotency",
     "Image",
     "ImageError",
@@ -126,6 +137,8 @@ __all__ = [
     "Poll",
     "Quote",
     "RateLimitError",
+    "RequestEvent",
+    "ResponseEvent",
     "Retry",
     "SubmissionIndeterminateError",
     "Task",
