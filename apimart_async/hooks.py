@@ -98,6 +98,9 @@ class EventHooks:
         """Return a context manager around a paid call, with the wait for its images where there is one."""
         return nullcontext()
 
+    def failed(self, error: str) -> None:
+        """Take note of the class of the error by which the paid call has failed without raising it."""
+
     def submitted(self, task: Task) -> None:
         """Take note of a submitted task."""
 

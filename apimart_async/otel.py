@@ -135,6 +135,19 @@ class _Instruments:
         )
 
 
+@attrs.define(eq=False)
+class _Call:
+    """A paid call that is in progress."""
+
+    span: Span
+    attributes: dict[str, AttributeValue]
+
+    def fail(self, error: str) -> None:
+        # Without a description: the message of an error may hold words of the prompt.
+        self.span.set_status(Status(StatusCode.ERROR))
+        self.attributes["error.type"] = error
+
+
 @attrs.frozen
 class _Hooks(EventHooks):
     """Records spans and metrics."""
@@ -205,16 +218,14 @@ class _Hooks(EventHooks):
             name = f"{name} {operation.model}"
         only_span: dict[str, AttributeValue] = {"gen_ai.output.type": "image"}
         span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes | only_span)
-        token = context.attach(context.set_value(_CALL, span, trace.set_span_in_context(span)))
-        in_flight = dict(attributes)
+        call, in_flight = _Call(span, attributes), dict(attributes)
+        token = context.attach(context.set_value(_CALL, call, trace.set_span_in_context(span)))
         self._instruments.active_calls.add(1, in_flight)
         began = monotonic()
         try:
             yield
         except BaseException as error:
-            # The message of an error may hold words of the prompt.
-            attributes["error.type"] = type(error).__name__
-            span.set_status(Status(StatusCode.ERROR))
+            call.fail(type(error).__name__)
             raise
         finally:
             span.set_attributes(attributes)
@@ -222,8 +233,14 @@ class _Hooks(EventHooks):
             self._instruments.active_calls.add(-1, in_flight)
             self._instruments.call_duration.record(monotonic() - began, attributes)
             # A stream of a blocking client ends in another context.
-            if context.get_value(_CALL) is span:
+            if context.get_value(_CALL) is call:
                 context.detach(token)
+
+    def failed(self, error: str) -> None:
+        """Mark the span of the call in progress as failed."""
+        call = context.get_value(_CALL)
+        if isinstance(call, _Call):
+            call.fail(error)
 
     def submitted(self, task: Task) -> None:
         """Add a task to the span of its call."""
@@ -250,8 +267,8 @@ class _Hooks(EventHooks):
     @staticmethod
     def _describe(attributes: dict[str, AttributeValue]) -> None:
         call = context.get_value(_CALL)
-        if isinstance(call, Span):
-            call.set_attributes(attributes)
+        if isinstance(call, _Call):
+            call.span.set_attributes(attributes)
 
 
 def _server(url: str) -> dict[str, AttributeValue]:

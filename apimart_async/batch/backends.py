@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 import attrs
@@ -25,8 +25,10 @@ from apimart_async.batch.requests import (
 )
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.hooks import Operation as PaidCall
 from apimart_async.resources import submission
 from apimart_async.resources.submission import Operation, sent_operation
+from apimart_async.transport import observation
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import forms, inputs
@@ -38,8 +40,10 @@ from apimart_async.transport.paid_requests import SEND_HOOKS, SendHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from apimart_async.hooks import EventHooks
     from apimart_async.models import ImageSet, Task
     from apimart_async.transport.media.forms import SingleImage
 
@@ -82,6 +86,13 @@ class Backend(Protocol):
 
     models: ClassVar[Mapping[Operation, str]]
     reports_costs: ClassVar[bool]
+
+    def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 of others
+        """Have the event hooks of the client follow the job in the body."""
+        return nullcontext()
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the event hooks that the job of the body has failed."""
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id.
@@ -139,10 +150,26 @@ class Backend(Protocol):
 class _JobPreparer(Backend):
     """The check of jobs, which is the same for both services but for these constants."""
 
+    provider: ClassVar[str]
     max_bytes: ClassVar[int]
     has_tasks: ClassVar[bool]
 
+    _client: AsyncApimart | AsyncAppleRouter
     _digests: OrderedDict[LocalFile, str] = attrs.field(factory=OrderedDict[LocalFile, str], init=False)
+
+    def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:
+        """Have the event hooks of the client follow the job in the body."""
+        url = self._client.base_url
+        paid = PaidCall(self.provider, prepared.job.operation, prepared.record.model, url)
+        return observation.operation(self._hooks, paid)
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the event hooks that the job of the body has failed."""
+        observation.tell(self._hooks, lambda each: each.failed(type(error).__name__))
+
+    @property
+    def _hooks(self) -> Sequence[EventHooks]:
+        return self._client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""
@@ -226,6 +253,7 @@ class ApimartBackend(_JobPreparer):
 
     models: ClassVar[Mapping[Operation, str]] = APIMART_MODELS
     reports_costs: ClassVar[bool] = True
+    provider: ClassVar[str] = "apimart"
     max_bytes: ClassVar[int] = inputs.MAX_UPLOAD_BYTES
     has_tasks: ClassVar[bool] = True
 
@@ -311,6 +339,7 @@ class AppleRouterBackend(_JobPreparer):
 
     models: ClassVar[Mapping[Operation, str]] = APPLEROUTER_MODELS
     reports_costs: ClassVar[bool] = False
+    provider: ClassVar[str] = "applerouter"
     max_bytes: ClassVar[int] = 50 * 1024 * 1024
     has_tasks: ClassVar[bool] = False
 

@@ -162,6 +162,15 @@ class JobFlow:
 
     async def _start(self, previous: Record | None) -> Outcome | None:
         """Submit the job and finish it."""
+        backend = self._context.backend
+        async with backend.observed(self._prepared):
+            outcome = await self._run_from_start(previous)
+            error = self._error or (outcome.error if outcome else None)
+            if error is not None and outcome is not None and outcome.status != "saved":
+                backend.failed(error)
+        return outcome
+
+    async def _run_from_start(self, previous: Record | None) -> Outcome | None:
         context = self._context
         try:
             if self._obstacle is not None:

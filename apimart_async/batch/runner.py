@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterable, Iterable, Sequence, Sized
 from contextlib import aclosing
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from apimart_async.batch.context import BatchOptions
     from apimart_async.batch.job import Job
     from apimart_async.batch.journal.protocol import Journal
+
+_log: Final = logging.getLogger("apimart_async.batch")
 
 _RESULTS: Final = "results.jsonl"
 _STATS: Final = "stats"
@@ -201,6 +204,7 @@ class Runner:
         try:
             outcome = await JobFlow(self._context, job).run()
             if outcome is not None:
+                _log_outcome(outcome)
                 if self._counter is not None:
                     self._counter.add(outcome)
                 await self._send.send(outcome)
@@ -232,6 +236,14 @@ class Runner:
 
     def _shutdown_requested(self) -> None:
         self._loop.call_soon_threadsafe(self._shutdown.request)
+
+
+def _log_outcome(outcome: Outcome) -> None:
+    """Log how a job has ended, without its prompt and the words of the service."""
+    task = f", task {outcome.task.id}" if outcome.task and outcome.task.id else ""
+    cost = f", {outcome.cost:g} USD" if outcome.cost is not None else ""
+    error = f", {type(outcome.error).__name__}" if outcome.error else ""
+    _log.info("%s.", errors.visible(f"Job {outcome.id} {outcome.status}{task}{cost}{error}"))
 
 
 async def _lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.shutdown import Shutdown
     from apimart_async.config import Check
     from apimart_async.credentials import Secret
+    from apimart_async.hooks import EventHooks
     from apimart_async.models import (
         AccountUsage,
         Balance,
@@ -1232,6 +1233,8 @@ class Apimart:
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
+        event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
+            sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
             through a proxy there.
 
@@ -1273,6 +1276,7 @@ class Apimart:
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        event_hooks: EventHooks | Sequence[EventHooks] | None = None,
         allow_http: bool = False,
     ) -> None:
         api_key = hide(api_key)
@@ -1292,6 +1296,7 @@ class Apimart:
             ssl=ssl,
             default_headers=default_headers,
             session=session,
+            event_hooks=event_hooks,
             allow_http=allow_http,
         )
         self._attach(wrapped, Portal(wrapped.close))
@@ -1446,6 +1451,8 @@ class AppleRouter:
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
+        event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
+            sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
             through a proxy there.
 
@@ -1476,6 +1483,7 @@ class AppleRouter:
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        event_hooks: EventHooks | Sequence[EventHooks] | None = None,
         allow_http: bool = False,
     ) -> None:
         api_key = hide(api_key)
@@ -1492,6 +1500,7 @@ class AppleRouter:
             ssl=ssl,
             default_headers=default_headers,
             session=session,
+            event_hooks=event_hooks,
             allow_http=allow_http,
         )
         self._attach(wrapped, Portal(wrapped.close))
