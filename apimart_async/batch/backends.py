@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from apimart_async.hooks import EventHooks
     from apimart_async.models import ImageSet, Task
     from apimart_async.transport.media.forms import SingleImage
 
@@ -159,17 +158,17 @@ class _JobPreparer(Backend):
 
     def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:
         """Have the event hooks of the client follow the job in the body."""
-        url = self._client.base_url
-        paid = PaidCall(self.provider, prepared.job.operation, prepared.record.model, url)
-        return observation.operation(self._hooks, paid)
+        client = self._client
+        hooks = client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
+        if not hooks:
+            return nullcontext()
+        paid = PaidCall(self.provider, prepared.job.operation, prepared.record.model, client.base_url)
+        return observation.operation(hooks, paid)
 
     def failed(self, error: BaseException) -> None:
         """Tell the event hooks that the job of the body has failed."""
-        observation.tell(self._hooks, lambda each: each.failed(type(error).__name__))
-
-    @property
-    def _hooks(self) -> Sequence[EventHooks]:
-        return self._client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
+        hooks = self._client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
+        observation.tell(hooks, lambda each: each.failed(type(error).__name__))
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""

@@ -240,6 +240,8 @@ class Runner:
 
 def _log_outcome(outcome: Outcome) -> None:
     """Log how a job has ended, without its prompt and the words of the service."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
     task = f", task {outcome.task.id}" if outcome.task and outcome.task.id else ""
     cost = f", {outcome.cost:g} USD" if outcome.cost is not None else ""
     error = f", {type(outcome.error).__name__}" if outcome.error else ""

@@ -115,8 +115,9 @@ class AsyncImages:
 
         await for_each(save_missing, range(min(_DOWNLOADS_AT_ONCE, outcomes.count(None))))
         paths = _paths(outcomes)
-        listed = ", ".join(map(str, paths[:_LISTED])) + ", …" * (len(paths) > _LISTED)
-        log.info("%s.", errors.visible(f"{f'Task {task_id}' if task_id else 'Images'} saved: {listed}"))
+        if log.isEnabledFor(logging.INFO):
+            listed = ", ".join(map(str, paths[:_LISTED])) + ", …" * (len(paths) > _LISTED)
+            log.info("%s.", errors.visible(f"{f'Task {task_id}' if task_id else 'Images'} saved: {listed}"))
         return paths
 
     async def read(self, image: Image | str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
@@ -194,6 +195,8 @@ def check_request(
 
 def operation(api: Api, payload: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
     """Have the hooks of the client follow the paid request of the body."""
+    if not api.session.hooks:
+        return nullcontext()
     has_images = "image_urls" in payload or "image_with_roles" in payload
     name, model = payload.get("operation"), payload.get("model")
     described = PaidCall(
@@ -290,17 +293,21 @@ async def submit(
 
 def _tell(api: Api, task: Task, answer: Answer) -> None:
     """Log a submitted task, and call the hooks."""
-    siblings = f" with its siblings {', '.join(task.sibling_ids)}" if task.sibling_ids else ""
-    request = f", request id {answer.request_id}" if answer.request_id else ""
-    replay = ", the answer to a request before it" if task.is_replay else ""
-    name, key = f"Task {task.id or 'without an id'}", f"idempotency key {task.idempotency_key}"
-    line = f"{name}{siblings} submitted: {task.model}, n={task.n}, {key}{request}{replay}"
-    log.info("%s.", errors.visible(line))
-    observation.tell(api.session.hooks, lambda each: each.submitted(task))
-    if task.is_finished:
-        cost = "" if task.cost is None else f", {task.cost:g} USD"
-        log.info("%s.", errors.visible(f"{name} {task.status} at once{cost}"))
-        observation.tell(api.session.hooks, lambda each: each.ended(task, 0.0))
+    hooks = api.session.hooks
+    if log.isEnabledFor(logging.INFO):
+        name, key = f"Task {task.id or 'without an id'}", f"idempotency key {task.idempotency_key}"
+        siblings = f" with its siblings {', '.join(task.sibling_ids)}" if task.sibling_ids else ""
+        request = f", request id {answer.request_id}" if answer.request_id else ""
+        replay = ", the answer to a request before it" if task.is_replay else ""
+        line = f"{name}{siblings} submitted: {task.model}, n={task.n}, {key}{request}{replay}"
+        log.info("%s.", errors.visible(line))
+        if task.is_finished:
+            cost = "" if task.cost is None else f", {task.cost:g} USD"
+            log.info("%s.", errors.visible(f"{name} {task.status} at once: {len(task.images)} images{cost}"))
+    if hooks:
+        observation.tell(hooks, lambda each: each.submitted(task))
+        if task.is_finished:
+            observation.tell(hooks, lambda each: each.ended(task, 0.0))
 
 
 async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: float | None) -> Task:

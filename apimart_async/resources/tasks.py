@@ -201,13 +201,15 @@ class AsyncTasks:
         """Log an ended task, without the words of the service, and call the hooks."""
         task = wait.task
         seconds = asyncio.get_running_loop().time() - wait.submitted_at if wait.is_age_known else None
-        age = "" if seconds is None else f" after {seconds:.1f} s"
-        images = f", {len(task.images)} images" if task.is_completed else ""
-        code = f", {task.error.code}" if task.error is not None and task.error.code else ""
-        cost = "" if task.cost is None else f", {task.cost:g} USD"
-        line = f"Task {task.id} {task.status}{age}: {wait.polls} polls{images}{cost}{code}"
-        log.info("%s.", errors.visible(line))
-        observation.tell(self._api.session.hooks, lambda each: each.ended(task, seconds))
+        if log.isEnabledFor(logging.INFO):
+            age = "" if seconds is None else f" after {seconds:.1f} s"
+            images = f", {len(task.images)} images" if task.is_completed else ""
+            code = f", {task.error.code}" if task.error is not None and task.error.code else ""
+            cost = "" if task.cost is None else f", {task.cost:g} USD"
+            line = f"Task {task.id} {task.status}{age}: {wait.polls} polls{images}{cost}{code}"
+            log.info("%s.", errors.visible(line))
+        if self._api.session.hooks:
+            observation.tell(self._api.session.hooks, lambda each: each.ended(task, seconds))
 
     def duration_stats(self) -> dict[str, Any]:
         """Return the duration statistics of each model, resolution and number of images.

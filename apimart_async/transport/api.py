@@ -265,7 +265,7 @@ class Api:
                 has_images=call.has_images,
                 accepts_events=call.accepts_events,
             )
-            if observation.is_needed(hooks := self.session.hooks):
+            if (hooks := self.session.hooks) or log.isEnabledFor(logging.DEBUG):
                 url, key = bare_url(call.url), call.authorization.key
                 event = RequestEvent(call.method, key.redact(url), call.attempts, call.idempotency_key)
                 reply = await observation.request(hooks, event, call.headers, send, key)
@@ -416,7 +416,7 @@ class Api:
             await downloads.acquire()
         open_file = partial(self.session.download, url, self.settings.timeout)
         try:
-            if observation.is_needed(hooks):
+            if hooks or log.isEnabledFor(logging.DEBUG):
                 event = RequestEvent("GET", bare_url(url), attempt)
                 download = await observation.download(hooks, event, open_file)
             else:

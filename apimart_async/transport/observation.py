@@ -38,11 +38,6 @@ class _Send(Protocol):
     def __call__(self, *, headers: Mapping[str, str]) -> Awaitable[Reply]: ...
 
 
-def is_needed(hooks: Sequence[EventHooks]) -> bool:
-    """Tell whether requests are observed: by hooks, or by the log at DEBUG."""
-    return bool(hooks) or log.isEnabledFor(logging.DEBUG)
-
-
 async def request(
     hooks: Sequence[EventHooks], event: RequestEvent, headers: Mapping[str, str], send: _Send, key: Secret
 ) -> Reply:
