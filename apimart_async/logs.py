@@ -21,7 +21,8 @@ class _StderrHandler(logging.Handler):
     """Writes to the stderr of the moment, unless the program handles records by itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if logging.root.handlers or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] pythonw.exe has none
+        others = (each for each in logging.root.handlers if not isinstance(each, logging.NullHandler))
+        if any(others) or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison] pythonw.exe has none
             return
         try:
             sys.stderr.write(f"{self.format(record)}\n")

@@ -13,7 +13,7 @@ import apimart_async
 from apimart_async.cli import account, batch, edit, emulator, fleet, generate, report, task, upload
 from apimart_async.cli.display.messages import debugging, explain, trace
 from apimart_async.cli.display.output import complain, printable
-from apimart_async.cli.options import UsageError
+from apimart_async.cli.options import UsageError, take_verbosity
 from apimart_async.cli.signals import Exit
 from apimart_async.errors import InvalidArgumentError
 
@@ -26,11 +26,18 @@ Try these:
   apimart task save TASK_ID -o edited
   apimart batch jobs.csv -o out --max-cost 5.00
 
+Everywhere:
+
+  -v                log submits, retries, costs and saved files to stderr
+  -vv               log each HTTP request too
+  -q                no progress and no summary, only errors
+
 Environment:
 
   APIMART_API_KEY   the key; only `emulator` and `--local` work without it
   APIMART_BASE_URL  another service with the same API
   APIMART_DEBUG     1 to see tracebacks and the log
+  APIMART_LOG       debug, info, warning or error: log to stderr
   APPLEROUTER_API_KEY, APPLEROUTER_BASE_URL
                     the same for `edit --service applerouter`
 
@@ -74,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Without the name of the program.
     """
+    arguments = take_verbosity(arguments)
     try:
         command, bound, _ = build().parse_args(arguments, print_error=False, exit_on_error=False)
         return int(command(*bound.args, **bound.kwargs) or Exit.ALL_DONE)

@@ -364,7 +364,7 @@ class _BatchRun:
         for hint in messages.batch_hints(
             last, self._output, missing=self._missing, retried=retried, is_local=is_local
         ):
-            say(hint)
+            say(hint, always=True)
         is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
         say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
         if is_interrupted:

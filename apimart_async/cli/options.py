@@ -13,14 +13,16 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli.display.item import STDIN
-from apimart_async.cli.display.output import is_terminal, listed, printable, sentence
+from apimart_async.cli.display.output import is_terminal, listed, printable, sentence, set_quiet
 from apimart_async.errors import ImageError
+from apimart_async.logs import log_to_stderr
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
 
 if TYPE_CHECKING:
     from apimart_async.transport.media.forms import NamedFile
 
+_VERBOSITY: Final = {"-q": 0, "-v": 1, "-vv": 2}
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -90,6 +92,16 @@ BaseUrl: TypeAlias = Annotated[
 Timeout: TypeAlias = Annotated[
     float | None, Parameter(name="--timeout", help="Seconds to wait for each task; 600 by default.")
 ]
+
+
+def take_verbosity(arguments: Sequence[str]) -> list[str]:
+    """Apply ``-v``, ``-vv`` and ``-q``, which every command has, and return the other arguments."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    given = [argument for argument in arguments[:end] if argument in _VERBOSITY]
+    set_quiet(quiet="-q" in given)
+    if level := sum(map(_VERBOSITY.__getitem__, given)):
+        log_to_stderr("info" if level == 1 else "debug")
+    return [argument for argument in arguments[:end] if argument not in _VERBOSITY] + list(arguments[end:])
 
 
 def check_timeout(timeout: float | None) -> None:

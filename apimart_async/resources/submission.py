@@ -303,7 +303,8 @@ def _tell(api: Api, task: Task, answer: Answer) -> None:
         log.info("%s.", errors.visible(line))
         if task.is_finished:
             cost = "" if task.cost is None else f", {task.cost:g} USD"
-            log.info("%s.", errors.visible(f"{name} {task.status} at once: {len(task.images)} images{cost}"))
+            images = observation.counted(len(task.images), "image")
+            log.info("%s.", errors.visible(f"{name} {task.status} at once: {images}{cost}"))
     if hooks:
         observation.tell(hooks, lambda each: each.submitted(task))
         if task.is_finished:

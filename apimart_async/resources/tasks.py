@@ -20,6 +20,7 @@ from apimart_async.polling.shared_requests import BatchRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
 from apimart_async.polling.watch import Watch, note_cut_off, until_ended
 from apimart_async.transport import json, observation, parsing
+from apimart_async.transport.observation import counted
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
@@ -203,10 +204,10 @@ class AsyncTasks:
         seconds = asyncio.get_running_loop().time() - wait.submitted_at if wait.is_age_known else None
         if log.isEnabledFor(logging.INFO):
             age = "" if seconds is None else f" after {seconds:.1f} s"
-            images = f", {len(task.images)} images" if task.is_completed else ""
+            images = f", {counted(len(task.images), 'image')}" if task.is_completed else ""
             code = f", {task.error.code}" if task.error is not None and task.error.code else ""
             cost = "" if task.cost is None else f", {task.cost:g} USD"
-            line = f"Task {task.id} {task.status}{age}: {wait.polls} polls{images}{cost}{code}"
+            line = f"Task {task.id} {task.status}{age}: {counted(wait.polls, 'poll')}{images}{cost}{code}"
             log.info("%s.", errors.visible(line))
         if self._api.session.hooks:
             observation.tell(self._api.session.hooks, lambda each: each.ended(task, seconds))

@@ -175,6 +175,11 @@ async def operation(hooks: Sequence[EventHooks], described: Operation) -> AsyncG
         yield
 
 
+def counted(number: int, name: str) -> str:
+    """Return a number of things for the log, such as ``1 image`` or ``2 images``."""
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
 def _line(event: ResponseEvent) -> str:
     """Return the line of a request in the log."""
     request = event.request
