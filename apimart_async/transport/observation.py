@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 from anyio import CancelScope, move_on_after
-from multidict import CIMultiDict
 
 from apimart_async.errors import visible
 from apimart_async.hooks import EventHooks, RequestEvent, ResponseEvent
-from apimart_async.transport.exchange import NoAnswerError
 from apimart_async.transport.responses import reply_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
 
     from apimart_async.credentials import Secret
     from apimart_async.hooks import Operation
@@ -55,6 +53,11 @@ async def request(
 
     Cancellation during a hook after the answer waits for the hook, 5 s at most.
     """
+    # Here, as both are imported with aiohttp.
+    from multidict import CIMultiDict
+
+    from apimart_async.transport.exchange import NoAnswerError
+
     sent = CIMultiDict(headers)
     observed = _Observed(hooks, event)
     await observed.begin(sent)
@@ -107,7 +110,7 @@ class _Observed:
     _event: RequestEvent
     _began: float = attrs.field(factory=monotonic)
 
-    async def begin(self, headers: CIMultiDict[str] | None) -> None:
+    async def begin(self, headers: MutableMapping[str, str] | None) -> None:
         """Call the hooks before the request; ``headers`` is ``None`` for a file host."""
         try:
             for each in self._hooks:
