@@ -116,11 +116,10 @@ def as_hooks(event_hooks: EventHooks | Iterable[EventHooks] | None) -> tuple[Eve
     """
     if event_hooks is None:
         return ()
-    hooks = (event_hooks,) if isinstance(event_hooks, EventHooks) else tuple(event_hooks)
     # Typed as `object`: callers without a type checker pass anything.
-    given: list[object] = list(hooks)
-    others = [each for each in given if not isinstance(each, EventHooks)]
-    if others:
-        kind = type(others[0]).__name__
-        raise InvalidArgumentError(f"event_hooks must be EventHooks, or a sequence of these, not {kind}.")
-    return hooks
+    hooks: object = (event_hooks,) if isinstance(event_hooks, EventHooks) else event_hooks
+    given = tuple(hooks) if isinstance(hooks, Iterable) else (hooks,)
+    found = tuple(each for each in given if isinstance(each, EventHooks))
+    if len(found) < len(given):
+        raise InvalidArgumentError("event_hooks must be EventHooks, or a sequence of these.")
+    return found
