@@ -96,7 +96,7 @@ async def test_every_request_of_an_edit_is_seen_with_its_end(emulator: Emulator,
 
 
 async def test_attempts_are_numbered_and_refusals_have_their_status(emulator: Emulator) -> None:
-    emulator.faults.add(Fault("status", route="account", status=503, times=2))
+    emulator.faults.add(Fault(kind="status", route="account", status=503, times=2))
     seen = Seen()
     async with connected(emulator, seen.hooks) as client:
         await client.account.balance()
@@ -117,7 +117,7 @@ async def test_a_request_without_an_answer_has_the_error() -> None:
 
 
 async def test_a_cancelled_request_has_an_end(emulator: Emulator) -> None:
-    emulator.faults.add(Fault("hang", route="account", seconds=600))
+    emulator.faults.add(Fault(kind="hang", route="account", seconds=600))
     seen, started = Seen(), anyio.Event()
     first = EventHooks(on_request=lambda _: started.set())
     async with connected(emulator, seen.hooks, first) as client, anyio.create_task_group() as group:
