@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
@@ -108,7 +108,7 @@ class EventHooks:
         """Take note of an ended task, and of the seconds since its submit."""
 
 
-def as_hooks(event_hooks: EventHooks | Iterable[EventHooks] | None) -> tuple[EventHooks, ...]:
+def as_hooks(event_hooks: object) -> tuple[EventHooks, ...]:
     """Return the hooks that an argument names.
 
     Raises:
@@ -116,9 +116,8 @@ def as_hooks(event_hooks: EventHooks | Iterable[EventHooks] | None) -> tuple[Eve
     """
     if event_hooks is None:
         return ()
-    # Typed as `object`: callers without a type checker pass anything.
-    hooks: object = (event_hooks,) if isinstance(event_hooks, EventHooks) else event_hooks
-    given = tuple(hooks) if isinstance(hooks, Iterable) else (hooks,)
+    is_one = isinstance(event_hooks, EventHooks) or not isinstance(event_hooks, Iterable)
+    given = (event_hooks,) if is_one else tuple(cast("Iterable[object]", event_hooks))
     found = tuple(each for each in given if isinstance(each, EventHooks))
     if len(found) < len(given):
         raise InvalidArgumentError("event_hooks must be EventHooks, or a sequence of these.")

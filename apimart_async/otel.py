@@ -156,7 +156,9 @@ class _Hooks(EventHooks):
     _instruments: _Instruments = attrs.field(kw_only=False)
     _propagates: bool = attrs.field(kw_only=False)
     # By the identity of the event: equal requests may run at once.
-    _requests: dict[int, tuple[Span, dict[str, AttributeValue]]] = attrs.field(factory=dict, init=False)
+    _requests: dict[int, tuple[Span, dict[str, AttributeValue]]] = attrs.field(
+        factory=dict[int, tuple[Span, dict[str, AttributeValue]]], init=False
+    )
 
     def request(self, event: RequestEvent, headers: MutableMapping[str, str] | None) -> None:
         """Start the span of a request, and add the trace context to the headers of one to the API."""

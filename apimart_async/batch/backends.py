@@ -6,7 +6,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 import attrs
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
     from apimart_async.models import ImageSet, Task
     from apimart_async.transport.media.forms import SingleImage
+
+_Client = TypeVar("_Client", AsyncApimart, AsyncAppleRouter)
 
 _DIGESTS_KEPT: Final = 4096
 
@@ -146,14 +148,14 @@ class Backend(Protocol):
 
 
 @attrs.define(eq=False)
-class _JobPreparer(Backend):
+class _JobPreparer(Backend, Generic[_Client]):
     """The check of jobs, which is the same for both services but for these constants."""
 
     provider: ClassVar[str]
     max_bytes: ClassVar[int]
     has_tasks: ClassVar[bool]
 
-    _client: AsyncApimart | AsyncAppleRouter
+    _client: _Client
     _digests: OrderedDict[LocalFile, str] = attrs.field(factory=OrderedDict[LocalFile, str], init=False)
 
     def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:
@@ -242,7 +244,7 @@ async def check_against_schema(client: AsyncApimart, job: Job) -> None:
 
 
 @attrs.define(eq=False)
-class ApimartBackend(_JobPreparer):
+class ApimartBackend(_JobPreparer[AsyncApimart]):
     """APIMart: images are uploaded, requests start tasks, results are downloaded.
 
     Args:
@@ -256,7 +258,6 @@ class ApimartBackend(_JobPreparer):
     max_bytes: ClassVar[int] = inputs.MAX_UPLOAD_BYTES
     has_tasks: ClassVar[bool] = True
 
-    _client: AsyncApimart
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
 
     async def upload(self, prepared: PreparedJob) -> Sequence[SingleImage]:
@@ -328,7 +329,7 @@ class ApimartBackend(_JobPreparer):
 
 
 @attrs.define(eq=False)
-class AppleRouterBackend(_JobPreparer):
+class AppleRouterBackend(_JobPreparer[AsyncAppleRouter]):
     """AppleRouter: the answer to the paid request is the result.
 
     Args:
@@ -350,7 +351,6 @@ class AppleRouterBackend(_JobPreparer):
         }
     )
 
-    _client: AsyncAppleRouter
     _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")
 
     async def submit(

@@ -163,9 +163,9 @@ class JobFlow:
     async def _start(self, previous: Record | None) -> Outcome | None:
         """Submit the job and finish it."""
         backend = self._context.backend
-        async with backend.observed(self._prepared):
+        async with backend.observed(self._state.prepared):
             outcome = await self._run_from_start(previous)
-            error = self._error or (outcome.error if outcome else None)
+            error = self._state.error or (outcome.error if outcome else None)
             if error is not None and outcome is not None and outcome.status != "saved":
                 backend.failed(error)
         return outcome

@@ -178,6 +178,11 @@ async def operation(hooks: Sequence[EventHooks], described: Operation) -> AsyncG
         yield
 
 
+def named(error: object) -> str:
+    """Return the class and the status of an error for the log, without the words of the service."""
+    return f"{type(error).__name__} {getattr(error, 'status', None) or ''}".strip()
+
+
 def counted(number: int, name: str) -> str:
     """Return a number of things for the log, such as ``1 image`` or ``2 images``."""
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
