@@ -116,8 +116,9 @@ def as_hooks(event_hooks: object) -> tuple[EventHooks, ...]:
     """
     if event_hooks is None:
         return ()
-    is_one = isinstance(event_hooks, EventHooks) or not isinstance(event_hooks, Iterable)
-    given = (event_hooks,) if is_one else tuple(cast("Iterable[object]", event_hooks))
+    given: list[object] = [event_hooks]
+    if isinstance(event_hooks, Iterable):
+        given = list(cast("Iterable[object]", event_hooks))
     found = tuple(each for each in given if isinstance(each, EventHooks))
     if len(found) < len(given):
         raise InvalidArgumentError("event_hooks must be EventHooks, or a sequence of these.")
