@@ -84,15 +84,17 @@ class EventHooks:
     on_request: Callable[[RequestEvent], object] | None = None
     on_response: Callable[[ResponseEvent], object] | None = None
 
-    # The rest is for ``apimart_async.otel``, whose methods return at once.
 
-    def request(self, event: RequestEvent, headers: MutableMapping[str, str] | None) -> object:  # noqa: ARG002 of others
-        """Take note of a request, and add headers if it goes to the API; return an awaitable or nothing."""
-        return None if self.on_request is None else self.on_request(event)
+class Observer(EventHooks):
+    """Hooks that follow paid calls too, for ``apimart_async.otel``; no method waits for anything."""
 
-    def response(self, event: ResponseEvent) -> object:
-        """Take note of the end of a request; return an awaitable or nothing."""
-        return None if self.on_response is None else self.on_response(event)
+    __slots__ = ()
+
+    def request(self, event: RequestEvent, headers: MutableMapping[str, str] | None) -> None:
+        """Take note of a request, and add headers if it goes to the API."""
+
+    def response(self, event: ResponseEvent) -> None:
+        """Take note of the end of a request."""
 
     def operation(self, operation: Operation) -> AbstractContextManager[object]:  # noqa: ARG002 of others
         """Return a context manager around a paid call, with the wait for its images where there is one."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from apimart_async.hooks import EventHooks, Operation, RequestEvent, ResponseEvent
+from apimart_async.hooks import EventHooks, Observer, Operation, RequestEvent, ResponseEvent
 
 try:
     from opentelemetry import context, metrics, trace
@@ -149,7 +149,7 @@ class _Call:
 
 
 @attrs.frozen
-class _Hooks(EventHooks):
+class _Hooks(Observer):
     """Records spans and metrics."""
 
     _tracer: Tracer = attrs.field(kw_only=False)

@@ -15,7 +15,7 @@ import attrs
 from anyio import CancelScope, move_on_after
 
 from apimart_async.errors import visible
-from apimart_async.hooks import EventHooks, RequestEvent, ResponseEvent
+from apimart_async.hooks import EventHooks, Observer, RequestEvent, ResponseEvent
 from apimart_async.transport.responses import reply_id
 
 if TYPE_CHECKING:
@@ -114,7 +114,10 @@ class _Observed:
         """Call the hooks before the request; ``headers`` is ``None`` for a file host."""
         try:
             for each in self._hooks:
-                await _call(partial(each.request, self._event, headers))
+                if isinstance(each, Observer):
+                    await _call(partial(each.request, self._event, headers))
+                elif each.on_request is not None:
+                    await _call(partial(each.on_request, self._event))
         except BaseException as error:
             await self.end(error=error)
             raise
@@ -136,8 +139,11 @@ class _Observed:
         cancelled: asyncio.CancelledError | None = None
         for each in self._hooks:
             try:
-                with CancelScope(shield=True):
-                    await _call(partial(each.response, event), _HOOK_SECONDS)
+                if isinstance(each, Observer):
+                    await _call(partial(each.response, event))
+                elif each.on_response is not None:
+                    with CancelScope(shield=True):
+                        await _call(partial(each.on_response, event), _HOOK_SECONDS)
             except asyncio.CancelledError as raised:
                 cancelled = raised  # after the other hooks
         if cancelled is not None:
@@ -160,13 +166,14 @@ async def _call(hook: Callable[[], object], seconds: float | None = None) -> Non
         log.exception("An event hook failed.")
 
 
-def tell(hooks: Sequence[EventHooks], call: Callable[[EventHooks], None]) -> None:
-    """Call a method of each hook; log its errors."""
+def tell(hooks: Sequence[EventHooks], call: Callable[[Observer], None]) -> None:
+    """Call a method of each observer; log its errors."""
     for each in hooks:
-        try:
-            call(each)
-        except Exception:
-            log.exception("An event hook failed.")
+        if isinstance(each, Observer):
+            try:
+                call(each)
+            except Exception:
+                log.exception("An event hook failed.")
 
 
 @asynccontextmanager
@@ -174,7 +181,8 @@ async def operation(hooks: Sequence[EventHooks], described: Operation) -> AsyncG
     """Have the hooks follow the paid call of the body."""
     with ExitStack() as stack:
         for each in hooks:
-            stack.enter_context(each.operation(described))
+            if isinstance(each, Observer):
+                stack.enter_context(each.operation(described))
         yield
 
 
