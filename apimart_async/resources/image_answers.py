@@ -78,7 +78,7 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
 
 
 def _operation(api: Api, request: ImageRequest) -> AbstractAsyncContextManager[None]:
-    name = "edit" if request.path.endswith("/edits") else "generate"
+    name = "edit" if "/edits" in request.path else "generate"
     described = Operation("applerouter", name, request.model, api.settings.base_url)
     return observation.operation(api.session.hooks, described)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import subprocess
@@ -18,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from PIL import Image
 
 from apimart_async import (
     ApimartError,
@@ -258,12 +260,15 @@ async def test_each_job_of_a_batch_is_a_span(
 async def test_a_stream_of_the_blocking_client_is_a_span_of_its_caller(
     emulator: Emulator, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
 ) -> None:
+    png = io.BytesIO()
+    Image.new("RGBA", (256, 256)).save(png, "PNG")
+
     def stream() -> None:
         tracer = telemetry.tracer_provider.get_tracer("mine")
         with (
             AppleRouter(KEY, base_url=emulator.base_url, event_hooks=telemetry.hooks()) as router,
             tracer.start_as_current_span("mine"),
-            router.generations.stream("A lighthouse", model="gpt-image-1") as events,
+            router.edits.stream(png.getvalue(), PROMPT, model="gpt-image-1") as events,
         ):
             assert list(events)
 
@@ -271,6 +276,7 @@ async def test_a_stream_of_the_blocking_client_is_a_span_of_its_caller(
     request, call, mine = telemetry.spans()
     assert (parent_id(request), parent_id(call)) == (span_id(call), span_id(mine))
     assert attributes(call)["gen_ai.provider.name"] == "applerouter"
+    assert attributes(call)["apimart.operation"] == "edit"
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
