@@ -100,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def prepare_process() -> None:
-    """Log only when debugging, and write file names to stdout as they are."""
+    """Log only when debugging or with ``-v``, and write file names to stdout as they are."""
     if debugging():
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     else:
