@@ -6,6 +6,7 @@ pickle holds a credential.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from contextlib import contextmanager
@@ -103,6 +104,10 @@ def is_object_url(value: object) -> bool:
     return isinstance(value, ObjectPath) or (isinstance(value, str) and _URL.match(value) is not None)
 
 
+class TakenError(OSError):
+    """There is an object of this name already."""
+
+
 class ChangedError(OSError):
     """An object is not the one that was asked for any more."""
 
@@ -180,25 +185,26 @@ def explained() -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        is_bucket = _NO_BUCKET.search(str(error)) is not None
-        reason = "the bucket does not exist" if is_bucket else "the object does not exist"
-        raise (OSError if is_bucket else FileNotFoundError)(reason) from None
+        if _NO_BUCKET.search(str(error)):
+            raise _reason(error) from None
+        raise FileNotFoundError(errno.ENOENT, "the object does not exist") from None
     except OSError:
         raise
     except Exception as error:
-        if not type(error).__module__.startswith(("obstore", "builtins")) or isinstance(error, TypeError):
+        is_of_store = type(error).__module__.startswith("obstore")
+        if not is_of_store and not isinstance(error, (ValueError, NotImplementedError)):
             raise
         raise _reason(error) from None
 
 
-_DENIED: Final = (
-    (r"^PermissionDenied", "access is denied"),
-    (r"^Unauthenticated", "the credentials are not accepted"),
-    (r"169\.254\.|metadata|[Cc]redential|must be specified", "there are no credentials in the environment"),
-)
-_UNUSABLE: Final = (
-    (_NO_BUCKET.pattern, "the bucket does not exist"),
-    (r"http://.*builder error", "its address has http://, which AWS_ALLOW_HTTP=true permits"),
+# The numbers are those of folders that cannot be written: every job would fail.
+_NO_CREDENTIALS: Final = r"169\.254\.|metadata|[Cc]redential|must be specified"
+_REASONS: Final = (
+    (_NO_BUCKET.pattern, errno.ENOTDIR, "the bucket does not exist"),
+    (r"^PermissionDenied", errno.EACCES, "access is denied"),
+    (r"^Unauthenticated", errno.EACCES, "the credentials are not accepted"),
+    (_NO_CREDENTIALS, errno.EACCES, "there are no credentials in the environment"),
+    (r"http://.*builder error", errno.ENOTDIR, "its address has http://, which AWS_ALLOW_HTTP=true permits"),
 )
 
 
@@ -206,10 +212,11 @@ def _reason(error: Exception) -> OSError:
     text = f"{type(error).__name__} {error}".partition("\n\nDebug source")[0]
     if text.startswith("PreconditionError"):
         return ChangedError("the object has changed")
-    for kind, reasons in ((PermissionError, _DENIED), (OSError, _UNUSABLE)):
-        for pattern, reason in reasons:
-            if re.search(pattern, text):
-                return kind(reason)
+    if text.startswith("AlreadyExistsError"):
+        return TakenError("there is an object of this name already")
+    for pattern, number, reason in _REASONS:
+        if re.search(pattern, text):
+            return OSError(number, reason)
     status = re.search(r"status code: (\d{3}[A-Za-z ]*)", text)
     if status:
         code = re.search(r"<Code>(\w+)</Code>", text)

@@ -46,8 +46,8 @@ UrlObject: TypeAlias = Mapping[str, Any]
 UnnamedImage: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | PillowImage | Upload | UrlObject"
 )
-"""A path, an ``https://``, ``data:``, ``s3://``, ``gs://`` or ``az://`` URL, the bytes of a file, a binary file, a Pillow image, an upload,
-or a URL in an object."""
+"""A path, a URL (``https://``, ``data:``, ``s3://``, ``gs://``, ``az://``), the bytes of a file, a binary
+file, a Pillow image, an upload, or a URL in an object."""
 
 NamedFile: TypeAlias = "tuple[str | None, bytes | bytearray | memoryview | BinaryFile, str | None]"
 """Name, content and MIME type, as web frameworks pass files; the content decides the type."""
