@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path, PosixPath, PurePath
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from apimart_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore.store import ObjectStore, RetryConfig
 
 _CLOUDS: Final = ("s3", "gs", "az")
 _SCHEMES: Final = (*_CLOUDS, "memory", "file")
@@ -33,7 +33,6 @@ _STORES_KEPT: Final = 64
 _LONGEST_REASON: Final = 160
 _NO_BUCKET: Final = re.compile("NoSuchBucket|ContainerNotFound")
 
-_CLIENT: Final[ClientConfig] = {"connect_timeout": "10s", "timeout": "120s"}
 _RETRY: Final[RetryConfig] = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
 
 
@@ -171,8 +170,8 @@ def _store(bucket: str, _process: int, _environment: tuple[tuple[str, str], ...]
     if bucket.startswith("file:"):
         return LocalStore("/")
     with explained():
-        options: dict[str, Any] = {"client_options": _CLIENT, "retry_config": _RETRY}
-        return from_url(bucket, **options)
+        # Options of the client would hide those of the environment, such as AWS_ALLOW_HTTP.
+        return from_url(bucket, retry_config=_RETRY)
 
 
 @contextmanager
@@ -198,7 +197,7 @@ def explained() -> Generator[None]:
 
 
 # The numbers are those of folders that cannot be written: every job would fail.
-_NO_CREDENTIALS: Final = r"169\.254\.|metadata|[Cc]redential|must be specified"
+_NO_CREDENTIALS: Final = r"169\.254\.|latest/api/token|metadata|[Cc]redential|must be specified"
 _REASONS: Final = (
     (_NO_BUCKET.pattern, errno.ENOTDIR, "the bucket does not exist"),
     (r"^PermissionDenied", errno.EACCES, "access is denied"),
