@@ -34,6 +34,7 @@ _READ_BYTES: Final = 1024 * 1024
 _MAX_NUMBER: Final = 10_000
 _ABORT_SECONDS: Final = 10.0
 _CHECK_NAME: Final = ".apimart-write-check"
+_CHECK_PARTS: Final = 4
 _CONTENT_TYPES: Final = {kind.extension: kind.content_type for kind in (*sniffing.IMAGES, sniffing.SVG)} | {
     ".html": "text/html; charset=utf-8",
     ".jsonl": "application/x-ndjson",
@@ -146,8 +147,12 @@ def _names(folder: ObjectPath, stem: str, extension: str) -> Iterator[ObjectPath
 
 
 @asynccontextmanager
-async def writing(path: ObjectPath) -> AsyncGenerator[Writer]:
+async def writing(path: ObjectPath, *, part_bytes: int = _PART_BYTES) -> AsyncGenerator[Writer]:
     """Write an object in parts, in the place of another; it becomes visible at the end of the body.
+
+    Args:
+        path: Its path.
+        part_bytes: Bytes of each part but the last.
 
     Raises:
         OSError: The store refused it.
@@ -161,7 +166,7 @@ async def writing(path: ObjectPath) -> AsyncGenerator[Writer]:
             store_of(path),
             path.key,
             attributes=_attributes(path),
-            buffer_size=_PART_BYTES,
+            buffer_size=part_bytes,
             max_concurrency=1,
         )
     try:
@@ -221,8 +226,10 @@ async def check_writable(folder: ObjectPath) -> None:
     path = folder / _CHECK_NAME
     await _head(path)
     with suppress(_CheckedError):
-        async with writing(path) as writer:
-            await writer.write(b"0" * (_PART_BYTES + 1))
+        # A part waits for the answer to the part before it, so that the first has been accepted.
+        async with writing(path, part_bytes=1) as writer:
+            for _ in range(_CHECK_PARTS):
+                await writer.write(b"0")
             raise _CheckedError
 
 
