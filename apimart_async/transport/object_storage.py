@@ -33,7 +33,7 @@ _STORES_KEPT: Final = 64
 _LONGEST_REASON: Final = 160
 _NO_BUCKET: Final = re.compile("NoSuchBucket|ContainerNotFound")
 
-_RETRY: Final[RetryConfig] = {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}
+_RETRY: Final[RetryConfig] = {"max_retries": 5, "retry_timeout": timedelta(seconds=30)}
 
 
 class ObjectPath(PosixPath):

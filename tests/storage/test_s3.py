@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.abc
 import pytest
 from anyio import to_thread
 
@@ -27,9 +28,7 @@ from tests.transport.test_inputs import picture
 from .conftest import ACCESS_KEY, SECRET_KEY, Bucket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
-
-    import anyio.abc
+    from collections.abc import AsyncIterator, Iterable, Iterator
 
     from apimart_async import Outcome
     from apimart_async.emulator import Emulator
@@ -184,7 +183,7 @@ async def test_image_of_200_megabytes_takes_little_memory(host: RawServer, bucke
     done = await anyio.run_process(command)
     assert bucket.keys() == ["out/large.png"]
     # It takes about 15 MiB; an image that was collected first would take 200.
-    assert int(done.stdout) * 1024 < 80 * MEBIBYTE, done.stdout
+    assert int(done.stdout) * 1024 < 60 * MEBIBYTE, done.stdout
 
 
 async def test_missing_credentials_are_found_before_anything_is_sent(
@@ -226,18 +225,19 @@ async def test_image_that_the_store_refuses_is_saved_by_the_next_run(
     client: AsyncApimart, emulator: Emulator, bucket: Bucket, tmp_path: Path
 ) -> None:
     jobs = [Job(picture(), "Add snow", name="a")]
+
+    def refused_jobs() -> Iterator[Job]:
+        bucket.refuse("PUT", "POST")
+        yield from jobs
+
+    journal = tmp_path / "j.sqlite3"
     with pytest.raises(DownloadError, match="access is denied") as caught:
-        async with edit_many(
-            client,
-            jobs,
-            output=bucket.folder,
-            journal=tmp_path / "j.sqlite3",
-            on_progress=lambda progress: bucket.refuse("PUT", "POST") if progress.in_flight else None,
-        ) as outcomes:
-            assert [outcome.status async for outcome in outcomes] == ["unfinished"]
+        await run(client, refused_jobs(), bucket, journal)
     assert "nothing that was paid for is lost" in caught.value.message
+    (kept,) = read_outcomes(bucket.folder, journal=journal)
+    assert kept.status == "unfinished"
     bucket.refuse()
-    (outcome,) = await run(client, jobs, bucket, tmp_path / "j.sqlite3")
+    (outcome,) = await run(client, jobs, bucket, journal)
     assert (outcome.status, outcome.resumed) == ("saved", True)
     assert bucket.keys() == ["out/a.jpg", "out/results.jsonl"]
     assert len(emulator.ledger.entries) == 1
@@ -301,6 +301,28 @@ def test_commands_read_and_write_buckets(bucket: Bucket, tmp_path: Path) -> None
     assert "--allow-outside" in refused.stderr
     refused = command(tmp_path, "batch", "jobs.jsonl", "-o", folder, "--allow-outside", code=2)
     assert "--journal" in refused.stderr
+
+
+async def test_recipe_is_killed_and_continued(
+    emulator: Emulator, bucket: Bucket, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APIMART_API_KEY", emulator.api_key)
+    monkeypatch.setenv("APIMART_BASE_URL", emulator.base_url)
+    for number in range(12):
+        bucket.put(f"in/{number:02}.png", picture(size=16))
+    recipe = [sys.executable, str(repository / "docs" / "examples" / "s3_batch.py")]
+    recipe += [f"s3://{bucket.name}/in", str(bucket.folder)]
+    async with await anyio.open_process(recipe, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        await process.stdout.receive()
+        process.kill()
+    again = await anyio.run_process(recipe, cwd=tmp_path)
+    # A job that was killed between its paid request and the answer is reported, and not paid for again.
+    statuses = [line.split()[0] for line in again.stdout.decode().splitlines()]
+    saved = statuses.count("saved")
+    assert saved + statuses.count("in_doubt") == 12
+    assert len([key for key in bucket.keys() if key.startswith("out/") and key.endswith(".jpg")]) == saved
+    assert saved <= len(emulator.ledger.entries) <= 12
 
 
 def command(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,9 @@
 
 An image of up to 5 MiB is one conditional request. A larger one is an upload of several parts, which is
 completed when the image is whole and aborted in any other case: no half of an image ever has a key.
+
+The calls of obstore are the blocking ones, in threads. After an asynchronous call, a thread of its runtime
+may still release an object of Python while the interpreter ends, which aborts the process.
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ import asyncio
 import errno
 import hashlib
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 import anyio
+from anyio import to_thread
 
 from apimart_async.errors import APIConnectionError
 from apimart_async.transport.concurrency import for_each
@@ -21,9 +26,9 @@ from apimart_async.transport.media import sniffing
 from apimart_async.transport.object_storage import ObjectPath, TakenError, explained, store_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
-    from obstore import AsyncWritableFile, Attributes, ObjectMeta
+    from obstore import Attributes, BytesStream, GetOptions, ObjectMeta, WritableFile
 
     from apimart_async.transport.files.downloads import Chunks
 
@@ -32,7 +37,6 @@ _PART_BYTES: Final = 5 * 1024 * 1024
 
 _READ_BYTES: Final = 1024 * 1024
 _MAX_NUMBER: Final = 10_000
-_ABORT_SECONDS: Final = 10.0
 _CHECK_NAME: Final = ".apimart-write-check"
 _CHECK_PARTS: Final = 4
 _CONTENT_TYPES: Final = {kind.extension: kind.content_type for kind in (*sniffing.IMAGES, sniffing.SVG)} | {
@@ -47,7 +51,7 @@ _LOCKS: Final[WeakValueDictionary[tuple[str, int], anyio.Lock]] = WeakValueDicti
 class Writer:
     """An object that is being written."""
 
-    def __init__(self, writer: AsyncWritableFile) -> None:
+    def __init__(self, writer: WritableFile) -> None:
         self._writer = writer
 
     async def write(self, chunk: bytes) -> None:
@@ -57,7 +61,7 @@ class Writer:
             OSError: The store refused them.
         """
         with explained():
-            await self._writer.write(chunk)
+            await to_thread.run_sync(self._writer.write, chunk)
 
 
 async def write_object(content: Chunks, folder: ObjectPath, stem: str) -> ObjectPath:
@@ -94,9 +98,10 @@ async def _write_small(content: bytes, folder: ObjectPath, stem: str, extension:
     for path in _names(folder, stem, extension):
         try:
             with explained():
-                await store_of(path).put_async(
-                    path.key, content, attributes=_attributes(path), mode="create", use_multipart=False
+                put = partial(
+                    store_of(path).put, attributes=_attributes(path), mode="create", use_multipart=False
                 )
+                await to_thread.run_sync(put, path.key, content)
         except TakenError:
             found = await _head(path)
             if found is None or found["size"] != len(content) or await _digest(path) != digest:
@@ -159,10 +164,10 @@ async def writing(path: ObjectPath, *, part_bytes: int = _PART_BYTES) -> AsyncGe
 
     An error of the body and cancellation abort the upload.
     """
-    from obstore import open_writer_async
+    from obstore import open_writer
 
     with explained():
-        writer = open_writer_async(
+        writer = open_writer(
             store_of(path),
             path.key,
             attributes=_attributes(path),
@@ -172,10 +177,10 @@ async def writing(path: ObjectPath, *, part_bytes: int = _PART_BYTES) -> AsyncGe
     try:
         yield Writer(writer)
         with explained():
-            await writer.close()
+            await to_thread.run_sync(writer.close)
     except BaseException as error:
-        with anyio.move_on_after(_ABORT_SECONDS, shield=True), suppress(Exception):
-            await writer.__aexit__(type(error), error, error.__traceback__)
+        with anyio.CancelScope(shield=True), suppress(Exception):
+            await to_thread.run_sync(writer.__exit__, type(error), error, error.__traceback__)
         raise
 
 
@@ -189,8 +194,7 @@ async def find_objects(folder: ObjectPath, stems: Sequence[str]) -> list[ObjectP
     async def is_image(path: ObjectPath) -> bool:
         try:
             with explained():
-                found = await store_of(path).get_async(path.key, options={"range": (0, sniffing.HEAD_BYTES)})
-                head = bytes(await found.bytes_async())
+                head = await to_thread.run_sync(_read_head, path)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -205,6 +209,11 @@ async def find_objects(folder: ObjectPath, stems: Sequence[str]) -> list[ObjectP
         return next((path for path, is_found in zip(paths, found, strict=True) if is_found), None)
 
     return await for_each(find, stems)
+
+
+def _read_head(path: ObjectPath) -> bytes:
+    options: GetOptions = {"range": (0, sniffing.HEAD_BYTES)}
+    return bytes(store_of(path).get(path.key, options=options).bytes())
 
 
 async def have_content(paths: Sequence[ObjectPath]) -> bool:
@@ -243,7 +252,7 @@ class ObjectContent:
     def __init__(self, path: ObjectPath) -> None:
         self.extension: str = path.suffix
         self._path = path
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._chunks: BytesStream | None = None
 
     async def read(self) -> bytes:
         """Return the next chunk, and ``b""`` at the end.
@@ -252,10 +261,12 @@ class ObjectContent:
             OSError: The store did not give it.
         """
         with explained():
-            if self._chunks is None:
-                found = await store_of(self._path).get_async(self._path.key)
-                self._chunks = aiter(found.stream(min_chunk_size=_READ_BYTES))
-            return bytes(await anext(self._chunks, b""))
+            return await to_thread.run_sync(self._read)
+
+    def _read(self) -> bytes:
+        if self._chunks is None:
+            self._chunks = store_of(self._path).get(self._path.key).stream(min_chunk_size=_READ_BYTES)
+        return bytes(next(self._chunks, b""))
 
 
 async def _digest(path: ObjectPath) -> bytes:
@@ -268,7 +279,7 @@ async def _digest(path: ObjectPath) -> bytes:
 async def _head(path: ObjectPath) -> ObjectMeta | None:
     try:
         with explained():
-            return await store_of(path).head_async(path.key)
+            return await to_thread.run_sync(store_of(path).head, path.key)
     except FileNotFoundError:
         return None
 

@@ -199,7 +199,7 @@ async def open_and_digest(
 async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> Result:
     """Call a function that reads an image: in a file thread if it certainly ends soon."""
     if is_in_store(image):
-        return await to_thread.run_sync(function, abandon_on_cancel=True)
+        return await to_thread.run_sync(function)
     if isinstance(image, (str, os.PathLike, bytes)):
         return await run_in_file_thread(function)
     # A read from a pipe may never return, so cancellation does not wait for it.
