@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from apimart_async.sync import Apimart, AppleRouter
     from apimart_async.transport.media.forms import ImageInput
     from apimart_async.transport.media.png import prepare_png
+    from apimart_async.transport.object_storage import ObjectPath
 
 __version__: Final = "0.1.0"
 
@@ -129,6 +130,7 @@ __all__ = [
     "Model",
     "ModelSchema",
     "NotFoundError",
+    "ObjectPath",
     "Outcome",
     "Parameter",
     "PartialImageEvent",
@@ -169,6 +171,7 @@ _LAZY: Final = {
     "AsyncAppleRouter": "apimart_async.applerouter",
     "ImageInput": "apimart_async.transport.media.forms",
     "Job": "apimart_async.batch.job",
+    "ObjectPath": "apimart_async.transport.object_storage",
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.edit_many",
     "prepare_png": "apimart_async.transport.media.png",

@@ -35,7 +35,7 @@ from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media
 from apimart_async.transport.media.sniffing import EXTENSIONS
-from apimart_async.transport.media.sources import LocalFile
+from apimart_async.transport.media.sources import Stored
 from apimart_async.transport.paid_requests import SEND_HOOKS, SendHooks
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class _JobPreparer(Backend, Generic[_Client]):
     has_tasks: ClassVar[bool]
 
     _client: _Client
-    _digests: OrderedDict[LocalFile, str] = attrs.field(factory=OrderedDict[LocalFile, str], init=False)
+    _digests: OrderedDict[Stored, str] = attrs.field(factory=OrderedDict[Stored, str], init=False)
 
     def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:
         """Have the event hooks of the client follow the job in the body."""
@@ -207,7 +207,7 @@ class _JobPreparer(Backend, Generic[_Client]):
         if url is not None:
             return url
         media = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
-        if isinstance(media.source, LocalFile) and media.digest:
+        if isinstance(media.source, Stored) and media.digest:
             # A file used with many prompts is read once.
             self._digests[media.source] = media.digest
             self._digests.move_to_end(media.source)

@@ -19,6 +19,7 @@ from apimart_async.batch.journal.shared_rate import SharedRate
 from apimart_async.batch.progress import JobProgress, Progress
 from apimart_async.batch.shutdown import Shutdown, ShutdownState
 from apimart_async.resources.uploads import BatchUploads
+from apimart_async.transport.object_storage import any_path
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +38,7 @@ class BatchOptions:
         InvalidArgumentError: One of them is out of range.
     """
 
-    output: Path = attrs.field(converter=Path)
+    output: Path = attrs.field(converter=any_path)
     max_in_flight: int = 256
     max_uploads: int = 32
     max_downloads: int = 32

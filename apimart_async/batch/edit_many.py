@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from apimart_async.applerouter import AsyncAppleRouter
@@ -11,6 +10,7 @@ from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.journal.opening import open_journal, read_records
 from apimart_async.batch.runner import Runner
 from apimart_async.batch.shutdown import Shutdown
+from apimart_async.transport.object_storage import any_path
 
 if TYPE_CHECKING:
     import os
@@ -56,7 +56,9 @@ def run_many(
         client: Open for as long as the batch runs.
         jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is created when it is missing.
+            and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
+            ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
+            needed.
         journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
             processes and machines share; or another kind of journal; ``":memory:"`` for
             none that survives the batch.
@@ -99,7 +101,8 @@ def run_many(
             ``max_retry_after``.
         BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
         APIConnectionError: From the iterator, the service cannot be reached any more.
-        DownloadError: On entering, or from the iterator, the output folder cannot be written.
+        DownloadError: On entering, or from the iterator, the output folder cannot be written, or the bucket
+            is missing or not open to the credentials; on entering, nothing was sent.
         InvalidArgumentError: An argument is out of range.
 
     The errors from the iterator come after everything that was in flight has ended, and say how to continue.
@@ -147,5 +150,5 @@ def read_outcomes(
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
         InvalidArgumentError: The URL is malformed, or the extra ``postgres`` is not installed.
     """
-    directory = Path(output)
+    directory = any_path(output)
     return (record.outcome(directory) for record in read_records(journal, output))

@@ -13,6 +13,8 @@ from anyio import to_thread
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.files.atomic import write_image
 from apimart_async.transport.files.names import NameTemplate
+from apimart_async.transport.files.objects import ObjectContent
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +71,9 @@ async def copy_images(paths: Sequence[Path], directory: Path, template: str, tas
     names = NameTemplate.parse(template)
     stems = names.stems([(task_id, index) for index in range(1, len(paths) + 1)])
     return [
-        await write_image(_File(path), directory, stem, fsync=True)
+        await write_image(
+            ObjectContent(path) if isinstance(path, ObjectPath) else _File(path), directory, stem, fsync=True
+        )
         for path, stem in zip(paths, stems, strict=True)
     ]
 

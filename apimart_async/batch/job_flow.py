@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import attrs
-from anyio import to_thread
 
 from apimart_async import errors
 from apimart_async.batch import equal_jobs
@@ -24,6 +23,7 @@ from apimart_async.batch.refetch import is_unreached, refetch
 from apimart_async.batch.requests import model_of
 from apimart_async.batch.submit import submit
 from apimart_async.models import Task
+from apimart_async.transport.files.atomic import have_content
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -308,5 +308,4 @@ class JobFlow:
         return self._state.prepared.template if choose is None else choose(self._job)
 
     async def _has_files(self, record: Record) -> bool:
-        paths = [self._context.options.output / path for path in record.paths]
-        return await to_thread.run_sync(lambda: all(path.is_file() and path.stat().st_size for path in paths))
+        return await have_content([self._context.options.output / path for path in record.paths])

@@ -23,7 +23,9 @@ from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.progress import ProgressCounter
 from apimart_async.batch.shutdown import ShutdownState, explained
 from apimart_async.resources.uploads import BatchUploads
+from apimart_async.transport.files import objects
 from apimart_async.transport.files.private import Replacement
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -95,7 +97,7 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         options, journal, backend = self._options, self._journal, self._backend
-        await to_thread.run_sync(_check_directory, options.output)
+        await _check_output(options.output)
         await journal.__aenter__()
         try:
             prices, stats = await _read_states(journal)
@@ -309,6 +311,19 @@ async def _read_states(journal: Journal) -> tuple[dict[str, float], dict[str, An
     return prices, stats
 
 
+async def _check_output(output: Path) -> None:
+    """Check that the output folder can be written, before any money is spent."""
+    if not isinstance(output, ObjectPath):
+        await to_thread.run_sync(_check_directory, output)
+        return
+    try:
+        await objects.check_writable(output)
+    except OSError as error:
+        raise errors.DownloadError(
+            f"Nothing can be saved in {output}: {error.strerror or error}. Nothing was submitted."
+        ) from error
+
+
 def _check_directory(directory: Path) -> None:
     """Create the output folder, and check that it can be written; blocks."""
     try:
@@ -331,6 +346,12 @@ async def _write_results(journal: Journal, directory: Path) -> None:
     """
     path = directory / _RESULTS
     try:
+        if isinstance(path, ObjectPath):
+            async with objects.writing(path) as writer:
+                async for record in journal.records():
+                    line = json.dumps(as_plain(record.outcome(directory), directory)) + "\n"
+                    await writer.write(line.encode())
+            return
         file = await to_thread.run_sync(Replacement.begin, path)
         try:
             lines: list[str] = []

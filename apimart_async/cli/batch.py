@@ -191,7 +191,7 @@ def batch(
     named = model or APIMART_MODELS[operation]
     check_request(prompt or "", named, n, max_n(named), has_prompt=prompt is not None)
     options.check_timeout(timeout)
-    options.check_journal(journal, local=local)
+    options.check_journal(journal, output, local=local)
     if in_flight < 1:
         raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
     if max_cost is not None and not max_cost > 0:

@@ -19,6 +19,7 @@ from apimart_async.transport.files.atomic import find_images, write_image
 from apimart_async.transport.files.downloads import open_download
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.media import data_urls
+from apimart_async.transport.object_storage import any_path
 
 if TYPE_CHECKING:
     import os
@@ -63,7 +64,10 @@ class AsyncImages:
 
         Args:
             result: A completed task, an image set, an image or a list of images.
-            directory: Directory of the files; created when missing.
+            directory: Directory of the files; created when missing. Or a URL of object storage,
+                ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
+                the extra ``storage``: an object becomes visible when its image is whole, and the paths are
+                ``ObjectPath``.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
                 is the task (its idempotency key if the service gave it no id; for an image set its creation
                 in Unix seconds), ``{index}`` the position of the
@@ -92,7 +96,7 @@ class AsyncImages:
         images, task_ids = _images_of(result)
         indexes = [image.index or index for index, image in enumerate(images, start=1)]
         stems = template.stems(list(zip(task_ids, indexes, strict=True)))
-        target = Path(directory)
+        target = any_path(directory)
         task_id = result.id if isinstance(result, Task) else None
         outcomes: list[Path | errors.ApimartError | None] = [None] * len(images)
         # An index identifies an image only within its task, not within a list of images.

@@ -921,7 +921,10 @@ class Images:
 
         Args:
             result: A completed task, an image set, an image or a list of images.
-            directory: Directory of the files; created when missing.
+            directory: Directory of the files; created when missing. Or a URL of object storage,
+                ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
+                the extra ``storage``: an object becomes visible when its image is whole, and the paths are
+                ``ObjectPath``.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
                 is the task (its idempotency key if the service gave it no id; for an image set its creation
                 in Unix seconds), ``{index}`` the position of the
@@ -1627,7 +1630,9 @@ def run_many(
         client: Open for as long as the batch runs.
         jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is created when it is missing.
+            and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
+            ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
+            needed.
         journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
             processes and machines share; or another kind of journal; ``":memory:"`` for
             none that survives the batch.
@@ -1670,7 +1675,8 @@ def run_many(
             ``max_retry_after``.
         BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
         APIConnectionError: From the iterator, the service cannot be reached any more.
-        DownloadError: On entering, or from the iterator, the output folder cannot be written.
+        DownloadError: On entering, or from the iterator, the output folder cannot be written, or the bucket
+            is missing or not open to the credentials; on entering, nothing was sent.
         InvalidArgumentError: An argument is out of range.
 
     The errors from the iterator come after everything that was in flight has ended, and say how to continue.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 async def run(
-    client: AsyncApimart | AsyncAppleRouter, jobs: Iterable[Job], output: Path, **options: Any
+    client: AsyncApimart | AsyncAppleRouter, jobs: Iterable[Job], output: str | Path, **options: Any
 ) -> list[Outcome]:
     async with edit_many(client, jobs, output=output, **options) as outcomes:
         return [outcome async for outcome in outcomes]

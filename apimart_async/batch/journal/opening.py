@@ -11,6 +11,7 @@ from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.postgres_reading import read_postgres_journal
 from apimart_async.batch.journal.sqlite import FOLDER, SqliteJournal, read_journal
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.transport.object_storage import is_object_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,11 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None, output: str |
     if is_url(journal):
         return PostgresJournal(journal)
     if journal is None:
+        if is_object_url(output):
+            raise InvalidArgumentError(
+                "A journal cannot be kept in object storage: give it a place with journal=, a path on this "
+                "machine or postgresql://…"
+            )
         return SqliteJournal(journal_path(output))
     return SqliteJournal(journal) if isinstance(journal, (str, os.PathLike)) else journal
 

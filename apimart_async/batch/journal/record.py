@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -58,6 +59,7 @@ _STATUSES: Final[Mapping[State, Status]] = {
     "failed": "failed",
 }
 _LONGEST: Final = 512
+_CREDENTIALS: Final = re.compile(r"\A((?:s3|gs|az)://)[^/]*@", re.IGNORECASE)
 _NOT_FOUND: Final = 404
 _UNREADABLE: Final = (
     *(ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError),
@@ -406,5 +408,5 @@ def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checke
         return f"{len(image)} bytes"
     # A file object is described by its path; the name of a path is only its last component.
     name: object = None if isinstance(image, PurePath) else getattr(image, "name", None)
-    text = name if isinstance(name, str) else str(image)
+    text = _CREDENTIALS.sub(r"\1***@", name if isinstance(name, str) else str(image))
     return text if len(text) <= _LONGEST else f"{text[:40]}… ({len(text)} characters)"

@@ -16,6 +16,19 @@ _HEAD_BYTES: Final = 32
 _CHUNK_BYTES: Final = 512 * 1024
 
 
+class Chunks(Protocol):
+    """The content of an image, such as a verified download."""
+
+    @property
+    def extension(self) -> str:
+        """File extension with its dot; known once a chunk was read."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return the next chunk, and ``b""`` at the end."""
+        ...
+
+
 class Download(Protocol):
     """The body of a file."""
 
