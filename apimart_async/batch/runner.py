@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterable, Iterable, Sequence, Sized
@@ -178,11 +179,12 @@ class Runner:
             async with anyio.create_task_group() as group:
                 with self._shutdown.taking:
                     try:
+                        positions = itertools.count()
                         async with aclosing(_lazily(self._jobs)) as jobs:
                             async for job in jobs:
                                 await room.acquire()
                                 self._in_flight += 1
-                                group.start_soon(self._run_job, job, room, name="job")
+                                group.start_soon(self._run_job, job, next(positions), room, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
                         # Raised at the end; all jobs that it gave are done.
                         self._shutdown.reason = self._shutdown.reason or error
@@ -197,9 +199,9 @@ class Runner:
             if self._counter is not None:
                 self._report(self._counter)
 
-    async def _run_job(self, job: Job, room: anyio.Semaphore) -> None:
+    async def _run_job(self, job: Job, position: int, room: anyio.Semaphore) -> None:
         try:
-            outcome = await JobFlow(self._context, job).run()
+            outcome = await JobFlow(self._context, job, position).run()
             if outcome is not None:
                 if self._counter is not None:
                     self._counter.add(outcome)
