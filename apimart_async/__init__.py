@@ -46,6 +46,7 @@ from apimart_async.errors import (
     UnprocessableEntityError,
     UnsupportedImageError,
 )
+from apimart_async.interruption import Interrupted, interrupted
 from apimart_async.models import (
     AccountUsage,
     Balance,
@@ -109,6 +110,7 @@ __all__ = [
     "ImageTooLargeError",
     "InsufficientBalanceError",
     "InternalServerError",
+    "Interrupted",
     "InvalidArgumentError",
     "Job",
     "JournalError",
@@ -144,6 +146,7 @@ __all__ = [
     "Usage",
     "__version__",
     "edit_many",
+    "interrupted",
     "prepare_png",
     "run_many",
 ]

@@ -97,8 +97,8 @@ class AsyncGenerations:
             APIError: An upload failed, or the generation was not executed.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
         references = [] if _is_empty(images) else forms.flatten(images)
         submission.check_operation(operation, model, prompt, has_images=bool(references))
@@ -247,8 +247,8 @@ class AsyncGenerations:
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
         check_wait_timeout(timeout)  # before the paid submit
         task = await self.create(

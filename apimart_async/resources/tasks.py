@@ -129,7 +129,7 @@ class AsyncTasks:
                 either; ``error.task.raw`` is the answer.
             InvalidArgumentError: There is no id, or the timeout is not more than 0.
 
-        Cancellation leaves the task as it is; the exception's notes and the log name its id.
+        Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
         submitted = _as_task(task)
         check_wait_timeout(timeout)

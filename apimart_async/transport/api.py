@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from apimart_async import errors
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
+from apimart_async.interruption import mark
 from apimart_async.transport import retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
@@ -157,8 +158,8 @@ class Api:
             SubmissionIndeterminateError: A paid request may or may not have been executed.
             InvalidArgumentError: A header cannot be sent.
 
-        Cancellation closes the connection; if a paid request may have been executed, the key is in the
-        exception's notes and in the log.
+        Cancellation closes the connection; if a paid request may have been executed, the key is an attribute
+        of the exception, and in its notes and the log.
         """
         settings = self.settings
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
@@ -477,4 +478,6 @@ async def _take_note(raised: BaseException, call: _Call, body: RequestBody | Non
         key = f"; idempotency key {call.idempotency_key}" if call.idempotency_key else ""
         note = f"A paid request was cut off and may have been billed{key}."
         raised.add_note(note)
+        if not isinstance(raised, errors.ApimartError):
+            mark(raised, idempotency_key=call.idempotency_key)
         log.warning("%s %s: %s", call.method, call.authorization.key.redact(bare_url(call.url)), note)
