@@ -72,6 +72,7 @@ from apimart_async.models import (
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
     from apimart_async.batch.edit_many import edit_many, run_many
+    from apimart_async.batch.estimate import Estimate, estimate
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.client import AsyncApimart
     from apimart_async.sync import Apimart, AppleRouter
@@ -101,6 +102,7 @@ __all__ = [
     "DayUsage",
     "DownloadError",
     "DurationEstimate",
+    "Estimate",
     "Idempotency",
     "Image",
     "ImageError",
@@ -146,6 +148,7 @@ __all__ = [
     "Usage",
     "__version__",
     "edit_many",
+    "estimate",
     "interrupted",
     "prepare_png",
     "run_many",
@@ -157,10 +160,12 @@ _LAZY: Final = {
     "AppleRouter": "apimart_async.sync",
     "AsyncApimart": "apimart_async.client",
     "AsyncAppleRouter": "apimart_async.applerouter",
+    "Estimate": "apimart_async.batch.estimate",
     "ImageInput": "apimart_async.transport.media.forms",
     "Job": "apimart_async.batch.job",
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.edit_many",
+    "estimate": "apimart_async.batch.estimate",
     "prepare_png": "apimart_async.transport.media.png",
     "run_many": "apimart_async.batch.edit_many",
 }

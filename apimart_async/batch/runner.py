@@ -180,7 +180,7 @@ class Runner:
                 with self._shutdown.taking:
                     try:
                         positions = itertools.count()
-                        async with aclosing(_lazily(self._jobs)) as jobs:
+                        async with aclosing(lazily(self._jobs)) as jobs:
                             async for job in jobs:
                                 await room.acquire()
                                 self._in_flight += 1
@@ -236,7 +236,7 @@ class Runner:
         self._loop.call_soon_threadsafe(self._shutdown.request)
 
 
-async def _lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:
+async def lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:
     """Yield jobs one by one.
 
     A generator may read files or compute between its items, so it runs in worker threads: up to 32 items, or

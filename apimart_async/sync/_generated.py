@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.edit_many import run_many as async_run_many
+from apimart_async.batch.estimate import estimate as async_estimate
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
 from apimart_async.resources import edits, generations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from apimart_async import config
+    from apimart_async.batch.estimate import Estimate
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
@@ -1690,3 +1692,34 @@ def run_many(
 
 
 edit_many = run_many
+
+
+def estimate(
+    client: Apimart,
+    jobs: Iterable[Job],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+) -> Estimate:
+    """Estimate the cost of jobs before ``run_many`` runs them. Free.
+
+    The images are read, because equal jobs are paid once, and nothing but a request for prices is sent. A
+    price is the highest that the journal has, or else that of the catalogue of the service, as ``quote``
+    returns it, or else that of its documentation. ``apimart batch --check`` prints the same estimate.
+
+    Args:
+        client: Fetches the prices.
+        jobs: As for ``run_many``; memory grows by about 150 bytes a job.
+        output: Folder of the batch: jobs that its journal has and the next run does not submit cost nothing.
+        journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
+
+    Returns:
+        The number of jobs and images, and their cost in all and by model.
+
+    Raises:
+        JournalError: The journal is damaged or of a newer version, or cannot be reached.
+        APIError: The request for prices failed after all retries.
+
+    Cancellation leaves nothing behind.
+    """
+    return client._portal.call(async_estimate, client._wrapped, jobs, output=output, journal=journal)
