@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import anyio
+import attrs
 
 from apimart_async import errors
 from apimart_async.models import Image, ImageSet, Task
@@ -18,7 +19,8 @@ from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.atomic import find_images, write_image
 from apimart_async.transport.files.downloads import open_download
 from apimart_async.transport.files.names import NameTemplate
-from apimart_async.transport.media import data_urls
+from apimart_async.transport.media import data_urls, sniffing
+from apimart_async.transport.media.dimensions import read_dimensions
 
 if TYPE_CHECKING:
     import os
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("apimart_async")
 
 _DOWNLOADS_AT_ONCE: Final = 16
+_HEAD_BYTES: Final = 1024 * 1024
 _NOT_THERE_YET: Final = frozenset({403, 404})
 """Answers of a host that does not have a file; which of the two depends on its permissions."""
 
@@ -139,6 +142,40 @@ class AsyncImages:
             return b"".join(chunks)
 
         return await self._download(_as_image(image), read_all)
+
+    async def inspect(self, image: Image | str) -> Image:
+        """Read the content type and the dimensions of an image from the first bytes of its file.
+
+        The rest of the file is not downloaded.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            The image with ``content_type``, and with ``width`` and ``height`` for JPEG, PNG, WebP and GIF.
+            They are those of the pixels in the file, which EXIF data may ask to turn.
+
+        Raises:
+            DownloadError: The image could not be opened, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
+
+        Cancellation closes the connection.
+        """
+        image = _as_image(image)
+
+        async def read_head(download: VerifiedDownload) -> Image:
+            head, kind, size = b"", sniffing.UNKNOWN, None
+            # All formats but JPEG have the dimensions in the first chunk.
+            while not head or (kind is sniffing.JPEG and size is None and len(head) < _HEAD_BYTES):
+                chunk = await download.read()
+                if not chunk:
+                    break
+                head += chunk
+                kind, size = sniffing.identify(head), read_dimensions(head)
+            width, height = size or (image.width, image.height)
+            return attrs.evolve(image, content_type=kind.content_type, width=width, height=height)
+
+        return await self._download(image, read_head)
 
     def stream(self, image: Image | str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Download an image in chunks.

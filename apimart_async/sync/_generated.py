@@ -966,6 +966,26 @@ class Images:
         """
         return self._portal.call(self._wrapped.read, image)
 
+    def inspect(self, image: Image | str) -> Image:
+        """Read the content type and the dimensions of an image from the first bytes of its file.
+
+        The rest of the file is not downloaded.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            The image with ``content_type``, and with ``width`` and ``height`` for JPEG, PNG, WebP and GIF.
+            They are those of the pixels in the file, which EXIF data may ask to turn.
+
+        Raises:
+            DownloadError: The image could not be opened, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
+
+        Cancellation closes the connection.
+        """
+        return self._portal.call(self._wrapped.inspect, image)
+
     def stream(self, image: Image | str) -> AbstractContextManager[Iterator[bytes]]:
         """Download an image in chunks.
 
