@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 from anyio import to_thread
 
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.batch.backends import ApimartBackend
-from apimart_async.batch.journal.opening import is_url, journal_path, read_records
+from apimart_async.batch.job import Job
+from apimart_async.batch.journal.opening import check_place, is_url, journal_path, read_records
 from apimart_async.batch.manifest.earlier import Earlier
 from apimart_async.batch.runner import lazily
+from apimart_async.client import AsyncApimart
 from apimart_async.models import Quote
 from apimart_async.transport.concurrency import for_each
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterable, Iterable, Mapping
-
-    from apimart_async.batch.job import Job
-    from apimart_async.client import AsyncApimart
 
 DOCUMENTED_PRICES: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
 """USD for an image in the documentation of the service, for services whose catalogue has no prices."""
@@ -83,6 +83,12 @@ async def estimate(
 
     Cancellation leaves nothing behind.
     """
+    if not isinstance(cast("object", client), AsyncApimart):
+        raise wrong_type("client", "an AsyncApimart", client)
+    check_types(jobs=jobs)
+    check_place(journal)
+    if output is not None:
+        check_types(output=output)
     backend = ApimartBackend(client)
     started, prices = await to_thread.run_sync(_read_journal, output, journal)
     seen: set[str] = set()
@@ -90,6 +96,8 @@ async def estimate(
     counts: Counter[str] = Counter()
 
     async def count(job: Job) -> None:
+        if not isinstance(cast("object", job), Job):
+            raise wrong_type("Each of jobs", "a Job", job)
         try:
             record = (await backend.prepare(job)).record
         except Exception:  # noqa: BLE001 the batch reports it as the outcome of the job
@@ -112,12 +120,11 @@ async def estimate(
                 await for_each(count, chunk)
                 chunk.clear()
     await for_each(count, chunk)
-    quotes: list[Quote] = []
-    for model, n in sorted((+images).items()):
-        quote = None if model in prices else await client.quote(model, n=n)
-        price = prices.get(model) or (quote.price if quote else DOCUMENTED_PRICES.get(model))
-        if price is not None:
-            quotes.append(Quote(model, n, price, round(n * price, 9)))
+    quotes = [
+        Quote(model, n, price, round(n * price, 9))
+        for model, n in sorted((+images).items())
+        if (price := prices.get(model) or await _price(client, model)) is not None
+    ]
     unpriced = tuple(sorted((+images).keys() - {quote.model for quote in quotes}))
     return Estimate(
         jobs=counts["jobs"],
@@ -129,6 +136,11 @@ async def estimate(
         started=counts["started"],
         invalid=counts["invalid"],
     )
+
+
+async def _price(client: AsyncApimart, model: str) -> float | None:
+    quote = await client.quote(model)
+    return DOCUMENTED_PRICES.get(model) if quote is None else quote.price
 
 
 def _read_journal(

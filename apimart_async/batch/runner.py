@@ -14,10 +14,11 @@ import anyio
 from anyio import to_thread
 
 from apimart_async import errors
+from apimart_async.arguments import wrong_type
 from apimart_async.batch.budget import PRICES, Budget
 from apimart_async.batch.context import Context
 from apimart_async.batch.cooldown import Cooldown
-from apimart_async.batch.job import Outcome
+from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.job_flow import JobFlow
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.progress import ProgressCounter
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from apimart_async.batch.backends import Backend
     from apimart_async.batch.context import BatchOptions
-    from apimart_async.batch.job import Job
     from apimart_async.batch.journal.protocol import Journal
 
 _RESULTS: Final = "results.jsonl"
@@ -182,6 +182,8 @@ class Runner:
                         positions = itertools.count()
                         async with aclosing(lazily(self._jobs)) as jobs:
                             async for job in jobs:
+                                if not isinstance(cast("object", job), Job):
+                                    raise wrong_type("Each of jobs", "a Job", job)  # noqa: TRY301 as of the iterable
                                 await room.acquire()
                                 self._in_flight += 1
                                 group.start_soon(self._run_job, job, next(positions), room, name="job")

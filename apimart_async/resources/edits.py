@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from apimart_async.arguments import check_types
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
@@ -85,6 +86,8 @@ class AsyncEdits:
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
+            timeout=timeout,
+            inline=inline,
         )
         images = await check_images(self._api, self._memory, image, inline=inline)
         path = submission.submit_path(model, await self._schemas.path(model))
@@ -178,7 +181,9 @@ class AsyncEdits:
         Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
         while the id is unknown, and the log names it.
         """
-        check_wait_timeout(timeout)  # before the paid submit
+        # Before the paid submit.
+        check_wait_timeout(timeout)
+        check_types(on_update=on_update)
         task = await self.create(
             image,
             prompt,

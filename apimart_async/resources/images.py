@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import aclosing, asynccontextmanager, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +14,7 @@ import anyio
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.task_errors import task_error
 from apimart_async.transport.concurrency import for_each
@@ -91,6 +93,7 @@ class AsyncImages:
 
         Cancellation leaves the images that are whole and nothing of the others.
         """
+        check_types(directory=directory, name=name, fsync=fsync)
         template = NameTemplate.parse(name)
         images, task_ids = _images_of(result)
         indexes = [image.index or index for index, image in enumerate(images, start=1)]
@@ -251,12 +254,15 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
         if not result.images:
             raise errors.DownloadError("The image set holds no image.")
         return result.images, [str(int(result.created.timestamp()))] * len(result.images)
+    given: object = result
+    if not isinstance(given, Iterable | Image):
+        raise wrong_type("result", "a Task, an ImageSet, an Image or a list of images", result)
     images = [result] if isinstance(result, Image) else list(result)
     for image in images:
         if not isinstance(cast("object", image), Image):
             raise errors.InvalidArgumentError(
-                f"{type(image).__name__} cannot be saved: give a Task (tasks.get() fetches it by its id), "
-                "an ImageSet, an Image or a list of images."
+                f"A result that holds {type(image).__name__} cannot be saved: give a Task (tasks.get() "
+                "fetches it by its id), an ImageSet, an Image or a list of images."
             )
     return images, [image.task_id or "image" for image in images]
 
@@ -278,7 +284,7 @@ def _as_image(image: Image | str) -> Image:
     if isinstance(image, Image):
         return image
     if not isinstance(cast("object", image), str) or not image:
-        raise errors.InvalidArgumentError(f"Give an Image or its URL, not {type(image).__name__}.")
+        raise wrong_type("image", "an Image or its URL", image)
     return Image(data_urls.normalized(image))
 
 

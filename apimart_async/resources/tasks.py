@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
@@ -85,6 +86,7 @@ class AsyncTasks:
 
         Cancellation leaves the task as it is.
         """
+        check_types(language=language)
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
@@ -133,6 +135,7 @@ class AsyncTasks:
         """
         submitted = _as_task(task)
         check_wait_timeout(timeout)
+        check_types(on_update=on_update, notified=notified)
         try:
             cadence = self._cadence if notified is None else self._rare_cadence
             seen = await until_ended(self._queue, cadence, submitted, timeout, on_update, notified=notified)
@@ -183,6 +186,7 @@ class AsyncTasks:
 
         Leaving the block early, and cancellation, leave the tasks as they are.
         """
+        check_types(tasks=tasks)
         return Watch(
             self._queue, self._cadence, [_as_task(task) for task in tasks], check_wait_timeout(timeout)
         )
@@ -233,6 +237,7 @@ class AsyncTasks:
         Returns:
             The estimate; ``None`` until three such tasks have ended.
         """
+        check_types(model=model, resolution=resolution, n=n)
         return self._cadence.stats.summary(kind_of(model, resolution, n))
 
     def _requests_of(self, task: Task) -> BatchRequests:
@@ -307,6 +312,8 @@ def _checked_id(task_id: str | None) -> str:
         raise errors.InvalidArgumentError(
             "This task has no id: the service answered the submit with the result itself and keeps no task."
         )
+    if not isinstance(cast("object", task_id), str):
+        raise wrong_type("task", "a Task or the id of one", task_id)
     stripped = task_id.strip()
     if not stripped:
         raise errors.InvalidArgumentError("The task id is empty.")
@@ -324,6 +331,7 @@ def check_wait_timeout(timeout: float | None) -> float | None:
     Raises:
         InvalidArgumentError: The timeout is not more than 0.
     """
+    check_types(timeout=timeout)
     if timeout is not None and not timeout > 0:
         raise errors.InvalidArgumentError(f"timeout must be more than 0 seconds, not {timeout!r}.")
     return timeout

@@ -16,6 +16,7 @@ from anyio import CancelScope
 from multidict import CIMultiDict
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
 from apimart_async.interruption import mark
@@ -162,6 +163,7 @@ class Api:
         of the exception, and in its notes and the log.
         """
         settings = self.settings
+        check_types(timeout=timeout)
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
         hooks = _take_hooks() if kind is Kind.PAID_WRITE else None
         call = _Call(
@@ -386,7 +388,10 @@ class Api:
         api_key = self.settings.api_key
         if not isinstance(api_key, Secret):
             key = api_key()
-            api_key = check_api_key(Secret(await key if isawaitable(key) else key))
+            found: object = await key if isawaitable(key) else key
+            if not isinstance(found, str):
+                raise wrong_type("The result of the function api_key", "a text", found)
+            api_key = check_api_key(Secret(found))
         return Authorization.with_key(api_key)
 
     async def download(self, url: str) -> Download:
