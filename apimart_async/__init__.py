@@ -68,6 +68,7 @@ from apimart_async.models import (
     Upload,
     Usage,
 )
+from apimart_async.recording import Response, record_responses
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
@@ -130,6 +131,7 @@ __all__ = [
     "Poll",
     "Quote",
     "RateLimitError",
+    "Response",
     "Retry",
     "SubmissionIndeterminateError",
     "Task",
@@ -151,6 +153,7 @@ __all__ = [
     "estimate",
     "interrupted",
     "prepare_png",
+    "record_responses",
     "run_many",
 ]
 

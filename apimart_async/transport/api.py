@@ -20,6 +20,7 @@ from apimart_async.arguments import check_types, wrong_type
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
 from apimart_async.interruption import mark
+from apimart_async.recording import RECORDERS, Response
 from apimart_async.transport import retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
@@ -450,6 +451,10 @@ async def _read(
     reply: Reply, call: _Call, complete: Callable[[errors.APIError], None]
 ) -> Answer | FailedAttempt:
     key = call.authorization.key
+    if recorders := RECORDERS.get():
+        response = _recorded(reply, call)
+        for responses in recorders:
+            responses.append(response)
     if reply.events is not None:
         stream = EventStream(reply.events, reply.headers, call.url, key, complete)
         request_id = reply_id(reply.headers)
@@ -457,6 +462,13 @@ async def _read(
     if len(reply.data) > LARGE_BYTES:
         return await run_in_file_thread(read_response, reply, call.kind, call.url, key)
     return read_response(reply, call.kind, call.url, key)
+
+
+def _recorded(reply: Reply, call: _Call) -> Response:
+    key, request_id = call.authorization.key, reply_id(reply.headers)
+    headers = CIMultiDict((name, key.redact(value)) for name, value in reply.headers.items())
+    url = key.redact(bare_url(call.url))
+    return Response(call.method, url, reply.status, headers, request_id and key.redact(request_id))
 
 
 def _take_hooks() -> SendHooks | None:
