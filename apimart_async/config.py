@@ -436,8 +436,7 @@ def check_headers(headers: Mapping[str, str], argument: str = "extra_headers") -
             set.
     """
     # Typed as `object`: callers without a type checker pass anything.
-    given: object = headers
-    if not isinstance(given, Mapping):
+    if not isinstance(cast("object", headers), Mapping):
         raise wrong_type(argument, "a mapping such as a dict", headers)
     for name, value in headers.items():
         if unfit := [each for each in (name, value) if not isinstance(cast("object", each), str)]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _NAMES: Final = ("task_id", "sibling_ids", "idempotency_key")
 _MOST: Final = 1000
@@ -83,5 +83,6 @@ def _related(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(each))
         yield each
         left += [None if each.__suppress_context__ else each.__context__, each.__cause__]
+        members: Sequence[BaseException] = getattr(each, "exceptions", ())
         if isinstance(each, BaseExceptionGroup):
-            left += reversed(each.exceptions)
+            left += reversed(members)

@@ -14,7 +14,7 @@ from apimart_async.arguments import is_whole
 from apimart_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 _MOST: Final = 1000
 
@@ -43,7 +43,7 @@ RECORDERS: Final[ContextVar[tuple[deque[Response], ...]]] = ContextVar("apimart_
 
 
 @contextmanager
-def record_responses(limit: int = _MOST) -> Iterator[Sequence[Response]]:
+def record_responses(limit: int = _MOST) -> Generator[Sequence[Response]]:
     """Record the answers to the API requests that the block makes, retries and polls included.
 
     It works for every method of both clients and of their blocking twins, and in tasks that the block starts;

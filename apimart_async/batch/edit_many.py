@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.arguments import check_types, wrong_type
@@ -107,8 +107,7 @@ def run_many(
     An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
-    given: object = client
-    if not isinstance(given, AsyncApimart | AsyncAppleRouter):
+    if not isinstance(cast("object", client), AsyncApimart | AsyncAppleRouter):
         raise wrong_type("client", "an AsyncApimart or an AsyncAppleRouter", client)
     check_types(jobs=jobs)
     options = BatchOptions(

@@ -13,7 +13,7 @@ from anyio import to_thread
 from apimart_async.arguments import check_types, wrong_type
 from apimart_async.batch.backends import ApimartBackend
 from apimart_async.batch.job import Job
-from apimart_async.batch.journal.opening import check_place, is_url, journal_path, read_records
+from apimart_async.batch.journal.opening import check_location, is_url, journal_path, read_records
 from apimart_async.batch.manifest.earlier import Earlier
 from apimart_async.batch.runner import lazily
 from apimart_async.client import AsyncApimart
@@ -86,7 +86,7 @@ async def estimate(
     if not isinstance(cast("object", client), AsyncApimart):
         raise wrong_type("client", "an AsyncApimart", client)
     check_types(jobs=jobs)
-    check_place(journal)
+    check_location(journal)
     if output is not None:
         check_types(output=output)
     backend = ApimartBackend(client)
@@ -148,9 +148,9 @@ def _read_journal(
 ) -> tuple[set[str], Mapping[str, float]]:
     """Return the ids of the jobs that the next run does not submit, and the price of each model; blocks."""
     sums, started = Earlier(), set[str]()
-    place = journal_path(output) if journal is None and output is not None else journal
-    if place is not None and (is_url(place) or Path(place).is_file()):
-        for record in read_records(place, "", may_be_missing=True):
+    path = journal_path(output) if journal is None and output is not None else journal
+    if path is not None and (is_url(path) or Path(path).is_file()):
+        for record in read_records(path, "", may_be_missing=True):
             sums.add(record)
             if not (record.state == "failed" and record.key is None):
                 started.add(record.id)

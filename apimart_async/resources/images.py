@@ -254,8 +254,7 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
         if not result.images:
             raise errors.DownloadError("The image set holds no image.")
         return result.images, [str(int(result.created.timestamp()))] * len(result.images)
-    given: object = result
-    if not isinstance(given, Iterable | Image):
+    if not isinstance(cast("object", result), Iterable | Image):
         raise wrong_type("result", "a Task, an ImageSet, an Image or a list of images", result)
     images = [result] if isinstance(result, Image) else list(result)
     for image in images:

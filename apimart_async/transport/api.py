@@ -9,7 +9,7 @@ from functools import partial
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 from anyio import CancelScope
@@ -389,8 +389,8 @@ class Api:
         api_key = self.settings.api_key
         if not isinstance(api_key, Secret):
             key = api_key()
-            found: object = await key if isawaitable(key) else key
-            if not isinstance(found, str):
+            found = await key if isawaitable(key) else key
+            if not isinstance(cast("object", found), str):
                 raise wrong_type("The result of the function api_key", "a text", found)
             api_key = check_api_key(Secret(found))
         return Authorization.with_key(api_key)

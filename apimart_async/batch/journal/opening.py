@@ -65,14 +65,14 @@ def read_records(
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
         InvalidArgumentError: As for ``open_journal``.
     """
-    check_place(journal)
+    check_location(journal)
     if is_url(journal):
         return read_postgres_journal(journal, may_be_missing=may_be_missing)
     return read_journal(journal_path(output) if journal is None else Path(journal))
 
 
-def check_place(journal: object) -> None:
-    """Check the type of the place of a journal.
+def check_location(journal: object) -> None:
+    """Check the type of the location of a journal.
 
     Raises:
         InvalidArgumentError: It is neither a path nor a URL nor ``None``.
