@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from apimart_async.errors import ApimartError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_NAMES: Final = ("task_id", "sibling_ids", "idempotency_key")
+_NAMES: Final = frozenset({"task_id", "sibling_ids", "idempotency_key"})
 _MOST: Final = 1000
 
 
@@ -48,10 +50,20 @@ def interrupted(error: BaseException) -> Interrupted | None:
     .. versionadded:: 0.1
     """
     for each in _related(error):
-        values = {name: value for name in _NAMES if (value := getattr(each, name, None))}
-        if values:
-            return Interrupted(**values)
+        found = _work_of(each)
+        if found != Interrupted():
+            return found
     return None
+
+
+def _work_of(error: BaseException) -> Interrupted:
+    """Return the work that an exception itself names; other packages have a ``task_id`` too."""
+    if isinstance(error, ApimartError):
+        return Interrupted(error.task_id, error.idempotency_key)
+    values = vars(error)
+    return (
+        Interrupted(**{name: values[name] for name in _NAMES}) if values.keys() >= _NAMES else Interrupted()
+    )
 
 
 def mark(
@@ -65,11 +77,11 @@ def mark(
     vars(raised).update(task_id=task_id, idempotency_key=idempotency_key, sibling_ids=sibling_ids)
 
 
-def carry_over(source: BaseException | None, target: BaseException) -> None:
+def carry_over(source: BaseException, target: BaseException) -> None:
     """Copy the notes and the ids of an exception to the one that replaces it."""
     for note in getattr(source, "__notes__", ()):
         target.add_note(note)
-    vars(target).update({name: value for name in _NAMES if (value := getattr(source, name, None))})
+    mark(target, **attrs.asdict(_work_of(source)))
 
 
 def _related(error: BaseException) -> Iterator[BaseException]:

@@ -26,6 +26,7 @@ from apimart_async import (
     estimate,
     prepare_png,
     run_many,
+    sync,
 )
 from apimart_async.batch import read_outcomes
 from apimart_async.webhooks import Deliveries, confirm
@@ -186,6 +187,11 @@ async def test_arguments_of_the_other_functions(clients: dict[type, Any]) -> Non
     for limit in ("5", None, True):
         with pytest.raises(InvalidArgumentError, match="limit"):
             Deliveries(cast("Any", limit))
+    for twin in (sync.run_many, sync.edit_many, sync.estimate):
+        with pytest.raises(
+            InvalidArgumentError, match="client must be an Apimart or an AppleRouter, not Async"
+        ):
+            cast("Any", twin)(clients[AsyncApimart], [], output="out")
     with pytest.raises(InvalidArgumentError, match="task must be"):
         await confirm(clients[AsyncApimart], cast("Any", "task_1"))
     with pytest.raises(InvalidArgumentError, match="timeout"):

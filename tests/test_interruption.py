@@ -117,7 +117,9 @@ async def test_ids_are_found_behind_timeouts_and_in_groups(slow: Emulator) -> No
 async def test_call_without_paid_work_has_no_ids(slow: Emulator) -> None:
     async with client_of(slow) as client:
         assert interrupted(await timeout(client.account.balance())) is None
-    assert interrupted(ValueError("another error")) is None
+    foreign = ValueError("another error")
+    vars(foreign)["task_id"] = "of another package"
+    assert interrupted(foreign) is None
 
 
 def test_errors_of_the_package_have_their_own_ids() -> None:

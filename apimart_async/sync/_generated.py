@@ -16,7 +16,7 @@ from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
 from apimart_async.resources import edits, generations
 from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.sync.portal import Portal
+from apimart_async.sync.portal import Portal, portal_of
 
 if TYPE_CHECKING:
     import os
@@ -1690,7 +1690,7 @@ def run_many(
     An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
-    return client._portal.open(
+    return portal_of(client).open(
         async_run_many,
         client._wrapped,
         jobs,
@@ -1742,4 +1742,4 @@ def estimate(
 
     Cancellation leaves nothing behind.
     """
-    return client._portal.call(async_estimate, client._wrapped, jobs, output=output, journal=journal)
+    return portal_of(client).call(async_estimate, client._wrapped, jobs, output=output, journal=journal)

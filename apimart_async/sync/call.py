@@ -61,7 +61,7 @@ class Call(Generic[T]):
 
     def annotate(self, interruption: BaseException) -> None:
         """Add the outcome of the interrupted call to the exception that interrupted the wait."""
-        if self.is_cancelled:
+        if self.is_cancelled and self.error is not None:
             carry_over(self.error, interruption)
         elif self.error is not None:
             interruption.__cause__ = self.error

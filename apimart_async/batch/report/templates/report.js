@@ -60,7 +60,12 @@
       if (value !== DEFAULTS[name]) parts.set(name, value);
     }
     const hash = parts.size ? `#${parts}` : "";
-    if (hash !== location.hash) history.replaceState(null, "", location.href.split("#", 1)[0] + hash);
+    if (hash === location.hash) return;
+    try {
+      history.replaceState(null, "", location.href.split("#", 1)[0] + hash);
+    } catch {
+      // Some browsers allow a hundred changes in half a minute; the next one has it all.
+    }
   };
 
   const read = () => {
