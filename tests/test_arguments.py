@@ -175,6 +175,23 @@ async def test_every_argument_of_a_batch(clients: dict[type, Any], tmp_path: Pat
                 await refuses(call, arguments | {parameter.name: value}, parameter.name)
 
 
+async def test_every_argument_of_a_job(clients: dict[type, Any], tmp_path: Path) -> None:
+    for parameter in inspect.signature(Job).parameters.values():
+        for value in wrong_values(str(parameter.annotation)):
+            if parameter.name == "image" or (parameter.name == "roles" and isinstance(value, bytes | list)):
+                continue  # the service of images is another test's subject
+            arguments = {"image": PNG.getvalue(), "prompt": "x", parameter.name: value}
+            try:
+                job = Job(**cast("Any", arguments))
+            except InvalidArgumentError as error:
+                assert f"Job.{parameter.name}" in error.message  # noqa: PT017 the outcome may tell it, too
+                continue
+            async with run_many(clients[AsyncApimart], [job], output=tmp_path) as outcomes:
+                (outcome,) = [each async for each in outcomes]
+            assert isinstance(outcome.error, InvalidArgumentError)
+            assert parameter.name in outcome.error.message
+
+
 async def test_arguments_of_the_other_functions(clients: dict[type, Any]) -> None:
     for wrong in (5, b"x"):
         with pytest.raises(InvalidArgumentError, match="output"):
