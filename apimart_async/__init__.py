@@ -49,6 +49,7 @@ from apimart_async.errors import (
     UnsupportedImageError,
 )
 from apimart_async.hooks import EventHooks, RequestEvent, ResponseEvent
+from apimart_async.interruption import Interrupted, interrupted
 from apimart_async.models import (
     AccountUsage,
     Balance,
@@ -70,10 +71,12 @@ from apimart_async.models import (
     Upload,
     Usage,
 )
+from apimart_async.recording import Response, record_responses
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
     from apimart_async.batch.edit_many import edit_many, run_many
+    from apimart_async.batch.estimate import Estimate, estimate
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.client import AsyncApimart
     from apimart_async.sync import Apimart, AppleRouter
@@ -111,6 +114,7 @@ __all__ = [
     "DayUsage",
     "DownloadError",
     "DurationEstimate",
+    "Estimate",
     "EventHooks",
     "Idempotency",
     "Image",
@@ -121,6 +125,7 @@ __all__ = [
     "ImageTooLargeError",
     "InsufficientBalanceError",
     "InternalServerError",
+    "Interrupted",
     "InvalidArgumentError",
     "Job",
     "JournalError",
@@ -140,6 +145,7 @@ __all__ = [
     "Quote",
     "RateLimitError",
     "RequestEvent",
+    "Response",
     "ResponseEvent",
     "Retry",
     "SubmissionIndeterminateError",
@@ -159,7 +165,10 @@ __all__ = [
     "Usage",
     "__version__",
     "edit_many",
+    "estimate",
+    "interrupted",
     "prepare_png",
+    "record_responses",
     "run_many",
 ]
 
@@ -169,11 +178,13 @@ _LAZY: Final = {
     "AppleRouter": "apimart_async.sync",
     "AsyncApimart": "apimart_async.client",
     "AsyncAppleRouter": "apimart_async.applerouter",
+    "Estimate": "apimart_async.batch.estimate",
     "ImageInput": "apimart_async.transport.media.forms",
     "Job": "apimart_async.batch.job",
     "ObjectPath": "apimart_async.transport.object_storage",
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.edit_many",
+    "estimate": "apimart_async.batch.estimate",
     "prepare_png": "apimart_async.transport.media.png",
     "run_many": "apimart_async.batch.edit_many",
 }

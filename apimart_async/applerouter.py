@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from apimart_async import config, errors
+from apimart_async.arguments import check_types
 from apimart_async.credentials import Secret, hide
 from apimart_async.hooks import as_hooks
 from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
@@ -94,6 +95,7 @@ class AsyncAppleRouter:
 
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
+        check_types(allow_http=allow_http)
         base_urls = config.resolve_base_urls(
             base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from apimart_async.applerouter import AsyncAppleRouter
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.batch.backends import ApimartBackend, AppleRouterBackend
 from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.journal.opening import open_journal, read_records
 from apimart_async.batch.runner import Runner
 from apimart_async.batch.shutdown import Shutdown
+from apimart_async.client import AsyncApimart
 from apimart_async.transport.object_storage import any_path
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
-    from apimart_async.client import AsyncApimart
     from apimart_async.config import Check
 
 
@@ -109,6 +110,9 @@ def run_many(
     An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
+    if not isinstance(cast("object", client), AsyncApimart | AsyncAppleRouter):
+        raise wrong_type("client", "an AsyncApimart or an AsyncAppleRouter", client)
+    check_types(jobs=jobs)
     options = BatchOptions(
         output=output,
         max_in_flight=max_in_flight,
@@ -121,7 +125,7 @@ def run_many(
         timeout=timeout,
         max_retry_after=max_retry_after,
         on_progress=on_progress,
-        shutdown=shutdown or Shutdown(),
+        shutdown=Shutdown() if shutdown is None else shutdown,
     )
     backend: Backend = (
         AppleRouterBackend(client)
@@ -150,5 +154,6 @@ def read_outcomes(
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
         InvalidArgumentError: The URL is malformed, or the extra ``postgres`` is not installed.
     """
+    check_types(output=output)
     directory = any_path(output)
     return (record.outcome(directory) for record in read_records(journal, output))

@@ -39,6 +39,7 @@ class JobFlow:
 
     _context: Context
     _job: Job
+    _position: int
     _state: JobState = attrs.field(init=False)
     _obstacle: Exception | None = attrs.field(init=False, default=None)
     """The reason why it cannot be submitted; a task that is already paid for can be finished all the same."""
@@ -63,7 +64,8 @@ class JobFlow:
             self._obstacle = error
             model = model_of(job, context.backend.models)
             self._state.prepared = PreparedJob(job=job, record=Record.describe(job, model, job_id=job.id))
-        job_id = self._state.prepared.record.id
+        record = attrs.evolve(self._state.prepared.record, position=self._position)
+        self._state.prepared, job_id = attrs.evolve(self._state.prepared, record=record), record.id
         # Of equal jobs one runs at a time: the next finds the row of the one before.
         while (other := context.running.get(job_id)) is not None:
             await other.wait()
@@ -110,7 +112,13 @@ class JobFlow:
                 return copy
             # Of equal jobs the one that ends first has the row.
             await context.journal.drop(equal_jobs.copy_id(described))
-            record = attrs.evolve(record, image=described.image, name=described.name, extra=described.extra)
+            record = attrs.evolve(
+                record,
+                image=described.image,
+                name=described.name,
+                extra=described.extra,
+                position=described.position,
+            )
         return await (self._start(record) if is_left else self._finish(record))
 
     async def _finish(self, record: Record) -> Outcome | None:

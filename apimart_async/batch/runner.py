@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import time
@@ -14,10 +15,11 @@ import anyio
 from anyio import to_thread
 
 from apimart_async import errors
+from apimart_async.arguments import wrong_type
 from apimart_async.batch.budget import PRICES, Budget
 from apimart_async.batch.context import Context
 from apimart_async.batch.cooldown import Cooldown
-from apimart_async.batch.job import Outcome
+from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.job_flow import JobFlow
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.progress import ProgressCounter
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
     from apimart_async.batch.backends import Backend
     from apimart_async.batch.context import BatchOptions
-    from apimart_async.batch.job import Job
     from apimart_async.batch.journal.protocol import Journal
 
 _log: Final = logging.getLogger("apimart_async.batch")
@@ -183,11 +184,14 @@ class Runner:
             async with anyio.create_task_group() as group:
                 with self._shutdown.taking:
                     try:
-                        async with aclosing(_lazily(self._jobs)) as jobs:
+                        positions = itertools.count()
+                        async with aclosing(lazily(self._jobs)) as jobs:
                             async for job in jobs:
+                                if not isinstance(cast("object", job), Job):
+                                    raise wrong_type("Each of jobs", "a Job", job)  # noqa: TRY301 as of the iterable
                                 await room.acquire()
                                 self._in_flight += 1
-                                group.start_soon(self._run_job, job, room, name="job")
+                                group.start_soon(self._run_job, job, next(positions), room, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
                         # Raised at the end; all jobs that it gave are done.
                         self._shutdown.reason = self._shutdown.reason or error
@@ -202,9 +206,9 @@ class Runner:
             if self._counter is not None:
                 self._report(self._counter)
 
-    async def _run_job(self, job: Job, room: anyio.Semaphore) -> None:
+    async def _run_job(self, job: Job, position: int, room: anyio.Semaphore) -> None:
         try:
-            outcome = await JobFlow(self._context, job).run()
+            outcome = await JobFlow(self._context, job, position).run()
             if outcome is not None:
                 _log_outcome(outcome)
                 if self._counter is not None:
@@ -250,7 +254,7 @@ def _log_outcome(outcome: Outcome) -> None:
     _log.info("%s.", errors.visible(f"Job {outcome.id} {outcome.status}{task}{cost}{error}"))
 
 
-async def _lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:
+async def lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:
     """Yield jobs one by one.
 
     A generator may read files or compute between its items, so it runs in worker threads: up to 32 items, or

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from apimart_async.errors import visible
+from apimart_async.interruption import mark
 from apimart_async.polling.poller import PollQueue, Wait
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ async def until_ended(
     Raises:
         APIError: It is not transient, such as ``AuthenticationError``; it names the task.
 
-    Cancellation leaves the task as it is; the exception's notes and the log name it.
+    Cancellation leaves the task as it is; the exception and the log name it.
     """
     if task.is_finished:
         return task
@@ -204,10 +205,11 @@ async def _hint(queue: PollQueue, task_id: str, notified: Notification) -> None:
 
 
 def note_cut_off(cancelled: asyncio.CancelledError, task: Task) -> None:
-    """Name a task that is waited for no more, and its siblings, in the exception's notes and in the log."""
+    """Name a task that is waited for no more, and its siblings, in the exception and in the log."""
     siblings = f", with its siblings {visible(', '.join(task.sibling_ids))}," if task.sibling_ids else ""
     note = (
         f"The wait was cut off; task {visible(str(task.id))}{siblings} goes on and can be waited for again."
     )
     cancelled.add_note(note)
+    mark(cancelled, task_id=task.id, idempotency_key=task.idempotency_key, sibling_ids=task.sibling_ids)
     log.info(note)

@@ -231,7 +231,13 @@ class AsyncAppleRouterEdits:
     ) -> ImageRequest:
         """Check everything and build the request."""
         options = image_fields.check(
-            options, prompt=prompt, model=model, n=n, extra_body=extra_body, extra_headers=extra_headers
+            options,
+            prompt=prompt,
+            model=model,
+            n=n,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
         )
         images = forms.flatten(image)
         if len(images) > _MOST_IMAGES:

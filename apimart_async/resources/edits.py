@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from apimart_async.arguments import check_types
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
@@ -74,8 +75,8 @@ class AsyncEdits:
             APIError: The upload failed, or the edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
         submission.check_request(
             prompt,
@@ -85,6 +86,8 @@ class AsyncEdits:
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
+            timeout=timeout,
+            inline=inline,
         )
         images = await check_images(self._api, self._memory, image, inline=inline)
         path = submission.submit_path(model, await self._schemas.path(model))
@@ -175,10 +178,12 @@ class AsyncEdits:
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
-        check_wait_timeout(timeout)  # before the paid submit
+        # Before the paid submit.
+        check_wait_timeout(timeout)
+        check_types(on_update=on_update)
         async with submission.operation(self._api, {"model": model, "image_urls": ()}):
             task = await self.create(
                 image,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import aclosing, asynccontextmanager, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -10,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import anyio
+import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.task_errors import task_error
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.atomic import find_images, write_image
 from apimart_async.transport.files.downloads import open_download
 from apimart_async.transport.files.names import NameTemplate
-from apimart_async.transport.media import data_urls
+from apimart_async.transport.media import data_urls, sniffing
+from apimart_async.transport.media.dimensions import read_dimensions
 from apimart_async.transport.object_storage import any_path
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 _DOWNLOADS_AT_ONCE: Final = 16
+_HEAD_BYTES: Final = 1024 * 1024
 _NOT_THERE_YET: Final = frozenset({403, 404})
 """Answers of a host that does not have a file; which of the two depends on its permissions."""
 
@@ -92,6 +97,7 @@ class AsyncImages:
 
         Cancellation leaves the images that are whole and nothing of the others.
         """
+        check_types(directory=directory, name=name, fsync=fsync)
         template = NameTemplate.parse(name)
         images, task_ids = _images_of(result)
         indexes = [image.index or index for index, image in enumerate(images, start=1)]
@@ -147,6 +153,40 @@ class AsyncImages:
             return b"".join(chunks)
 
         return await self._download(_as_image(image), read_all)
+
+    async def inspect(self, image: Image | str) -> Image:
+        """Read the content type and the dimensions of an image from the first bytes of its file.
+
+        The rest of the file is not downloaded.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            The image with ``content_type``, and with ``width`` and ``height`` for JPEG, PNG, WebP and GIF.
+            They are those of the pixels in the file, which EXIF data may ask to turn.
+
+        Raises:
+            DownloadError: The image could not be opened, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
+
+        Cancellation closes the connection.
+        """
+        image = _as_image(image)
+
+        async def read_head(download: VerifiedDownload) -> Image:
+            head, kind, size = b"", sniffing.UNKNOWN, None
+            # All formats but JPEG have the dimensions in the first chunk.
+            while not head or (kind is sniffing.JPEG and size is None and len(head) < _HEAD_BYTES):
+                chunk = await download.read()
+                if not chunk:
+                    break
+                head += chunk
+                kind, size = sniffing.identify(head), read_dimensions(head)
+            width, height = size or (image.width, image.height)
+            return attrs.evolve(image, content_type=kind.content_type, width=width, height=height)
+
+        return await self._download(image, read_head)
 
     def stream(self, image: Image | str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Download an image in chunks.
@@ -222,12 +262,14 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
         if not result.images:
             raise errors.DownloadError("The image set holds no image.")
         return result.images, [str(int(result.created.timestamp()))] * len(result.images)
+    if not isinstance(cast("object", result), Iterable | Image):
+        raise wrong_type("result", "a Task, an ImageSet, an Image or a list of images", result)
     images = [result] if isinstance(result, Image) else list(result)
     for image in images:
         if not isinstance(cast("object", image), Image):
             raise errors.InvalidArgumentError(
-                f"{type(image).__name__} cannot be saved: give a Task (tasks.get() fetches it by its id), "
-                "an ImageSet, an Image or a list of images."
+                f"A result that holds {type(image).__name__} cannot be saved: give a Task (tasks.get() "
+                "fetches it by its id), an ImageSet, an Image or a list of images."
             )
     return images, [image.task_id or "image" for image in images]
 
@@ -249,7 +291,7 @@ def _as_image(image: Image | str) -> Image:
     if isinstance(image, Image):
         return image
     if not isinstance(cast("object", image), str) or not image:
-        raise errors.InvalidArgumentError(f"Give an Image or its URL, not {type(image).__name__}.")
+        raise wrong_type("image", "an Image or its URL", image)
     return Image(data_urls.normalized(image))
 
 

@@ -7,11 +7,12 @@ import os
 import re
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.config import check_headers
 from apimart_async.hooks import Operation as PaidCall
 from apimart_async.resources.schemas import LostRequest
@@ -112,7 +113,7 @@ def check_operation(operation: str | None, model: str, prompt: str | None, *, ha
     """
     if operation is None:
         return
-    if operation not in SENT_OPERATIONS:
+    if not isinstance(cast("object", operation), str) or operation not in SENT_OPERATIONS:
         raise errors.InvalidArgumentError(f"operation must be 'segment' or 'region_edit', not {operation!r}.")
     if not _TAKES_REGIONS(str(model)):
         raise errors.InvalidArgumentError(
@@ -134,9 +135,9 @@ def check_roles(roles: Sequence[str], images: int, path: str = GENERATIONS) -> N
         InvalidArgumentError: Their number is not that of the images, one is empty, or the endpoint takes
             none.
     """
-    if not roles:
+    if isinstance(roles, list | tuple) and not roles:
         return
-    if isinstance(roles, str) or not all(map(_is_text, roles)):
+    if not isinstance(roles, list | tuple) or not all(map(_is_text, roles)):
         raise errors.InvalidArgumentError(f"roles must be a list of texts that are not empty, not {roles!r}.")
     if len(roles) != images:
         raise errors.InvalidArgumentError(
@@ -157,18 +158,21 @@ def check_request(
     max_n: int = 10,
     *,
     has_prompt: bool = True,
+    has_n: bool = True,
     idempotency_key: str | None = None,
     extra_body: Mapping[str, Any] | None = None,
     extra_headers: Mapping[str, str] | None = None,
+    **others: object,
 ) -> None:
     """Check everything that can be checked before an image is uploaded and money is spent.
 
-    ``has_prompt`` tells whether the request has a prompt.
+    ``has_prompt`` and ``has_n`` tell whether the request has these; of ``others`` only the types are checked.
 
     Raises:
         InvalidArgumentError: The prompt or the model is empty, ``n`` is outside 1 to ``max_n``, the key is
             not 1 to 191 visible ASCII characters, or an extra field or header cannot be sent.
     """
+    check_types(idempotency_key=idempotency_key, extra_body=extra_body, extra_headers=extra_headers, **others)
     # Typed as `object`: callers without a type checker pass anything.
     texts: tuple[tuple[str, object], ...] = (("prompt", prompt), ("model", model))
     for name, value in texts if has_prompt else texts[1:]:
@@ -181,7 +185,7 @@ def check_request(
                 f"{name} holds half of a surrogate pair, which cannot be sent: {value!r}."
             ) from None
     count: object = n
-    if count is not None and (type(count) is not int or not 1 <= count <= max_n):
+    if (has_n or count is not None) and (type(count) is not int or not 1 <= count <= max_n):
         raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {max_n}, not {n!r}.")
     if idempotency_key is not None and not (
         1 <= len(idempotency_key) <= _LONGEST_KEY and all("!" <= each <= "~" for each in idempotency_key)
@@ -319,6 +323,9 @@ async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: flo
         SubmissionIndeterminateError: There is no such promise, or the answer was lost again.
         APIError: The request failed.
     """
+    if not isinstance(cast("object", idempotency_key), str):
+        raise wrong_type("idempotency_key", "a text", idempotency_key)
+    check_types(timeout=timeout)
     lost = schemas.lost.get(idempotency_key)
     if lost is None:
         raise errors.InvalidArgumentError(

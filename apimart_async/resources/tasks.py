@@ -6,12 +6,13 @@ import asyncio
 import logging
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
@@ -90,6 +91,7 @@ class AsyncTasks:
 
         Cancellation leaves the task as it is.
         """
+        check_types(language=language)
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
@@ -134,10 +136,11 @@ class AsyncTasks:
                 either; ``error.task.raw`` is the answer.
             InvalidArgumentError: There is no id, or the timeout is not more than 0.
 
-        Cancellation leaves the task as it is; the exception's notes and the log name its id.
+        Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
         submitted = _as_task(task)
         check_wait_timeout(timeout)
+        check_types(on_update=on_update, notified=notified)
         try:
             cadence = self._cadence if notified is None else self._rare_cadence
             seen = await until_ended(
@@ -190,6 +193,7 @@ class AsyncTasks:
 
         Leaving the block early, and cancellation, leave the tasks as they are.
         """
+        check_types(tasks=tasks)
         return Watch(
             self._queue,
             self._cadence,
@@ -258,6 +262,7 @@ class AsyncTasks:
         Returns:
             The estimate; ``None`` until three such tasks have ended.
         """
+        check_types(model=model, resolution=resolution, n=n)
         return self._cadence.stats.summary(kind_of(model, resolution, n))
 
     def _requests_of(self, task: Task) -> BatchRequests:
@@ -332,6 +337,8 @@ def _checked_id(task_id: str | None) -> str:
         raise errors.InvalidArgumentError(
             "This task has no id: the service answered the submit with the result itself and keeps no task."
         )
+    if not isinstance(cast("object", task_id), str):
+        raise wrong_type("task", "a Task or the id of one", task_id)
     stripped = task_id.strip()
     if not stripped:
         raise errors.InvalidArgumentError("The task id is empty.")
@@ -349,6 +356,7 @@ def check_wait_timeout(timeout: float | None) -> float | None:
     Raises:
         InvalidArgumentError: The timeout is not more than 0.
     """
+    check_types(timeout=timeout)
     if timeout is not None and not timeout > 0:
         raise errors.InvalidArgumentError(f"timeout must be more than 0 seconds, not {timeout!r}.")
     return timeout

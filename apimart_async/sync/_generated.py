@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.edit_many import run_many as async_run_many
+from apimart_async.batch.estimate import estimate as async_estimate
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
 from apimart_async.resources import edits, generations
 from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.sync.portal import Portal
+from apimart_async.sync.portal import Portal, portal_of
 
 if TYPE_CHECKING:
     import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from apimart_async import config
+    from apimart_async.batch.estimate import Estimate
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
@@ -583,8 +585,8 @@ class Edits:
             APIError: The upload failed, or the edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
         return self._portal.call(
             self._wrapped.create,
@@ -666,8 +668,8 @@ class Edits:
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
         return self._portal.call(
             self._wrapped.run,
@@ -755,8 +757,8 @@ class Generations:
             APIError: An upload failed, or the generation was not executed.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
         return self._portal.call(
             self._wrapped.create,
@@ -869,8 +871,8 @@ class Generations:
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
         return self._portal.call(
             self._wrapped.run,
@@ -968,6 +970,26 @@ class Images:
         """
         return self._portal.call(self._wrapped.read, image)
 
+    def inspect(self, image: Image | str) -> Image:
+        """Read the content type and the dimensions of an image from the first bytes of its file.
+
+        The rest of the file is not downloaded.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            The image with ``content_type``, and with ``width`` and ``height`` for JPEG, PNG, WebP and GIF.
+            They are those of the pixels in the file, which EXIF data may ask to turn.
+
+        Raises:
+            DownloadError: The image could not be opened, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
+
+        Cancellation closes the connection.
+        """
+        return self._portal.call(self._wrapped.inspect, image)
+
     def stream(self, image: Image | str) -> AbstractContextManager[Iterator[bytes]]:
         """Download an image in chunks.
 
@@ -1053,7 +1075,7 @@ class Tasks:
                 either; ``error.task.raw`` is the answer.
             InvalidArgumentError: There is no id, or the timeout is not more than 0.
 
-        Cancellation leaves the task as it is; the exception's notes and the log name its id.
+        Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
         return self._portal.call(
             self._wrapped.wait,
@@ -1683,7 +1705,7 @@ def run_many(
     An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
-    return client._portal.open(
+    return portal_of(client).open(
         async_run_many,
         client._wrapped,
         jobs,
@@ -1705,3 +1727,34 @@ def run_many(
 
 
 edit_many = run_many
+
+
+def estimate(
+    client: Apimart,
+    jobs: Iterable[Job],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+) -> Estimate:
+    """Estimate the cost of jobs before ``run_many`` runs them. Free.
+
+    The images are read, because equal jobs are paid once, and nothing but a request for prices is sent. A
+    price is the highest that the journal has, or else that of the catalogue of the service, as ``quote``
+    returns it, or else that of its documentation. ``apimart batch --check`` prints the same estimate.
+
+    Args:
+        client: Fetches the prices.
+        jobs: As for ``run_many``; memory grows by about 150 bytes a job.
+        output: Folder of the batch: jobs that its journal has and the next run does not submit cost nothing.
+        journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
+
+    Returns:
+        The number of jobs and images, and their cost in all and by model.
+
+    Raises:
+        JournalError: The journal is damaged or of a newer version, or cannot be reached.
+        APIError: The request for prices failed after all retries.
+
+    Cancellation leaves nothing behind.
+    """
+    return portal_of(client).call(async_estimate, client._wrapped, jobs, output=output, journal=journal)

@@ -9,16 +9,19 @@ from functools import partial
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 from anyio import CancelScope
 from multidict import CIMultiDict
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
 from apimart_async.hooks import RequestEvent
+from apimart_async.interruption import mark
+from apimart_async.recording import RECORDERS, Response
 from apimart_async.transport import observation, retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
@@ -159,10 +162,11 @@ class Api:
             SubmissionIndeterminateError: A paid request may or may not have been executed.
             InvalidArgumentError: A header cannot be sent.
 
-        Cancellation closes the connection; if a paid request may have been executed, the key is in the
-        exception's notes and in the log.
+        Cancellation closes the connection; if a paid request may have been executed, the key is an attribute
+        of the exception, and in its notes and the log.
         """
         settings = self.settings
+        check_types(timeout=timeout)
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
         hooks = _take_hooks() if kind is Kind.PAID_WRITE else None
         call = _Call(
@@ -394,7 +398,10 @@ class Api:
         api_key = self.settings.api_key
         if not isinstance(api_key, Secret):
             key = api_key()
-            api_key = check_api_key(Secret(await key if isawaitable(key) else key))
+            found = await key if isawaitable(key) else key
+            if not isinstance(cast("object", found), str):
+                raise wrong_type("The result of the function api_key", "a text", found)
+            api_key = check_api_key(Secret(found))
         return Authorization.with_key(api_key)
 
     async def download(self, url: str, attempt: int = 1) -> Download:
@@ -461,6 +468,10 @@ async def _read(
     reply: Reply, call: _Call, complete: Callable[[errors.APIError], None]
 ) -> Answer | FailedAttempt:
     key = call.authorization.key
+    if recorders := RECORDERS.get():
+        response = _recorded(reply, call)
+        for responses in recorders:
+            responses.append(response)
     if reply.events is not None:
         stream = EventStream(reply.events, reply.headers, call.url, key, complete)
         request_id = reply_id(reply.headers)
@@ -468,6 +479,13 @@ async def _read(
     if len(reply.data) > LARGE_BYTES:
         return await run_in_file_thread(read_response, reply, call.kind, call.url, key)
     return read_response(reply, call.kind, call.url, key)
+
+
+def _recorded(reply: Reply, call: _Call) -> Response:
+    key, request_id = call.authorization.key, reply_id(reply.headers)
+    headers = CIMultiDict((name, key.redact(value)) for name, value in reply.headers.items())
+    url = key.redact(bare_url(call.url))
+    return Response(call.method, url, reply.status, headers, request_id and key.redact(request_id))
 
 
 def _take_hooks() -> SendHooks | None:
@@ -494,4 +512,6 @@ async def _take_note(raised: BaseException, call: _Call, body: RequestBody | Non
         key = f"; idempotency key {call.idempotency_key}" if call.idempotency_key else ""
         note = f"A paid request was cut off and may have been billed{key}."
         raised.add_note(note)
+        if not isinstance(raised, errors.ApimartError):
+            mark(raised, idempotency_key=call.idempotency_key)
         log.warning("%s %s: %s", call.method, call.authorization.key.redact(bare_url(call.url)), note)

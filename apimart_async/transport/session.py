@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import deque
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from urllib.parse import urljoin
 
 import aiohttp
@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from apimart_async import errors
+from apimart_async.arguments import wrong_type
 from apimart_async.transport.exchange import (
     FAILURES,
     NEVER_SENT,
@@ -121,6 +122,8 @@ class Session:
         external: aiohttp.ClientSession | None = None,
         hooks: Sequence[EventHooks] = (),
     ) -> None:
+        if not (external is None or isinstance(cast("object", external), aiohttp.ClientSession)):
+            raise wrong_type("session", "an aiohttp.ClientSession", external)
         self.hooks: Sequence[EventHooks] = hooks
         self._settings = settings
         self._external = external

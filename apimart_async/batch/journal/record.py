@@ -139,6 +139,7 @@ class Record:
         sent_at: Time of the first paid request with the key; ``None`` if there was none.
         operation: Of the job.
         roles: Of its images.
+        position: Position among the jobs of the run that submitted it, from 0.
     """
 
     id: str
@@ -163,6 +164,7 @@ class Record:
     sent_at: datetime | None = None
     operation: Operation = "edit"
     roles: tuple[str, ...] = ()
+    position: int | None = None
 
     @classmethod
     def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
@@ -324,6 +326,8 @@ class Record:
             "sent_at": self.sent_at.timestamp() if self.sent_at else None,
             "operation": None if self.operation == "edit" else self.operation,
             "roles": list(self.roles),
+            # From 1, as fields that are false are left out.
+            "number": None if self.position is None else self.position + 1,
         }
         text = json.dumps({name: value for name, value in body.items() if value}, default=repr)
         return self.id, self.state, self.key, self.model, self.n, self.cost, text
@@ -363,6 +367,7 @@ class Record:
                 sent_at=datetime.fromtimestamp(body["sent_at"], UTC) if body.get("sent_at") else None,
                 operation=body.get("operation", "edit"),
                 roles=tuple(body.get("roles", ())),
+                position=body["number"] - 1 if body.get("number") else None,
             )
         except _UNREADABLE as reason:
             raise UnreadableRowError(f"the row of job {job_id!r} cannot be read") from reason
@@ -386,6 +391,7 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
         and all(isinstance(body.get(name, {}), dict) for name in ("options", "extra"))
         and all(isinstance(body.get(name), str | None) for name in ("name", "base_url"))
         and isinstance(body.get("seconds", 0.0), int | float)
+        and isinstance(body.get("number", 0), int)
         and all(isinstance(text, str) for name in ("paths", "roles") for text in body.get(name, ()))
         and all(isinstance(failure.get(name), str) for name in ("type", "message") if failure)
         and all(isinstance(failure.get(name), str | None) for name in ("code", "request_id"))
