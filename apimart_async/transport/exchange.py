@@ -191,9 +191,11 @@ class Deadline:
         self._task = task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 for the type checker: a coroutine of aiohttp needs one
         self._before = task.cancelling()
-        until = self._until
+        until, now = self._until, self._loop.time()
+        if until <= now:  # while data keeps coming, no timer would have its turn
+            raise self._timed_out(is_total=True)
         if self._is_sent:
-            until = min(until, self._loop.time() + self._timeout.read)
+            until = min(until, now + self._timeout.read)
         self._handle = self._loop.call_at(until, self._expire)
         return self
 
@@ -218,12 +220,13 @@ class Deadline:
 
     def _expire(self) -> None:
         is_total = self._handle is None or self._handle.when() >= self._until
-        self.end(
-            OwnTimeoutError(
-                f"no whole answer within {self._timeout.total:g} s (Timeout.total)"
-                if is_total
-                else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
-            )
+        self.end(self._timed_out(is_total=is_total))
+
+    def _timed_out(self, *, is_total: bool) -> OwnTimeoutError:
+        return OwnTimeoutError(
+            f"no whole answer within {self._timeout.total:g} s (Timeout.total)"
+            if is_total
+            else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
         )
 
     def end(self, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import zlib
@@ -20,6 +21,7 @@ from apimart_async import (
     Image,
     Limits,
     SubmissionIndeterminateError,
+    Timeout,
 )
 from apimart_async.emulator import Fault
 from apimart_async.transport import compression
@@ -245,3 +247,21 @@ def test_any_bytes_are_decompressed_or_refused(data: bytes, coding: str) -> None
             compression.decompress(packed, coding, 1000)
         except ValueError:
             continue
+
+
+async def test_a_file_of_empty_gzip_members_ends_at_the_timeout(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+        while True:
+            exchange.writer.write(gzip.compress(b"") * 1000)
+            await exchange.writer.drain()
+            await asyncio.sleep(0)
+
+    raw_server.handle = handle
+    timeout = Timeout(total=0.5)
+    async with AsyncApimart(
+        "sk-test", base_url=raw_server.base_url, max_retries=0, timeout=timeout
+    ) as client:
+        with pytest.raises(DownloadError, match="Timed out"):
+            await client.images.read(f"{raw_server.base_url}/a.png")
