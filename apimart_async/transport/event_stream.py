@@ -12,8 +12,8 @@ import attrs
 from apimart_async.credentials import Secret
 from apimart_async.errors import APIConnectionError, APIError, DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
-from apimart_async.transport.exchange import LARGE_BYTES, Download
-from apimart_async.transport.json import is_mapping
+from apimart_async.transport.exchange import Download
+from apimart_async.transport.json import LARGE_BYTES, is_mapping
 from apimart_async.transport.responses import EVENTS_END, Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 

@@ -35,9 +35,8 @@ _CHUNK_BYTES: Final = 512 * 1024
 # So little is written without waiting for the connection to drain: an error says that nothing was sent.
 _FIRST_BYTES: Final = 16 * 1024
 
-LARGE_BYTES: Final = 1024 * 1024
-"""Size from which an answer is joined and decoded in a thread."""
-
+# An answer from this size on is joined in a thread.
+_LARGE_BYTES: Final = 1024 * 1024
 _LARGE_COMPRESSED_BYTES: Final = 4 * 1024
 _BAD_FROM: Final = 400
 
@@ -188,12 +187,12 @@ class Deadline:
         self._before = 0
 
     def __enter__(self) -> Self:
-        self._task = task = asyncio.current_task(self._loop)
-        assert task is not None  # noqa: S101 for the type checker: a coroutine of aiohttp needs one
-        self._before = task.cancelling()
         until, now = self._until, self._loop.time()
         if until <= now:  # while data keeps coming, no timer would have its turn
             raise self._timed_out(is_total=True)
+        self._task = task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 for the type checker: a coroutine of aiohttp needs one
+        self._before = task.cancelling()
         if self._is_sent:
             until = min(until, now + self._timeout.read)
         self._handle = self._loop.call_at(until, self._expire)
@@ -375,7 +374,7 @@ async def read_answer(
                 chunks.append(chunk)
                 size += len(chunk)
             # A join of this size releases the interpreter's lock.
-            data = await run_in_file_thread(b"".join, chunks) if size > LARGE_BYTES else b"".join(chunks)
+            data = await run_in_file_thread(b"".join, chunks) if size > _LARGE_BYTES else b"".join(chunks)
     finally:
         # aiohttp gives a connection back at the end of a body, unless its request is still sent.
         if not content.at_eof() or (body is not None and body.is_sending):

@@ -6,7 +6,9 @@ Its body is JSON, JSON among other bytes, an event stream, or an image itself.
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
@@ -39,6 +41,8 @@ _KEPT: Final = "%/:?@!$&'()*+,;=~"
 _DATA: Final = b"data:"
 _DATA_OF_IMAGE: Final = b"data:image/"
 _COMMENT: Final = ":"
+_LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
+_MOST_LINES: Final = 100_000
 _BLANK: Final = "\0 \t\r\n"
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _PARTIAL: Final = "partial_image"
@@ -238,6 +242,11 @@ def _decode_body(data: bytes, *, is_good: bool) -> Any:  # noqa: ANN401 JSON is 
     """
     try:
         payload = json.loads(data)
+    except json.TooManyValuesError:
+        found = _from_image(data) if is_good else None
+        if found is None:
+            raise
+        return found
     except errors.APIResponseValidationError:
         found = _from_events(data)
         if found is None and is_good:
@@ -254,16 +263,25 @@ def _decode_body(data: bytes, *, is_good: bool) -> Any:  # noqa: ANN401 JSON is 
 
 def _from_events(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything
     """Return the last event of an event stream, or the images of all its events as one result."""
-    events = [event for event in _events(data) if _PARTIAL not in str(event.get("type"))]
-    images = [event for event in events if _is_final_image(event)]
+    if _DATA not in data:
+        return None
+    last: dict[str, Any] | None = None
+    images: list[dict[str, Any]] = []
+    for event in _events(data):
+        if _PARTIAL in str(event.get("type")):
+            continue
+        last = event
+        if _is_final_image(event):
+            images.append(event)
     if images:
         return {"created": images[-1].get("created_at"), "usage": images[-1].get("usage"), "data": images}
-    return events[-1] if events else None
+    return last
 
 
 def _events(data: bytes) -> Iterator[dict[str, Any]]:
     lines: list[bytes] = []
-    for line in (*data.splitlines(), b""):
+    for found in islice(_LINE.finditer(data + b"\n\n"), _MOST_LINES):
+        line = found[1]
         if line.startswith(_DATA):
             lines.append(line.removeprefix(_DATA))
         elif not line.strip() and lines:
@@ -285,9 +303,9 @@ def _from_image(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything
     if sniffing.identify(data[: sniffing.HEAD_BYTES]).extension is not None:
         return {"data": [{"b64_json": base64.b64encode(data).decode()}]}
     text = data.strip()
-    if text.startswith(_DATA) and not text.startswith(_DATA_OF_IMAGE):
-        return None  # an event
-    found = data_url(text.decode("ascii", "replace"))
+    if not text.isascii() or (text.startswith(_DATA) and not text.startswith(_DATA_OF_IMAGE)):
+        return None  # the latter is an event
+    found = data_url(text.decode("ascii"))
     return None if found is None else {"data": [{"url": found}]}
 
 

@@ -249,19 +249,27 @@ def test_any_bytes_are_decompressed_or_refused(data: bytes, coding: str) -> None
             continue
 
 
-async def test_a_file_of_empty_gzip_members_ends_at_the_timeout(raw_server: RawServer) -> None:
+ENDLESS = {
+    "empty members": (gzip.compress(b""), gzip.compress(b"") * 1000, Timeout(), "100000 compressed parts"),
+    "a name": (b"\x1f\x8b\x08\x08" + bytes(6), b"a" * 20_000, Timeout(total=0.5), "Timed out"),
+}
+
+
+@pytest.mark.parametrize(("head", "rest", "timeout", "reason"), ENDLESS.values(), ids=ENDLESS)
+async def test_a_compressed_file_without_content_and_end_is_given_up(
+    raw_server: RawServer, head: bytes, rest: bytes, timeout: Timeout, reason: str
+) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
-        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + head)
         while True:
-            exchange.writer.write(gzip.compress(b"") * 1000)
+            exchange.writer.write(rest)
             await exchange.writer.drain()
             await asyncio.sleep(0)
 
     raw_server.handle = handle
-    timeout = Timeout(total=0.5)
     async with AsyncApimart(
         "sk-test", base_url=raw_server.base_url, max_retries=0, timeout=timeout
     ) as client:
-        with pytest.raises(DownloadError, match="Timed out"):
+        with pytest.raises(DownloadError, match=reason):
             await client.images.read(f"{raw_server.base_url}/a.png")

@@ -1,0 +1,91 @@
+"""Answers that are meant to exhaust memory and time: the work on each is bounded before it begins."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apimart_async import APIResponseValidationError, AsyncApimart, AsyncAppleRouter
+from apimart_async.transport.json import loads
+
+if TYPE_CHECKING:
+    from .conftest import Exchange, RawServer
+
+GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
+_COUNT = 700_000
+
+FLOODS = {
+    "objects": b"[" + b"{}," * _COUNT + b"{}]",
+    "arrays": b"[" + b"[]," * _COUNT + b"[]]",
+    "numbers": b"[" + b"1," * _COUNT + b"1]",
+    "empty texts": b"[" + b'"",' * _COUNT + b'""]',
+    "members": b"{" + b",".join(b'"%d":1' % number for number in range(_COUNT)) + b"}",
+    "unfinished objects": b"[" + b"{}," * _COUNT,
+    "objects before other text": b"[" + b"{}," * _COUNT + b"{}]!",
+    "JSON in JSON": json.dumps("[" + "{}," * _COUNT + "{}]").encode(),
+    "halves of surrogate pairs": b'["' + rb"\ud800" * _COUNT + b'"]',
+    "events": b'data: {"a":1}\n\n' + b"data: [{},{},{},{},{}]\n\n" * (_COUNT // 5),
+    "blanks": b" " * 17 * 1024 * 1024 + b"{}",
+    "another encoding": b"\xff\xfe" + ("[" + "{}," * _COUNT).encode("utf-16-le"),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+async def test_an_answer_of_very_many_values_is_not_decoded(raw_server: RawServer, flood: bytes) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(flood)
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url, max_retries=0) as client:
+        with pytest.raises(APIResponseValidationError, match="more than"):
+            await client.account.balance()
+
+
+def test_a_flood_of_values_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(APIResponseValidationError, match="more than 250000 values"):
+            loads(FLOODS["objects"])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * len(FLOODS["objects"])
+
+
+async def test_a_task_in_an_answer_as_large_as_any_is_read(raw_server: RawServer) -> None:
+    task = {
+        "id": "task_1",
+        "status": "processing",
+        "prompt": "a, {b}, [c] " * 100_000,
+        "tags": list(range(200_000)),
+    }
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(json.dumps({"code": 200, "data": task}).encode())
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+        assert (await client.tasks.get("task_1")).id == "task_1"
+
+
+async def test_base64_with_the_escapes_of_dot_net_is_read(raw_server: RawServer) -> None:
+    text = json.dumps(
+        {"created": 1, "data": [{"b64_json": "R0lGODlhAQABAIAAAP+/AAAALAAAAAABAAEAAAICRAEAOw=="}]}
+    )
+    long = (
+        text.replace("AOw==", "AOw" + "+/" * 400_000 + "AA==").replace("+", "\\u002B").replace("/", "\\u002F")
+    )
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(long.replace("=", "\\u003D").encode())
+
+    raw_server.handle = handle
+    async with AsyncAppleRouter("sk-test", base_url=raw_server.base_url) as router:
+        result = await router.edits.create(GIF, "stars", model="another")
+    assert "+/+/" in result.images[0].url
