@@ -282,7 +282,7 @@ def _webp(reader: _Reader, cuts: _Cuts) -> None:
 
 
 def _webp_chunk(reader: _Reader, cuts: _Cuts, name: bytes, length: int) -> int:
-    """Skip a chunk; cut unknown chunks within a frame of an animation, and return the number of their bytes."""
+    """Skip a chunk; cut unknown chunks within a frame of an animation, and return their size."""
     if name != b"ANMF":
         reader.skip(length)
         return 0
