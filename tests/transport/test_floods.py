@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -89,3 +89,46 @@ async def test_base64_with_the_escapes_of_dot_net_is_read(raw_server: RawServer)
     async with AsyncAppleRouter("sk-test", base_url=raw_server.base_url) as router:
         result = await router.edits.create(GIF, "stars", model="another")
     assert "+/+/" in result.images[0].url
+
+
+_DOUBLED = {f"a{level}": {"anyOf": [{"$ref": f"#/parts/a{level + 1}"}] * 2} for level in range(40)}
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "an alternative that is itself": {"properties": {"prompt": {"anyOf": [{"$ref": "#/properties/prompt"}]}}},
+    "two alternatives that are itself": {
+        "properties": {"prompt": {"anyOf": [{"$ref": "#/properties/prompt"}] * 2}}
+    },
+    "a whole that is itself": {"allOf": [{"$ref": "#"}], "properties": {"prompt": {}}},
+    "parts doubled forty times": {"properties": {"prompt": {"$ref": "#/parts/a0"}}, "parts": _DOUBLED},
+    "parts repeated in parts": {
+        "allOf": [{"$ref": "#/parts"}] * 5000,
+        "parts": {"properties": {f"p{number}": {} for number in range(5000)}},
+        "properties": {"prompt": {}},
+    },
+    "many alternatives with many values": {
+        "properties": {
+            "prompt": {
+                "anyOf": [{"enum": list(range(start, start + 900))} for start in range(0, 90_000, 900)]
+            }
+        }
+    },
+    "many parameters": {"properties": {f"p{number}": {} for number in range(50_000)}},
+    "a long reference": {"properties": {"prompt": {"$ref": "#" + "/a" * 3_000_000}}},
+    "many types": {"properties": {"prompt": {"type": ["string"] * 100_000}}},
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+async def test_a_hostile_schema_does_not_hold_up_a_paid_request(
+    raw_server: RawServer, schema: dict[str, Any]
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        if "model-schema" in (await exchange.read()).path:
+            described = {"model": "painter", "operation": "image_generation", "input_schema": schema}
+            await exchange.answer(json.dumps(described).encode())
+        else:
+            await exchange.answer(b'{"data": [{"task_id": "task_1", "status": "submitted"}]}')
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+        assert (await client.generations.create("A lighthouse", model="painter")).id == "task_1"
