@@ -43,6 +43,7 @@ _DATA_OF_IMAGE: Final = b"data:image/"
 _COMMENT: Final = ":"
 _LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
 _MOST_LINES: Final = 100_000
+_ETAG: Final = re.compile(r"[!-~]{1,1000}")
 _BLANK: Final = "\0 \t\r\n"
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _PARTIAL: Final = "partial_image"
@@ -136,7 +137,7 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     found = None if is_plain else read_error(payload)
     if found is None and status < _OK_BELOW:
         if kind is not Kind.PAID_WRITE:
-            return Answer(payload, None, replayed=False, etag=reply.headers.get("ETag"))
+            return Answer(payload, None, replayed=False, etag=_etag(reply.headers, key))
         request_id = reply_id(reply.headers) or find_request_id(payload)
         request_id = request_id and key.redact(request_id)
         replayed = reply.headers.get("Idempotency-Replayed", "").lower() == "true"
@@ -164,6 +165,12 @@ def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttem
     if isinstance(error, errors.APIStatusError):
         error.retry_after = retry_after
     return FailedAttempt(effect, error, retry_after)
+
+
+def _etag(headers: Mapping[str, str], key: Secret) -> str | None:
+    """Return the version of the content, if it can be sent back."""
+    said = headers.get("ETag", "")
+    return said if _ETAG.fullmatch(said) and key.redact(said) == said else None
 
 
 def reply_id(headers: Mapping[str, str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,14 @@ import pytest
 from apimart_async import APIResponseValidationError, AsyncApimart, AsyncAppleRouter
 from apimart_async.transport.json import loads
 
+from .conftest import RawServer
+
 if TYPE_CHECKING:
-    from .conftest import Exchange, RawServer
+    from collections.abc import AsyncIterator
+
+    from tests.clock import Clock
+
+    from .conftest import Exchange
 
 GIF = bytes.fromhex("47494638396101000100800000ffffff0000002c00000000010001000002024401003b")
 _COUNT = 700_000
@@ -91,6 +98,17 @@ async def test_base64_with_the_escapes_of_dot_net_is_read(raw_server: RawServer)
     assert "+/+/" in result.images[0].url
 
 
+@pytest.fixture
+async def schema_server() -> AsyncIterator[RawServer]:
+    """A raw server whose test answers requests for schemas too."""
+    server = RawServer()
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.base_url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    yield server
+    listener.close()
+    await listener.wait_closed()
+
+
 _DOUBLED = {f"a{level}": {"anyOf": [{"$ref": f"#/parts/a{level + 1}"}] * 2} for level in range(40)}
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -120,7 +138,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 async def test_a_hostile_schema_does_not_hold_up_a_paid_request(
-    raw_server: RawServer, schema: dict[str, Any]
+    schema_server: RawServer, schema: dict[str, Any]
 ) -> None:
     async def handle(exchange: Exchange) -> None:
         if "model-schema" in (await exchange.read()).path:
@@ -129,6 +147,32 @@ async def test_a_hostile_schema_does_not_hold_up_a_paid_request(
         else:
             await exchange.answer(b'{"data": [{"task_id": "task_1", "status": "submitted"}]}')
 
-    raw_server.handle = handle
-    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+    schema_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=schema_server.base_url) as client:
         assert (await client.generations.create("A lighthouse", model="painter")).id == "task_1"
+
+
+@pytest.mark.parametrize(
+    "etag",
+    [b"\xff\xfe", b"\x01", b"a" * 100_000, b"sk-test", b"a b"],
+    ids=["bytes", "control", "long", "key", "two"],
+)
+async def test_a_version_that_cannot_be_sent_back_is_not_kept(
+    schema_server: RawServer, clock: Clock, etag: bytes
+) -> None:
+    properties: dict[str, Any] = {"properties": {"prompt": {}}}
+    schema = {"model": "painter", "operation": "image_generation", "input_schema": properties}
+    body = json.dumps(schema).encode()
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: %s\r\n\r\n" % (len(body), etag)
+        exchange.writer.write(head + body)
+        await exchange.writer.drain()
+
+    schema_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=schema_server.base_url) as client:
+        for _ in range(2):
+            assert await client.models.schema("painter") is not None
+            clock.advance(3700)
+    assert not any("if-none-match" in request.headers for request in schema_server.seen)
