@@ -22,12 +22,12 @@ from apimart_async.models import (
 )
 from apimart_async.transport import json
 from apimart_async.transport.json import (
+    amount,
     is_mapping,
     is_sequence,
     mapping,
     moment,
     not_understood,
-    number,
     text,
     whole,
 )
@@ -228,7 +228,7 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
         log.warning("A result has %d images or more instead of %s.", len(images), n)
         images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
     created = moment(top.get("created")) or datetime.now(UTC)
-    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
+    return ImageSet(created, tuple(images), top, amount(top.get("cost")), read_usage(top))
 
 
 def read_usage(source: Mapping[str, Any]) -> Usage | None:

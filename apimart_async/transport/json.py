@@ -298,6 +298,12 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def amount(value: object) -> float | None:
+    """Read a number that is not negative: a negative cost would make room in a budget."""
+    found = number(value)
+    return None if found is None or found < 0 else found
+
+
 def whole(value: object) -> int | None:
     """Read a finite number without its fraction."""
     found = number(value)

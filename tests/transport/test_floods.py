@@ -98,6 +98,23 @@ async def test_base64_with_the_escapes_of_dot_net_is_read(raw_server: RawServer)
     assert "+/+/" in result.images[0].url
 
 
+async def test_a_negative_cost_is_unknown(raw_server: RawServer) -> None:
+    """It would make room in the budget of a batch."""
+
+    async def handle(exchange: Exchange) -> None:
+        is_task = "tasks" in (await exchange.read()).path
+        task = {"id": "task_1", "status": "completed", "cost": -1000, "credits_cost": "-5"}
+        images = {"created": 1, "cost": -1000, "data": [{"url": "https://files.example/a.png"}]}
+        await exchange.answer(json.dumps(task if is_task else images).encode())
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+        found = await client.tasks.get("task_1")
+    assert (found.cost, found.credits_cost) == (None, None)
+    async with AsyncAppleRouter("sk-test", base_url=raw_server.base_url) as router:
+        assert (await router.edits.create(GIF, "stars", model="another")).cost is None
+
+
 @pytest.fixture
 async def schema_server() -> AsyncIterator[RawServer]:
     """A raw server whose test answers requests for schemas too."""
