@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from apimart_async import errors
 from apimart_async.arguments import wrong_type
-from apimart_async.batch.budget import PRICES, Budget
+from apimart_async.batch.budget import PRICES, Budget, read_prices
 from apimart_async.batch.context import Context
 from apimart_async.batch.cooldown import Cooldown
 from apimart_async.batch.job import Job, Outcome
@@ -300,19 +300,14 @@ async def _read_states(journal: Journal) -> tuple[dict[str, float], dict[str, An
     Raises:
         JournalError: They cannot be read.
     """
-    found: list[dict[str, Any]] = []
-    for name in (PRICES, _STATS):
-        try:
-            state = json.loads(await journal.get_state(name) or b"{}")
-        except ValueError:
-            state = None
-        if not isinstance(state, dict):
-            raise errors.JournalError(f"The journal is damaged: its {name} cannot be read.")
-        found.append(cast("dict[str, Any]", state))
-    prices, stats = found
-    if not all(isinstance(price, int | float) for price in prices.values()):
-        raise errors.JournalError(f"The journal is damaged: its {PRICES} cannot be read.")
-    return prices, stats
+    prices = read_prices(await journal.get_state(PRICES))
+    try:
+        stats = json.loads(await journal.get_state(_STATS) or b"{}")
+    except (ValueError, RecursionError):
+        stats = None
+    if not isinstance(stats, dict):
+        raise errors.JournalError(f"The journal is damaged: its {_STATS} cannot be read.")
+    return prices, cast("dict[str, Any]", stats)
 
 
 async def _check_output(output: Path) -> None:

@@ -160,10 +160,17 @@ class _ImageStream:
                 raise StopAsyncIteration
             await self._receive()
         event = self._events.popleft()
+        if len(self._images) >= self._request.n + image_parsing.SURPLUS_IMAGES:
+            log.warning(
+                "The stream has more than %d images instead of %d.", len(self._images), self._request.n
+            )
+            self.has_ended = True
+            raise StopAsyncIteration
         is_completed = isinstance(event, CompletedImageEvent)
         found = self._images if is_completed else self._partial_images
         image = self._resolved(event.image, len(self._images) + 1)
-        found.append(image)
+        if len(found) < image_parsing.MOST_IMAGES:
+            found.append(image)
         return attrs.evolve(event, image=image)
 
     async def _receive(self) -> None:

@@ -25,7 +25,8 @@ from apimart_async.recording import RECORDERS, Response
 from apimart_async.transport import observation, retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
-from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
+from apimart_async.transport.exchange import NoAnswerError, RequestBody
+from apimart_async.transport.json import LARGE_BYTES
 from apimart_async.transport.origins import Route
 from apimart_async.transport.paid_requests import SEND_HOOKS, Repeats, SendHooks
 from apimart_async.transport.responses import (

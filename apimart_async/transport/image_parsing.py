@@ -24,12 +24,12 @@ from apimart_async.transport import json
 from apimart_async.transport.image_facts import NAMES as FACTS
 from apimart_async.transport.image_facts import facts_of
 from apimart_async.transport.json import (
+    amount,
     is_mapping,
     is_sequence,
     mapping,
     moment,
     not_understood,
-    number,
     text,
     whole,
 )
@@ -248,7 +248,7 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
         log.warning("A result has %d images or more instead of %s.", len(images), n)
         images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
     created = moment(top.get("created")) or datetime.now(UTC)
-    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
+    return ImageSet(created, tuple(images), top, amount(top.get("cost")), read_usage(top))
 
 
 def read_usage(source: Mapping[str, Any]) -> Usage | None:

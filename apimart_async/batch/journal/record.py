@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -343,6 +344,7 @@ class Record:
         try:
             body: dict[str, Any] = json.loads(text)
             _check_types(state, body)
+            _check_numbers(images, cost)
             task, image_set, error = body.get("task"), body.get("images"), body.get("error")
             return cls(
                 id=job_id,
@@ -393,12 +395,31 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
         and isinstance(body.get("seconds", 0.0), int | float)
         and isinstance(body.get("number", 0), int)
         and all(isinstance(text, str) for name in ("paths", "roles") for text in body.get(name, ()))
+        and all(_is_within(path) for path in body.get("paths", ()))
         and all(isinstance(failure.get(name), str) for name in ("type", "message") if failure)
         and all(isinstance(failure.get(name), str | None) for name in ("code", "request_id"))
         and isinstance(failure.get("status"), int | None)
     )
     if not fits:
         raise TypeError("a value of another type")
+
+
+def _is_within(path: str) -> bool:
+    """Tell whether a path stays in the output folder: an equal job copies the files of a row."""
+    parts = PurePath(path)
+    return not parts.anchor and ".." not in parts.parts
+
+
+def _check_numbers(images: object, cost: object) -> None:
+    """Check the numbers that the budget is computed with.
+
+    Raises:
+        ValueError: One would make room for more jobs than the budget allows.
+    """
+    is_count = isinstance(images, int) and images >= 0
+    is_cost = cost is None or (isinstance(cost, int | float) and 0 <= cost < math.inf)
+    if not (is_count and is_cost):
+        raise ValueError("a number out of its range")
 
 
 def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checker passes anything
