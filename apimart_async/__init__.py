@@ -10,7 +10,6 @@ async with AsyncApimart() as client:
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,8 +85,7 @@ if TYPE_CHECKING:
 
 __version__: Final = "0.1.0"
 
-# The program decides where records go; without its decision, or APIMART_LOG, they go nowhere.
-logging.getLogger(__name__).addHandler(logging.NullHandler())
+# Without a handler of the program, Python writes warnings to stderr: those about money have to be seen.
 if _log_level := os.environ.get("APIMART_LOG"):
     from apimart_async.logs import log_to_stderr
 

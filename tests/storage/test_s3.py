@@ -321,7 +321,7 @@ async def test_recipe_is_killed_and_continued(
     statuses = [line.split()[0] for line in again.stdout.decode().splitlines()]
     saved = statuses.count("saved")
     assert saved + statuses.count("in_doubt") == 12
-    assert len([key for key in bucket.keys() if key.startswith("out/") and key.endswith(".jpg")]) == saved
+    assert len([key for key in bucket if key.startswith("out/") and key.endswith(".jpg")]) == saved
     assert saved <= len(emulator.ledger.entries) <= 12
 
 
