@@ -224,13 +224,15 @@ def test_an_unknown_level_is_told(
     assert "APIMART_LOG must be one of debug, info, warning, error, not 'loud'." in capsys.readouterr().err
 
 
-def test_the_variable_is_read_at_the_import_and_without_it_nothing_is_written(
+def test_the_variable_is_read_at_the_import_and_without_it_only_warnings_are_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    code = "import logging, apimart_async; logging.getLogger('apimart_async.x').warning('told')"
+    code = "import logging, apimart_async; log = logging.getLogger('apimart_async.x'); "
+    code += "log.info('submitted'); log.warning('billed twice')"
     monkeypatch.delenv("APIMART_LOG", raising=False)
-    silent = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    monkeypatch.setenv("APIMART_LOG", "warning")
+    plain = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    monkeypatch.setenv("APIMART_LOG", "info")
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert silent.stderr == b""
-    assert told.stderr.endswith(b"WARNING apimart_async.x: told\n")
+    assert plain.stderr == b"billed twice\n"
+    assert b"INFO apimart_async.x: submitted\n" in told.stderr
+    assert told.stderr.endswith(b"WARNING apimart_async.x: billed twice\n")
