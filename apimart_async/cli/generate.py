@@ -67,7 +67,7 @@ def generate(
     """
     from apimart_async.resources.submission import check_request, max_n
 
-    check_request(prompt, model, n, max_n(model))
+    check_request(prompt, model, n, max_n(model), has_n=n is not None)
     options.check_timeout(timeout)
     service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
     references = tuple(image or ())
