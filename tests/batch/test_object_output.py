@@ -97,6 +97,7 @@ async def test_report_is_an_object_that_links_to_the_others(
     assert str(path) == f"{folder}/report.html"
     page = (folder / "report.html").read_bytes().decode()
     assert "a%20b.jpg" in page
+    assert 'href="results.jsonl"' in page
     assert str(pictures[0].parent) not in page.replace(str(pictures[0]), "")
 
 

@@ -92,7 +92,7 @@ def write_report(directory: str | os.PathLike[str], *, journal: str | os.PathLik
         **_assets(),
         **_summary(totals),
         title=output.resolve().name or str(output.resolve()),
-        results=_RESULTS if (output / _RESULTS).is_file() else None,
+        results=_RESULTS if (output / _RESULTS).exists() else None,
         left_out=totals.jobs - sum(shown.values()),
         rows=_rows(output, journal, shown),
     )
