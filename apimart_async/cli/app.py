@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
+from typing import Final
 
 from cyclopts import App, CycloptsError
 
 import apimart_async
-from apimart_async.cli import account, batch, edit, emulator, fleet, generate, report, task, upload
-from apimart_async.cli.display.messages import debugging, explain, trace
-from apimart_async.cli.display.output import complain, printable
-from apimart_async.cli.options import UsageError
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.display.output import complain, debugging, printable
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
 
 _HELP = """Edit pictures with the APIMart image services.
@@ -42,30 +40,85 @@ Exit codes:
   130  interrupted; stderr says how to continue with paid tasks"""
 
 
-def build() -> App:
-    """Return the application with all its commands."""
+_COMMANDS: Final[Mapping[str, str]] = {
+    "edit": "Edit pictures as a prompt says, all of them at once.",
+    "generate": "Make a picture as a prompt says, from other pictures if you like.",
+    "upload": "Upload pictures, which is free, and print their addresses.",
+    "task": "Show tasks, wait for them, save their images.",
+    "batch": "Run all jobs of a manifest, safe to kill and run again.",
+    "fleet": "Share a batch among many processes and machines.",
+    "report": "Write report.html: each picture before and after, costs, times, failures.",
+    "balance": "Show the rest of the balance, in USD.",
+    "models": "List the models of the service, a line each, with their prices.",
+    "emulator": "Serve both image services on this machine, for play money.",
+}
+"""The first line of the help of each command, known without an import of its module."""
+
+
+def build(only: str | None = None) -> App:
+    """Return the application with its commands.
+
+    Args:
+        only: Name of the command to import; the others are only listed. All by default.
+    """
     app = App(name="apimart", help=_HELP, help_format="plaintext", version=apimart_async.__version__)
-    app.command(edit.edit, usage=edit.USAGE)
-    app.command(generate.generate, usage=generate.USAGE)
-    app.command(upload.upload, usage=upload.USAGE)
-    tasks = App(name="task", help=task.HELP)
-    tasks.command(task.get, usage="Usage: apimart task get IDS... [OPTIONS]")
-    tasks.command(task.wait, usage="Usage: apimart task wait IDS... [OPTIONS]")
-    tasks.command(task.save, usage="Usage: apimart task save IDS... [OPTIONS]")
-    app.command(tasks)
-    batches = App(name="batch", help=batch.HELP, usage=batch.USAGE)
-    batches.default(batch.batch)
-    batches.command(batch.status, usage=batch.STATUS_USAGE)
-    app.command(batches)
-    fleets = App(name="fleet", help=fleet.HELP)
-    fleets.command(fleet.work, usage=fleet.WORK_USAGE)
-    fleets.command(fleet.status, usage=fleet.STATUS_USAGE)
-    app.command(fleets)
-    app.command(report.report, usage=report.USAGE)
-    app.command(account.balance)
-    app.command(account.models)
-    app.command(emulator.emulator)
+    for name, summary in _COMMANDS.items():
+        if only is None or name == only:
+            _add(app, name)
+        else:
+            app.command(App(name=name, help=summary))
     return app
+
+
+def _add(app: App, name: str) -> None:
+    """Import a command, and add it."""
+    match name:
+        case "edit":
+            from apimart_async.cli import edit
+
+            app.command(edit.edit, usage=edit.USAGE)
+        case "generate":
+            from apimart_async.cli import generate
+
+            app.command(generate.generate, usage=generate.USAGE)
+        case "upload":
+            from apimart_async.cli import upload
+
+            app.command(upload.upload, usage=upload.USAGE)
+        case "task":
+            from apimart_async.cli import task
+
+            tasks = App(name="task", help=task.HELP)
+            tasks.command(task.get, usage="Usage: apimart task get IDS... [OPTIONS]")
+            tasks.command(task.wait, usage="Usage: apimart task wait IDS... [OPTIONS]")
+            tasks.command(task.save, usage="Usage: apimart task save IDS... [OPTIONS]")
+            app.command(tasks)
+        case "batch":
+            from apimart_async.cli import batch
+
+            batches = App(name="batch", help=batch.HELP, usage=batch.USAGE)
+            batches.default(batch.batch)
+            batches.command(batch.status, usage=batch.STATUS_USAGE)
+            app.command(batches)
+        case "fleet":
+            from apimart_async.cli import fleet
+
+            fleets = App(name="fleet", help=fleet.HELP)
+            fleets.command(fleet.work, usage=fleet.WORK_USAGE)
+            fleets.command(fleet.status, usage=fleet.STATUS_USAGE)
+            app.command(fleets)
+        case "report":
+            from apimart_async.cli import report
+
+            app.command(report.report, usage=report.USAGE)
+        case "emulator":
+            from apimart_async.cli import emulator
+
+            app.command(emulator.emulator)
+        case _:
+            from apimart_async.cli import account
+
+            app.command({"balance": account.balance, "models": account.models}[name])
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -75,7 +128,8 @@ def run(arguments: Sequence[str]) -> int:
         arguments: Without the name of the program.
     """
     try:
-        command, bound, _ = build().parse_args(arguments, print_error=False, exit_on_error=False)
+        only = next((argument for argument in arguments if argument in _COMMANDS), "")
+        command, bound, _ = build(only).parse_args(arguments, print_error=False, exit_on_error=False)
         return int(command(*bound.args, **bound.kwargs) or Exit.ALL_DONE)
     except CycloptsError as error:
         chain = " ".join(["apimart", *(error.command_chain or ())])
@@ -85,6 +139,8 @@ def run(arguments: Sequence[str]) -> int:
     except InvalidArgumentError as error:
         complain(printable(error.message))
     except Exception as error:  # noqa: BLE001 every error becomes a sentence
+        from apimart_async.cli.display.messages import explain, trace
+
         trace(error)
         complain(explain(error))
         return Exit.SOME_FAILED

@@ -23,8 +23,7 @@ from apimart_async.cli.display.output import (
     write_line,
 )
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.options import UsageError
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.resources.submission import Operation
 
 if TYPE_CHECKING:

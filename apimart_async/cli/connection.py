@@ -12,7 +12,8 @@ import attrs
 
 from apimart_async import config
 from apimart_async.cli.display.output import printable, say
-from apimart_async.cli.options import Conversion, UsageError
+from apimart_async.cli.options import Conversion
+from apimart_async.cli.signals import UsageError
 from apimart_async.credentials import Secret
 from apimart_async.urls import is_loopback
 

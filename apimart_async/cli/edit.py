@@ -13,9 +13,8 @@ from apimart_async.cli.display import results
 from apimart_async.cli.display.item import expect, items_for, stem_of
 from apimart_async.cli.display.messages import ResumeHint, Wording
 from apimart_async.cli.display.output import printable, say
-from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.transport.media import forms, png
 
 if TYPE_CHECKING:

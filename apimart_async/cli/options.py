@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from apimart_async.cli.display.item import STDIN
 from apimart_async.cli.display.output import is_terminal, listed, printable, sentence
+from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from apimart_async.transport.media.forms import NamedFile
 
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
-
-
-class UsageError(Exception):
-    """The command cannot run with its arguments or in its environment; nothing was sent."""
 
 
 def flag(name: str, text: str) -> Parameter:

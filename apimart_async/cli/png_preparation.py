@@ -11,7 +11,8 @@ import attrs
 from apimart_async.batch import Job
 from apimart_async.batch.backends import AppleRouterBackend, PreparedJob
 from apimart_async.cli.display.output import printable, sentence
-from apimart_async.cli.options import UsageError, refuse_pictures
+from apimart_async.cli.options import refuse_pictures
+from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrency import for_each, run_in_picture_thread
 from apimart_async.transport.media import conversion, forms, inputs, png, sniffing

@@ -8,8 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from apimart_async.cli.display.output import say, sentence, write_line
-from apimart_async.cli.options import UsageError
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import JournalError
 
 USAGE = "Usage: apimart report DIR"

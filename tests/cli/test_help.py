@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 import apimart_async
-from apimart_async.cli.app import run
+from apimart_async.cli.app import build, run
 from apimart_async.resources.edits import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -62,6 +64,30 @@ def test_the_default_model_is_that_of_the_sdk(capsys: pytest.CaptureFixture[str]
 def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     assert capsys.readouterr().out == help_of(capsys)
+
+
+def test_the_list_of_commands_has_the_first_line_of_the_help_of_each() -> None:
+    listed, whole = build(only=""), build()
+    names = [name for name in whole if not name.startswith("-")]
+    assert names == [name for name in listed if not name.startswith("-")]
+    for name in names:
+        assert listed[name].help == whole[name].help.partition("\n")[0]
+
+
+async def test_the_list_of_commands_imports_no_command_and_no_client(offline: Command) -> None:
+    script = (
+        "import sys; from apimart_async.cli.app import run; code = run(['--help'])\n"
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = await anyio.run_process([sys.executable, "-c", script], cwd=offline.directory)
+
+    modules = set(done.stderr.decode().split())
+    heavy = {"asyncio", "anyio", "aiohttp", "cattrs", "sqlite3", "PIL", "jinja2"}
+    ours = {
+        f"apimart_async.{name}" for name in ("cli.edit", "cli.batch", "cli.options", "transport", "client")
+    }
+    assert "apimart_async.cli.app" in modules
+    assert sorted(modules & (heavy | ours)) == []
 
 
 async def test_the_module_is_the_command(offline: Command) -> None:

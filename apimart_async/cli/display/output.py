@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 _LONGEST_SENTENCE: Final = 1000
 
+DEBUG: Final = "APIMART_DEBUG"
+"""Variable of the environment for tracebacks and the log."""
+
+
+def debugging() -> bool:
+    """Tell whether the user wants tracebacks."""
+    return os.environ.get(DEBUG, "") not in {"", "0"}
+
 
 def write_line(line: str) -> bool:
     """Write a line of results to stdout at once, control characters escaped.
