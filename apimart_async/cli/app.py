@@ -6,12 +6,12 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
-from typing import Final
+from typing import Annotated, Final, Literal
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 import apimart_async
-from apimart_async.cli.display.output import complain, debugging, printable
+from apimart_async.cli.display.output import complain, debugging, printable, say, write_line
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
 
@@ -55,6 +55,14 @@ _COMMANDS: Final[Mapping[str, str]] = {
 """The first line of the help of each command, known without an import of its module."""
 
 
+_INSTALL_COMPLETION: Final = "--install-completion"
+_BASH_FILES: Final[Mapping[str, str]] = {
+    "COMPREPLY=( $(compgen -f ": "local IFS=$'\\n'; COMPREPLY=( $(compgen -f ",
+    "complete -F ": "complete -o default -o filenames -F ",
+}
+"""Changes to the script for bash: names of files may have spaces, and folders get a slash."""
+
+
 def build(only: str | None = None) -> App:
     """Return the application with its commands.
 
@@ -67,7 +75,44 @@ def build(only: str | None = None) -> App:
             _add(app, name)
         else:
             app.command(App(name=name, help=summary))
+    app.command(_install_completion, name=_INSTALL_COMPLETION, sort_key=1)
     return app
+
+
+def _install_completion(
+    *,
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"] | None,
+        Parameter(name="--shell", help="The shell; that of the variable SHELL by default."),
+    ] = None,
+) -> Exit:
+    """Let the Tab key complete commands, options and files in bash, zsh or fish.
+
+    Writes the completion script of the shell into the home directory and, for
+    bash and zsh, adds the line that loads it to ~/.bashrc or ~/.zshrc.
+
+    Try this:
+
+      apimart --install-completion --shell bash
+    """
+    from cyclopts.completion.detect import ShellDetectionError, detect_shell
+
+    app = build()
+    try:
+        known = shell or detect_shell()
+        path = app.install_completion(shell=known)
+    except ShellDetectionError:
+        raise UsageError("The shell is not known: name it with --shell.") from None
+    except OSError as error:
+        raise UsageError(f"The completion cannot be installed: {error}") from error
+    if known == "bash":
+        script = path.read_text(encoding="utf-8")
+        for original, better in _BASH_FILES.items():
+            script = script.replace(original, better)
+        path.write_text(script, encoding="utf-8")
+    write_line(str(path))
+    say(f"Completion for {known} is installed; it works in every shell that is started from now on.")
+    return Exit.ALL_DONE
 
 
 def _add(app: App, name: str) -> None:

@@ -46,7 +46,7 @@ def edit(
         Literal["apimart", "applerouter"], Parameter(name="--service", help="Which of the two services.")
     ] = "apimart",
     mask: Annotated[
-        str | None,
+        options.PathOrUrl | None,
         Parameter(name="--mask", help="PNG, transparent where to edit; for applerouter."),
     ] = None,
     size: Annotated[
@@ -87,6 +87,7 @@ def edit(
     from apimart_async.resources.edits import DEFAULT_MODEL
     from apimart_async.resources.published_limits import are_published, check_words
 
+    mask = None if mask is None else str(mask)
     is_apimart = service == "apimart"
     provider: connection.Provider = "APIMART" if is_apimart else "APPLEROUTER"
     has_published_limits = not is_apimart and are_published(model)

@@ -22,13 +22,14 @@ def generate(
     /,
     *,
     image: Annotated[
-        list[str] | None,
+        list[options.PathOrUrl] | None,
         Parameter(
             name=("--image", "-i"), negative=(), help="Picture to start from; may be given several times."
         ),
     ] = None,
     mask: Annotated[
-        str | None, Parameter(name="--mask", help="Picture of the area to change in the first one.")
+        options.PathOrUrl | None,
+        Parameter(name="--mask", help="Picture of the area to change in the first one."),
     ] = None,
     n: Annotated[int | None, Parameter(name="-n", help="Variants; one by default.")] = None,
     model: Annotated[
@@ -70,7 +71,8 @@ def generate(
     check_request(prompt, model, n, max_n(model))
     options.check_timeout(timeout)
     service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
-    references = tuple(image or ())
+    mask = None if mask is None else str(mask)
+    references = tuple(map(str, image or ()))
     options.check_images([*references, *([] if mask is None else [mask])], convert=convert)
     options.check_directory(output)
     fields = {

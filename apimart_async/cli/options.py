@@ -32,8 +32,11 @@ def flag(name: str, text: str) -> Parameter:
 
 DEFAULT_DIRECTORY: Final = Path("edited")
 
+PathOrUrl: TypeAlias = str | Path
+"""A text always: ``Path`` only makes shells complete names of files."""
+
 Images: TypeAlias = Annotated[
-    list[str],
+    list[PathOrUrl],
     Parameter(
         negative=(),
         allow_leading_hyphen=True,  # for the picture on stdin; other such arguments are refused
@@ -99,12 +102,13 @@ def check_timeout(timeout: float | None) -> None:
         raise UsageError(f"--timeout must be more than 0 seconds, not {timeout:g}.")
 
 
-def distinct(images: Sequence[str]) -> list[str]:
+def distinct(arguments: Sequence[PathOrUrl]) -> list[str]:
     """Return the pictures in order, without those given before, so that none is paid for twice.
 
     Raises:
         UsageError: One of them is an option that the command does not have.
     """
+    images = [str(argument) for argument in arguments]
     for image in images:
         if image.startswith("-") and image != STDIN and not os.path.lexists(image):
             raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
