@@ -24,7 +24,10 @@ def generate(
     image: Annotated[
         list[options.PathOrUrl] | None,
         Parameter(
-            name=("--image", "-i"), negative=(), help="Picture to start from; may be given several times."
+            name=("--image", "-i"),
+            allow_leading_hyphen=True,
+            negative=(),
+            help="Picture to start from, or - for stdin; may be given several times.",
         ),
     ] = None,
     mask: Annotated[
@@ -72,7 +75,7 @@ def generate(
     options.check_timeout(timeout)
     service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
     mask = None if mask is None else str(mask)
-    references = tuple(map(str, image or ()))
+    references = options.opened(options.expanded(image or ()))
     options.check_images([*references, *([] if mask is None else [mask])], convert=convert)
     options.check_directory(output)
     fields = {
@@ -89,7 +92,7 @@ def generate(
         from apimart_async.cli.paid import run_paid
 
         given = {name: value for name, value in fields.items() if value is not None}
-        job = Job(references or None, prompt, model, n or 1, "0", options=given, operation="generate")
+        job = Job(tuple(references) or None, prompt, model, n or 1, "0", options=given, operation="generate")
         async with connection.connected(service) as client:
             await run_paid(run, ApimartBackend(client, inline=inline), [job], output, timeout=timeout)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TextIO, TypeAlias, cast
 
 import anyio
 from cyclopts import Parameter
 
+from apimart_async.batch.manifest import files
 from apimart_async.cli.display.item import STDIN
 from apimart_async.cli.display.output import is_terminal, listed, printable, sentence
 from apimart_async.cli.signals import UsageError
@@ -40,7 +43,7 @@ Images: TypeAlias = Annotated[
     Parameter(
         negative=(),
         allow_leading_hyphen=True,  # for the picture on stdin; other such arguments are refused
-        help="Pictures: JPEG, PNG, WebP or GIF files of at most 20 MiB; - is stdin.",
+        help="Pictures, or patterns: JPEG, PNG, WebP or GIF of at most 20 MiB; - is stdin.",
     ),
 ]
 Conversion: TypeAlias = Literal["auto", "never"]
@@ -106,13 +109,31 @@ def distinct(arguments: Sequence[PathOrUrl]) -> list[str]:
     """Return the pictures in order, without those given before, so that none is paid for twice.
 
     Raises:
-        UsageError: One of them is an option that the command does not have.
+        UsageError: As for ``expanded``.
     """
-    images = [str(argument) for argument in arguments]
-    for image in images:
-        if image.startswith("-") and image != STDIN and not os.path.lexists(image):
-            raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
+    images = expanded(arguments)
     return list({_identity(image): image for image in reversed(images)}.values())[::-1]
+
+
+def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
+    """Return the pictures, with the matching files in place of patterns that no shell has expanded.
+
+    Raises:
+        UsageError: One of them is an option that the command does not have, or a pattern without a match.
+    """
+    return list(chain.from_iterable(_expanded(str(argument)) for argument in arguments))
+
+
+def _expanded(image: str) -> list[str]:
+    if image.startswith("-") and image != STDIN and not os.path.lexists(image):
+        raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
+    if "://" in image or not files.is_pattern(Path(image)):
+        return [image]
+    found = glob.iglob(os.path.expanduser(image), recursive=True)  # noqa: PTH111, PTH207 as batches match
+    matches = sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 a text
+    if not matches:
+        raise UsageError(f"No file matches {printable(image)}. Nothing was sent.")
+    return matches
 
 
 def _identity(image: str) -> str:
