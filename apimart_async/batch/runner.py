@@ -78,7 +78,6 @@ class Runner:
         self._journal = journal
         self._options = options
         self._group: TaskGroup = anyio.create_task_group()
-        self._in_flight = 0
         self._counter: ProgressCounter | None = None
         if options.on_progress is not None:
             total = len(jobs) if isinstance(jobs, Sized) else None
@@ -181,7 +180,6 @@ class Runner:
                         async with aclosing(_lazily(self._jobs)) as jobs:
                             async for job in jobs:
                                 await room.acquire()
-                                self._in_flight += 1
                                 group.start_soon(self._run_job, job, room, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
                         # Raised at the end; all jobs that it gave are done.
@@ -209,7 +207,6 @@ class Runner:
         except Exception as error:  # noqa: BLE001 not of the job, which would be its outcome
             self._shutdown.fail(error)
         finally:
-            self._in_flight -= 1
             room.release()
 
     async def _report_regularly(self, counter: ProgressCounter) -> None:
@@ -221,7 +218,7 @@ class Runner:
         context = self._context
         try:
             counter.report(
-                in_flight=self._in_flight,
+                in_flight=self._options.max_in_flight - context.in_flight.value,
                 spent=context.budget.spent,
                 is_rate_limited=context.upload_cooldown.is_limited or context.submit_cooldown.is_limited,
                 rate_limit=self._backend.rate_limit(),

@@ -86,7 +86,11 @@ _MOST_REASONS: Final = 5
 def batch(
     manifest: Annotated[
         Path,
-        Parameter(negative=(), help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern."),
+        Parameter(
+            negative=(),
+            allow_leading_hyphen=True,  # for the manifest on stdin; other such arguments are refused
+            help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern; - is stdin.",
+        ),
     ],
     /,
     *,
@@ -102,9 +106,15 @@ def batch(
     operation: Annotated[
         Operation, Parameter(name="--operation", help="Operation of rows that name none.")
     ] = "edit",
+    service: options.Service = "apimart",
     check: Annotated[
         bool,
-        options.flag("--check", "Only check, and print the number of jobs and an estimate of the cost."),
+        Parameter(
+            name=("--check", "--dry-run"),
+            negative=(),
+            show_default=False,
+            help="Only check, and print the models, the number of jobs and an estimate of the cost.",
+        ),
     ] = False,
     recursive: Annotated[
         bool, options.flag("--recursive", "Take the images in subfolders of the folder as well.")
@@ -172,75 +182,99 @@ def batch(
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import ManifestOptions
-    from apimart_async.batch.requests import APIMART_MODELS
-    from apimart_async.resources.submission import check_request, max_n
+    from apimart_async.batch.requests import APIMART_MODELS, APPLEROUTER_MODELS
+    from apimart_async.cli.stdin_manifest import on_disk
+    from apimart_async.resources.submission import check_request
 
-    named = model or APIMART_MODELS[operation]
-    check_request(prompt or "", named, n, max_n(named), has_prompt=prompt is not None)
+    models = APIMART_MODELS if service == "apimart" else APPLEROUTER_MODELS
+    if operation not in models:
+        raise UsageError(f"--operation {operation} is for --service apimart.")
+    named = model or models[operation]
+    check_request(
+        prompt or "", named, n, options.most_variants(service, named), has_prompt=prompt is not None
+    )
     options.check_timeout(timeout)
     options.check_journal(journal, local=local)
-    if in_flight < 1:
-        raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
-    if max_cost is not None and not max_cost > 0:
-        raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
-    if not max_retry_after > 0:
-        raise UsageError(f"--max-retry-after must be more than 0 seconds, not {max_retry_after:g}.")
-    opened = open_manifest(
-        manifest,
-        ManifestOptions(
-            prompt,
-            model,
-            n,
-            operation,
-            recursive=recursive,
-            output=output,
-            allow_outside=allow_outside,
-            allow_webhook=allow_webhook,
-            convert=convert != "never",
-        ),
+    options.check_max_cost(max_cost, service)
+    _check_limits(in_flight, max_retry_after)
+    rights = ManifestOptions(
+        prompt,
+        model,
+        n,
+        operation,
+        recursive=recursive,
+        output=output,
+        allow_outside=allow_outside,
+        allow_webhook=allow_webhook,
+        convert=convert != "never",
+        models=models,
     )
-    _check_options_of(opened, output)
-    if check:
-        local_batch.check_directory_is_for(output, local=local)
-    checking = partial(
-        checks.preflight,
-        opened,
-        journal=(journal or journal_path(output)) if check else None,
-        retry_failed=retry_failed,
-        retry_missing=retry_missing,
-        resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
-    )
-    found = anyio.run(_with_schemas, checking, base_url) if check and not local else anyio.run(checking)
-    if check:
-        plan = _priced(preflight.Plan(found, max_cost, has_files=opened.is_folder), base_url, local=local)
-        for line in [json_line(plan.record())] if json else plan.facts():
-            write_line(line)
-        return _code_of(plan, skip_bad=skip_bad)
-    if found.bad and not skip_bad:
-        raise UsageError("\n".join(preflight.complaints(found)))
-    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
-    local_batch.check_directory_is_for(output, local=local)
-    options.check_directory(output)
-    for line in preflight.remarks(found):
-        say(line)
-    if not found.jobs:
-        say(preflight.nothing(has_files=opened.is_folder))
-        return Exit.SOME_FAILED if found.bad or opened.is_folder else Exit.ALL_DONE
-    run = BatchRun(opened, found, output, open_journal(journal or None, output), json=json)
-    return run.execute(
-        service,
-        BatchOptions(
-            output=output,
-            max_in_flight=in_flight,
-            max_cost=max_cost,
+    with on_disk(manifest) as (path, base):
+        opened = attrs.evolve(open_manifest(path, rights), base=base)
+        _check_options_of(opened, output)
+        if check:
+            local_batch.check_directory_is_for(output, local=local)
+        checking = partial(
+            checks.preflight,
+            opened,
+            journal=(journal or journal_path(output)) if check else None,
             retry_failed=retry_failed,
             retry_missing=retry_missing,
-            in_doubt="resubmit" if resubmit_unsafe else "collect" if resubmit_in_doubt else "report",
-            timeout=timeout,
-            max_retry_after=max_retry_after,
-            on_progress=run.show,
-        ),
-    )
+            resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
+        )
+        if service == "applerouter":
+            from apimart_async.cli.png_preparation import check_row
+
+            checking = partial(checking, check=check_row)
+        elif check and not local:
+            checking = partial(_with_schemas, checking, base_url)
+        found = anyio.run(checking)
+        if check:
+            tells_costs = service == "apimart"
+            plan = preflight.Plan(found, max_cost, has_files=opened.is_folder, tells_costs=tells_costs)
+            plan = plan if local else _priced(plan, base_url)
+            for line in [json_line(plan.record())] if json else plan.facts():
+                write_line(line)
+            return _code_of(plan, skip_bad=skip_bad)
+        if found.bad and not skip_bad:
+            raise UsageError("\n".join(preflight.complaints(found)))
+        reached = connection.checked(
+            base_url,
+            provider="APIMART" if service == "apimart" else "APPLEROUTER",
+            local=local,
+            convert=convert,
+            keep_metadata=keep_metadata,
+        )
+        local_batch.check_directory_is_for(output, local=local)
+        options.check_directory(output)
+        for line in preflight.remarks(found):
+            say(line)
+        if not found.jobs:
+            say(preflight.nothing(has_files=opened.is_folder))
+            return Exit.SOME_FAILED if found.bad or opened.is_folder else Exit.ALL_DONE
+        run = BatchRun(opened, found, output, open_journal(journal or None, output), json=json)
+        return run.execute(
+            reached,
+            BatchOptions(
+                output=output,
+                max_in_flight=in_flight,
+                max_cost=max_cost,
+                retry_failed=retry_failed,
+                retry_missing=retry_missing,
+                in_doubt="resubmit" if resubmit_unsafe else "collect" if resubmit_in_doubt else "report",
+                timeout=timeout,
+                max_retry_after=max_retry_after,
+                on_progress=run.show,
+            ),
+        )
+
+
+def _check_limits(in_flight: int, max_retry_after: float) -> None:
+    """Check the options, or raise ``UsageError``."""
+    if in_flight < 1:
+        raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
+    if not max_retry_after > 0:
+        raise UsageError(f"--max-retry-after must be more than 0 seconds, not {max_retry_after:g}.")
 
 
 async def _with_schemas(check: Callable[..., Awaitable[Preflight]], base_url: list[str] | None) -> Preflight:
@@ -255,7 +289,7 @@ async def _with_schemas(check: Callable[..., Awaitable[Preflight]], base_url: li
         return await check(check=partial(check_against_schema, client))
 
 
-def _priced(plan: preflight.Plan, base_url: list[str] | None, *, local: bool) -> preflight.Plan:
+def _priced(plan: preflight.Plan, base_url: list[str] | None) -> preflight.Plan:
     """Return the plan with the prices that only the catalogue of the service has.
 
     A check works without a key and without a network, too; these prices are then not known.
@@ -266,7 +300,7 @@ def _priced(plan: preflight.Plan, base_url: list[str] | None, *, local: bool) ->
             found = [await client.quote(model) for model in plan.unpriced]
         return {quote.model: quote.price for quote in found if quote is not None}
 
-    if plan.unpriced and not local:
+    if plan.unpriced and plan.tells_costs:
         try:
             return attrs.evolve(plan, prices=anyio.run(quotes, connection.checked(base_url)))
         except errors.APIError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,10 @@ from apimart_async.cli.display.results import json_line
 from apimart_async.cli.signals import SIGNALS, Exit
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from apimart_async.batch import BatchOptions, Job, Journal, Outcome, Progress
+    from apimart_async.batch.backends import Backend
     from apimart_async.batch.manifest.preflight import Preflight
     from apimart_async.batch.manifest.reader import Manifest
 
@@ -109,7 +113,6 @@ class BatchRun:
     async def _run(self, service: connection.Connection, batch_options: BatchOptions) -> bool:
         """Return whether the second signal cancelled it."""
         from apimart_async.batch import Runner
-        from apimart_async.batch.backends import ApimartBackend
 
         def finish() -> None:
             say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")
@@ -121,8 +124,8 @@ class BatchRun:
                 await to_thread.run_sync(local_batch.mark, self._output)
                 await local_batch.drop_lost(self._output)
             async with (
-                connection.connected(service) as client,
-                Runner(ApimartBackend(client), self, self._journal, batch_options) as outcomes,
+                _backend(service, batch_options) as backend,
+                Runner(backend, self, self._journal, batch_options) as outcomes,
             ):
                 async for outcome in outcomes:
                     self._report(outcome)
@@ -138,12 +141,14 @@ class BatchRun:
 
     def _report(self, outcome: Outcome) -> None:
         """Write the results of a job, or the reason why it has none."""
-        from apimart_async.batch.requests import APIMART_MODELS, model_of
+        from apimart_async.batch.requests import model_of
         from apimart_async.batch.runner import as_plain
 
         if self._writes:
             paths = [str(path) for path in outcome.paths] if outcome.status == "saved" else []
-            plain = as_plain(outcome, self._output) | {"model": model_of(outcome.job, APIMART_MODELS)}
+            plain = as_plain(outcome, self._output) | {
+                "model": model_of(outcome.job, self._manifest.options.models)
+            }
             for line in [json_line(plain)] if self._json else paths:
                 self._are_results_whole = write_line(line) and self._are_results_whole
         if outcome.error is None or outcome.status == "saved":
@@ -156,6 +161,21 @@ class BatchRun:
             self._display.failed(_label(outcome), messages.explain(outcome.error))
         elif self._failures == _MOST_FAILURES + 1:
             say("Further failures are only in results.jsonl.")
+
+
+@asynccontextmanager
+async def _backend(service: connection.Connection, batch_options: BatchOptions) -> AsyncGenerator[Backend]:
+    """Open a client of the service."""
+    from apimart_async.batch.backends import ApimartBackend
+
+    if service.provider == "APIMART":
+        async with connection.connected(service) as client:
+            yield ApimartBackend(client)
+    else:
+        from apimart_async.cli.png_preparation import FittingBackend
+
+        async with connection.connected_router(service) as router:
+            yield FittingBackend(router, timeout=batch_options.timeout)
 
 
 def _label(outcome: Outcome) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from apimart_async.transport.media.forms import NamedFile
 
 USAGE: Final = "Usage: apimart edit IMAGES... -p PROMPT [OPTIONS]"
-
-_DEFAULT_SIDE: Final = 1024
 
 
 def edit(
@@ -42,9 +40,7 @@ def edit(
             "[default: grok-imagine-1.0-edit-apimart]",
         ),
     ] = None,
-    service: Annotated[
-        Literal["apimart", "applerouter"], Parameter(name="--service", help="Which of the two services.")
-    ] = "apimart",
+    service: options.Service = "apimart",
     mask: Annotated[
         options.PathOrUrl | None,
         Parameter(name="--mask", help="PNG, transparent where to edit; for applerouter."),
@@ -86,12 +82,14 @@ def edit(
     """
     from apimart_async.resources.edits import DEFAULT_MODEL
     from apimart_async.resources.published_limits import are_published, check_words
+    from apimart_async.resources.submission import check_request
 
     mask = None if mask is None else str(mask)
     is_apimart = service == "apimart"
     provider: connection.Provider = "APIMART" if is_apimart else "APPLEROUTER"
     has_published_limits = not is_apimart and are_published(model)
-    _check_request(service, prompt, DEFAULT_MODEL if model is None else model, n)
+    named = DEFAULT_MODEL if model is None else model
+    check_request(prompt, named, n, options.most_variants(service, named))
     options.check_timeout(timeout)
     _check_service(service, mask=mask, size=size, inline=inline)
     reached = connection.checked(
@@ -148,13 +146,6 @@ def edit(
         return run.execute(work)
 
 
-def _check_request(service: str, prompt: str, model: str, n: int) -> None:
-    from apimart_async.resources import submission
-    from apimart_async.resources.submission import check_request
-
-    check_request(prompt, model, n, submission.max_n(model) if service == "apimart" else 10)
-
-
 def _check_service(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:
     given = {"apimart": (("--mask", mask), ("--size", size)), "applerouter": (("--inline", inline or None),)}
     for name, value in given[service]:
@@ -189,5 +180,7 @@ def _find_unfit(
 
 
 def _side(size: str | None) -> int:
+    from apimart_async.cli.png_preparation import DEFAULT_SIDE
+
     side = (size or "").partition("x")[0]
-    return int(side) if side.isdecimal() else _DEFAULT_SIDE
+    return int(side) if side.isdecimal() else DEFAULT_SIDE

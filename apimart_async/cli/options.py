@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.media.forms import NamedFile
 
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
+_APPLEROUTER_MAX_N: Final = 10
 
 
 def flag(name: str, text: str) -> Parameter:
@@ -54,6 +55,9 @@ Convert: TypeAlias = Annotated[
         help="Whether HEIC, AVIF, TIFF, BMP and larger pictures are made JPEG or PNG, or refused.",
     ),
 ]
+ServiceName: TypeAlias = Literal["apimart", "applerouter"]
+Service: TypeAlias = Annotated[ServiceName, Parameter(name="--service", help="Which of the two services.")]
+
 KeepMetadata: TypeAlias = Annotated[
     bool, flag("--keep-metadata", "Send the place, camera and comments in pictures too; uploads are public.")
 ]
@@ -103,6 +107,25 @@ def check_timeout(timeout: float | None) -> None:
     """
     if timeout is not None and not timeout > 0:
         raise UsageError(f"--timeout must be more than 0 seconds, not {timeout:g}.")
+
+
+def most_variants(service: ServiceName, model: str) -> int:
+    """Return the greatest number of variants that a service takes for a model."""
+    from apimart_async.resources.submission import max_n
+
+    return max_n(model) if service == "apimart" else _APPLEROUTER_MAX_N
+
+
+def check_max_cost(max_cost: float | None, service: ServiceName) -> None:
+    """Check the option.
+
+    Raises:
+        UsageError: It is not more than 0, or the service reports no costs.
+    """
+    if max_cost is not None and service != "apimart":
+        raise UsageError("--max-cost is for --service apimart: AppleRouter reports no costs.")
+    if max_cost is not None and not max_cost > 0:
+        raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
 
 
 def distinct(arguments: Sequence[PathOrUrl]) -> list[str]:

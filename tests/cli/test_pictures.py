@@ -113,7 +113,7 @@ async def test_patterns_that_no_shell_has_expanded_are_the_matching_files(
     for name in ("a", "b", "c[1]"):
         shutil.copy(photo, apimart.directory / f"{name}{photo.suffix}")
     (apimart.directory / "b.txt").write_text("no picture")
-    done = await apimart("edit", f"*{photo.suffix}", f"b{photo.suffix}", "-p", "stars", "-o", "out")
+    done = await apimart("edit", f"b{photo.suffix}", f"*{photo.suffix}", "-p", "stars", "-o", "out")
 
     assert done.code == 0
     assert [Path(path).stem for path in done.results] == ["a", "b", "c[1]"]
