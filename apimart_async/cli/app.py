@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import apimart_async
-from apimart_async.cli.display.output import complain, debugging, printable, say, write_line
+from apimart_async.cli.display.output import ARGUMENTS, complain, debugging, printable, say, write_line
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
 
@@ -172,6 +172,7 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Without the name of the program.
     """
+    ARGUMENTS.set(tuple(arguments))
     try:
         only = next((argument for argument in arguments if argument in _COMMANDS), "")
         command, bound, _ = build(only).parse_args(arguments, print_error=False, exit_on_error=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -12,7 +13,7 @@ import attrs
 from cyclopts import Parameter
 
 from apimart_async import errors
-from apimart_async.cli import connection, local_batch, options
+from apimart_async.cli import connection, local_batch, options, prices
 from apimart_async.cli.batch_run import BatchRun
 from apimart_async.cli.display import preflight
 from apimart_async.cli.display.output import (
@@ -295,18 +296,13 @@ def _priced(plan: preflight.Plan, base_url: list[str] | None) -> preflight.Plan:
     A check works without a key and without a network, too; these prices are then not known.
     """
 
-    async def quotes(service: connection.Connection) -> dict[str, float]:
+    async def ask(service: connection.Connection) -> dict[str, float]:
         async with connection.connected(service) as client:
-            found = [await client.quote(model) for model in plan.unpriced]
-        return {quote.model: quote.price for quote in found if quote is not None}
+            return await prices.quoted(client, plan.unpriced)
 
     if plan.unpriced and plan.tells_costs:
-        try:
-            return attrs.evolve(plan, prices=anyio.run(quotes, connection.checked(base_url)))
-        except errors.APIError as error:
-            say(f"The prices of the service are not known: {sentence(error.message)}")
-        except UsageError:
-            pass
+        with suppress(UsageError):
+            return attrs.evolve(plan, prices=anyio.run(ask, connection.checked(base_url)))
     return plan
 
 

@@ -20,6 +20,7 @@ from apimart_async.cli.display.output import (
     dollars,
     is_terminal,
     printable,
+    same_command,
     say,
     sentence,
     shorten,
@@ -105,6 +106,13 @@ class BatchRun:
             say(hint)
         is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
         say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
+        needs_more_budget = isinstance(error, errors.BudgetExceededError)
+        is_stopped = is_interrupted or error is not None or (last.unfinished > 0 and not is_local)
+        if is_stopped and not needs_more_budget:
+            command = same_command()
+            say("Continue with the same command and input." if command is None else "Continue with:")
+            if command is not None:
+                say(f"  {command}")
         if is_interrupted:
             return Exit.INTERRUPTED
         all_saved = error is None and last.saved == total and not self._bad_rows and self._are_results_whole

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from apimart_async.batch.manifest import files
 from apimart_async.cli.display.item import STDIN
-from apimart_async.cli.display.output import is_terminal, listed, printable, sentence
+from apimart_async.cli.display.output import is_terminal, listed, printable, say, sentence
 from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError
 from apimart_async.transport.concurrency import for_each
@@ -62,6 +62,16 @@ KeepMetadata: TypeAlias = Annotated[
     bool, flag("--keep-metadata", "Send the place, camera and comments in pictures too; uploads are public.")
 ]
 TaskIds: TypeAlias = Annotated[list[str], Parameter(name="IDS", negative=(), help="Ids of tasks.")]
+OutputOrFile: TypeAlias = Annotated[
+    Path,
+    Parameter(
+        name=("--output", "-o"),
+        help="Directory for the results, made when it is missing; or the file, such as out.png, for one.",
+    ),
+]
+DryRun: TypeAlias = Annotated[
+    bool, flag("--dry-run", "Only check, and print the request and an estimate of the cost.")
+]
 Output: TypeAlias = Annotated[
     Path, Parameter(name=("--output", "-o"), help="Directory for the results; made when it is missing.")
 ]
@@ -135,7 +145,10 @@ def distinct(arguments: Sequence[PathOrUrl]) -> list[str]:
         UsageError: As for ``expanded``.
     """
     images = expanded(arguments)
-    return list({_identity(image): image for image in reversed(images)}.values())[::-1]
+    kept = list({_identity(image): image for image in reversed(images)}.values())[::-1]
+    if len(kept) < len(images):
+        say("A picture that is given twice is taken once.")
+    return kept
 
 
 def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
@@ -236,6 +249,8 @@ def check_directory(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is not a directory: name another one with -o.")
+    if directory.suffix.lower() in files.IMAGE_EXTENSIONS and not directory.exists():
+        raise UsageError(f"{directory} is the name of a file: name a directory with -o.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

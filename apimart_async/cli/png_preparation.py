@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -115,15 +116,20 @@ async def check_row(job: Job) -> None:
     """Check a row of a manifest for AppleRouter, as its client does before it sends.
 
     Raises:
-        InvalidArgumentError: It has the address of an image for a model that takes files, or its prompt or
-            size is not for dall-e-2.
+        InvalidArgumentError: It has the address of an image for a model that takes files, or its prompt,
+            size or picture is not for dall-e-2.
     """
-    if job.model is None or not takes_json(job.model):
-        sources = [*images_of(job), *([job.options["mask"]] if "mask" in job.options else [])]
-        if any(forms.remote_url(source) is not None for source in sources):
-            raise InvalidArgumentError("Its image is an address: download it first, AppleRouter takes files.")
+    sources = [*images_of(job), *([job.options["mask"]] if "mask" in job.options else [])]
+    is_remote = any(forms.remote_url(source) is not None for source in sources)
+    if is_remote and (job.model is None or not takes_json(job.model)):
+        raise InvalidArgumentError("Its image is an address: download it first, AppleRouter takes files.")
     if are_published(job.model):
         check_words(job.prompt, text_of(job.options.get("size")))
+        with suppress(ImageError):  # the check of all manifests reports it
+            (header, _), *mask = [await _read(source, "auto") for source in sources]
+            problem = _problem(forms.shown(str(sources[0])), header, mask[0][0] if mask else None)
+            if problem is not None:
+                raise InvalidArgumentError(problem)
 
 
 def _convert(sources: Sequence[SingleImage], side: int) -> list[bytes]:
@@ -149,7 +155,7 @@ async def _check_mask(mask: str, convert: Conversion) -> tuple[png.PngHeader, bo
     return header, is_png
 
 
-async def _read(image: str | NamedFile, convert: Conversion) -> tuple[png.PngHeader, bool]:
+async def _read(image: SingleImage, convert: Conversion) -> tuple[png.PngHeader, bool]:
     """Return the size and transparency of a picture, and whether it is a PNG small enough for dall-e-2."""
     picture = await inputs.open_media(image, limit=png.SENT_LIMIT, convert=convert == "auto")
     return await run_in_picture_thread(_examine, picture)

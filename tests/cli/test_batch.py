@@ -350,12 +350,15 @@ async def test_the_first_signal_finishes_the_jobs_in_flight(
         done = await running.finish()
 
     assert done.code == 130
-    last = done.stderr.splitlines()[-1]
+    *_, last, advice, command = done.stderr.splitlines()
     assert last.startswith("Interrupted: ")
     assert "4 of 30 jobs saved in out, 26 not done yet" in last
     assert len(done.results) == len(emulator.ledger.entries) == 4
 
-    again = await apimart("batch", many, "-o", "out")
+    assert advice == "Continue with:"
+    program, *words = shlex.split(command.replace(gate.url, emulator.base_url))
+    assert program == "apimart"
+    again = await apimart(*words)
     assert again.code == 0
     assert len(set(again.results)) == len(emulator.ledger.entries) == 30
 
@@ -371,7 +374,7 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing(
         done = await running.interrupt(signal.SIGTERM)
 
     assert done.code == 130
-    assert done.stderr.splitlines()[-1].startswith("Interrupted: 0 of 30 jobs saved")
+    assert done.stderr.splitlines()[-3].startswith("Interrupted: 0 of 30 jobs saved")
     assert (await apimart("batch", many, "-o", "out")).code == 0
     assert len(emulator.ledger.entries) == 30
 

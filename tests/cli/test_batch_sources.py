@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
@@ -44,6 +45,22 @@ async def test_a_manifest_on_stdin_is_run_and_continued(
     assert len(emulator.ledger.entries) == 3
 
 
+async def test_no_command_is_printed_that_would_show_a_password_or_lack_its_stdin(
+    apimart: Command, folder: Path
+) -> None:
+    name = next(iter(folder.iterdir())).name
+    row = f"image,prompt\npictures/{name},stars\n".encode()
+    done = await apimart.fed(row, "batch", "-", "-o", "out", APIMART_API_KEY="sk-another")
+    assert done.code == 1
+    assert done.stderr.splitlines()[-1] == "Continue with the same command and input."
+
+    secret = await apimart(
+        *("batch", folder, "-p", "x", "-o", "other", "--base-url", "http://me:secret@127.0.0.1:9"),
+        APIMART_API_KEY="sk-another",
+    )
+    assert "secret" not in secret.stderr
+
+
 async def test_a_manifest_on_stdin_names_its_bad_rows(apimart: Command, emulator: Emulator) -> None:
     done = await apimart.fed(b"image,prompt\nnone.jpg,stars\n", "batch", "-", "-o", "out")
     assert done.code == 2
@@ -63,8 +80,9 @@ async def test_an_empty_stdin_and_an_unknown_option_are_usage_errors(apimart: Co
 
 
 async def test_a_batch_with_applerouter_makes_the_pictures_fit_and_pays_once(
-    apimart: Command, emulator: Emulator, folder: Path
+    apimart: Command, emulator: Emulator, repository: Path
 ) -> None:
+    folder = repository / "docs" / "examples" / "photos"
     command = ("batch", folder, "-p", "stars", "--service", "applerouter", "-o", "out")
     done = await apimart(*command)
 
@@ -99,6 +117,13 @@ async def test_an_address_of_an_image_is_a_bad_row_for_applerouter(apimart: Comm
     assert done.code == 2
     assert "line 2: Its image is an address: download it first" in done.stdout
     assert "line 3: size must be one of" in done.stdout
+
+
+async def test_a_square_without_transparency_is_a_bad_row_for_dall_e_2(apimart: Command) -> None:
+    Image.new("RGB", (64, 64), "blue").save(apimart.directory / "square.png")
+    done = await apimart("batch", "*.png", "-p", "x", "--service", "applerouter", "-o", "out")
+    assert done.code == 2
+    assert "square.png is square and has no transparency, so there is nowhere to edit" in done.stderr
 
 
 # --- dry runs ---------------------------------------------------------------------------------------------

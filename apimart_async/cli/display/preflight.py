@@ -11,15 +11,13 @@ from rich.filesize import decimal
 
 from apimart_async.cli.display.output import dollars, listed, printable, sentence, shorten
 from apimart_async.cli.display.results import Record
+from apimart_async.cli.prices import DOCUMENTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apimart_async.batch.job import Status
     from apimart_async.batch.manifest.preflight import Preflight
-
-# USD an image in the service's documentation: an estimate until results have the real cost.
-_DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
 
 _STARTED: Final[Mapping[Status, str]] = {
     "saved": "saved",
@@ -115,7 +113,7 @@ class Plan:
 
     def _known(self) -> Mapping[str, float]:
         earlier = self.found.earlier
-        return {**_DOCUMENTED, **self.prices, **(earlier.prices if earlier else {})}
+        return {**DOCUMENTED, **self.prices, **(earlier.prices if earlier else {})}
 
     def _images(self) -> Counter[str]:
         earlier = self.found.earlier
