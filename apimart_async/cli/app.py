@@ -19,10 +19,11 @@ _HELP = """Edit pictures with the APIMart image services.
 
 Try these:
 
-  apimart edit photos/*.jpg -p "A starry sky behind it" --local -o edited
+  apimart edit docs/examples/photos/*.jpg -p "A starry sky" --local -o edited
+  apimart batch docs/examples/jobs.csv -o jobs --local
   APIMART_API_KEY=... apimart edit portrait.png -p "Watercolour" -n 3
   apimart task save TASK_ID -o edited
-  apimart batch jobs.csv -o out --max-cost 5.00
+  apimart --install-completion --shell bash
 
 Environment:
 
@@ -30,7 +31,7 @@ Environment:
   APIMART_BASE_URL  another service with the same API
   APIMART_DEBUG     1 to see tracebacks and the log
   APPLEROUTER_API_KEY, APPLEROUTER_BASE_URL
-                    the same for `edit --service applerouter`
+                    the same for `--service applerouter`
 
 Exit codes:
 

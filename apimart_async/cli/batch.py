@@ -41,8 +41,9 @@ with one prompt, or a CSV, JSONL, Parquet or Arrow file with a row for each
 job. Its columns are image and prompt, and optionally operation, model, n, id
 and name; documented fields of the request, such as size, and columns called
 option.NAME are options (option.mask is an image), and any other column is only
-carried into results.jsonl. Paths of images start from the folder of the file, and lead out
-of it only with --allow-outside. All rows are checked before anything is sent.
+carried into results.jsonl. Paths of images start from the folder of the file, and
+lead out of it only with --allow-outside; a CSV or JSONL file on stdin (-) starts
+from the working directory. All rows are checked before anything is sent.
 
 The operation of a row, or of --operation, is edit by default; generate makes
 an image from a prompt and needs no column image; segment is free and needs no
@@ -58,9 +59,10 @@ it stops at once. At the end results.jsonl lists every job, and
 
 Try these:
 
-  apimart batch photos -p "A starry sky behind it" --local -o out
-  apimart batch prompts.csv --operation generate -o out --local
-  apimart batch jobs.csv -o out --check
+  apimart batch docs/examples/photos -p "A starry sky" --local -o out
+  apimart batch docs/examples/jobs.csv --local -o jobs
+  apimart batch docs/examples/jobs.csv -o new --dry-run
+  apimart batch - --local -o in < docs/examples/prompts.csv --operation generate
   apimart batch jobs.csv -o out --max-cost 5.00 --in-flight 64
   apimart batch status out
 

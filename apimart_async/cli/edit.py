@@ -70,17 +70,17 @@ def edit(
 
     All pictures are checked before anything is sent. A result gets the name of
     its picture (lighthouse.jpg becomes edited/lighthouse.png, several variants
-    edited/lighthouse-1.png and so on); no file is ever overwritten. The paths of
-    the results go to stdout, all else to stderr.
+    edited/lighthouse-1.png and so on), or the name that -o gives the only one; no
+    file is ever overwritten. The paths of the results go to stdout, all else to
+    stderr. A quoted pattern is expanded where the shell does not do it.
 
     Try these:
 
-      apimart edit photos/*.jpg -p "A starry sky behind it" --local
-      apimart edit portrait.png -p "Watercolour painting" -n 3 -o variants
-      apimart edit mug.jpg -p "In the snow" -o snow.jpg --max-cost 0.02
-      apimart edit 'photos/*.jpg' -p "Pencil sketch" --dry-run
-      apimart edit *.jpg -p "Pencil sketch" --json > results.jsonl
-      apimart edit - -p "Deep snow" < photo.jpg
+      apimart edit docs/examples/photos/*.jpg -p "A starry sky" --local
+      apimart edit docs/examples/photos/mug.jpg -p "Snow" --local -o snow.jpg
+      apimart edit - -p "Deep snow" --local < docs/examples/photos/mug.jpg
+      apimart edit 'docs/examples/photos/*.jpg' -p "Pencil sketch" --dry-run
+      apimart edit *.jpg -p "Pencil sketch" --json --max-cost 1 > results.jsonl
       apimart edit room.jpg -p "A red sofa" --service applerouter --mask m.png
 
     AppleRouter's key is APPLEROUTER_API_KEY. It has no tasks: each request brings
@@ -90,6 +90,9 @@ def edit(
     With --json, each line has: image, status (done, failed, interrupted or
     not_started), task_id, paths, cost (USD), seconds, and error (type, message,
     status, code, task_id, idempotency_key) or null.
+
+    With --dry-run and --json, one object has: service, model (or null), pictures,
+    bytes, images, estimated_cost (USD or null) and output.
     """
     request = _Request(
         service, prompt, model, n, None if mask is None else str(mask), size, inline=inline, convert=convert

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import sys
 import tomllib
 from typing import TYPE_CHECKING
@@ -13,6 +16,8 @@ import pytest
 import apimart_async
 from apimart_async.cli.app import build, run
 from apimart_async.resources.edits import DEFAULT_MODEL
+
+from .conftest import MODULE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +55,27 @@ def test_every_help_shows_an_example(command: tuple[str, ...], capsys: pytest.Ca
     text = help_of(capsys, *command)
     assert re.search(rf"^  (\S+=\S+ )?apimart {' '.join(command)}", text, re.MULTILINE)
     assert not [line for line in text.splitlines() if len(line) > 80]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="the examples are for a POSIX shell")
+async def test_the_examples_without_a_key_run_from_the_clone(
+    offline: Command, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    helps = [help_of(capsys, *command) for command in ((), ("edit",), ("generate",), ("batch",))]
+    examples = [line.strip() for text in helps for line in text.splitlines() if line.startswith("  apimart ")]
+    without_key = [example for example in examples if re.search(r"--local|--dry-run", example)]
+    assert len(without_key) >= 10
+    clone, programs = tmp_path / "clone", tmp_path / "programs"
+    shutil.copytree(repository / "docs" / "examples", clone / "docs" / "examples")
+    programs.mkdir()
+    (programs / "apimart").write_text(f'#!/bin/sh\nexec {shlex.join(MODULE)} "$@"\n')
+    (programs / "apimart").chmod(0o755)
+    environment = offline.whole_environment
+    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
+    for example in without_key:
+        done = await anyio.run_process(example, cwd=clone, env=environment, check=False)
+        assert done.returncode == 0, (example, done.stderr.decode())
 
 
 def test_the_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
