@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
 from apimart_async.cli.display.output import dollars, say, sentence
+from apimart_async.cli.display.preflight import DOCUMENTED
 from apimart_async.cli.signals import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from apimart_async.client import AsyncApimart
-
-DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
-"""USD an image in the service's documentation: an estimate until results have the real cost."""
 
 _ROUNDING: Final = 1e-9
 

@@ -73,9 +73,16 @@ async def test_the_examples_without_a_key_run_from_the_clone(
     (programs / "apimart").chmod(0o755)
     environment = offline.whole_environment
     environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
-    for example in without_key:
-        done = await anyio.run_process(example, cwd=clone, env=environment, check=False)
+    limiter = anyio.CapacityLimiter(4)
+
+    async def try_out(example: str) -> None:
+        async with limiter:
+            done = await anyio.run_process(example, cwd=clone, env=environment, check=False)
         assert done.returncode == 0, (example, done.stderr.decode())
+
+    async with anyio.create_task_group() as group:
+        for example in without_key:
+            group.start_soon(try_out, example)
 
 
 def test_the_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> None:

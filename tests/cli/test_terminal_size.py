@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.abc
 import attrs
 import pytest
 from rich.cells import cell_len
@@ -99,7 +100,7 @@ async def started(command: Command, columns: int, *arguments: str | Path) -> Asy
 async def test_pictures_fit_a_narrow_terminal_and_a_resized_one(
     apimart: Command, emulator: Emulator, photos: list[Path]
 ) -> None:
-    command = ("edit", *photos, "-p", "stars", "-o", "out", "--base-url")
+    command: tuple[str | Path, ...] = ("edit", *photos, "-p", "stars", "-o", "out", "--base-url")
     async with (
         Gate(emulator, "/tasks", "received") as gate,
         started(apimart, 40, *command, gate.url) as terminal,

@@ -11,13 +11,15 @@ from rich.filesize import decimal
 
 from apimart_async.cli.display.output import dollars, listed, printable, sentence, shorten
 from apimart_async.cli.display.results import Record
-from apimart_async.cli.prices import DOCUMENTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from apimart_async.batch.job import Status
     from apimart_async.batch.manifest.preflight import Preflight
+
+DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
+"""USD an image in the service's documentation: an estimate until results have the real cost."""
 
 _STARTED: Final[Mapping[Status, str]] = {
     "saved": "saved",
