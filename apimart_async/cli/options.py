@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TextIO, TypeAlias, 
 import anyio
 from cyclopts import Parameter
 
-from apimart_async.batch.manifest import files
 from apimart_async.cli.display.item import STDIN
 from apimart_async.cli.display.output import is_terminal, listed, printable, say, sentence
 from apimart_async.cli.signals import UsageError
@@ -161,6 +160,8 @@ def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
 
 
 def _expanded(image: str) -> list[str]:
+    from apimart_async.batch.manifest import files
+
     if image.startswith("-") and image != STDIN and not os.path.lexists(image):
         raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
     if "://" in image or not files.is_pattern(Path(image)):
@@ -247,6 +248,8 @@ def check_directory(directory: Path) -> None:
     Raises:
         UsageError: They cannot.
     """
+    from apimart_async.batch.manifest import files
+
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is not a directory: name another one with -o.")
     if directory.suffix.lower() in files.IMAGE_EXTENSIONS and not directory.exists():

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import attrs
 from anyio import to_thread
 
-from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
 from apimart_async.cli.display.output import printable, say
 from apimart_async.cli.signals import UsageError
 from apimart_async.transport.media.filenames import clean_stem
@@ -56,6 +55,8 @@ def target_of(output: Path, images: int) -> Target:
     Raises:
         UsageError: A file is meant, and there will be several images or the file exists.
     """
+    from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
+
     if output.suffix.lower() not in IMAGE_EXTENSIONS or output.is_dir():
         return Target(output)
     if images != 1:
