@@ -160,11 +160,9 @@ def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
 
 
 def _expanded(image: str) -> list[str]:
-    from apimart_async.batch.manifest import files
-
     if image.startswith("-") and image != STDIN and not os.path.lexists(image):
         raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
-    if "://" in image or not files.is_pattern(Path(image)):
+    if "://" in image or not any(mark in image for mark in "*?[") or os.path.lexists(image):
         return [image]
     found = glob.iglob(os.path.expanduser(image), recursive=True)  # noqa: PTH111, PTH207 as batches match
     matches = sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 a text
@@ -248,12 +246,13 @@ def check_directory(directory: Path) -> None:
     Raises:
         UsageError: They cannot.
     """
-    from apimart_async.batch.manifest import files
-
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is not a directory: name another one with -o.")
-    if directory.suffix.lower() in files.IMAGE_EXTENSIONS and not directory.exists():
-        raise UsageError(f"{directory} is the name of a file: name a directory with -o.")
+    if directory.suffix and not directory.exists():
+        from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
+
+        if directory.suffix.lower() in IMAGE_EXTENSIONS:
+            raise UsageError(f"{directory} is the name of a file: name a directory with -o.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

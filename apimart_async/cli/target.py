@@ -55,6 +55,8 @@ def target_of(output: Path, images: int) -> Target:
     Raises:
         UsageError: A file is meant, and there will be several images or the file exists.
     """
+    if not output.suffix:  # the import of the batch takes long
+        return Target(output)
     from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
 
     if output.suffix.lower() not in IMAGE_EXTENSIONS or output.is_dir():
