@@ -18,7 +18,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = [
-    *("tests", "tests_long", "tests_others", "clients", "fleet", "tests_lowest"),
+    *("tests", "tests_long", "tests_others", "clients", "fleet", "storage", "tests_lowest"),
     *("lint", "types", "imports", "sync_check", "docs", "build"),
 ]
 
@@ -108,6 +108,13 @@ def fleet(session: nox.Session) -> None:
     """Test the journal in PostgreSQL, with processes and servers that are killed."""
     install_for_tests(session, *group("fleet"))
     session.run("pytest", "tests/fleet", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(requires=["wheel"])
+def storage(session: nox.Session) -> None:
+    """Test object storage with an S3 server, and with processes that are killed."""
+    install_for_tests(session, *group("storage"))
+    session.run("pytest", "tests/storage", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session(requires=["wheel"])

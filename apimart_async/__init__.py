@@ -10,6 +10,7 @@ async with AsyncApimart() as client:
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.config import Limits, Media, Poll, Retry, Timeout
@@ -46,6 +47,8 @@ from apimart_async.errors import (
     UnprocessableEntityError,
     UnsupportedImageError,
 )
+from apimart_async.hooks import EventHooks, RequestEvent, ResponseEvent
+from apimart_async.interruption import Interrupted, interrupted
 from apimart_async.models import (
     AccountUsage,
     Balance,
@@ -67,17 +70,26 @@ from apimart_async.models import (
     Upload,
     Usage,
 )
+from apimart_async.recording import Response, record_responses
 
 if TYPE_CHECKING:
     from apimart_async.applerouter import AsyncAppleRouter
     from apimart_async.batch.edit_many import edit_many, run_many
+    from apimart_async.batch.estimate import Estimate, estimate
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.client import AsyncApimart
     from apimart_async.sync import Apimart, AppleRouter
     from apimart_async.transport.media.forms import ImageInput
     from apimart_async.transport.media.png import prepare_png
+    from apimart_async.transport.object_storage import ObjectPath
 
 __version__: Final = "0.1.0"
+
+# Without a handler of the program, Python writes warnings to stderr: those about money have to be seen.
+if _log_level := os.environ.get("APIMART_LOG"):
+    from apimart_async.logs import log_to_stderr
+
+    log_to_stderr(_log_level)
 
 __all__ = [
     "APIConnectionError",
@@ -100,6 +112,8 @@ __all__ = [
     "DayUsage",
     "DownloadError",
     "DurationEstimate",
+    "Estimate",
+    "EventHooks",
     "Idempotency",
     "Image",
     "ImageError",
@@ -109,6 +123,7 @@ __all__ = [
     "ImageTooLargeError",
     "InsufficientBalanceError",
     "InternalServerError",
+    "Interrupted",
     "InvalidArgumentError",
     "Job",
     "JournalError",
@@ -118,6 +133,7 @@ __all__ = [
     "Model",
     "ModelSchema",
     "NotFoundError",
+    "ObjectPath",
     "Outcome",
     "Parameter",
     "PartialImageEvent",
@@ -126,6 +142,9 @@ __all__ = [
     "Poll",
     "Quote",
     "RateLimitError",
+    "RequestEvent",
+    "Response",
+    "ResponseEvent",
     "Retry",
     "SubmissionIndeterminateError",
     "Task",
@@ -144,7 +163,10 @@ __all__ = [
     "Usage",
     "__version__",
     "edit_many",
+    "estimate",
+    "interrupted",
     "prepare_png",
+    "record_responses",
     "run_many",
 ]
 
@@ -154,10 +176,13 @@ _LAZY: Final = {
     "AppleRouter": "apimart_async.sync",
     "AsyncApimart": "apimart_async.client",
     "AsyncAppleRouter": "apimart_async.applerouter",
+    "Estimate": "apimart_async.batch.estimate",
     "ImageInput": "apimart_async.transport.media.forms",
     "Job": "apimart_async.batch.job",
+    "ObjectPath": "apimart_async.transport.object_storage",
     "Outcome": "apimart_async.batch.job",
     "edit_many": "apimart_async.batch.edit_many",
+    "estimate": "apimart_async.batch.estimate",
     "prepare_png": "apimart_async.transport.media.png",
     "run_many": "apimart_async.batch.edit_many",
 }

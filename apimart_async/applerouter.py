@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from apimart_async import config, errors
+from apimart_async.arguments import check_types
 from apimart_async.credentials import Secret, hide
+from apimart_async.hooks import as_hooks
 from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
 from apimart_async.resources.applerouter_generations import AsyncAppleRouterGenerations
 from apimart_async.resources.images import AsyncImages
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from apimart_async.hooks import EventHooks
     from apimart_async.transport.rate_limit import RateLimiter
     from apimart_async.transport.session import Session
 
@@ -52,6 +55,8 @@ class AsyncAppleRouter:
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
+        event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
+            sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
             through a proxy there.
 
@@ -82,6 +87,7 @@ class AsyncAppleRouter:
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        event_hooks: EventHooks | Sequence[EventHooks] | None = None,
         allow_http: bool = False,
     ) -> None:
         from apimart_async.transport.rate_limit import RateLimiter
@@ -89,6 +95,7 @@ class AsyncAppleRouter:
 
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
+        check_types(allow_http=allow_http)
         base_urls = config.resolve_base_urls(
             base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
         )
@@ -105,7 +112,9 @@ class AsyncAppleRouter:
             ssl=ssl,
             default_headers=default_headers,
         )
-        self._assemble(settings, Session(settings, session), RateLimiter(settings.limits))
+        self._assemble(
+            settings, Session(settings, session, as_hooks(event_hooks)), RateLimiter(settings.limits)
+        )
 
     def _assemble(self, settings: config.Settings, session: Session, rate_limiter: RateLimiter) -> None:
         from apimart_async.transport.api import Api

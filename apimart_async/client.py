@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from apimart_async import config, errors
+from apimart_async.arguments import check_types
 from apimart_async.credentials import Secret, hide
+from apimart_async.hooks import as_hooks
 from apimart_async.polling.poller import SharedPolling
 from apimart_async.resources.account import AsyncAccount
 from apimart_async.resources.catalogue import AsyncModels, Prices
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from apimart_async.hooks import EventHooks
     from apimart_async.models import Quote
     from apimart_async.transport.rate_limit import RateLimiter
     from apimart_async.transport.session import Session
@@ -74,6 +77,8 @@ class AsyncApimart:
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
+        event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
+            sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
             through a proxy there.
 
@@ -115,6 +120,7 @@ class AsyncApimart:
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        event_hooks: EventHooks | Sequence[EventHooks] | None = None,
         allow_http: bool = False,
     ) -> None:
         from apimart_async.transport.rate_limit import RateLimiter
@@ -122,6 +128,7 @@ class AsyncApimart:
 
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
+        check_types(allow_http=allow_http)
         base_urls = config.resolve_base_urls(
             base_url, "APIMART_BASE_URL", config.APIMART_BASE_URL, allow_http=allow_http
         )
@@ -141,7 +148,7 @@ class AsyncApimart:
             default_headers=default_headers,
         )
         shared = _Shared(
-            Session(settings, session),
+            Session(settings, session, as_hooks(event_hooks)),
             RateLimiter(settings.limits),
             SharedPolling(),
             CatalogueCache(),

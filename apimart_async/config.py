@@ -6,12 +6,13 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ssl import SSLContext
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 import attrs
 from attrs import validators
 
+from apimart_async.arguments import is_flag, is_number, is_whole, wrong_type
 from apimart_async.credentials import Proxy, Secret, hide
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.urls import is_loopback, is_pattern
@@ -50,20 +51,51 @@ _RESERVED_HEADERS: Final = {
 KeyFunction: TypeAlias = Callable[[], str | Awaitable[str]]
 CHECK_VARIABLE: Final = "APIMART_CHECK"
 
+_T = TypeVar("_T")
 Check: TypeAlias = Literal["schema", "off"]
 ApiKey: TypeAlias = str | Secret | KeyFunction
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    _check_number(instance, attribute, value)
     if not value > 0:
         message = f"{type(instance).__name__}.{attribute.name} must be more than 0, not {value!r}."
         raise InvalidArgumentError(message)
 
 
 def _not_negative(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    _check_number(instance, attribute, value)
     if not value >= 0:
         message = f"{type(instance).__name__}.{attribute.name} must be 0 or more, not {value!r}."
         raise InvalidArgumentError(message)
+
+
+def _check_number(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    is_whole_only = str(attribute.type) == "int"
+    if not (is_whole if is_whole_only else is_number)(value):
+        name = f"{type(instance).__name__}.{attribute.name}".removeprefix("Settings.")
+        raise wrong_type(name, "a whole number" if is_whole_only else "a number", value)
+
+
+def _flag(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not is_flag(value):
+        raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "True or False", value)
+
+
+def _choice(*choices: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in choices:
+            name = f"{type(instance).__name__}.{attribute.name}"
+            raise InvalidArgumentError(
+                f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}."
+            )
+
+    return check
+
+
+def _optional_function(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (value is None or callable(value)):
+        raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "a function", value)
 
 
 def _environment_hosts() -> list[str]:
@@ -71,7 +103,18 @@ def _environment_hosts() -> list[str]:
 
 
 def _host_patterns(hosts: Iterable[str]) -> tuple[str, ...]:
-    return (hosts,) if isinstance(hosts, str) else tuple(hosts)
+    texts = _texts(hosts)
+    if texts is None:
+        raise wrong_type("Limits.result_hosts", "a list of texts", hosts)
+    return texts
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    """Return a text, or several, as a tuple; ``None`` for anything else."""
+    if isinstance(value, str):
+        return (value,)
+    given = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (None,)
+    return cast("tuple[str, ...]", given) if all(isinstance(each, str) for each in given) else None
 
 
 def _are_patterns(instance: object, _: attrs.Attribute[Any], patterns: tuple[str, ...]) -> None:
@@ -131,7 +174,7 @@ class Limits:
     requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(_positive))
     uploads: int = attrs.field(default=32, validator=_positive)
     downloads: int = attrs.field(default=32, validator=_positive)
-    adaptive: bool = True
+    adaptive: bool = attrs.field(default=True, validator=_flag)
     keepalive: float = attrs.field(default=15.0, validator=_positive)
     answer_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=_positive)
     image_answer_bytes: int = attrs.field(default=1024 * 1024 * 1024, validator=_positive)
@@ -169,7 +212,7 @@ class Retry:
     max_retry_after: float = attrs.field(default=60.0, validator=_not_negative)
     max_elapsed: float = attrs.field(default=300.0, validator=_not_negative)
     indeterminate: Literal["schema", "raise", "same-key"] = attrs.field(
-        default="schema", validator=validators.in_(("schema", "raise", "same-key"))
+        default="schema", validator=_choice("schema", "raise", "same-key")
     )
 
 
@@ -221,46 +264,59 @@ class Media:
             ``apimart_async`` gets too: ``"photo.heic was converted from a HEIC photo to JPEG."``
     """
 
-    convert: Literal["auto", "never"] = attrs.field(
-        default="auto", validator=validators.in_(("auto", "never"))
-    )
-    keep_metadata: bool = False
-    on_convert: Callable[[str], object] | None = None
+    convert: Literal["auto", "never"] = attrs.field(default="auto", validator=_choice("auto", "never"))
+    keep_metadata: bool = attrs.field(default=False, validator=_flag)
+    on_convert: Callable[[str], object] | None = attrs.field(default=None, validator=_optional_function)
 
 
 def _resolve_timeout(timeout: Timeout | float | None) -> Timeout:
     if timeout is None:
         return Timeout()
-    return timeout if isinstance(timeout, Timeout) else Timeout(total=timeout)
+    if is_number(timeout):
+        return Timeout(total=cast("float", timeout))
+    return _instance(timeout, Timeout, "timeout", "a Timeout or a number of seconds")
 
 
 def _resolve_retry(retry: Retry | None) -> Retry:
-    return retry or Retry()
+    return Retry() if retry is None else _instance(retry, Retry, "retry", "a Retry")
 
 
 def _resolve_limits(limits: Limits | None) -> Limits:
-    return limits or Limits()
+    return Limits() if limits is None else _instance(limits, Limits, "limits", "a Limits")
 
 
 def _resolve_poll(poll: Poll | None) -> Poll:
-    return poll or Poll()
+    return Poll() if poll is None else _instance(poll, Poll, "poll", "a Poll")
 
 
 def _resolve_media(media: Media | None) -> Media:
-    return media or Media()
+    return Media() if media is None else _instance(media, Media, "media", "a Media")
+
+
+def _instance(value: object, kind: type[_T], name: str, words: str) -> _T:
+    if not isinstance(value, kind):
+        raise wrong_type(name, words, value)
+    return value
 
 
 def _resolve_check(check: Check | None) -> Check:
-    return check or cast("Check", os.environ.get(CHECK_VARIABLE) or "schema")
+    return cast("Check", os.environ.get(CHECK_VARIABLE) or "schema") if check is None else check
 
 
 def _is_check(_: object, __: object, check: object) -> None:
-    if check not in {"schema", "off"}:
+    if check not in ("schema", "off"):
         raise InvalidArgumentError(f"check and {CHECK_VARIABLE} must be 'schema' or 'off', not {check!r}.")
 
 
 def _resolve_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    if headers is not None:
+        check_headers(headers, "default_headers")
     return dict(headers or {})
+
+
+def _is_ssl(_: object, __: object, ssl: Any) -> None:  # noqa: ANN401 mypy would take it for the field's
+    if not (ssl is None or isinstance(ssl, bool | SSLContext)):
+        raise wrong_type("ssl", "an ssl.SSLContext or False", ssl)
 
 
 @attrs.frozen(kw_only=True)
@@ -295,7 +351,7 @@ class Settings:
     media: Media = attrs.field(default=None, converter=_resolve_media)
     check: Check = attrs.field(default=None, converter=_resolve_check, validator=_is_check)
     proxy: Proxy | None = None
-    ssl: SSLContext | bool | None = attrs.field(default=None, repr=False)
+    ssl: SSLContext | bool | None = attrs.field(default=None, repr=False, validator=_is_ssl)
     default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)
 
     @property
@@ -321,16 +377,16 @@ def revise(
     Raises:
         InvalidArgumentError: A value is invalid.
     """
-    if isinstance(api_key, str | Secret):
-        api_key = check_api_key(hide(api_key))
+    if api_key is not None and not callable(api_key):
+        api_key = check_api_key(_secret(api_key))
     return attrs.evolve(
         settings,
         api_key=settings.api_key if api_key is None else api_key,
         timeout=settings.timeout if timeout is None else timeout,
         max_retries=settings.max_retries if max_retries is None else max_retries,
-        retry=retry or settings.retry,
-        poll=poll or settings.poll,
-        media=media or settings.media,
+        retry=settings.retry if retry is None else retry,
+        poll=settings.poll if poll is None else poll,
+        media=settings.media if media is None else media,
         check=settings.check if check is None else check,
         default_headers=settings.default_headers if default_headers is None else default_headers,
     )
@@ -344,7 +400,7 @@ def resolve_api_key(api_key: ApiKey | None, variable: str) -> Secret | KeyFuncti
     """
     if callable(api_key):
         return api_key
-    key = hide(os.environ.get(variable, "") if api_key is None else api_key)
+    key = _secret(os.environ.get(variable, "") if api_key is None else api_key)
     if not key.open().strip():
         message = (
             f"No API key: pass api_key=… or set {variable}. "
@@ -352,6 +408,13 @@ def resolve_api_key(api_key: ApiKey | None, variable: str) -> Secret | KeyFuncti
         )
         raise InvalidArgumentError(message)
     return check_api_key(key)
+
+
+def _secret(api_key: object) -> Secret:
+    hidden = hide(api_key)
+    if not isinstance(hidden, Secret):
+        raise wrong_type("api_key", "a text, or a function that returns the key", api_key)
+    return hidden
 
 
 def check_api_key(key: Secret) -> Secret:
@@ -365,13 +428,19 @@ def check_api_key(key: Secret) -> Secret:
     return Secret(key.open().strip())
 
 
-def check_headers(headers: Mapping[str, str]) -> None:
+def check_headers(headers: Mapping[str, str], argument: str = "extra_headers") -> None:
     """Check headers that a caller gives.
 
     Raises:
-        InvalidArgumentError: One of them could break out of its line, or is not for callers to set.
+        InvalidArgumentError: One of them is no text, could break out of its line, or is not for callers to
+            set.
     """
+    # Typed as `object`: callers without a type checker pass anything.
+    if not isinstance(cast("object", headers), Mapping):
+        raise wrong_type(argument, "a mapping such as a dict", headers)
     for name, value in headers.items():
+        if unfit := [each for each in (name, value) if not isinstance(cast("object", each), str)]:
+            raise wrong_type(f"Each name and value of {argument}", "a text", unfit[0])
         # Many servers take an underscore for a hyphen.
         reason = _RESERVED_HEADERS.get(name.lower().replace("_", "-"))
         if reason is not None:
@@ -402,7 +471,9 @@ def resolve_base_urls(
     """
     if base_url is None:
         base_url = os.environ.get(variable, "").strip(" ,") or default
-    texts = [base_url] if isinstance(base_url, str) else base_url
+    texts = _texts(base_url)
+    if texts is None:
+        raise wrong_type("base_url", "a URL or a list of URLs", base_url)
     given = [url.strip() for text in texts for url in text.split(",")]
     found = tuple(dict.fromkeys(_resolve_base_url(url, default, allow_http=allow_http) for url in given))
     if not found:
@@ -449,7 +520,10 @@ def resolve_proxy(
     """
     if proxy is None:
         return None
-    resolved = Proxy.parse(hide(proxy))
+    hidden = hide(proxy)
+    if not isinstance(cast("object", hidden), Secret):
+        raise wrong_type("proxy", "the URL of a proxy", proxy)
+    resolved = Proxy.parse(hidden)
     bare = next((base_url for base_url in base_urls if base_url.startswith("http://")), None)
     if bare is not None and not allow_http and not is_loopback(resolved.host):
         message = (

@@ -11,6 +11,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from apimart_async import previews
+
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
@@ -62,6 +64,12 @@ class Image:
         revised_prompt: The prompt that the model used, if the service reported it.
         task_id: Id of the task that made the image; errors name it.
         index: Position in the result, counted from 1.
+        content_type: MIME type such as ``"image/png"``: of the content of a ``data:`` URL, as the answer
+            reports it, or by the extension of the URL; ``None`` if none of these tells it. ``images.inspect``
+            asks the file itself.
+        width: Pixels, of the content of a ``data:`` URL or as the answer reports it; ``None`` otherwise, as
+            the answers of APIMart do not report it. ``images.inspect`` asks the file itself.
+        height: Pixels, likewise.
     """
 
     url: str = attrs.field(repr=_shorten)
@@ -69,6 +77,12 @@ class Image:
     revised_prompt: str | None = None
     task_id: str | None = None
     index: int | None = None
+    content_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def _repr_html_(self) -> str:
+        return previews.html_of_image(self)
 
 
 @attrs.frozen
@@ -179,6 +193,9 @@ class Task:
     is_replay: bool | None = None
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
 
+    def _repr_html_(self) -> str:
+        return previews.html_of_task(self)
+
     @property
     def is_completed(self) -> bool:
         """Whether the task has ended with images."""
@@ -225,6 +242,9 @@ class ImageSet:
     raw: Mapping[str, Any] = attrs.field(factory=_no_raw, eq=False, repr=False)
     cost: float | None = None
     usage: Usage | None = None
+
+    def _repr_html_(self) -> str:
+        return previews.html_of_image_set(self)
 
 
 @attrs.frozen

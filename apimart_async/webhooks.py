@@ -8,16 +8,17 @@ service, with ``confirm`` or ``tasks.hint``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from apimart_async.arguments import is_whole, wrong_type
 from apimart_async.errors import APIResponseValidationError, InvalidArgumentError
+from apimart_async.models import Task
 from apimart_async.transport import json, parsing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from apimart_async.client import AsyncApimart
-    from apimart_async.models import Task
 
 _LARGEST: Final = 1_048_576
 
@@ -67,6 +68,8 @@ async def confirm(client: AsyncApimart, task: Task, *, timeout: float = _CONFIRM
 
     Cancellation leaves the task as it is.
     """
+    if not isinstance(cast("object", task), Task):
+        raise wrong_type("task", "the Task that parse has returned", task)
     if task.id is None:
         raise InvalidArgumentError("The notification has no task id, so there is no task to fetch.")
     return await client.tasks.get(task.id, timeout=timeout)
@@ -85,7 +88,7 @@ class Deliveries:
     """
 
     def __init__(self, limit: int = 10_000) -> None:
-        if limit < 1:
+        if not is_whole(limit) or limit < 1:
             raise InvalidArgumentError(f"limit must be at least 1, not {limit!r}.")
         self._limit = limit
         self._ids: OrderedDict[str | None, None] = OrderedDict()

@@ -14,9 +14,9 @@ import apimart_async
 PACKAGE: Final = Path(apimart_async.__file__).parent
 MODULES: Final = sorted(PACKAGE.rglob("*.py"))
 
-# Modules that aiohttp documents, and of aiohttp.abc the names it documents for clients.
+# Modules that aiohttp documents, and of aiohttp.abc the names it documents for clients and servers.
 DOCUMENTED: Final = {"aiohttp", "aiohttp.web", "aiohttp.abc"}
-ABSTRACT: Final = {"AbstractResolver", "ResolveResult"}
+ABSTRACT: Final = {"AbstractAccessLogger", "AbstractResolver", "ResolveResult"}
 
 # Names and assignments by which connections, parsers and protocols are driven from outside.
 INTERNALS: Final = re.compile(

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.edit_many import edit_many, read_outcomes, run_many
+from apimart_async.batch.estimate import Estimate, estimate
 from apimart_async.batch.job import Job, Outcome, Status
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.protocol import Journal, Tally
@@ -36,6 +37,7 @@ from apimart_async.batch.shutdown import Shutdown
 
 __all__ = [
     "BatchOptions",
+    "Estimate",
     "Failure",
     "Job",
     "JobProgress",
@@ -51,6 +53,7 @@ __all__ = [
     "Status",
     "Tally",
     "edit_many",
+    "estimate",
     "read_outcomes",
     "run_many",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar, cast
 
 import attrs
 
@@ -25,23 +25,28 @@ from apimart_async.batch.requests import (
 )
 from apimart_async.client import AsyncApimart
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.hooks import Operation as PaidCall
 from apimart_async.resources import submission
 from apimart_async.resources.submission import Operation, sent_operation
+from apimart_async.transport import observation
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, NameTemplate, template_of
 from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media
 from apimart_async.transport.media.sniffing import EXTENSIONS
-from apimart_async.transport.media.sources import LocalFile
+from apimart_async.transport.media.sources import Stored
 from apimart_async.transport.paid_requests import SEND_HOOKS, SendHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from apimart_async.models import ImageSet, Task
     from apimart_async.transport.media.forms import SingleImage
+
+_Client = TypeVar("_Client", AsyncApimart, AsyncAppleRouter)
 
 _DIGESTS_KEPT: Final = 4096
 
@@ -82,6 +87,13 @@ class Backend(Protocol):
 
     models: ClassVar[Mapping[Operation, str]]
     reports_costs: ClassVar[bool]
+
+    def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 of others
+        """Have the event hooks of the client follow the job in the body."""
+        return nullcontext()
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the event hooks that the job of the body has failed."""
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id.
@@ -136,13 +148,29 @@ class Backend(Protocol):
 
 
 @attrs.define(eq=False)
-class _JobPreparer(Backend):
+class _JobPreparer(Backend, Generic[_Client]):
     """The check of jobs, which is the same for both services but for these constants."""
 
+    provider: ClassVar[str]
     max_bytes: ClassVar[int]
     has_tasks: ClassVar[bool]
 
-    _digests: OrderedDict[LocalFile, str] = attrs.field(factory=OrderedDict[LocalFile, str], init=False)
+    _client: _Client
+    _digests: OrderedDict[Stored, str] = attrs.field(factory=OrderedDict[Stored, str], init=False)
+
+    def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:
+        """Have the event hooks of the client follow the job in the body."""
+        client = self._client
+        hooks = client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
+        if not hooks:
+            return nullcontext()
+        paid = PaidCall(self.provider, prepared.job.operation, prepared.record.model, client.base_url)
+        return observation.operation(hooks, paid)
+
+    def failed(self, error: BaseException) -> None:
+        """Tell the event hooks that the job of the body has failed."""
+        hooks = self._client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
+        observation.tell(hooks, lambda each: each.failed(type(error).__name__))
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""
@@ -179,7 +207,7 @@ class _JobPreparer(Backend):
         if url is not None:
             return url
         media = await inputs.open_and_digest(image, self._digests, limit=self.max_bytes)
-        if isinstance(media.source, LocalFile) and media.digest:
+        if isinstance(media.source, Stored) and media.digest:
             # A file used with many prompts is read once.
             self._digests[media.source] = media.digest
             self._digests.move_to_end(media.source)
@@ -216,7 +244,7 @@ async def check_against_schema(client: AsyncApimart, job: Job) -> None:
 
 
 @attrs.define(eq=False)
-class ApimartBackend(_JobPreparer):
+class ApimartBackend(_JobPreparer[AsyncApimart]):
     """APIMart: images are uploaded, requests start tasks, results are downloaded.
 
     Args:
@@ -226,10 +254,10 @@ class ApimartBackend(_JobPreparer):
 
     models: ClassVar[Mapping[Operation, str]] = APIMART_MODELS
     reports_costs: ClassVar[bool] = True
+    provider: ClassVar[str] = "apimart"
     max_bytes: ClassVar[int] = inputs.MAX_UPLOAD_BYTES
     has_tasks: ClassVar[bool] = True
 
-    _client: AsyncApimart
     _inline: bool = attrs.field(default=False, kw_only=True, alias="inline")
 
     async def upload(self, prepared: PreparedJob) -> Sequence[SingleImage]:
@@ -301,7 +329,7 @@ class ApimartBackend(_JobPreparer):
 
 
 @attrs.define(eq=False)
-class AppleRouterBackend(_JobPreparer):
+class AppleRouterBackend(_JobPreparer[AsyncAppleRouter]):
     """AppleRouter: the answer to the paid request is the result.
 
     Args:
@@ -311,6 +339,7 @@ class AppleRouterBackend(_JobPreparer):
 
     models: ClassVar[Mapping[Operation, str]] = APPLEROUTER_MODELS
     reports_costs: ClassVar[bool] = False
+    provider: ClassVar[str] = "applerouter"
     max_bytes: ClassVar[int] = 50 * 1024 * 1024
     has_tasks: ClassVar[bool] = False
 
@@ -322,7 +351,6 @@ class AppleRouterBackend(_JobPreparer):
         }
     )
 
-    _client: AsyncAppleRouter
     _timeout: float | None = attrs.field(default=None, kw_only=True, alias="timeout")
 
     async def submit(

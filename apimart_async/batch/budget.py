@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+import math
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
-from apimart_async.errors import BudgetExceededError
+from apimart_async.errors import BudgetExceededError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,24 @@ PRICES: Final = "prices"
 """The name under which the journal keeps prices."""
 
 _ROUNDING: Final = 1e-9
+
+
+def read_prices(data: bytes | None) -> dict[str, float]:
+    """Read the prices that a journal keeps; anybody may have written them.
+
+    Raises:
+        JournalError: They cannot be read, or one is not more than 0.
+    """
+    try:
+        prices = json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        prices = None
+    if not isinstance(prices, dict) or not all(
+        isinstance(price, int | float) and 0 < price < math.inf
+        for price in prices.values()  # pyright: ignore[reportUnknownVariableType]
+    ):
+        raise JournalError(f"The journal is damaged: its {PRICES} cannot be read.")
+    return cast("dict[str, float]", prices)
 
 
 class Budget:
@@ -120,7 +139,7 @@ class Budget:
             self._reserved = 0.0
             found = await shared.reserve(limit, need, self._unwritten_cost, self._price)
             self.spent, self._outstanding = found.spent, dict(found.outstanding)
-            for name, price in json.loads(found.prices or b"{}").items():
+            for name, price in read_prices(found.prices).items():
                 self.prices[name] = max(price, self.prices.get(name, 0.0))
             self._reserved, self._worker = found.usd, shared.worker
             # A price that came with the answer was not in the question.

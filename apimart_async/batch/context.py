@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, is_whole, wrong_type
 from apimart_async.batch.backends import Backend
 from apimart_async.batch.budget import Budget
 from apimart_async.batch.cooldown import Cooldown
@@ -19,6 +20,15 @@ from apimart_async.batch.journal.shared_rate import SharedRate
 from apimart_async.batch.progress import JobProgress, Progress
 from apimart_async.batch.shutdown import Shutdown, ShutdownState
 from apimart_async.resources.uploads import BatchUploads
+from apimart_async.transport.object_storage import any_path
+
+if TYPE_CHECKING:
+    import os
+
+
+def _path(output: str | os.PathLike[str]) -> Path:
+    check_types(output=output)
+    return any_path(output)
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +47,7 @@ class BatchOptions:
         InvalidArgumentError: One of them is out of range.
     """
 
-    output: Path = attrs.field(converter=Path)
+    output: Path = attrs.field(converter=_path)
     max_in_flight: int = 256
     max_uploads: int = 32
     max_downloads: int = 32
@@ -55,15 +65,20 @@ class BatchOptions:
     shutdown: Shutdown = attrs.field(factory=Shutdown)
 
     def __attrs_post_init__(self) -> None:
+        names = ("retry_failed", "retry_missing", "max_cost", "timeout", "max_retry_after")
+        functions = ("template", "on_progress", "on_job")
+        check_types(**{name: getattr(self, name) for name in (*names, *functions)})
+        if not isinstance(cast("object", self.shutdown), Shutdown):
+            raise wrong_type("shutdown", "a Shutdown", self.shutdown)
         for name in ("max_in_flight", "max_uploads", "max_downloads"):
             number: object = getattr(self, name)
-            if not isinstance(number, int) or number < 1:
+            if not is_whole(number) or cast("int", number) < 1:
                 raise errors.InvalidArgumentError(f"{name} must be a whole number above 0, not {number!r}.")
         for name in ("max_cost", "timeout", "max_retry_after", "grace"):
             amount: float | None = getattr(self, name)
             if amount is not None and not amount > 0:
                 raise errors.InvalidArgumentError(f"{name} must be more than 0, not {amount!r}.")
-        if self.in_doubt not in {"report", "collect", "resubmit"}:
+        if self.in_doubt not in ("report", "collect", "resubmit"):
             raise errors.InvalidArgumentError(
                 f"in_doubt must be 'report', 'collect' or 'resubmit', not {self.in_doubt!r}."
             )

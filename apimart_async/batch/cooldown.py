@@ -24,7 +24,7 @@ _LONGEST_PAUSE: Final = 30.0
 _LIMIT_FROM: Final = 8
 """Refusals without an accepted request in between, from which on they are taken for a limit."""
 
-_log: Final = logging.getLogger("apimart_async")
+_log: Final = logging.getLogger("apimart_async.batch")
 
 
 class Cooldown:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from apimart_async.applerouter import AsyncAppleRouter
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.batch.backends import ApimartBackend, AppleRouterBackend
 from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.journal.opening import open_journal, read_records
 from apimart_async.batch.runner import Runner
 from apimart_async.batch.shutdown import Shutdown
+from apimart_async.client import AsyncApimart
+from apimart_async.transport.object_storage import any_path
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
-    from apimart_async.client import AsyncApimart
     from apimart_async.config import Check
 
 
@@ -56,7 +57,9 @@ def run_many(
         client: Open for as long as the batch runs.
         jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is created when it is missing.
+            and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
+            ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
+            needed.
         journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
             processes and machines share; or another kind of journal; ``":memory:"`` for
             none that survives the batch.
@@ -99,13 +102,17 @@ def run_many(
             ``max_retry_after``.
         BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
         APIConnectionError: From the iterator, the service cannot be reached any more.
-        DownloadError: On entering, or from the iterator, the output folder cannot be written.
+        DownloadError: On entering, or from the iterator, the output folder cannot be written, or the bucket
+            is missing or not open to the credentials; on entering, nothing was sent.
         InvalidArgumentError: An argument is out of range.
 
     The errors from the iterator come after everything that was in flight has ended, and say how to continue.
     An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
+    if not isinstance(cast("object", client), AsyncApimart | AsyncAppleRouter):
+        raise wrong_type("client", "an AsyncApimart or an AsyncAppleRouter", client)
+    check_types(jobs=jobs)
     options = BatchOptions(
         output=output,
         max_in_flight=max_in_flight,
@@ -118,7 +125,7 @@ def run_many(
         timeout=timeout,
         max_retry_after=max_retry_after,
         on_progress=on_progress,
-        shutdown=shutdown or Shutdown(),
+        shutdown=Shutdown() if shutdown is None else shutdown,
     )
     backend: Backend = (
         AppleRouterBackend(client)
@@ -147,5 +154,6 @@ def read_outcomes(
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
         InvalidArgumentError: The URL is malformed, or the extra ``postgres`` is not installed.
     """
-    directory = Path(output)
+    check_types(output=output)
+    directory = any_path(output)
     return (record.outcome(directory) for record in read_records(journal, output))

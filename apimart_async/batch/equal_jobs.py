@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Final
 
 import attrs
 from anyio import to_thread
 
+from apimart_async.errors import DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.files.atomic import write_image
 from apimart_async.transport.files.names import NameTemplate
+from apimart_async.transport.files.objects import ObjectContent
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,15 +67,25 @@ async def copy_images(paths: Sequence[Path], directory: Path, template: str, tas
     """Copy images to files with names of their own, durably.
 
     Raises:
-        DownloadError: A file cannot be written.
+        DownloadError: A file cannot be written, or is a link to one outside of the directory.
         OSError: A file cannot be read.
     """
+    await run_in_file_thread(_check_links, paths, directory)
     names = NameTemplate.parse(template)
     stems = names.stems([(task_id, index) for index in range(1, len(paths) + 1)])
     return [
-        await write_image(_File(path), directory, stem, fsync=True)
+        await write_image(
+            ObjectContent(path) if isinstance(path, ObjectPath) else _File(path), directory, stem, fsync=True
+        )
         for path, stem in zip(paths, stems, strict=True)
     ]
+
+
+def _check_links(paths: Sequence[Path], directory: Path) -> None:
+    folder = os.path.realpath(directory)
+    for path in paths:
+        if not PurePath(os.path.realpath(path)).is_relative_to(folder):
+            raise DownloadError(f"{path} is a link out of the output folder, and is not copied.")
 
 
 class _File:

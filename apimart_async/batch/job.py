@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from apimart_async.arguments import wrong_type
 from apimart_async.models import Task
 from apimart_async.resources.submission import Operation
 from apimart_async.transport.media.forms import ImageInput
@@ -33,6 +34,26 @@ def _shown(image: object) -> str:
 
 def _length(text: object) -> str:
     return f"({len(str(text))} characters)"
+
+
+def _is_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not (value is None or isinstance(value, str)):
+        raise wrong_type(f"Job.{attribute.name}", "a text", value)
+
+
+def _is_mapping(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise wrong_type(f"Job.{attribute.name}", "a mapping such as a dict", value)
+
+
+def _is_operation(_: object, __: object, value: object) -> None:
+    if not isinstance(value, str):
+        raise wrong_type("Job.operation", "the name of an operation", value)
+
+
+def _is_list(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Sequence):
+        raise wrong_type(f"Job.{attribute.name}", "a list of texts", value)
 
 
 @attrs.frozen
@@ -62,21 +83,27 @@ class Job:
         operation: ``"edit"``, ``"generate"``, ``"segment"`` or ``"region_edit"``. By default an edit if there
             is an image, otherwise a generation. An edit goes to the endpoint that its model edits with.
         roles: The role of each image, for models that take ``image_with_roles``.
+
+    Raises:
+        InvalidArgumentError: ``id``, ``name``, ``options``, ``extra``, ``operation`` or ``roles`` has another
+            type. Everything else that is wrong with a job is its outcome.
     """
 
     image: ImageInput | None = attrs.field(default=None, repr=_shown)
     prompt: str = attrs.field(default="", repr=_length)
     model: str | None = None
     n: int = 1
-    id: str | None = None
-    name: str | None = None
-    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    # The journal keeps these as they are, so they are checked at once.
+    id: str | None = attrs.field(default=None, validator=_is_text)
+    name: str | None = attrs.field(default=None, validator=_is_text)
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, validator=_is_mapping)
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, validator=_is_mapping)
     operation: Operation = attrs.field(
         default=attrs.Factory(lambda job: "generate" if job.image is None else "edit", takes_self=True),
         kw_only=True,
+        validator=_is_operation,
     )
-    roles: Sequence[str] = attrs.field(default=(), kw_only=True)
+    roles: Sequence[str] = attrs.field(default=(), kw_only=True, validator=_is_list)
 
 
 @attrs.frozen

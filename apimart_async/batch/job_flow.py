@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import attrs
-from anyio import to_thread
 
 from apimart_async import errors
 from apimart_async.batch import equal_jobs
@@ -24,6 +23,7 @@ from apimart_async.batch.refetch import is_unreached, refetch
 from apimart_async.batch.requests import model_of
 from apimart_async.batch.submit import submit
 from apimart_async.models import Task
+from apimart_async.transport.files.atomic import have_content
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,7 @@ class JobFlow:
 
     _context: Context
     _job: Job
+    _position: int
     _state: JobState = attrs.field(init=False)
     _obstacle: Exception | None = attrs.field(init=False, default=None)
     """The reason why it cannot be submitted; a task that is already paid for can be finished all the same."""
@@ -63,7 +64,8 @@ class JobFlow:
             self._obstacle = error
             model = model_of(job, context.backend.models)
             self._state.prepared = PreparedJob(job=job, record=Record.describe(job, model, job_id=job.id))
-        job_id = self._state.prepared.record.id
+        record = attrs.evolve(self._state.prepared.record, position=self._position)
+        self._state.prepared, job_id = attrs.evolve(self._state.prepared, record=record), record.id
         # Of equal jobs one runs at a time: the next finds the row of the one before.
         while (other := context.running.get(job_id)) is not None:
             await other.wait()
@@ -110,7 +112,13 @@ class JobFlow:
                 return copy
             # Of equal jobs the one that ends first has the row.
             await context.journal.drop(equal_jobs.copy_id(described))
-            record = attrs.evolve(record, image=described.image, name=described.name, extra=described.extra)
+            record = attrs.evolve(
+                record,
+                image=described.image,
+                name=described.name,
+                extra=described.extra,
+                position=described.position,
+            )
         return await (self._start(record) if is_left else self._finish(record))
 
     async def _finish(self, record: Record) -> Outcome | None:
@@ -162,6 +170,15 @@ class JobFlow:
 
     async def _start(self, previous: Record | None) -> Outcome | None:
         """Submit the job and finish it."""
+        backend = self._context.backend
+        async with backend.observed(self._state.prepared):
+            outcome = await self._run_from_start(previous)
+            error = self._state.error or (outcome.error if outcome else None)
+            if error is not None and outcome is not None and outcome.status != "saved":
+                backend.failed(error)
+        return outcome
+
+    async def _run_from_start(self, previous: Record | None) -> Outcome | None:
         context = self._context
         try:
             if self._obstacle is not None:
@@ -299,5 +316,4 @@ class JobFlow:
         return self._state.prepared.template if choose is None else choose(self._job)
 
     async def _has_files(self, record: Record) -> bool:
-        paths = [self._context.options.output / path for path in record.paths]
-        return await to_thread.run_sync(lambda: all(path.is_file() and path.stat().st_size for path in paths))
+        return await have_content([self._context.options.output / path for path in record.paths])

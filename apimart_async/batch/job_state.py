@@ -19,7 +19,7 @@ from apimart_async.batch.progress import JobProgress, Stage
 if TYPE_CHECKING:
     from apimart_async.batch.journal.record import Record
 
-_log: Final = logging.getLogger("apimart_async")
+_log: Final = logging.getLogger("apimart_async.batch")
 
 
 @attrs.define

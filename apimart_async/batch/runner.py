@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import logging
 import time
 from collections.abc import AsyncIterable, Iterable, Sequence, Sized
 from contextlib import aclosing
@@ -13,16 +15,19 @@ import anyio
 from anyio import to_thread
 
 from apimart_async import errors
-from apimart_async.batch.budget import PRICES, Budget
+from apimart_async.arguments import wrong_type
+from apimart_async.batch.budget import PRICES, Budget, read_prices
 from apimart_async.batch.context import Context
 from apimart_async.batch.cooldown import Cooldown
-from apimart_async.batch.job import Outcome
+from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.job_flow import JobFlow
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.progress import ProgressCounter
 from apimart_async.batch.shutdown import ShutdownState, explained
 from apimart_async.resources.uploads import BatchUploads
+from apimart_async.transport.files import objects
 from apimart_async.transport.files.private import Replacement
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -34,8 +39,9 @@ if TYPE_CHECKING:
 
     from apimart_async.batch.backends import Backend
     from apimart_async.batch.context import BatchOptions
-    from apimart_async.batch.job import Job
     from apimart_async.batch.journal.protocol import Journal
+
+_log: Final = logging.getLogger("apimart_async.batch")
 
 _RESULTS: Final = "results.jsonl"
 _STATS: Final = "stats"
@@ -91,7 +97,7 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         options, journal, backend = self._options, self._journal, self._backend
-        await to_thread.run_sync(_check_directory, options.output)
+        await _check_output(options.output)
         await journal.__aenter__()
         try:
             prices, stats = await _read_states(journal)
@@ -177,10 +183,13 @@ class Runner:
             async with anyio.create_task_group() as group:
                 with self._shutdown.taking:
                     try:
-                        async with aclosing(_lazily(self._jobs)) as jobs:
+                        positions = itertools.count()
+                        async with aclosing(lazily(self._jobs)) as jobs:
                             async for job in jobs:
+                                if not isinstance(cast("object", job), Job):
+                                    raise wrong_type("Each of jobs", "a Job", job)  # noqa: TRY301 as of the iterable
                                 await room.acquire()
-                                group.start_soon(self._run_job, job, room, name="job")
+                                group.start_soon(self._run_job, job, next(positions), room, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
                         # Raised at the end; all jobs that it gave are done.
                         self._shutdown.reason = self._shutdown.reason or error
@@ -195,10 +204,11 @@ class Runner:
             if self._counter is not None:
                 self._report(self._counter)
 
-    async def _run_job(self, job: Job, room: anyio.Semaphore) -> None:
+    async def _run_job(self, job: Job, position: int, room: anyio.Semaphore) -> None:
         try:
-            outcome = await JobFlow(self._context, job).run()
+            outcome = await JobFlow(self._context, job, position).run()
             if outcome is not None:
+                _log_outcome(outcome)
                 if self._counter is not None:
                     self._counter.add(outcome)
                 await self._send.send(outcome)
@@ -231,7 +241,17 @@ class Runner:
         self._loop.call_soon_threadsafe(self._shutdown.request)
 
 
-async def _lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:
+def _log_outcome(outcome: Outcome) -> None:
+    """Log how a job has ended, without its prompt and the words of the service."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    task = f", task {outcome.task.id}" if outcome.task and outcome.task.id else ""
+    cost = f", {outcome.cost:g} USD" if outcome.cost is not None else ""
+    error = f", {type(outcome.error).__name__}" if outcome.error else ""
+    _log.info("%s.", errors.visible(f"Job {outcome.id} {outcome.status}{task}{cost}{error}"))
+
+
+async def lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:
     """Yield jobs one by one.
 
     A generator may read files or compute between its items, so it runs in worker threads: up to 32 items, or
@@ -277,19 +297,27 @@ async def _read_states(journal: Journal) -> tuple[dict[str, float], dict[str, An
     Raises:
         JournalError: They cannot be read.
     """
-    found: list[dict[str, Any]] = []
-    for name in (PRICES, _STATS):
-        try:
-            state = json.loads(await journal.get_state(name) or b"{}")
-        except ValueError:
-            state = None
-        if not isinstance(state, dict):
-            raise errors.JournalError(f"The journal is damaged: its {name} cannot be read.")
-        found.append(cast("dict[str, Any]", state))
-    prices, stats = found
-    if not all(isinstance(price, int | float) for price in prices.values()):
-        raise errors.JournalError(f"The journal is damaged: its {PRICES} cannot be read.")
-    return prices, stats
+    prices = read_prices(await journal.get_state(PRICES))
+    try:
+        stats = json.loads(await journal.get_state(_STATS) or b"{}")
+    except (ValueError, RecursionError):
+        stats = None
+    if not isinstance(stats, dict):
+        raise errors.JournalError(f"The journal is damaged: its {_STATS} cannot be read.")
+    return prices, cast("dict[str, Any]", stats)
+
+
+async def _check_output(output: Path) -> None:
+    """Check that the output folder can be written, before any money is spent."""
+    if not isinstance(output, ObjectPath):
+        await to_thread.run_sync(_check_directory, output)
+        return
+    try:
+        await objects.check_writable(output)
+    except OSError as error:
+        raise errors.DownloadError(
+            f"Nothing can be saved in {output}: {error.strerror or error}. Nothing was submitted."
+        ) from error
 
 
 def _check_directory(directory: Path) -> None:
@@ -314,6 +342,12 @@ async def _write_results(journal: Journal, directory: Path) -> None:
     """
     path = directory / _RESULTS
     try:
+        if isinstance(path, ObjectPath):
+            async with objects.writing(path) as writer:
+                async for record in journal.records():
+                    line = json.dumps(as_plain(record.outcome(directory), directory)) + "\n"
+                    await writer.write(line.encode())
+            return
         file = await to_thread.run_sync(Replacement.begin, path)
         try:
             lines: list[str] = []

@@ -11,9 +11,18 @@ from typing import Annotated, Final, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import apimart_async
-from apimart_async.cli.display.output import ARGUMENTS, complain, debugging, printable, say, write_line
+from apimart_async.cli.display.output import (
+    ARGUMENTS,
+    complain,
+    debugging,
+    printable,
+    say,
+    set_quiet,
+    write_line,
+)
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.logs import log_to_stderr
 
 _HELP = """Edit pictures with the APIMart image services.
 
@@ -25,11 +34,18 @@ Try these:
   apimart task save TASK_ID -o edited
   apimart --install-completion --shell bash
 
+Everywhere:
+
+  -v                log submits, retries, costs and saved files to stderr
+  -vv               log each HTTP request too
+  -q                no progress and no summary, only errors
+
 Environment:
 
   APIMART_API_KEY   the key; only `emulator` and `--local` work without it
   APIMART_BASE_URL  another service with the same API
   APIMART_DEBUG     1 to see tracebacks and the log
+  APIMART_LOG       debug, info, warning or error: log to stderr
   APPLEROUTER_API_KEY, APPLEROUTER_BASE_URL
                     the same for `--service applerouter`
 
@@ -56,6 +72,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
 """The first line of the help of each command, known without an import of its module."""
 
 
+_VERBOSITY: Final = {"-q": 0, "-v": 1, "-vv": 2}
 _INSTALL_COMPLETION: Final = "--install-completion"
 _BASH_FILES: Final[Mapping[str, str]] = {
     "COMPREPLY=( $(compgen -f ": "local IFS=$'\\n'; COMPREPLY=( $(compgen -f ",
@@ -167,6 +184,16 @@ def _add(app: App, name: str) -> None:
             app.command({"balance": account.balance, "models": account.models}[name])
 
 
+def take_verbosity(arguments: Sequence[str]) -> list[str]:
+    """Apply ``-v``, ``-vv`` and ``-q``, which every command has, and return the other arguments."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    given = [argument for argument in arguments[:end] if argument in _VERBOSITY]
+    set_quiet(quiet="-q" in given)
+    if level := sum(map(_VERBOSITY.__getitem__, given)):
+        log_to_stderr("info" if level == 1 else "debug")
+    return [argument for argument in arguments[:end] if argument not in _VERBOSITY] + list(arguments[end:])
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors become sentences on stderr.
 
@@ -174,6 +201,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: Without the name of the program.
     """
     ARGUMENTS.set(tuple(arguments))
+    arguments = take_verbosity(arguments)
     try:
         only = next((argument for argument in arguments if argument in _COMMANDS), "")
         command, bound, _ = build(only).parse_args(arguments, print_error=False, exit_on_error=False)
@@ -195,7 +223,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def prepare_process() -> None:
-    """Log only when debugging, and write file names to stdout as they are."""
+    """Log only when debugging or with ``-v``, and write file names to stdout as they are."""
     if debugging():
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     else:

@@ -197,7 +197,7 @@ def batch(
         prompt or "", named, n, options.most_variants(service, named), has_prompt=prompt is not None
     )
     options.check_timeout(timeout)
-    options.check_journal(journal, local=local)
+    options.check_journal(journal, output, local=local)
     options.check_max_cost(max_cost, service)
     _check_limits(in_flight, max_retry_after)
     rights = ManifestOptions(

@@ -103,16 +103,16 @@ class BatchRun:
         for hint in messages.batch_hints(
             last, self._output, missing=self._missing, retried=retried, is_local=is_local
         ):
-            say(hint)
+            say(hint, always=True)
         is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
         say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
         needs_more_budget = isinstance(error, errors.BudgetExceededError)
         is_stopped = is_interrupted or error is not None or (last.unfinished > 0 and not is_local)
         if is_stopped and not needs_more_budget:
             command = same_command()
-            say("Continue with the same command and input." if command is None else "Continue with:")
-            if command is not None:
-                say(f"  {command}")
+            advice = "Continue with the same command and input." if command is None else "Continue with:"
+            for line in [advice] if command is None else [advice, f"  {command}"]:
+                say(line, always=True)
         if is_interrupted:
             return Exit.INTERRUPTED
         all_saved = error is None and last.saved == total and not self._bad_rows and self._are_results_whole

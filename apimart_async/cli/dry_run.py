@@ -9,9 +9,9 @@ import anyio
 import attrs
 from rich.filesize import decimal
 
+from apimart_async.batch.estimate import DOCUMENTED_PRICES
 from apimart_async.cli import connection, prices
 from apimart_async.cli.display.output import dollars, printable, write_line
-from apimart_async.cli.display.preflight import DOCUMENTED
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.transport.concurrency import for_each
@@ -78,7 +78,7 @@ class DryRun:
         """Return the USD for all images, if the price is known; the service is asked where there is a key."""
         if self.provider == "APPLEROUTER" or self.model is None:  # this service tells no prices
             return None
-        known = dict(DOCUMENTED)
+        known = dict(DOCUMENTED_PRICES)
         if not self.local:
             with suppress(UsageError):  # no key
                 known |= anyio.run(_quoted, connection.checked(self.base_url), self.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,6 +17,7 @@ from apimart_async.cli.display.output import dollars, say, sentence, write_line
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.options import flag
 from apimart_async.cli.signals import SIGNALS, Exit, UsageError
+from apimart_async.logs import log, log_to_stderr
 from apimart_async.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def emulator(
         Path | None,
         Parameter(name="--faults", help="TOML or JSON file of faults, with the fields of `Fault`."),
     ] = None,
+    access_log: Annotated[bool, flag("--access-log", "Log each request to stderr, as -v does.")] = False,
     json: Annotated[bool, flag("--json", "Print the address and the key as one JSON object.")] = False,
 ) -> Exit:
     """Serve both image services on this machine, for play money.
@@ -65,6 +68,8 @@ def emulator(
       apimart emulator --task-seconds 30 --rate-limit 5 --faults faults.toml
     """
     kind = emulator_class()
+    if access_log and not log.isEnabledFor(logging.INFO):
+        log_to_stderr("info")
     from apimart_async.emulator.faults import load_faults
 
     try:
@@ -78,6 +83,7 @@ def emulator(
             rate_limit=rate_limit,
             variants=variants,
             compat=compat,
+            access_log=log.isEnabledFor(logging.INFO),
             faults=() if faults is None else load_faults(faults),
         )
     except OSError as error:
@@ -103,7 +109,8 @@ async def _serve(running: Emulator, host: str, *, json: bool) -> None:
         if not is_loopback(host):
             say(
                 f"Warning: other machines can reach {host}, without encryption. The key protects all but the "
-                "images, whose addresses nobody can guess. Choose an --api-key."
+                "images, whose addresses nobody can guess. Choose an --api-key.",
+                always=True,
             )
         address = {"base_url": running.base_url, "api_key": running.api_key}
         for line in [json_line(address)] if json else _introduction(running).split("\n"):

@@ -125,7 +125,7 @@ async def _work(
         for line in [json_line(as_plain(outcome, output))] if json else paths:
             write_line(line)
         if outcome.error is not None:
-            say(f"{printable(outcome.id)}: {explain(outcome.error)}")
+            say(f"{printable(outcome.id)}: {explain(outcome.error)}", always=True)
 
     def finish() -> None:
         say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")

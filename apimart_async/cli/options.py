@@ -17,11 +17,15 @@ from cyclopts import Parameter
 from apimart_async.cli.display.item import STDIN
 from apimart_async.cli.display.output import is_terminal, listed, printable, say, sentence
 from apimart_async.cli.signals import UsageError
-from apimart_async.errors import ImageError
+from apimart_async.errors import ImageError, InvalidArgumentError
 from apimart_async.transport.concurrency import for_each
+from apimart_async.transport.files import objects
 from apimart_async.transport.media import forms, inputs
+from apimart_async.transport.object_storage import ObjectPath, any_path
 
 if TYPE_CHECKING:
+    from cyclopts import Token
+
     from apimart_async.transport.media.forms import NamedFile
 
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
@@ -46,6 +50,15 @@ Images: TypeAlias = Annotated[
         help="Pictures, or patterns: JPEG, PNG, WebP or GIF of at most 20 MiB; - is stdin.",
     ),
 ]
+
+
+def _output(_type: object, tokens: Sequence[Token]) -> Path:
+    try:
+        return any_path(tokens[0].value)
+    except InvalidArgumentError as error:
+        raise ValueError(error.message) from error
+
+
 Conversion: TypeAlias = Literal["auto", "never"]
 Convert: TypeAlias = Annotated[
     Conversion,
@@ -65,6 +78,7 @@ OutputOrFile: TypeAlias = Annotated[
     Path,
     Parameter(
         name=("--output", "-o"),
+        converter=_output,
         help="Directory for the results, made when it is missing; or the file, such as out.png, for one.",
     ),
 ]
@@ -72,7 +86,12 @@ DryRun: TypeAlias = Annotated[
     bool, flag("--dry-run", "Only check, and print the request and an estimate of the cost.")
 ]
 Output: TypeAlias = Annotated[
-    Path, Parameter(name=("--output", "-o"), help="Directory for the results; made when it is missing.")
+    Path,
+    Parameter(
+        name=("--output", "-o"),
+        converter=_output,
+        help="Directory for the results, made when it is missing; or s3://, gs:// or az://bucket/folder.",
+    ),
 ]
 Json: TypeAlias = Annotated[
     bool, flag("--json", "Write one JSON object a line to stdout, for each argument in its order.")
@@ -234,8 +253,19 @@ def refuse_pictures(found: Sequence[str | None]) -> None:
         raise UsageError("\n".join([first, *listed(problems)]))
 
 
-def check_journal(journal: str | None, *, local: bool) -> None:
-    """Check that an emulator has no part in a journal elsewhere, or raise ``UsageError``."""
+def check_journal(journal: str | None, output: Path, *, local: bool) -> None:
+    """Check that there is a place for the journal, and that an emulator has no part in one elsewhere.
+
+    Raises:
+        UsageError: One is not so.
+    """
+    if isinstance(output, ObjectPath) and local:
+        raise UsageError("--local keeps its play money with the results: name a directory on this machine.")
+    if isinstance(output, ObjectPath) and not journal:
+        raise UsageError(
+            "A journal cannot be kept in object storage: name a file on this machine with --journal, or a "
+            "postgresql:// URL."
+        )
     if journal and local:
         raise UsageError("--local keeps its play money apart: leave --journal and APIMART_JOURNAL out.")
 
@@ -246,6 +276,9 @@ def check_directory(directory: Path) -> None:
     Raises:
         UsageError: They cannot.
     """
+    if isinstance(directory, ObjectPath):
+        _check_folder(directory)
+        return
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is not a directory: name another one with -o.")
     if directory.suffix and not directory.exists():
@@ -262,3 +295,13 @@ def check_directory(directory: Path) -> None:
         raise UsageError(
             f"Nothing can be saved in {directory}: {reason}. Name another directory with -o."
         ) from error
+
+
+def _check_folder(folder: ObjectPath) -> None:
+    try:
+        anyio.run(objects.check_writable, folder)
+    except InvalidArgumentError as error:
+        raise UsageError(error.message) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"Nothing can be saved in {folder}: {reason}. Nothing was sent.") from error

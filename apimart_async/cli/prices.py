@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from apimart_async import errors
 from apimart_async.cli.display.output import dollars, say, sentence
-from apimart_async.cli.display.preflight import DOCUMENTED
 from apimart_async.cli.signals import UsageError
 
 if TYPE_CHECKING:
@@ -36,9 +35,11 @@ async def check_budget(client: AsyncApimart, model: str, n: int, max_cost: float
     Raises:
         UsageError: It does not.
     """
+    from apimart_async.batch.estimate import DOCUMENTED_PRICES
+
     if max_cost is None:
         return
-    price = {**DOCUMENTED, **await quoted(client, [model])}.get(model)
+    price = {**DOCUMENTED_PRICES, **await quoted(client, [model])}.get(model)
     if price is not None and n * price > max_cost + _ROUNDING:
         raise UsageError(
             f"--max-cost {dollars(max_cost)} does not pay for one picture, which costs {dollars(n * price)}. "

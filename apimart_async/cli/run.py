@@ -78,7 +78,7 @@ class Run:
         anyio.run(self._run, work)
         if self._is_interrupted:
             for line in messages.interruption(self.items, self._wording, self._resume_hint):
-                say(line)
+                say(line, always=True)
         elif len(self.items) > 1:
             say(messages.sum_up(self.items, self._wording, time.monotonic() - started))
         self._results.write()

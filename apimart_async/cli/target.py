@@ -11,6 +11,7 @@ from anyio import to_thread
 from apimart_async.cli.display.output import printable, say
 from apimart_async.cli.signals import UsageError
 from apimart_async.transport.media.filenames import clean_stem
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ def target_of(output: Path, images: int) -> Target:
     Raises:
         UsageError: A file is meant, and there will be several images or the file exists.
     """
-    if not output.suffix:  # the import of the batch takes long
+    if not output.suffix or isinstance(output, ObjectPath):  # the import of the batch takes long
         return Target(output)
     from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
 

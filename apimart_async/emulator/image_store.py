@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -43,9 +44,12 @@ _SIGNATURES = (
 _BRANDS = {b"avif": "image/avif", b"heic": "image/heic", b"heix": "image/heic", b"mif1": "image/heif"}
 
 _PIXEL_LIMIT = 50_000_000
+_LARGE_PIXELS = 8_000_000
 _OPAQUE = 255
 _INSPECTIONS_KEPT = 10_000
 _UPLOADS_KEPT = 1_000_000
+# One thread, as the memory of a thread is not used again by others.
+_large = ThreadPoolExecutor(1, "apimart_async emulator")
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 P = ParamSpec("P")
@@ -167,6 +171,16 @@ def sniff(head: bytes) -> str:
     return "application/octet-stream"
 
 
+def decode(image: Image.Image, read: Callable[[Image.Image], T]) -> T:
+    """Return the result of a call that decodes an image; large images are decoded one at a time.
+
+    Each takes up to 500 MB.
+    """
+    if image.width * image.height <= _LARGE_PIXELS:
+        return read(image)
+    return _large.submit(read, image).result()
+
+
 def _inspect(path: Path) -> Inspection:
     try:
         with path.open("rb") as file:
@@ -175,10 +189,14 @@ def _inspect(path: Path) -> Inspection:
         with Image.open(path, formats=formats) as image:
             if image.width * image.height > _PIXEL_LIMIT:
                 return Inspection(None)
-            image.load()
-            return Inspection(image.size, _has_transparency(image))
+            return decode(image, _look_at)
     except _UNREADABLE:
         return Inspection(None)
+
+
+def _look_at(image: Image.Image) -> Inspection:
+    image.load()
+    return Inspection(image.size, _has_transparency(image))
 
 
 def _has_transparency(image: Image.Image) -> bool:

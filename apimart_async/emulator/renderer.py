@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 
 from .filters import Filter, apply_filter, glow, gradient, hsv
-from .image_store import ImageStore
+from .image_store import ImageStore, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,8 +153,7 @@ def render(spec: RenderSpec, index: int, path_of: Callable[[str], Path]) -> byte
     before = original.convert("RGB")
     after = apply_filter(spec.filter, before, spec.seed + index)
     if spec.mask is not None:
-        keep = _open(path_of(spec.mask)).convert("RGBA").getchannel("A")
-        after = Image.composite(before, after, keep.resize(before.size, Image.Resampling.BILINEAR))
+        after = Image.composite(before, after, _open(path_of(spec.mask), partial(_keep, size=before.size)))
     elif spec.png and original.mode == "RGBA":
         after.putalpha(original.getchannel("A"))
     return _encode(after, png=spec.png)
@@ -162,23 +161,37 @@ def render(spec: RenderSpec, index: int, path_of: Callable[[str], Path]) -> byte
 
 def _load_source(spec: RenderSpec, path_of: Callable[[str], Path]) -> Image.Image:
     source = spec.source
+    shrink = partial(_shrink, size=spec.size)
     if isinstance(source, StoredImage):
-        image = _open(path_of(source.digest))
-    elif isinstance(source, Placeholder):
-        image = _draw_placeholder(source.label)
-    else:
-        image = _draw_landscape(_limit(spec.size or _SQUARE), random.Random(source.seed))
-    if spec.size is not None and image.size != spec.size:
-        return ImageOps.fit(image, _limit(spec.size), Image.Resampling.LANCZOS)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return image
+        return _open(path_of(source.digest), shrink)
+    if isinstance(source, Placeholder):
+        return shrink(_draw_placeholder(source.label))
+    return shrink(_draw_landscape(_limit(spec.size or _SQUARE), random.Random(source.seed)))
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, shrink: Callable[[Image.Image], Image.Image]) -> Image.Image:
     with Image.open(path) as file:
         file.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
-        upright = ImageOps.exif_transpose(file)
-        return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        return decode(file, partial(_upright, shrink=shrink))
+
+
+def _upright(image: Image.Image, shrink: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    ImageOps.exif_transpose(image, in_place=True)
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return shrink(image if image.mode == mode else image.convert(mode))
+
+
+def _shrink(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    if size is not None and image.size != size:
+        return ImageOps.fit(image, _limit(size), Image.Resampling.LANCZOS)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return image.copy()
+
+
+def _keep(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return the opacity of a mask: its opaque pixels stay as they are."""
+    opacity = mask.getchannel("A") if mask.mode == "RGBA" else Image.new("L", mask.size, 255)
+    return opacity.resize(size, Image.Resampling.BILINEAR)
 
 
 def _limit(size: tuple[int, int]) -> tuple[int, int]:

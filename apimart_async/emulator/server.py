@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
+from .access_log import LOGGER, AccessLogger
 from .catalogue import DEFAULT_MODELS, ModelSpec
 from .clock import Clock
 from .faults import Fault, Faults
@@ -84,6 +85,7 @@ class Emulator:
         faults: The faults to inject from the start; `faults` can be changed while it runs.
         models: The models with a schema; None for a service without schemas, documentation and prices.
         images: "edited" for real edits; "tiny" for images of 8 by 8 pixels, for load tests.
+        access_log: Whether each request is logged, by the logger `apimart_async.emulator.access` at INFO.
 
     Raises:
         ValueError: An option is out of its range.
@@ -110,6 +112,7 @@ class Emulator:
         batch: BatchVariant | None = "list",
         images: Images = "edited",
         models: Iterable[ModelSpec] | None = DEFAULT_MODELS,
+        access_log: bool = False,
         faults: Iterable[Fault] = (),
     ) -> None:
         self._settings = Settings(
@@ -131,6 +134,7 @@ class Emulator:
             batch=batch,
             images=images,
             models=None if models is None else tuple(models),
+            access_log=access_log,
         )
         self._clock = Clock()
         self.ledger: Ledger = Ledger()
@@ -249,7 +253,12 @@ class Emulator:
         app = web.Application(middlewares=[middleware], client_max_size=BODY_LIMIT)
         app[SERVICE] = service
         app.add_routes((*ROUTES, *ROUTER_ROUTES))
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_GRACE)
+        self._runner = web.AppRunner(
+            app,
+            access_log=LOGGER if self._settings.access_log else None,
+            access_log_class=AccessLogger,
+            shutdown_timeout=_GRACE,
+        )
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         # Not started yet: a cancelled `create_server` would leak the socket that is already listening.

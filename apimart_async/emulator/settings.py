@@ -56,6 +56,7 @@ class Settings:
     batch: BatchVariant | None = "list"
     images: Images = "edited"
     models: Sequence[ModelSpec] | None = ()
+    access_log: bool = False
 
     def spec_of(self, model: str) -> ModelSpec | None:
         """Return the model with a schema that has this name."""

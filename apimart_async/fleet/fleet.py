@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +19,10 @@ from apimart_async.batch.runner import Runner, as_plain
 from apimart_async.batch.shutdown import Shutdown
 from apimart_async.client import AsyncApimart
 from apimart_async.sync.portal import Portal
+from apimart_async.transport.object_storage import any_path
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
     from apimart_async.batch.journal.postgres_reading import Worker
@@ -32,7 +33,7 @@ _LEASES: Final = 1.5
 
 
 def _path(path: str | os.PathLike[str]) -> str:
-    return os.fspath(path)
+    return str(any_path(path)) if path else ""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +45,8 @@ class Fleet:
 
     Attributes:
         journal: ``postgresql://user:password@host/database``; the extra ``postgres`` is needed.
-        output: Folder for the images: one that all workers reach, or one on each.
+        output: Folder for the images: one that all workers reach, such as ``s3://bucket/folder``, or one on
+            each.
         requests_per_second: Limit on the paid requests of all workers together, more than 0; none by default.
         max_cost: USD that all workers together may spend, more than 0; no limit by default.
         max_in_flight: Maximum number of jobs of one worker between their submit and the end of their task.
@@ -102,13 +104,13 @@ class Fleet:
                 results[number] = job
 
         def keep(outcome: Outcome) -> None:
-            results[places[id(outcome.job)].pop()] = as_plain(outcome, Path(self.output))
+            results[places[id(outcome.job)].pop()] = as_plain(outcome, any_path(self.output))
 
         error = await self.work(jobs, keep)
         for job in jobs:
             for number in places[id(job)]:
                 outcome = Outcome(job, "unfinished", error=error, id=job.id or "")
-                results[number] = as_plain(outcome, Path(self.output)) | {"status": "not_started"}
+                results[number] = as_plain(outcome, any_path(self.output)) | {"status": "not_started"}
         return [result for result in results if result is not None]
 
     async def work(
@@ -159,7 +161,7 @@ class Fleet:
             self.journal, lease=self.lease, requests_per_second=self.requests_per_second
         )
         options = BatchOptions(
-            output=Path(self.output),
+            output=any_path(self.output),
             max_in_flight=self.max_in_flight,
             max_cost=self.max_cost,
             write_results=False,

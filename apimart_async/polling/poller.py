@@ -24,13 +24,14 @@ from apimart_async.polling.cadence import Cadence, align
 from apimart_async.polling.duration_stats import DurationStats, ModelStats, kind_of, next_number
 from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests, PollMany
 from apimart_async.transport import parsing
+from apimart_async.transport.observation import named
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from apimart_async.config import Settings
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.polling")
 
 # A 404 may come from a machine of the service that does not know a new task yet.
 _LEAST_NOT_FOUND: Final = 2
@@ -405,8 +406,7 @@ class PollQueue:
             first, error = next(iter(survived.items()))
             first = errors.visible(first)
             tasks = f"task {first}" if len(survived) == 1 else f"{len(survived)} tasks, such as {first},"
-            reason = f"{type(error).__name__} {getattr(error, 'status', None) or ''}".strip()
-            log.info("Polling %s failed and is tried again: %s", tasks, reason)
+            log.info("Polling %s failed and is tried again: %s", tasks, named(error))
 
 
 class SharedPolling:

@@ -15,8 +15,9 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.models import Task
+from apimart_async.transport.observation import named
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.polling")
 
 TakeIds = Callable[[], list[str]]
 """Returns the ids of the tasks of a request, and closes it: from the first call on, they are the same."""
@@ -89,7 +90,7 @@ class BatchRequests:
         self._empty = 0
         self.refused: dict[str, None] = {}
 
-    def _pause(self, now: float, reason: object) -> None:
+    def _pause(self, now: float, reason: str) -> None:
         """Send no requests for many tasks for some minutes, longer each time."""
         log.info("The service refuses batches of polls; tasks are polled singly for a time: %s", reason)
         self.paused_until = now + self._next_pause
@@ -133,7 +134,7 @@ class BatchRequests:
             # An answer without a code or a type comes from a gateway, which may soon find the endpoint.
             if error.code is not None or error.type is not None:
                 self._next_pause = _LONGEST_PAUSE
-            self._pause(clock(), error)
+            self._pause(clock(), named(error))
             return BatchAnswer(is_refused=True)
         if isinstance(error, errors.APITimeoutError) and not self._failures:
             # Its tasks have waited for long: they are polled singly, and the next batch may work.
@@ -147,7 +148,7 @@ class BatchRequests:
         self._failures += 1
         retry_after: float = getattr(error, "retry_after", None) or 0.0
         if self._failures >= _MAX_FAILURES:
-            self._pause(clock(), error)
+            self._pause(clock(), named(error))
         elif retry_after > _MAX_RETRY_AFTER:
             self.paused_until = clock() + retry_after
         else:
@@ -192,12 +193,14 @@ class BatchRequests:
             is_shared = is_shared or any(len(half) > 1 and half not in failing for half in halves)
         suspects = [half[0] for half in halves if len(half) == 1]
         if not is_shared and not answer.errors:
-            self._pause(clock(), error)
+            self._pause(clock(), named(error))
             answer.is_refused = True
         elif level == 1 and not suspects:
             self._too_large += 1
             if self._too_large >= _MAX_TOO_LARGE:
-                log.info("Batches of polls have at most %d tasks from now on: %s", len(halves[0]), error)
+                log.info(
+                    "Batches of polls have at most %d tasks from now on: %s", len(halves[0]), named(error)
+                )
                 self.limit = len(halves[0])
         else:
             for task_id in answer.errors or suspects:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from apimart_async.errors import visible
+from apimart_async.interruption import mark
 from apimart_async.polling.poller import PollQueue, Wait
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from apimart_async.models import Task
     from apimart_async.polling.cadence import Cadence
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.polling")
 
 _NOTIFICATION_STEP: Final = 0.05
 
@@ -45,6 +46,7 @@ class Watch:
         tasks: Tasks, as far as they are known.
         timeout: Seconds for all of them; ``Poll.timeout`` by default.
         every_poll: Whether tasks come after each of their polls, not only when they end.
+        on_end: Called with a wait whose task has ended, with the context variables of the watch's caller.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Watch:
         timeout: float | None = None,
         *,
         every_poll: bool = False,
+        on_end: Callable[[Wait], None] | None = None,
     ) -> None:
         self._queue = queue
         self._cadence = cadence
         self._tasks = tasks
         self._timeout = cadence.settings.timeout if timeout is None else timeout
         self._every_poll = every_poll
+        self._on_end = on_end
         self._waits: list[Wait] = []
         self._unfinished = 0
         self._results: deque[Task | Exception] = deque()
@@ -134,6 +138,9 @@ class Watch:
         """Hand out a task, or the error that ended its wait."""
         if wait.is_over:
             self._unfinished -= 1
+            if self._on_end is not None and wait.task.is_finished and wait.error is None:
+                # A copy, as a request of this watch runs in the context itself.
+                self._context.copy().run(self._on_end, wait)
         if wait.is_over or self._every_poll:
             self._results.append(wait.error or wait.task)
             for consumer in self._consumers:
@@ -154,6 +161,7 @@ async def until_ended(
     on_update: Callable[[Task], object] | None = None,
     *,
     notified: Notification | None = None,
+    on_end: Callable[[Wait], None] | None = None,
 ) -> Task:
     """Return a task once it has ended, or as last seen at the deadline.
 
@@ -164,16 +172,18 @@ async def until_ended(
         timeout: Seconds; ``Poll.timeout`` by default.
         on_update: Called with the task after every poll.
         notified: Once it is set, the task is polled at once.
+        on_end: Called with the wait when the task has ended.
 
     Raises:
         APIError: It is not transient, such as ``AuthenticationError``; it names the task.
 
-    Cancellation leaves the task as it is; the exception's notes and the log name it.
+    Cancellation leaves the task as it is; the exception and the log name it.
     """
     if task.is_finished:
         return task
     try:
-        async with Watch(queue, cadence, [task], timeout, every_poll=on_update is not None) as watch:
+        every_poll = on_update is not None
+        async with Watch(queue, cadence, [task], timeout, every_poll=every_poll, on_end=on_end) as watch:
             if notified is not None:
                 watch.start(_hint(queue, task.id or "", notified))
             async for seen in watch:
@@ -195,10 +205,11 @@ async def _hint(queue: PollQueue, task_id: str, notified: Notification) -> None:
 
 
 def note_cut_off(cancelled: asyncio.CancelledError, task: Task) -> None:
-    """Name a task that is waited for no more, and its siblings, in the exception's notes and in the log."""
+    """Name a task that is waited for no more, and its siblings, in the exception and in the log."""
     siblings = f", with its siblings {visible(', '.join(task.sibling_ids))}," if task.sibling_ids else ""
     note = (
         f"The wait was cut off; task {visible(str(task.id))}{siblings} goes on and can be waited for again."
     )
     cancelled.add_note(note)
+    mark(cancelled, task_id=task.id, idempotency_key=task.idempotency_key, sibling_ids=task.sibling_ids)
     log.info(note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from apimart_async import errors
 from apimart_async.transport.catalogue_parsing import read_balance, read_models, read_usage
@@ -40,7 +40,7 @@ class AsyncAccount:
             APIError: The request failed after all retries, or the service answered HTTP 200 with
                 ``"success": false``.
         """
-        if scope not in _BALANCES:
+        if not isinstance(cast("object", scope), str) or scope not in _BALANCES:
             raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
         answer = await self._api.request("GET", _BALANCES[scope], kind=Kind.READ, timeout=timeout)
         return read_balance(answer.payload)

@@ -231,7 +231,13 @@ class AsyncAppleRouterEdits:
     ) -> ImageRequest:
         """Check everything and build the request."""
         options = image_fields.check(
-            options, prompt=prompt, model=model, n=n, extra_body=extra_body, extra_headers=extra_headers
+            options,
+            prompt=prompt,
+            model=model,
+            n=n,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
         )
         images = forms.flatten(image)
         if len(images) > _MOST_IMAGES:
@@ -240,7 +246,8 @@ class AsyncAppleRouterEdits:
             image_fields.check_qwen(mask, options)
             urls = await for_each(self._url, images)
             body = image_fields.qwen_body(urls, prompt, model, n, options.get("size"), extra_body or {})
-            return ImageRequest(image_fields.JSON_EDITS_PATH, json.dumps(body), n, timeout, extra_headers)
+            path = image_fields.JSON_EDITS_PATH
+            return ImageRequest(path, json.dumps(body), n, timeout, extra_headers, model)
         opened = await for_each(self._open, images)
         opened_mask = None if mask is None else await self._open(mask)
         if published_limits.are_published(model):
@@ -252,7 +259,7 @@ class AsyncAppleRouterEdits:
             files.append(("mask", opened_mask))
         arguments = {"prompt": prompt, "model": model, "n": n, **options, **(extra_body or {})}
         form = multipart(files, image_fields.form_fields(arguments))
-        return ImageRequest(_PATH, form, n, timeout, extra_headers)
+        return ImageRequest(_PATH, form, n, timeout, extra_headers, model)
 
     async def _url(self, image: SingleImage) -> str:
         return forms.remote_url(image) or await inputs.data_url(await self._open(image))

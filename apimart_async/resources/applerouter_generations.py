@@ -190,11 +190,17 @@ class AsyncAppleRouterGenerations:
     ) -> ImageRequest:
         """Check everything and build the request."""
         options = image_fields.check(
-            options, prompt=prompt, model=model, n=n, extra_body=extra_body, extra_headers=extra_headers
+            options,
+            prompt=prompt,
+            model=model,
+            n=n,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
         )
         if published_limits.are_published(model):
             published_limits.check_words(prompt, image_fields.text_of(options.get("size")))
         body: dict[str, Any] = {"prompt": prompt, "n": n, **options, **(extra_body or {})}
         if model is not None:
             body = {"model": model, **body}
-        return ImageRequest(_PATH, json.dumps(body), n, timeout, extra_headers)
+        return ImageRequest(_PATH, json.dumps(body), n, timeout, extra_headers, model)

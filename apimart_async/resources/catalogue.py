@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, is_whole, wrong_type
 from apimart_async.models import Quote
 from apimart_async.resources.schemas import ABSENT
 from apimart_async.transport.catalogue_parsing import read_models, read_object, read_prices
@@ -68,6 +69,7 @@ class AsyncModels:
 
         Cancellation leaves nothing behind; another call that waits for the same schema sends its own request.
         """
+        check_types(model=model, operation=operation, timeout=timeout)
         if not model.strip():
             raise errors.InvalidArgumentError(f"model must be a text that is not empty, not {model!r}.")
         return await self._schemas.get(model, operation, timeout)
@@ -86,6 +88,7 @@ class AsyncModels:
             InvalidArgumentError: The name is empty.
             APIError: The request failed after all retries.
         """
+        check_types(model=model)
         if not model.strip():
             raise errors.InvalidArgumentError(f"model must be a text that is not empty, not {model!r}.")
         path = f"{_DOCS_PATH}?{urlencode({'model': model})}"
@@ -117,8 +120,11 @@ class Prices:
             InvalidArgumentError: The name is empty, or ``n`` is less than 1.
             APIError: A request failed after all retries.
         """
+        check_types(model=model, timeout=timeout)
         if not model.strip():
             raise errors.InvalidArgumentError(f"model must be a text that is not empty, not {model!r}.")
+        if not is_whole(n):
+            raise wrong_type("n", "a whole number", n)
         if n < 1:
             raise errors.InvalidArgumentError(f"n must be 1 or more, not {n!r}.")
         cache = self._cache

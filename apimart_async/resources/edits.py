@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from apimart_async.arguments import check_types
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
@@ -74,8 +75,8 @@ class AsyncEdits:
             APIError: The upload failed, or the edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
         submission.check_request(
             prompt,
@@ -85,6 +86,8 @@ class AsyncEdits:
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
+            timeout=timeout,
+            inline=inline,
         )
         images = await check_images(self._api, self._memory, image, inline=inline)
         path = submission.submit_path(model, await self._schemas.path(model))
@@ -96,7 +99,7 @@ class AsyncEdits:
         schema = await self._schemas.check(path, payload)
         urls = await image_urls(self._api, self._memory, images, inline=inline, timeout=timeout)
         payload |= {"image_urls": urls, **(extra_body or {})}
-        async with renewing(self._memory, urls):
+        async with renewing(self._memory, urls), submission.operation(self._api, payload):
             return await submission.submit(
                 self._api,
                 path,
@@ -175,20 +178,23 @@ class AsyncEdits:
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
-        check_wait_timeout(timeout)  # before the paid submit
-        task = await self.create(
-            image,
-            prompt,
-            model=model,
-            n=n,
-            inline=inline,
-            idempotency_key=idempotency_key,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-        )
-        if on_update is not None:
-            on_update(task)
-        return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
+        # Before the paid submit.
+        check_wait_timeout(timeout)
+        check_types(on_update=on_update)
+        async with submission.operation(self._api, {"model": model, "image_urls": ()}):
+            task = await self.create(
+                image,
+                prompt,
+                model=model,
+                n=n,
+                inline=inline,
+                idempotency_key=idempotency_key,
+                extra_body=extra_body,
+                extra_headers=extra_headers,
+            )
+            if on_update is not None:
+                on_update(task)
+            return await self._tasks.wait(task, timeout=timeout, on_update=on_update)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
+from apimart_async.arguments import check_types
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
@@ -97,21 +98,32 @@ class AsyncGenerations:
             APIError: An upload failed, or the generation was not executed.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
+        check_types(extra_body=extra_body)
         references = [] if _is_empty(images) else forms.flatten(images)
         submission.check_operation(operation, model, prompt, has_images=bool(references))
         submission.check_roles(roles, len(references))
         submission.check_request(
-            prompt or "",
+            "" if prompt is None else prompt,
             model,
             n,
             submission.max_n(model),
             has_prompt=submission.has_prompt(operation, extra_body or {}) or prompt is not None,
+            has_n=n is not None,
             idempotency_key=idempotency_key,
             extra_body=extra_body,
             extra_headers=extra_headers,
+            timeout=timeout,
+            inline=inline,
+            size=size,
+            resolution=resolution,
+            quality=quality,
+            output_format=output_format,
+            background=background,
+            webhook=webhook,
+            language=language,
         )
         if webhook is not None and not webhook.startswith(("https://", "http://")):
             raise errors.InvalidArgumentError(f"webhook must be an http(s) address, not {webhook!r}.")
@@ -147,7 +159,7 @@ class AsyncGenerations:
             elif of_references:
                 payload["image_urls"] = of_references
         payload |= extra_body or {}
-        async with renewing(self._memory, urls):
+        async with renewing(self._memory, urls), submission.operation(self._api, payload):
             return await submission.submit(
                 self._api,
                 submission.GENERATIONS,
@@ -247,33 +259,38 @@ class AsyncGenerations:
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
-        check_wait_timeout(timeout)  # before the paid submit
-        task = await self.create(
-            prompt,
-            model=model,
-            images=images,
-            size=size,
-            resolution=resolution,
-            n=n,
-            quality=quality,
-            mask=mask,
-            roles=roles,
-            operation=operation,
-            output_format=output_format,
-            background=background,
-            webhook=webhook,
-            language=language,
-            inline=inline,
-            idempotency_key=idempotency_key,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-        )
-        if on_update is not None:
-            on_update(task)
-        return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
+        # Before the paid submit.
+        check_wait_timeout(timeout)
+        check_types(on_update=on_update)
+        described: dict[str, Any] = {"model": model, "operation": operation}
+        described |= {} if _is_empty(images) else {"image_urls": ()}
+        async with submission.operation(self._api, described):
+            task = await self.create(
+                prompt,
+                model=model,
+                images=images,
+                size=size,
+                resolution=resolution,
+                n=n,
+                quality=quality,
+                mask=mask,
+                roles=roles,
+                operation=operation,
+                output_format=output_format,
+                background=background,
+                webhook=webhook,
+                language=language,
+                inline=inline,
+                idempotency_key=idempotency_key,
+                extra_body=extra_body,
+                extra_headers=extra_headers,
+            )
+            if on_update is not None:
+                on_update(task)
+            return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
 
 
 def _is_empty(images: ImageInput) -> bool:

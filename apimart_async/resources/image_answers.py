@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, Self
 import attrs
 
 from apimart_async import errors
+from apimart_async.hooks import Operation
 from apimart_async.models import CompletedImageEvent, ImageEvent, ImageSet
-from apimart_async.transport import image_parsing, parsing
+from apimart_async.transport import image_parsing, observation, parsing
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.json import not_understood
@@ -24,11 +25,12 @@ from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from apimart_async.models import Image
     from apimart_async.transport.api import Api
 
-log: Final = logging.getLogger("apimart_async")
+log: Final = logging.getLogger("apimart_async.resources")
 
 _NOT_EXECUTED: Final = frozenset({Effect.REJECTED, Effect.DEFERRED})
 _LEFT: Final = "A paid stream of images was left before its end and may have been billed."
@@ -44,6 +46,7 @@ class ImageRequest:
         n: Number of images that are asked for.
         timeout: Seconds for an attempt.
         extra_headers: Sent besides the client's own.
+        model: Name of the model; ``None`` if the service chooses.
     """
 
     path: str
@@ -51,6 +54,7 @@ class ImageRequest:
     n: int
     timeout: float | None
     extra_headers: Mapping[str, str] | None
+    model: str | None = None
 
 
 async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
@@ -62,13 +66,29 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
 
     Cancellation may leave a paid request whose result is lost.
     """
-    answer = await _send(api, request, accepts_events=False)
-    try:
-        # Images in base64 are copied into their URLs.
-        found = await run_in_file_thread(image_parsing.read_image_set, answer.payload, request.n)
-    except errors.APIResponseValidationError as error:
-        raise indeterminate(_complete(request, error, answer)) from error
+    async with _operation(api, request):
+        answer = await _send(api, request, accepts_events=False)
+        try:
+            # Images in base64 are copied into their URLs.
+            found = await run_in_file_thread(image_parsing.read_image_set, answer.payload, request.n)
+        except errors.APIResponseValidationError as error:
+            raise indeterminate(_complete(request, error, answer)) from error
+    _tell(request, answer, len(found.images))
     return parsing.resolved(found, answer.base_url)
+
+
+def _operation(api: Api, request: ImageRequest) -> AbstractAsyncContextManager[None]:
+    name = "edit" if "/edits" in request.path else "generate"
+    described = Operation("applerouter", name, request.model, api.settings.base_url)
+    return observation.operation(api.session.hooks, described)
+
+
+def _tell(request: ImageRequest, answer: Answer, images: int) -> None:
+    """Log the images of an answer."""
+    request_id = f", request id {answer.request_id}" if answer.request_id else ""
+    url = bare_url(answer.base_url + request.path)
+    line = f"POST {url} completed: {observation.counted(images, 'image')}{request_id}"
+    log.info("%s.", errors.visible(line))
 
 
 @asynccontextmanager
@@ -85,15 +105,16 @@ async def stream_images(
     Cancellation may leave a paid request whose result is lost.
     """
     request = await prepare()
-    stream = _ImageStream(request, await _send(api, request, accepts_events=True))
-    try:
-        yield stream
-    except BaseException as raised:
-        if not stream.has_ended:
-            raised.add_note(_LEFT)
-        raise
-    finally:
-        stream.close()
+    async with _operation(api, request):
+        stream = _ImageStream(request, await _send(api, request, accepts_events=True))
+        try:
+            yield stream
+        except BaseException as raised:
+            if not stream.has_ended:
+                raised.add_note(_LEFT)
+            raise
+        finally:
+            stream.close()
 
 
 async def _send(api: Api, request: ImageRequest, *, accepts_events: bool) -> Answer:
@@ -139,10 +160,17 @@ class _ImageStream:
                 raise StopAsyncIteration
             await self._receive()
         event = self._events.popleft()
+        if len(self._images) >= self._request.n + image_parsing.SURPLUS_IMAGES:
+            log.warning(
+                "The stream has more than %d images instead of %d.", len(self._images), self._request.n
+            )
+            self.has_ended = True
+            raise StopAsyncIteration
         is_completed = isinstance(event, CompletedImageEvent)
         found = self._images if is_completed else self._partial_images
         image = self._resolved(event.image, len(self._images) + 1)
-        found.append(image)
+        if len(found) < image_parsing.MOST_IMAGES:
+            found.append(image)
         return attrs.evolve(event, image=image)
 
     async def _receive(self) -> None:
@@ -192,6 +220,8 @@ class _ImageStream:
         """Close the connection if more is to come."""
         if len(self._images) >= self._request.n:
             self.has_ended = True
+        if self._images:
+            _tell(self._request, self._answer, len(self._images))
         if not self.has_ended:
             log.warning("POST %s: %s", bare_url(self._answer.base_url + self._request.path), _LEFT)
         if isinstance(self._answer.payload, EventStream):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from apimart_async import errors
+from apimart_async.arguments import check_types
 from apimart_async.resources import submission
 
 OutputFormat: TypeAlias = Literal["png", "jpeg", "webp", "gif", "svg"]
@@ -26,6 +27,7 @@ def check(
     prompt: str,
     model: str | None,
     n: int,
+    timeout: float | None,
     extra_body: Mapping[str, Any] | None,
     extra_headers: Mapping[str, str] | None,
 ) -> dict[str, Value]:
@@ -37,6 +39,7 @@ def check(
     submission.check_request(
         prompt, _UNNAMED if model is None else model, n, extra_body=extra_body, extra_headers=extra_headers
     )
+    check_types(timeout=timeout, **{name: value for name, value in options.items() if name != "stream"})
     for name, allowed in _RANGES.items():
         value = options.get(name)
         if value is not None and (type(value) is not int or value not in allowed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import aclosing, asynccontextmanager, closing
 from datetime import UTC, datetime
 from functools import partial
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import anyio
+import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.task_errors import task_error
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.atomic import find_images, write_image
 from apimart_async.transport.files.downloads import open_download
 from apimart_async.transport.files.names import NameTemplate
-from apimart_async.transport.media import data_urls
+from apimart_async.transport.media import data_urls, sniffing
+from apimart_async.transport.media.dimensions import read_dimensions
+from apimart_async.transport.object_storage import any_path
 
 if TYPE_CHECKING:
     import os
@@ -28,9 +33,10 @@ if TYPE_CHECKING:
     from apimart_async.transport.api import Api
     from apimart_async.transport.files.downloads import VerifiedDownload
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 _DOWNLOADS_AT_ONCE: Final = 16
+_HEAD_BYTES: Final = 1024 * 1024
 _NOT_THERE_YET: Final = frozenset({403, 404})
 """Answers of a host that does not have a file; which of the two depends on its permissions."""
 
@@ -63,7 +69,10 @@ class AsyncImages:
 
         Args:
             result: A completed task, an image set, an image or a list of images.
-            directory: Directory of the files; created when missing.
+            directory: Directory of the files; created when missing. Or a URL of object storage,
+                ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
+                the extra ``storage``: an object becomes visible when its image is whole, and the paths are
+                ``ObjectPath``.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
                 is the task (its idempotency key if the service gave it no id; for an image set its creation
                 in Unix seconds), ``{index}`` the position of the
@@ -88,11 +97,12 @@ class AsyncImages:
 
         Cancellation leaves the images that are whole and nothing of the others.
         """
+        check_types(directory=directory, name=name, fsync=fsync)
         template = NameTemplate.parse(name)
         images, task_ids = _images_of(result)
         indexes = [image.index or index for index, image in enumerate(images, start=1)]
         stems = template.stems(list(zip(task_ids, indexes, strict=True)))
-        target = Path(directory)
+        target = any_path(directory)
         task_id = result.id if isinstance(result, Task) else None
         outcomes: list[Path | errors.ApimartError | None] = [None] * len(images)
         # An index identifies an image only within its task, not within a list of images.
@@ -114,7 +124,11 @@ class AsyncImages:
                     outcomes[number] = error
 
         await for_each(save_missing, range(min(_DOWNLOADS_AT_ONCE, outcomes.count(None))))
-        return _paths(outcomes)
+        paths = _paths(outcomes)
+        if log.isEnabledFor(logging.INFO):
+            listed = ", ".join(map(str, paths[:_LISTED])) + ", …" * (len(paths) > _LISTED)
+            log.info("%s.", errors.visible(f"{f'Task {task_id}' if task_id else 'Images'} saved: {listed}"))
+        return paths
 
     async def read(self, image: Image | str) -> bytes:
         """Download an image into memory.
@@ -139,6 +153,40 @@ class AsyncImages:
             return b"".join(chunks)
 
         return await self._download(_as_image(image), read_all)
+
+    async def inspect(self, image: Image | str) -> Image:
+        """Read the content type and the dimensions of an image from the first bytes of its file.
+
+        The rest of the file is not downloaded.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            The image with ``content_type``, and with ``width`` and ``height`` for JPEG, PNG, WebP and GIF.
+            They are those of the pixels in the file, which EXIF data may ask to turn.
+
+        Raises:
+            DownloadError: The image could not be opened, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
+
+        Cancellation closes the connection.
+        """
+        image = _as_image(image)
+
+        async def read_head(download: VerifiedDownload) -> Image:
+            head, kind, size = b"", sniffing.UNKNOWN, None
+            # All formats but JPEG have the dimensions in the first chunk.
+            while not head or (kind is sniffing.JPEG and size is None and len(head) < _HEAD_BYTES):
+                chunk = await download.read()
+                if not chunk:
+                    break
+                head += chunk
+                kind, size = sniffing.identify(head), read_dimensions(head)
+            width, height = size or (image.width, image.height)
+            return attrs.evolve(image, content_type=kind.content_type, width=width, height=height)
+
+        return await self._download(image, read_head)
 
     def stream(self, image: Image | str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Download an image in chunks.
@@ -171,7 +219,7 @@ class AsyncImages:
             except errors.ApimartError as error:
                 raise _explained(error, image) from error
 
-        with closing(await self._retry(image, lambda: open_download(self._api, image.url))) as download:
+        with closing(await self._retry(image, partial(open_download, self._api, image.url))) as download:
             async with aclosing(chunks(download)) as opened:
                 yield opened
 
@@ -180,17 +228,17 @@ class AsyncImages:
     ) -> _Result:
         """Return the result of consuming a download, from its start again after a transient error."""
 
-        async def attempt() -> _Result:
-            with closing(await open_download(self._api, image.url)) as download:
+        async def attempt(number: int) -> _Result:
+            with closing(await open_download(self._api, image.url, number)) as download:
                 return await consume(download)
 
         return await self._retry(image, attempt)
 
-    async def _retry(self, image: Image, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _retry(self, image: Image, attempt: Callable[[int], Awaitable[_Result]]) -> _Result:
         failures = 0
         while True:
             try:
-                return await attempt()
+                return await attempt(failures + 1)
             except errors.ApimartError as error:
                 failures += 1
                 is_over = not (error.is_transient or _may_appear(error, image))
@@ -214,12 +262,14 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
         if not result.images:
             raise errors.DownloadError("The image set holds no image.")
         return result.images, [str(int(result.created.timestamp()))] * len(result.images)
+    if not isinstance(cast("object", result), Iterable | Image):
+        raise wrong_type("result", "a Task, an ImageSet, an Image or a list of images", result)
     images = [result] if isinstance(result, Image) else list(result)
     for image in images:
         if not isinstance(cast("object", image), Image):
             raise errors.InvalidArgumentError(
-                f"{type(image).__name__} cannot be saved: give a Task (tasks.get() fetches it by its id), "
-                "an ImageSet, an Image or a list of images."
+                f"A result that holds {type(image).__name__} cannot be saved: give a Task (tasks.get() "
+                "fetches it by its id), an ImageSet, an Image or a list of images."
             )
     return images, [image.task_id or "image" for image in images]
 
@@ -241,7 +291,7 @@ def _as_image(image: Image | str) -> Image:
     if isinstance(image, Image):
         return image
     if not isinstance(cast("object", image), str) or not image:
-        raise errors.InvalidArgumentError(f"Give an Image or its URL, not {type(image).__name__}.")
+        raise wrong_type("image", "an Image or its URL", image)
     return Image(data_urls.normalized(image))
 
 

@@ -15,6 +15,7 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.models import ModelSchema, Parameter
+from apimart_async.transport import observation
 from apimart_async.transport.paid_requests import Repeats, Trust
 from apimart_async.transport.retry import Kind
 from apimart_async.transport.schema_parsing import read_schema
@@ -22,7 +23,7 @@ from apimart_async.transport.schema_parsing import read_schema
 if TYPE_CHECKING:
     from apimart_async.transport.api import Api
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 IMAGE_GENERATION: Final = "image_generation"
 """The operation of the schemas that are fetched before paid requests."""
@@ -230,7 +231,7 @@ class Schemas:
             try:
                 await self._fetch(api, entry, model, None, seconds)
             except errors.ApimartError as error:
-                reason = str(error)
+                reason = observation.named(error)
             else:
                 return
         entry.expires_at = monotonic() + _FAILURE_SECONDS

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.config import check_headers
+from apimart_async.hooks import Operation as PaidCall
 from apimart_async.resources.schemas import LostRequest
-from apimart_async.transport import json, parsing
+from apimart_async.transport import json, observation, parsing
 from apimart_async.transport.responses import indeterminate
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from apimart_async.models import ModelSchema, Task
     from apimart_async.resources.schemas import Schemas
     from apimart_async.transport.api import Api
+    from apimart_async.transport.responses import Answer
+
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 Operation: TypeAlias = Literal["edit", "generate", "segment", "region_edit"]
 """The purpose of a paid request.
@@ -105,7 +113,7 @@ def check_operation(operation: str | None, model: str, prompt: str | None, *, ha
     """
     if operation is None:
         return
-    if operation not in SENT_OPERATIONS:
+    if not isinstance(cast("object", operation), str) or operation not in SENT_OPERATIONS:
         raise errors.InvalidArgumentError(f"operation must be 'segment' or 'region_edit', not {operation!r}.")
     if not _TAKES_REGIONS(str(model)):
         raise errors.InvalidArgumentError(
@@ -127,9 +135,9 @@ def check_roles(roles: Sequence[str], images: int, path: str = GENERATIONS) -> N
         InvalidArgumentError: Their number is not that of the images, one is empty, or the endpoint takes
             none.
     """
-    if not roles:
+    if isinstance(roles, list | tuple) and not roles:
         return
-    if isinstance(roles, str) or not all(map(_is_text, roles)):
+    if not isinstance(roles, list | tuple) or not all(map(_is_text, roles)):
         raise errors.InvalidArgumentError(f"roles must be a list of texts that are not empty, not {roles!r}.")
     if len(roles) != images:
         raise errors.InvalidArgumentError(
@@ -150,18 +158,21 @@ def check_request(
     max_n: int = 10,
     *,
     has_prompt: bool = True,
+    has_n: bool = True,
     idempotency_key: str | None = None,
     extra_body: Mapping[str, Any] | None = None,
     extra_headers: Mapping[str, str] | None = None,
+    **others: object,
 ) -> None:
     """Check everything that can be checked before an image is uploaded and money is spent.
 
-    ``has_prompt`` tells whether the request has a prompt.
+    ``has_prompt`` and ``has_n`` tell whether the request has these; of ``others`` only the types are checked.
 
     Raises:
         InvalidArgumentError: The prompt or the model is empty, ``n`` is outside 1 to ``max_n``, the key is
             not 1 to 191 visible ASCII characters, or an extra field or header cannot be sent.
     """
+    check_types(idempotency_key=idempotency_key, extra_body=extra_body, extra_headers=extra_headers, **others)
     # Typed as `object`: callers without a type checker pass anything.
     texts: tuple[tuple[str, object], ...] = (("prompt", prompt), ("model", model))
     for name, value in texts if has_prompt else texts[1:]:
@@ -174,7 +185,7 @@ def check_request(
                 f"{name} holds half of a surrogate pair, which cannot be sent: {value!r}."
             ) from None
     count: object = n
-    if count is not None and (type(count) is not int or not 1 <= count <= max_n):
+    if (has_n or count is not None) and (type(count) is not int or not 1 <= count <= max_n):
         raise errors.InvalidArgumentError(f"n must be a whole number from 1 to {max_n}, not {n!r}.")
     if idempotency_key is not None and not (
         1 <= len(idempotency_key) <= _LONGEST_KEY and all("!" <= each <= "~" for each in idempotency_key)
@@ -184,6 +195,21 @@ def check_request(
         json.dumps(extra_body)
     if extra_headers:
         check_headers(extra_headers)
+
+
+def operation(api: Api, payload: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
+    """Have the hooks of the client follow the paid request of the body."""
+    if not api.session.hooks:
+        return nullcontext()
+    has_images = "image_urls" in payload or "image_with_roles" in payload
+    name, model = payload.get("operation"), payload.get("model")
+    described = PaidCall(
+        "apimart",
+        str(name or ("edit" if has_images else "generate")),
+        None if model is None else str(model),
+        api.settings.base_url,
+    )
+    return observation.operation(api.session.hooks, described)
 
 
 async def submit(
@@ -264,7 +290,29 @@ async def submit(
         error.method, error.url = "POST", answer.base_url + path
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
-    return attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
+    task = attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
+    _tell(api, task, answer)
+    return task
+
+
+def _tell(api: Api, task: Task, answer: Answer) -> None:
+    """Log a submitted task, and call the hooks."""
+    hooks = api.session.hooks
+    if log.isEnabledFor(logging.INFO):
+        name, key = f"Task {task.id or 'without an id'}", f"idempotency key {task.idempotency_key}"
+        siblings = f" with its siblings {', '.join(task.sibling_ids)}" if task.sibling_ids else ""
+        request = f", request id {answer.request_id}" if answer.request_id else ""
+        replay = ", the answer to a request before it" if task.is_replay else ""
+        line = f"{name}{siblings} submitted: {task.model}, n={task.n}, {key}{request}{replay}"
+        log.info("%s.", errors.visible(line))
+        if task.is_finished:
+            cost = "" if task.cost is None else f", {task.cost:g} USD"
+            images = observation.counted(len(task.images), "image")
+            log.info("%s.", errors.visible(f"{name} {task.status} at once: {images}{cost}"))
+    if hooks:
+        observation.tell(hooks, lambda each: each.submitted(task))
+        if task.is_finished:
+            observation.tell(hooks, lambda each: each.ended(task, 0.0))
 
 
 async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: float | None) -> Task:
@@ -275,23 +323,27 @@ async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: flo
         SubmissionIndeterminateError: There is no such promise, or the answer was lost again.
         APIError: The request failed.
     """
+    if not isinstance(cast("object", idempotency_key), str):
+        raise wrong_type("idempotency_key", "a text", idempotency_key)
+    check_types(timeout=timeout)
     lost = schemas.lost.get(idempotency_key)
     if lost is None:
         raise errors.InvalidArgumentError(
             f"No lost request with the key {idempotency_key!r} is known to this client: it keeps the last "
             "64, without those that hold images."
         )
-    return await submit(
-        api,
-        lost.path,
-        lost.payload,
-        idempotency_key=idempotency_key,
-        timeout=timeout,
-        extra_headers=lost.headers,
-        schemas=schemas,
-        schema=None,
-        lost=lost,
-    )
+    async with operation(api, lost.payload):
+        return await submit(
+            api,
+            lost.path,
+            lost.payload,
+            idempotency_key=idempotency_key,
+            timeout=timeout,
+            extra_headers=lost.headers,
+            schemas=schemas,
+            schema=None,
+            lost=lost,
+        )
 
 
 def _version(schema: ModelSchema | None, model: object) -> str | None:

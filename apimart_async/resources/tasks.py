@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
@@ -18,16 +20,20 @@ from apimart_async.polling.poller import PollQueue, SharedPolling, is_from_servi
 from apimart_async.polling.shared_requests import BatchRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
 from apimart_async.polling.watch import Watch, note_cut_off, until_ended
-from apimart_async.transport import json, parsing
+from apimart_async.transport import json, observation, parsing
+from apimart_async.transport.observation import counted
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from apimart_async.polling.poller import Wait
     from apimart_async.polling.shared_requests import TakeIds
     from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
+
+log: logging.Logger = logging.getLogger("apimart_async.resources")
 
 _IS_PLAIN: Final = re.compile("[A-Za-z0-9_-]+").fullmatch
 
@@ -85,6 +91,7 @@ class AsyncTasks:
 
         Cancellation leaves the task as it is.
         """
+        check_types(language=language)
         if language not in LANGUAGES:
             known = ", ".join(sorted(LANGUAGES))
             raise errors.InvalidArgumentError(f"language must be one of {known}, not {language!r}.")
@@ -129,13 +136,16 @@ class AsyncTasks:
                 either; ``error.task.raw`` is the answer.
             InvalidArgumentError: There is no id, or the timeout is not more than 0.
 
-        Cancellation leaves the task as it is; the exception's notes and the log name its id.
+        Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
         submitted = _as_task(task)
         check_wait_timeout(timeout)
+        check_types(on_update=on_update, notified=notified)
         try:
             cadence = self._cadence if notified is None else self._rare_cadence
-            seen = await until_ended(self._queue, cadence, submitted, timeout, on_update, notified=notified)
+            seen = await until_ended(
+                self._queue, cadence, submitted, timeout, on_update, notified=notified, on_end=self._tell_end
+            )
             if seen.sibling_ids and seen.is_finished and not submitted.is_finished:
                 seen = await self._with_siblings(seen, timeout)
         except errors.APIError as error:
@@ -183,9 +193,28 @@ class AsyncTasks:
 
         Leaving the block early, and cancellation, leave the tasks as they are.
         """
+        check_types(tasks=tasks)
         return Watch(
-            self._queue, self._cadence, [_as_task(task) for task in tasks], check_wait_timeout(timeout)
+            self._queue,
+            self._cadence,
+            [_as_task(task) for task in tasks],
+            check_wait_timeout(timeout),
+            on_end=self._tell_end,
         )
+
+    def _tell_end(self, wait: Wait) -> None:
+        """Log an ended task, without the words of the service, and call the hooks."""
+        task = wait.task
+        seconds = asyncio.get_running_loop().time() - wait.submitted_at if wait.is_age_known else None
+        if log.isEnabledFor(logging.INFO):
+            age = "" if seconds is None else f" after {seconds:.1f} s"
+            images = f", {counted(len(task.images), 'image')}" if task.is_completed else ""
+            code = f", {task.error.code}" if task.error is not None and task.error.code else ""
+            cost = "" if task.cost is None else f", {task.cost:g} USD"
+            line = f"Task {task.id} {task.status}{age}: {counted(wait.polls, 'poll')}{images}{cost}{code}"
+            log.info("%s.", errors.visible(line))
+        if self._api.session.hooks:
+            observation.tell(self._api.session.hooks, lambda each: each.ended(task, seconds))
 
     def duration_stats(self) -> dict[str, Any]:
         """Return the duration statistics of each model, resolution and number of images.
@@ -233,6 +262,7 @@ class AsyncTasks:
         Returns:
             The estimate; ``None`` until three such tasks have ended.
         """
+        check_types(model=model, resolution=resolution, n=n)
         return self._cadence.stats.summary(kind_of(model, resolution, n))
 
     def _requests_of(self, task: Task) -> BatchRequests:
@@ -307,6 +337,8 @@ def _checked_id(task_id: str | None) -> str:
         raise errors.InvalidArgumentError(
             "This task has no id: the service answered the submit with the result itself and keeps no task."
         )
+    if not isinstance(cast("object", task_id), str):
+        raise wrong_type("task", "a Task or the id of one", task_id)
     stripped = task_id.strip()
     if not stripped:
         raise errors.InvalidArgumentError("The task id is empty.")
@@ -324,6 +356,7 @@ def check_wait_timeout(timeout: float | None) -> float | None:
     Raises:
         InvalidArgumentError: The timeout is not more than 0.
     """
+    check_types(timeout=timeout)
     if timeout is not None and not timeout > 0:
         raise errors.InvalidArgumentError(f"timeout must be more than 0 seconds, not {timeout!r}.")
     return timeout

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections import OrderedDict
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import anyio
 import attrs
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.transport import parsing
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
@@ -22,7 +24,6 @@ from apimart_async.transport.media.multipart import multipart
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Sequence
 
     from apimart_async.models import Upload
@@ -72,6 +73,7 @@ class AsyncUploads:
 
         Cancellation leaves nothing behind, or an unused upload.
         """
+        check_types(filename=filename, timeout=timeout)
         _check_is_local(image)
         convert = self._api.settings.media.convert == "auto"
         media = await inputs.open_media(image, filename=filename, convert=convert)
@@ -97,6 +99,7 @@ class AsyncUploads:
 
         Cancellation leaves nothing behind, or an unused upload; a concurrent call for the image uploads it.
         """
+        check_types(timeout=timeout)
         _check_is_local(image)
         return await _upload_once(
             self._api, self._memory, await _open(self._api, self._memory, image), timeout
@@ -293,6 +296,8 @@ class UploadMemory:
 
         if isinstance(reuse_uploads, bool):
             return cls() if reuse_uploads else None
+        if not isinstance(cast("object", reuse_uploads), str | os.PathLike):
+            raise wrong_type("reuse_uploads", "True, False or the path of a folder", reuse_uploads)
         return cls(UploadFolder(reuse_uploads))
 
     async def get(self, key: str, upload: Callable[[], Awaitable[Upload]], *, owner: object) -> Upload:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Tasks,
         Uploads,
         edit_many,
+        estimate,
         run_many,
     )
 
@@ -43,6 +44,7 @@ __all__ = [
     "Tasks",
     "Uploads",
     "edit_many",
+    "estimate",
     "run_many",
 ]
 

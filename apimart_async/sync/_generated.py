@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from apimart_async.applerouter import AsyncAppleRouter
 from apimart_async.batch.edit_many import run_many as async_run_many
+from apimart_async.batch.estimate import estimate as async_estimate
 from apimart_async.client import AsyncApimart
 from apimart_async.credentials import hide
 from apimart_async.resources import edits, generations
 from apimart_async.resources.edits import DEFAULT_MODEL
-from apimart_async.sync.portal import Portal
+from apimart_async.sync.portal import Portal, portal_of
 
 if TYPE_CHECKING:
     import os
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     import aiohttp
 
     from apimart_async import config
+    from apimart_async.batch.estimate import Estimate
     from apimart_async.batch.job import Job, Outcome
     from apimart_async.batch.journal.protocol import Journal
     from apimart_async.batch.progress import Progress
     from apimart_async.batch.shutdown import Shutdown
     from apimart_async.config import Check
     from apimart_async.credentials import Secret
+    from apimart_async.hooks import EventHooks
     from apimart_async.models import (
         AccountUsage,
         Balance,
@@ -582,8 +585,8 @@ class Edits:
             APIError: The upload failed, or the edit was not executed.
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
         return self._portal.call(
             self._wrapped.create,
@@ -665,8 +668,8 @@ class Edits:
             SubmissionIndeterminateError: The edit may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
         return self._portal.call(
             self._wrapped.run,
@@ -754,8 +757,8 @@ class Generations:
             APIError: An upload failed, or the generation was not executed.
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
 
-        Cancellation during the paid request may leave a paid task of unknown id; its key is then in the
-        exception's notes and in the log.
+        Cancellation during the paid request may leave a paid task of unknown id; ``interrupted(error)``
+        returns its key then, and the log names it.
         """
         return self._portal.call(
             self._wrapped.create,
@@ -868,8 +871,8 @@ class Generations:
             SubmissionIndeterminateError: It may or may not have been executed; it carries the key.
             TaskError: The task did not complete; ``TaskTimeoutError`` if it has not ended in time.
 
-        Cancellation leaves the submitted task running; its id, or the key while the id is unknown, is in the
-        exception's notes and in the log.
+        Cancellation leaves the submitted task running; ``interrupted(error)`` returns its id, or its key
+        while the id is unknown, and the log names it.
         """
         return self._portal.call(
             self._wrapped.run,
@@ -920,7 +923,10 @@ class Images:
 
         Args:
             result: A completed task, an image set, an image or a list of images.
-            directory: Directory of the files; created when missing.
+            directory: Directory of the files; created when missing. Or a URL of object storage,
+                ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
+                the extra ``storage``: an object becomes visible when its image is whole, and the paths are
+                ``ObjectPath``.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
                 is the task (its idempotency key if the service gave it no id; for an image set its creation
                 in Unix seconds), ``{index}`` the position of the
@@ -963,6 +969,26 @@ class Images:
         Cancellation closes the connection.
         """
         return self._portal.call(self._wrapped.read, image)
+
+    def inspect(self, image: Image | str) -> Image:
+        """Read the content type and the dimensions of an image from the first bytes of its file.
+
+        The rest of the file is not downloaded.
+
+        Args:
+            image: The image, or its ``https://`` or ``data:`` URL.
+
+        Returns:
+            The image with ``content_type``, and with ``width`` and ``height`` for JPEG, PNG, WebP and GIF.
+            They are those of the pixels in the file, which EXIF data may ask to turn.
+
+        Raises:
+            DownloadError: The image could not be opened, or is not an image.
+            InvalidArgumentError: The argument is neither an image nor a URL.
+
+        Cancellation closes the connection.
+        """
+        return self._portal.call(self._wrapped.inspect, image)
 
     def stream(self, image: Image | str) -> AbstractContextManager[Iterator[bytes]]:
         """Download an image in chunks.
@@ -1049,7 +1075,7 @@ class Tasks:
                 either; ``error.task.raw`` is the answer.
             InvalidArgumentError: There is no id, or the timeout is not more than 0.
 
-        Cancellation leaves the task as it is; the exception's notes and the log name its id.
+        Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
         return self._portal.call(
             self._wrapped.wait,
@@ -1232,6 +1258,8 @@ class Apimart:
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
+        event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
+            sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
             through a proxy there.
 
@@ -1273,6 +1301,7 @@ class Apimart:
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        event_hooks: EventHooks | Sequence[EventHooks] | None = None,
         allow_http: bool = False,
     ) -> None:
         api_key = hide(api_key)
@@ -1292,6 +1321,7 @@ class Apimart:
             ssl=ssl,
             default_headers=default_headers,
             session=session,
+            event_hooks=event_hooks,
             allow_http=allow_http,
         )
         self._attach(wrapped, Portal(wrapped.close))
@@ -1446,6 +1476,8 @@ class AppleRouter:
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
             it and never closes it.
+        event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
+            sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
             through a proxy there.
 
@@ -1476,6 +1508,7 @@ class AppleRouter:
         ssl: SSLContext | bool | None = None,
         default_headers: Mapping[str, str] | None = None,
         session: aiohttp.ClientSession | None = None,
+        event_hooks: EventHooks | Sequence[EventHooks] | None = None,
         allow_http: bool = False,
     ) -> None:
         api_key = hide(api_key)
@@ -1492,6 +1525,7 @@ class AppleRouter:
             ssl=ssl,
             default_headers=default_headers,
             session=session,
+            event_hooks=event_hooks,
             allow_http=allow_http,
         )
         self._attach(wrapped, Portal(wrapped.close))
@@ -1618,7 +1652,9 @@ def run_many(
         client: Open for as long as the batch runs.
         jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is created when it is missing.
+            and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
+            ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
+            needed.
         journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
             processes and machines share; or another kind of journal; ``":memory:"`` for
             none that survives the batch.
@@ -1661,14 +1697,15 @@ def run_many(
             ``max_retry_after``.
         BudgetExceededError: From the iterator, the next job could pass ``max_cost``.
         APIConnectionError: From the iterator, the service cannot be reached any more.
-        DownloadError: On entering, or from the iterator, the output folder cannot be written.
+        DownloadError: On entering, or from the iterator, the output folder cannot be written, or the bucket
+            is missing or not open to the credentials; on entering, nothing was sent.
         InvalidArgumentError: An argument is out of range.
 
     The errors from the iterator come after everything that was in flight has ended, and say how to continue.
     An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
-    return client._portal.open(
+    return portal_of(client).open(
         async_run_many,
         client._wrapped,
         jobs,
@@ -1690,3 +1727,34 @@ def run_many(
 
 
 edit_many = run_many
+
+
+def estimate(
+    client: Apimart,
+    jobs: Iterable[Job],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+) -> Estimate:
+    """Estimate the cost of jobs before ``run_many`` runs them. Free.
+
+    The images are read, because equal jobs are paid once, and nothing but a request for prices is sent. A
+    price is the highest that the journal has, or else that of the catalogue of the service, as ``quote``
+    returns it, or else that of its documentation. ``apimart batch --check`` prints the same estimate.
+
+    Args:
+        client: Fetches the prices.
+        jobs: As for ``run_many``; memory grows by about 150 bytes a job.
+        output: Folder of the batch: jobs that its journal has and the next run does not submit cost nothing.
+        journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
+
+    Returns:
+        The number of jobs and images, and their cost in all and by model.
+
+    Raises:
+        JournalError: The journal is damaged or of a newer version, or cannot be reached.
+        APIError: The request for prices failed after all retries.
+
+    Cancellation leaves nothing behind.
+    """
+    return portal_of(client).call(async_estimate, client._wrapped, jobs, output=output, journal=journal)

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar, cast
 
 from anyio import CancelScope
 
+from apimart_async.interruption import carry_over, mark
+from apimart_async.models import Task
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -58,13 +61,20 @@ class Call(Generic[T]):
 
     def annotate(self, interruption: BaseException) -> None:
         """Add the outcome of the interrupted call to the exception that interrupted the wait."""
-        if self.is_cancelled:
-            for note in getattr(self.error, "__notes__", ()):
-                interruption.add_note(note)
+        if self.is_cancelled and self.error is not None:
+            carry_over(self.error, interruption)
         elif self.error is not None:
             interruption.__cause__ = self.error
         elif self._result is not None:
             interruption.add_note(f"The interrupted call had already ended: {self._result!r}")
+            if isinstance(self._result, Task):
+                task = self._result
+                mark(
+                    interruption,
+                    task_id=task.id,
+                    idempotency_key=task.idempotency_key,
+                    sibling_ids=task.sibling_ids,
+                )
 
     def result(self) -> T:
         """Return the result of the ended call.
@@ -85,7 +95,7 @@ class Call(Generic[T]):
         if self._scope is not None:
             self._scope.cancel()
         elif not self._has_ended:
-            self._fail_cancelled(())
+            self._fail_cancelled(RuntimeError(CLOSED))
 
     def fail(self, error: BaseException) -> None:
         """End the call with an exception, unless it has ended."""
@@ -102,26 +112,23 @@ class Call(Generic[T]):
         """
         if self._has_ended:
             return
-        notes: Sequence[str] = ()
+        closed = RuntimeError(CLOSED)
         try:
             with CancelScope() as self._scope:
                 try:
                     self._result = await self._function()
                 except CancelledError as cancellation:
-                    notes = getattr(cancellation, "__notes__", ())
+                    carry_over(cancellation, closed)
                     raise
         except Exception as error:  # noqa: BLE001  # raised again in the calling thread
             self.fail(error)
             return
         if self._scope.cancelled_caught:
-            self._fail_cancelled(notes)
+            self._fail_cancelled(closed)
         else:
             self._end()
 
-    def _fail_cancelled(self, notes: Sequence[str]) -> None:
-        error = RuntimeError(CLOSED)
-        for note in notes:  # they name the key of an interrupted paid request
-            error.add_note(note)
+    def _fail_cancelled(self, error: RuntimeError) -> None:
         self.is_cancelled = True
         self.fail(error)
 

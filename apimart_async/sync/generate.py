@@ -225,8 +225,8 @@ class Renderer(ast.NodeTransformer):
         if not wrapped:
             raise self.module.error(node, f"the first argument of {node.name} is not a client")
         callee = Import(self.module.name, node.name, f"async_{node.name}")
-        self.imports.at_run_time.add(callee)
-        yield from self._definition(node, callee=callee.alias, portal=f"{client}._portal", indent="")
+        self.imports.at_run_time |= {callee, Import(_PORTAL.module, "portal_of")}
+        yield from self._definition(node, callee=callee.alias, portal=f"portal_of({client})", indent="")
 
     def _initialisation(
         self, node: ast.ClassDef, methods: list[Function], resources: list[tuple[str, str]]

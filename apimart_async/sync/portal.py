@@ -15,6 +15,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias, TypeVar
 
+from apimart_async.arguments import wrong_type
 from apimart_async.sync.call import CLOSED, Call
 from apimart_async.sync.loop_thread import ClientState, LoopThread
 
@@ -84,6 +85,18 @@ class Portal:
             thread = LoopThread.acquire(self.client)
             weakref.finalize(self, thread.release_soon, self.client).atexit = False
         return thread
+
+
+def portal_of(client: object) -> Portal:
+    """Return the portal of a blocking client.
+
+    Raises:
+        InvalidArgumentError: It is another object, such as an async client.
+    """
+    portal = getattr(client, "_portal", None)
+    if not isinstance(portal, Portal):
+        raise wrong_type("client", "an Apimart or an AppleRouter", client)
+    return portal
 
 
 class BlockingContextManager(Generic[T]):

@@ -9,19 +9,24 @@ from functools import partial
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 from anyio import CancelScope
 from multidict import CIMultiDict
 
 from apimart_async import errors
+from apimart_async.arguments import check_types, wrong_type
 from apimart_async.config import Timeout, check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
-from apimart_async.transport import retry
+from apimart_async.hooks import RequestEvent
+from apimart_async.interruption import mark
+from apimart_async.recording import RECORDERS, Response
+from apimart_async.transport import observation, retry
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
-from apimart_async.transport.exchange import LARGE_BYTES, NoAnswerError, RequestBody
+from apimart_async.transport.exchange import NoAnswerError, RequestBody
+from apimart_async.transport.json import LARGE_BYTES
 from apimart_async.transport.origins import Route
 from apimart_async.transport.paid_requests import SEND_HOOKS, Repeats, SendHooks
 from apimart_async.transport.responses import (
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
     from apimart_async.transport.responses import Reply
     from apimart_async.transport.session import Session
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 _LONGEST_MESSAGE: Final = 2000
 _LONGEST_CODE: Final = 200
@@ -78,6 +83,7 @@ class _Call:
     is_promised: bool = False
     last_error: errors.APIError | None = None
     refusals: int = 0
+    attempts: int = 0
 
     async def before_send(self) -> FailedAttempt | None:
         """Call the hooks; return the last failure instead if this repeat may not be sent any more."""
@@ -157,10 +163,11 @@ class Api:
             SubmissionIndeterminateError: A paid request may or may not have been executed.
             InvalidArgumentError: A header cannot be sent.
 
-        Cancellation closes the connection; if a paid request may have been executed, the key is in the
-        exception's notes and in the log.
+        Cancellation closes the connection; if a paid request may have been executed, the key is an attribute
+        of the exception, and in its notes and the log.
         """
         settings = self.settings
+        check_types(timeout=timeout)
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
         hooks = _take_hooks() if kind is Kind.PAID_WRITE else None
         call = _Call(
@@ -251,17 +258,24 @@ class Api:
             is_followed = call.was_unknown or call.hooks is not None
             if is_followed and (late := await call.before_send()) is not None:
                 return late
-            reply = await self.session.request(
+            call.attempts += 1
+            send = partial(
+                self.session.request,
                 "paid" if call.kind is Kind.PAID_WRITE else "api",
                 call.method,
                 call.url,
                 authorization=call.authorization.header,
-                headers=call.headers,
                 body=body if call.make_body is None else RequestBody(call.make_body()),
                 timeout=call.timeout,
                 has_images=call.has_images,
                 accepts_events=call.accepts_events,
             )
+            if (hooks := self.session.hooks) or log.isEnabledFor(logging.DEBUG):
+                url, key = bare_url(call.url), call.authorization.key
+                event = RequestEvent(call.method, key.redact(url), call.attempts, call.idempotency_key)
+                reply = await observation.request(hooks, event, call.headers, send, key)
+            else:
+                reply = await send(headers=call.headers)
             events = reply.events
             outcome = await _read(reply, call, partial(self._complete, call=call))
             if isinstance(outcome, Answer):
@@ -385,14 +399,18 @@ class Api:
         api_key = self.settings.api_key
         if not isinstance(api_key, Secret):
             key = api_key()
-            api_key = check_api_key(Secret(await key if isawaitable(key) else key))
+            found = await key if isawaitable(key) else key
+            if not isinstance(cast("object", found), str):
+                raise wrong_type("The result of the function api_key", "a text", found)
+            api_key = check_api_key(Secret(found))
         return Authorization.with_key(api_key)
 
-    async def download(self, url: str) -> Download:
+    async def download(self, url: str, attempt: int = 1) -> Download:
         """Open a file on any host once, without the key, following redirects; the caller closes it.
 
         Args:
             url: URL of the file.
+            attempt: Number of the attempt, for the log and the hooks.
 
         Raises:
             DownloadError: Not an ``http(s)`` URL, an error answer, too many redirects, or too large.
@@ -401,11 +419,16 @@ class Api:
 
         Cancellation closes the connection.
         """
-        downloads = self.rate_limiter.downloads
+        downloads, hooks = self.rate_limiter.downloads, self.session.hooks
         if not downloads.acquire_nowait():
             await downloads.acquire()
+        open_file = partial(self.session.download, url, self.settings.timeout)
         try:
-            download = await self.session.download(url, self.settings.timeout)
+            if hooks or log.isEnabledFor(logging.DEBUG):
+                event = RequestEvent("GET", bare_url(url), attempt)
+                download = await observation.download(hooks, event, open_file)
+            else:
+                download = await open_file()
         except BaseException:
             downloads.release()
             raise
@@ -437,13 +460,19 @@ def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
 
 def _event(error: errors.APIError) -> str:
     """Name the attempt that an error ended, and the error, for the log."""
-    return f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
+    event = f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
+    key = f", idempotency key {error.idempotency_key}" if error.idempotency_key else ""
+    return errors.visible(event + key)
 
 
 async def _read(
     reply: Reply, call: _Call, complete: Callable[[errors.APIError], None]
 ) -> Answer | FailedAttempt:
     key = call.authorization.key
+    if recorders := RECORDERS.get():
+        response = _recorded(reply, call)
+        for responses in recorders:
+            responses.append(response)
     if reply.events is not None:
         stream = EventStream(reply.events, reply.headers, call.url, key, complete)
         request_id = reply_id(reply.headers)
@@ -451,6 +480,13 @@ async def _read(
     if len(reply.data) > LARGE_BYTES:
         return await run_in_file_thread(read_response, reply, call.kind, call.url, key)
     return read_response(reply, call.kind, call.url, key)
+
+
+def _recorded(reply: Reply, call: _Call) -> Response:
+    key, request_id = call.authorization.key, reply_id(reply.headers)
+    headers = CIMultiDict((name, key.redact(value)) for name, value in reply.headers.items())
+    url = key.redact(bare_url(call.url))
+    return Response(call.method, url, reply.status, headers, request_id and key.redact(request_id))
 
 
 def _take_hooks() -> SendHooks | None:
@@ -477,4 +513,6 @@ async def _take_note(raised: BaseException, call: _Call, body: RequestBody | Non
         key = f"; idempotency key {call.idempotency_key}" if call.idempotency_key else ""
         note = f"A paid request was cut off and may have been billed{key}."
         raised.add_note(note)
+        if not isinstance(raised, errors.ApimartError):
+            mark(raised, idempotency_key=call.idempotency_key)
         log.warning("%s %s: %s", call.method, call.authorization.key.redact(bare_url(call.url)), note)

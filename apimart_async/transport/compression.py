@@ -13,6 +13,8 @@ MAX_RATIO: Final = 200
 """Images compress by a few percent and JSON up to twentyfold; the most that deflate can do is 1,032."""
 
 _FREE_BYTES: Final = 1024 * 1024
+# bgzip, which makes the most of them, begins one for each 64 KiB. Empty ones have no end.
+_MAX_MEMBERS: Final = 100_000
 _MAX_DEPTH: Final = 3
 GZIP: Final = b"\x1f\x8b"
 
@@ -63,6 +65,7 @@ class Decompressor:
         self._inner: Decompressor | None = None
         self._received = self._made = 0
         self._next = b""  # the first byte behind the end of the stream
+        self._members = 1
         self._is_over = False
 
     def decode(self, data: bytes) -> bytes:
@@ -122,7 +125,11 @@ class Decompressor:
                     break
                 # Another member may follow, or padding, which is no content.
                 self._is_over = not data.startswith(GZIP)
-                self._stream = self._stream if self._is_over else zlib.decompressobj(16 + zlib.MAX_WBITS)
+                if not self._is_over:
+                    self._members += 1
+                    self._stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+                if self._members > _MAX_MEMBERS:
+                    raise ValueError(f"it has more than {_MAX_MEMBERS} compressed parts")
                 continue
             try:
                 piece = self._stream.decompress(data, most - self._made + 1)

@@ -12,8 +12,8 @@ import attrs
 from apimart_async.credentials import Secret
 from apimart_async.errors import APIConnectionError, APIError, DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
-from apimart_async.transport.exchange import LARGE_BYTES, Download
-from apimart_async.transport.json import is_mapping
+from apimart_async.transport.exchange import Download
+from apimart_async.transport.json import LARGE_BYTES, is_mapping
 from apimart_async.transport.responses import EVENTS_END, Answer, FailedAttempt, Reply, read_response
 from apimart_async.transport.retry import Effect, Kind
 
@@ -21,6 +21,8 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ERROR: Final = "error"
 _OK: Final = 200
+_MOST_LINES: Final = 100_000
+_MANY_LINES: Final = 1000
 
 
 class Event(NamedTuple):
@@ -46,7 +48,11 @@ class EventParser:
         self._ended_in_return = False
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that are complete with this chunk."""
+        """Return the events that are complete with this chunk.
+
+        Raises:
+            APIError: An event has more than 100,000 lines.
+        """
         if not chunk:
             return []
         if self._ended_in_return and chunk.startswith(b"\n"):
@@ -75,6 +81,8 @@ class EventParser:
             return [Event(name, b"\n".join(data))] if data else []
         field, _, value = line.partition(b":")
         if field == b"data":
+            if len(self._data) == _MOST_LINES:
+                raise APIError(f"An event of the service has more than {_MOST_LINES} lines.")
             self._data.append(value.removeprefix(b" "))
         elif field == b"event":
             self._name = value.removeprefix(b" ").decode(errors="replace")
@@ -146,14 +154,19 @@ class EventStream:
             self._has_ended = True
             self._events += [Event("", b"".join(self._plain))] if self._plain else self._parser.finish()
         elif not self._plain:
-            self._events += self._parser.feed(chunk)
+            # The split of a flood of short lines takes long.
+            if chunk.count(b"\n") + chunk.count(b"\r") > _MANY_LINES:
+                self._events += await run_in_file_thread(self._parser.feed, chunk)
+            else:
+                self._events += self._parser.feed(chunk)
 
     def _decode(self, event: Event) -> Answer | FailedAttempt:
         outcome = self._judge(event.data)
         if not isinstance(outcome, Answer) or not is_mapping(outcome.payload):
             return outcome
-        payload = {"type": event.name, **outcome.payload} if event.name else outcome.payload
-        if _ERROR in {event.name, payload.get("type")}:
+        name = self._key.redact(event.name)
+        payload = {"type": name, **outcome.payload} if name else outcome.payload
+        if _ERROR in (name, payload.get("type")):
             return self._judge(b'{"error":' + event.data + b"}")
         return outcome._replace(payload=payload)
 

@@ -35,9 +35,8 @@ _CHUNK_BYTES: Final = 512 * 1024
 # So little is written without waiting for the connection to drain: an error says that nothing was sent.
 _FIRST_BYTES: Final = 16 * 1024
 
-LARGE_BYTES: Final = 1024 * 1024
-"""Size from which an answer is joined and decoded in a thread."""
-
+# An answer from this size on is joined in a thread.
+_LARGE_BYTES: Final = 1024 * 1024
 _LARGE_COMPRESSED_BYTES: Final = 4 * 1024
 _BAD_FROM: Final = 400
 
@@ -188,12 +187,14 @@ class Deadline:
         self._before = 0
 
     def __enter__(self) -> Self:
+        until, now = self._until, self._loop.time()
+        if until <= now:  # while data keeps coming, no timer would have its turn
+            raise self._timed_out(is_total=True)
         self._task = task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 for the type checker: a coroutine of aiohttp needs one
         self._before = task.cancelling()
-        until = self._until
         if self._is_sent:
-            until = min(until, self._loop.time() + self._timeout.read)
+            until = min(until, now + self._timeout.read)
         self._handle = self._loop.call_at(until, self._expire)
         return self
 
@@ -218,12 +219,13 @@ class Deadline:
 
     def _expire(self) -> None:
         is_total = self._handle is None or self._handle.when() >= self._until
-        self.end(
-            OwnTimeoutError(
-                f"no whole answer within {self._timeout.total:g} s (Timeout.total)"
-                if is_total
-                else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
-            )
+        self.end(self._timed_out(is_total=is_total))
+
+    def _timed_out(self, *, is_total: bool) -> OwnTimeoutError:
+        return OwnTimeoutError(
+            f"no whole answer within {self._timeout.total:g} s (Timeout.total)"
+            if is_total
+            else f"nothing came for {self._timeout.read:g} s (Timeout.read)"
         )
 
     def end(self, error: Exception) -> None:
@@ -237,6 +239,7 @@ class Download:
     """The body of a file, in chunks; the code that opened it closes it.
 
     Attributes:
+        status: HTTP status.
         length: Bytes announced; ``None`` when the host did not say, or compresses them.
         content_type: MIME type announced.
         discard: Call it if this cannot be the file: the connections it came through are not used again.
@@ -253,6 +256,7 @@ class Download:
         on_close: Callable[[], None],
         on_discard: Callable[[], None],
     ) -> None:
+        self.status: int = response.status
         self.length: int | None = response.content_length
         self.content_type: str | None = response.headers.get("Content-Type")
         self._coding = response.headers.get("Content-Encoding", "")
@@ -372,7 +376,7 @@ async def read_answer(
                 chunks.append(chunk)
                 size += len(chunk)
             # A join of this size releases the interpreter's lock.
-            data = await run_in_file_thread(b"".join, chunks) if size > LARGE_BYTES else b"".join(chunks)
+            data = await run_in_file_thread(b"".join, chunks) if size > _LARGE_BYTES else b"".join(chunks)
     finally:
         # aiohttp gives a connection back at the end of a body, unless its request is still sent.
         if not content.at_eof() or (body is not None and body.is_sending):

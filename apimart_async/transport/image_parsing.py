@@ -21,19 +21,21 @@ from apimart_async.models import (
     Usage,
 )
 from apimart_async.transport import json
+from apimart_async.transport.image_facts import NAMES as FACTS
+from apimart_async.transport.image_facts import facts_of
 from apimart_async.transport.json import (
+    amount,
     is_mapping,
     is_sequence,
     mapping,
     moment,
     not_understood,
-    number,
     text,
     whole,
 )
 from apimart_async.transport.media import data_urls, sniffing
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 RESULT_LIFETIME: Final = timedelta(hours=24)
 
@@ -65,11 +67,25 @@ _LEAST_BASE64: Final = 40
 
 
 @attrs.frozen
+class _Around:
+    """The facts of the result around an image: its expiry, and its fields with the names of `FACTS`."""
+
+    expires_at: datetime | None = None
+    fields: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+
+    def within(self, value: Mapping[str, Any]) -> _Around:
+        """Return those of an object in the result."""
+        fields: dict[str, Any] = {name: value[name] for name in FACTS if value.get(name)}
+        expires_at = moment(value.get("expires_at")) or self.expires_at
+        return _Around(expires_at, {**self.fields, **fields} if fields else self.fields)
+
+
+@attrs.frozen
 class _Entry:
-    """An object that names one image or several, and the expiry of the result around it."""
+    """An object that names one image or several, and the facts of the result around it."""
 
     fields: Mapping[str, Any]
-    expires_at: datetime | None
+    around: _Around
 
 
 def find_images(
@@ -86,20 +102,23 @@ def find_images(
     if IMAGE_FIELDS.isdisjoint(source):
         return []
     found: list[Image] = []
-    for entry in _entries(source, None, 0):
-        expires = entry.expires_at
+    for entry in _entries(source, _Around(), 0):
+        expires = entry.around.expires_at
         if expires is None and completed is not None:
             expires = completed + lifetime
-        found += [
-            Image(
+        for index, url in enumerate(_urls(entry.fields), start=len(found) + 1):
+            facts = facts_of(url, entry.fields, entry.around.fields)
+            image = Image(
                 url=url,
                 expires_at=None if url.startswith("data:") else expires,
                 revised_prompt=text(entry.fields.get("revised_prompt")),
                 task_id=task_id,
                 index=index,
+                content_type=facts.content_type,
+                width=facts.width,
+                height=facts.height,
             )
-            for index, url in enumerate(_urls(entry.fields), start=len(found) + 1)
-        ]
+            found.append(image)
         if len(found) > MOST_IMAGES:
             break
     return found
@@ -110,47 +129,47 @@ def is_image(entry: Mapping[str, Any]) -> bool:
     return any(entry.get(name) for name in _FIELDS)
 
 
-def _entries(value: object, expires_at: datetime | None, depth: int) -> list[_Entry]:
+def _entries(value: object, around: _Around, depth: int) -> list[_Entry]:
     """Return the entries of a result: an object, a list, a URL, or JSON as a text."""
     if isinstance(value, str):
         packed = _unpacked(value)
         if packed is None:
-            return [_Entry({"url": value}, expires_at)]
+            return [_Entry({"url": value}, around)]
         value = packed
     if depth > _DEEPEST:
         return []
     if is_mapping(value):
-        return _entries_of_object(value, expires_at, depth)
+        return _entries_of_object(value, around, depth)
     found: list[_Entry] = []
     for each in value if is_sequence(value) else ():
-        found += _entries(each, expires_at, depth + 1)
+        found += _entries(each, around, depth + 1)
         if len(found) > MOST_IMAGES:
             break
     return found
 
 
-def _entries_of_object(value: Mapping[str, Any], expires_at: datetime | None, depth: int) -> list[_Entry]:
-    expires_at = moment(value.get("expires_at")) or expires_at
+def _entries_of_object(value: Mapping[str, Any], around: _Around, depth: int) -> list[_Entry]:
+    around = around.within(value)
     for name in _OUTER:
         within = value.get(name)
         if name != "images" and isinstance(within, str) and not _is_result(within):
             continue
-        found = _entries(within, expires_at, depth + 1) if within else []
+        found = _entries(within, around, depth + 1) if within else []
         if found:
             return found
     # At the top of a task, `image_urls` are the images that it was given.
     if any(_texts(value.get(name)) for name in (_NESTED_FIELDS if depth else _FIELDS)):
-        return [_Entry(value, expires_at)]
+        return [_Entry(value, around)]
     found = [
         entry
         for name in _INNER
-        for entry in (_entries(value[name], expires_at, depth + 1) if value.get(name) else ())
+        for entry in (_entries(value[name], around, depth + 1) if value.get(name) else ())
     ]
     # The `image` of a task is the one that it was given.
     single = value.get(_SINGLE) if depth or "status" not in value else None
     if found or not single or (isinstance(single, str) and not _is_result(single)):
         return found
-    return _entries(single, expires_at, depth + 1)
+    return _entries(single, around, depth + 1)
 
 
 def _is_result(said: str) -> bool:
@@ -219,7 +238,8 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     """
     top = mapping(payload)
     entries = top.get("data")
-    source = {"images": entries} if is_sequence(entries) else {} if isinstance(entries, str) else top
+    facts: dict[str, Any] = {name: top[name] for name in FACTS if name in top}
+    source = {**facts, "images": entries} if is_sequence(entries) else {} if isinstance(entries, str) else top
     images = find_images(source, None, None, RESULT_LIFETIME)
     if not images:
         raise not_understood("image", payload)
@@ -228,7 +248,7 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
         log.warning("A result has %d images or more instead of %s.", len(images), n)
         images, top = images[:most], {name: value for name, value in top.items() if name != "data"}
     created = moment(top.get("created")) or datetime.now(UTC)
-    return ImageSet(created, tuple(images), top, number(top.get("cost")), read_usage(top))
+    return ImageSet(created, tuple(images), top, amount(top.get("cost")), read_usage(top))
 
 
 def read_usage(source: Mapping[str, Any]) -> Usage | None:

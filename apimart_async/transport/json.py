@@ -40,21 +40,35 @@ _MILLISECONDS_FROM: Final = 100_000_000_000
 _LAST_YEAR: Final = 9000
 _EXCERPT: Final = 200
 
-_LARGE_BYTES: Final = 1024 * 1024
+LARGE_BYTES: Final = 256 * 1024
+"""Size from which a document is decoded in a thread: there may be 100,000 values in fewer bytes."""
+
 _LONG_TEXT: Final = 64 * 1024
+# The most besides long texts: a hundred tasks in one answer need a tenth of it. A decoder keeps the
+# interpreter's lock for 50 ms at most, and the values take some tens of megabytes.
+_MOST_BYTES: Final = 16 * 1024 * 1024
+_MOST_VALUES: Final = 250_000
 _WINDOW_BYTES: Final = 256 * 1024
 _MAX_TEXTS: Final = 100_000
-_BACKSLASH: Final = 0x5C
 _MAX_GAP: Final = 100
-_ESCAPES: Final = re.compile(
-    r"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(?P<lone>u[dD][89a-fA-F][\da-fA-F]{2})|.)",
-    re.DOTALL,
+_HALVES: Final = re.compile(
+    r"\\\\|\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|\\(?P<lone>u[dD][89a-fA-F][\da-fA-F]{2})"
+)
+# Those of encoders: of PHP, of MIME, and of .NET.
+_ESCAPES_IN_BASE64: Final = (
+    *((b"\\/", b"/"), (b"\\n", b"\n"), (b"\\r", b"\r")),
+    *((b"\\u002B", b"+"), (b"\\u002b", b"+"), (b"\\u002F", b"/"), (b"\\u002f", b"/")),
+    *((b"\\u003D", b"="), (b"\\u003d", b"=")),
 )
 
 Model_ = TypeVar("Model_")
 
 
 # --- JSON -------------------------------------------------------------------------------------------------
+
+
+class TooManyValuesError(APIResponseValidationError):
+    """A document has more parts than any answer needs; it is not decoded."""
 
 
 def _read_constant(_: str) -> None:
@@ -70,9 +84,10 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
     """Decode JSON.
 
     Raises:
+        TooManyValuesError: It has more values, or more bytes besides long texts, than any answer needs.
         APIResponseValidationError: It is not JSON, or nested too deeply to read.
     """
-    if len(data) > _LARGE_BYTES:
+    if len(data) > LARGE_BYTES:
         return _loads_large(data)
     return _loads(data)
 
@@ -105,9 +120,11 @@ def first_value(text: str) -> tuple[Any, str]:
         The value, and the rest of the text.
 
     Raises:
+        TooManyValuesError: It has more values than any answer needs.
         ValueError: It begins with none, or with one nested too deeply to read.
     """
     whole = _with_whole_pairs(text)
+    _check_count(whole, ",", "[", "{")
     try:
         value, end = _tolerant_decode(whole)
     except RecursionError as error:
@@ -117,16 +134,18 @@ def first_value(text: str) -> tuple[Any, str]:
 
 def _with_whole_pairs(text: str) -> str:
     """Escape halves of surrogate pairs: they could be neither sent nor stored, and an id would be lost."""
-    if "\\ud" in text or "\\uD" in text:
-        return _ESCAPES.sub(lambda found: f"\\\\{found['lone']}" if found["lone"] else found[0], text)
-    return text
+    if "\\ud" not in text and "\\uD" not in text:
+        return text
+    _check_count(text, "\\ud", "\\uD", "\\\\")
+    return _HALVES.sub(lambda found: f"\\\\{found['lone']}" if found["lone"] else found[0], text)
 
 
 def _loads_large(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
     """Decode a large document, whose long texts, such as images in base64, are taken out first.
 
     A decoder keeps the interpreter's lock from the beginning of a document to its end: for 75 MB, every other
-    thread, and so the event loop, stands still for 200 ms. Here, none of the steps takes more than some ms.
+    thread, and so the event loop, stands still for 200 ms. Here, none of the steps takes more than some ms of
+    an honest answer, and the rest is bounded.
     """
     mark = os.urandom(8).hex()
     texts: dict[str, str] = {}
@@ -144,7 +163,34 @@ def _loads_large(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
             parts += [data[copied:start], f'"{name}"'.encode()]
             copied = position
     parts.append(data[copied:])
-    return _put_back(_loads(b"".join(parts)), texts)
+    rest = b"".join(parts)
+    _check_count(rest, b",", b"[", b"{")
+    if len(rest) > _MOST_BYTES:
+        message = (
+            f"The service's answer is not read: it has more than {_MOST_BYTES} bytes besides its long texts."
+        )
+        raise TooManyValuesError(message, excerpt=rest[:_EXCERPT].decode("utf-8", "replace"))
+    return _put_back(_loads(rest), texts)
+
+
+def _check_count(data: bytes | str, *marks: bytes | str) -> None:
+    """Bound the values of a document by the characters that come before each but the first.
+
+    Those within texts are counted too.
+
+    Raises:
+        TooManyValuesError: It may have more than any answer needs.
+    """
+    count = 0
+    for start in range(0, len(data), _WINDOW_BYTES):  # in pieces, so that other threads run
+        for mark in marks:
+            count += data.count(mark, start, start + _WINDOW_BYTES)  # type: ignore[arg-type]
+        if count > _MOST_VALUES:
+            excerpt = data[:_EXCERPT]
+            message = f"The service's answer is not read: it has more than {_MOST_VALUES} values or escapes."
+            raise TooManyValuesError(
+                message, excerpt=excerpt if isinstance(excerpt, str) else excerpt.decode("utf-8", "replace")
+            )
 
 
 def _find_quote(data: bytes, position: int) -> int:
@@ -154,20 +200,27 @@ def _find_quote(data: bytes, position: int) -> int:
         if place < 0:
             position += _WINDOW_BYTES
             continue
-        first = place
-        while first and data[first - 1] == _BACKSLASH:
-            first -= 1
-        if (place - first) % 2 == 0:
+        if _count_backslashes(data, place) % 2 == 0:
             return place
         position = place + 1
     return -1
 
 
+def _count_backslashes(data: bytes, end: int) -> int:
+    """Return the number of backslashes directly before a place."""
+    window = 16
+    while True:
+        piece = data[max(0, end - window) : end]
+        count = len(piece) - len(piece.rstrip(b"\\"))
+        if count < len(piece) or window > end:
+            return count
+        window *= 16
+
+
 def _read_text(literal: bytes) -> str:
     """Decode a JSON text without its quotation marks."""
     if b"\\" in literal and b"\\\\" not in literal:
-        # Escapes of encoders in base64.
-        for escape, character in ((b"\\/", b"/"), (b"\\n", b"\n"), (b"\\r", b"\r")):
+        for escape, character in _ESCAPES_IN_BASE64:
             literal = literal.replace(escape, character)
     if b"\\" in literal:
         return str(_loads(b'"%s"' % literal))
@@ -243,6 +296,12 @@ def number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
+
+
+def amount(value: object) -> float | None:
+    """Read a number that is not negative: a negative cost would make room in a budget."""
+    found = number(value)
+    return None if found is None or found < 0 else found
 
 
 def whole(value: object) -> int | None:

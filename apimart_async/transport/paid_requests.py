@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SUSPENSION: Final = 3600.0
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 
 class SendHooks(Protocol):

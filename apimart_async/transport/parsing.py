@@ -35,6 +35,7 @@ from apimart_async.transport.image_parsing import (
     read_usage,
 )
 from apimart_async.transport.json import (
+    amount,
     is_mapping,
     is_sequence,
     mapping,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result", Task, ImageSet)
 
-log: logging.Logger = logging.getLogger("apimart_async")
+log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 UPLOAD_LIFETIME: Final = timedelta(hours=72)
 
@@ -268,7 +269,7 @@ def _kept_cost(source: Mapping[str, Any], status: str) -> tuple[float | None, fl
     While a task runs, the service reports the amount that it has reserved, and may still report it after a
     failure, when it has been refunded.
     """
-    cost, credits_cost = number(source.get("cost")), number(source.get("credits_cost"))
+    cost, credits_cost = amount(source.get("cost")), amount(source.get("credits_cost"))
     if status not in TERMINAL_STATUSES:
         return None, None
     if status != COMPLETED:

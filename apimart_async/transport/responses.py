@@ -6,7 +6,9 @@ Its body is JSON, JSON among other bytes, an event stream, or an image itself.
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
@@ -39,6 +41,9 @@ _KEPT: Final = "%/:?@!$&'()*+,;=~"
 _DATA: Final = b"data:"
 _DATA_OF_IMAGE: Final = b"data:image/"
 _COMMENT: Final = ":"
+_LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
+_MOST_LINES: Final = 100_000
+_ETAG: Final = re.compile(r"[!-~]{1,1000}")
 _BLANK: Final = "\0 \t\r\n"
 _UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 _PARTIAL: Final = "partial_image"
@@ -132,7 +137,7 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     found = None if is_plain else read_error(payload)
     if found is None and status < _OK_BELOW:
         if kind is not Kind.PAID_WRITE:
-            return Answer(payload, None, replayed=False, etag=reply.headers.get("ETag"))
+            return Answer(payload, None, replayed=False, etag=_etag(reply.headers, key))
         request_id = reply_id(reply.headers) or find_request_id(payload)
         request_id = request_id and key.redact(request_id)
         replayed = reply.headers.get("Idempotency-Replayed", "").lower() == "true"
@@ -160,6 +165,12 @@ def _failed(effect: Effect, error: errors.APIError, reply: Reply) -> FailedAttem
     if isinstance(error, errors.APIStatusError):
         error.retry_after = retry_after
     return FailedAttempt(effect, error, retry_after)
+
+
+def _etag(headers: Mapping[str, str], key: Secret) -> str | None:
+    """Return the version of the content, if it can be sent back."""
+    said = headers.get("ETag", "")
+    return said if _ETAG.fullmatch(said) and key.redact(said) == said else None
 
 
 def reply_id(headers: Mapping[str, str]) -> str | None:
@@ -238,6 +249,11 @@ def _decode_body(data: bytes, *, is_good: bool) -> Any:  # noqa: ANN401 JSON is 
     """
     try:
         payload = json.loads(data)
+    except json.TooManyValuesError:
+        found = _from_image(data) if is_good else None
+        if found is None:
+            raise
+        return found
     except errors.APIResponseValidationError:
         found = _from_events(data)
         if found is None and is_good:
@@ -254,16 +270,25 @@ def _decode_body(data: bytes, *, is_good: bool) -> Any:  # noqa: ANN401 JSON is 
 
 def _from_events(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything
     """Return the last event of an event stream, or the images of all its events as one result."""
-    events = [event for event in _events(data) if _PARTIAL not in str(event.get("type"))]
-    images = [event for event in events if _is_final_image(event)]
+    if _DATA not in data:
+        return None
+    last: dict[str, Any] | None = None
+    images: list[dict[str, Any]] = []
+    for event in _events(data):
+        if _PARTIAL in str(event.get("type")):
+            continue
+        last = event
+        if _is_final_image(event):
+            images.append(event)
     if images:
         return {"created": images[-1].get("created_at"), "usage": images[-1].get("usage"), "data": images}
-    return events[-1] if events else None
+    return last
 
 
 def _events(data: bytes) -> Iterator[dict[str, Any]]:
     lines: list[bytes] = []
-    for line in (*data.splitlines(), b""):
+    for found in islice(_LINE.finditer(data + b"\n\n"), _MOST_LINES):
+        line = found[1]
         if line.startswith(_DATA):
             lines.append(line.removeprefix(_DATA))
         elif not line.strip() and lines:
@@ -285,9 +310,9 @@ def _from_image(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything
     if sniffing.identify(data[: sniffing.HEAD_BYTES]).extension is not None:
         return {"data": [{"b64_json": base64.b64encode(data).decode()}]}
     text = data.strip()
-    if text.startswith(_DATA) and not text.startswith(_DATA_OF_IMAGE):
-        return None  # an event
-    found = data_url(text.decode("ascii", "replace"))
+    if not text.isascii() or (text.startswith(_DATA) and not text.startswith(_DATA_OF_IMAGE)):
+        return None  # the latter is an event
+    found = data_url(text.decode("ascii"))
     return None if found is None else {"data": [{"url": found}]}
 
 

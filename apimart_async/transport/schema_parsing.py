@@ -6,18 +6,24 @@ A rule that cannot be read, or that is more than a parameter expresses, is left 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from apimart_async.errors import APIResponseValidationError
 from apimart_async.models import Idempotency, ModelSchema, Parameter
 from apimart_async.transport.json import is_mapping, is_sequence, not_understood, number, text, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 _LONGEST_DEFINITION: Final = 64
+_LONGEST_REFERENCE: Final = 1000
+_DEEPEST: Final = 16
+_MOST_PARTS: Final = 5000
 _MOST_CHOICES: Final = 1000
+_MOST_TYPES: Final = 16
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
 _PATH_START: Final = "/v1/"
 
@@ -29,23 +35,24 @@ def read_schema(payload: object) -> ModelSchema:
         payload: Decoded JSON.
 
     Raises:
-        APIResponseValidationError: It names no model or has no parameters.
+        APIResponseValidationError: It names no model, has no parameters or has more than 5,000 parts.
     """
     top = _mapping(payload)
     source = top if "input_schema" in top else _mapping(top.get("data"))
     model, schema = text(source.get("model")), source.get("input_schema")
     if model is None or not is_mapping(schema):
         raise not_understood("schema of a model", payload)
-    root = _resolved(schema, schema)
-    parts = [root, *_parts(root, schema, ("allOf", *_ALTERNATIVES))]
+    document = _Document(schema)
+    root = document.resolved(schema)
+    parts = [root, *document.parts(root, ("allOf", *_ALTERNATIVES))]
     parameters = {
-        name: _parameter(described, schema)
+        name: _parameter(described, document)
         for part in reversed(parts)
         for name, described in _mapping(part.get("properties")).items()
     }
     if not parameters:
         raise not_understood("schema of a model", payload)
-    needed = [root, *_parts(root, schema, ("allOf",))]
+    needed = [root, *document.parts(root, ("allOf",))]
     endpoint, contract = _mapping(source.get("endpoint")), _mapping(source.get("response_contract"))
     path = text(endpoint.get("path"))
     return ModelSchema(
@@ -71,26 +78,42 @@ def _texts(value: object) -> list[str]:
     return [entry for entry in value if isinstance(entry, str)] if is_sequence(value) else []
 
 
-def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow a reference inside the document; without a target, return ``{}``, which allows all."""
-    for _ in range(_LONGEST_DEFINITION):
-        reference = schema.get("$ref")
-        if reference is None:
-            return schema
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return {}
-        found: object = root
-        for name in reference.removeprefix("#").split("/")[1:]:
-            found = _mapping(found).get(name.replace("~1", "/").replace("~0", "~"))
-        schema = _mapping(found)
-    return {}
+@attrs.define
+class _Document:
+    """A schema whose parts are read, and the number of those that were.
 
+    References may repeat a part without end, or as often as two to the power of their number.
+    """
 
-def _parts(
-    schema: Mapping[str, Any], root: Mapping[str, Any], words: Iterable[str]
-) -> list[Mapping[str, Any]]:
-    found = [entry for word in words for entry in _entries(schema.get(word))]
-    return [_resolved(entry, root) for entry in found]
+    root: Mapping[str, Any]
+    _read: int = 0
+
+    def resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Follow a reference inside the document; without a target, return ``{}``, which allows all.
+
+        Raises:
+            APIResponseValidationError: Too many parts were read.
+        """
+        self._read += 1
+        if self._read > _MOST_PARTS:
+            message = f"The schema of a model has more than {_MOST_PARTS} parts; it is not read."
+            raise APIResponseValidationError(message)
+        for _ in range(_LONGEST_DEFINITION):
+            reference = schema.get("$ref")
+            if reference is None:
+                return schema
+            if not isinstance(reference, str) or not reference.startswith("#"):
+                return {}
+            found: object = self.root
+            for name in reference[1:_LONGEST_REFERENCE].split("/")[1:]:
+                found = _mapping(found).get(name.replace("~1", "/").replace("~0", "~"))
+            schema = _mapping(found)
+        return {}
+
+    def parts(self, schema: Mapping[str, Any], words: Iterable[str]) -> list[Mapping[str, Any]]:
+        """Return the schemas that a schema is made of."""
+        found = [entry for word in words for entry in _entries(schema.get(word))]
+        return [self.resolved(entry) for entry in found]
 
 
 def _entries(value: object) -> list[dict[str, Any]]:
@@ -102,19 +125,23 @@ def _is_open(schema: Mapping[str, Any]) -> bool:
     return additional is True or is_mapping(additional) or "patternProperties" in schema
 
 
-def _parameter(described: object, root: Mapping[str, Any]) -> Parameter:
+def _parameter(described: object, document: _Document, depth: int = 0) -> Parameter:
     """Reduce the schema of a parameter; of alternatives, only the rules that all of them have."""
-    schema = _resolved(_mapping(described), root)
+    schema = document.resolved(_mapping(described))
     explained = Parameter(default=schema.get("default"), description=text(schema.get("description")))
-    alternatives = _parts(schema, root, _ALTERNATIVES)
+    if depth == _DEEPEST:
+        return explained
+    alternatives = document.parts(schema, _ALTERNATIVES)
     if alternatives:
-        branches = [_parameter(branch, root) for branch in alternatives]
-        choices = None if any(branch.choices is None for branch in branches) else _union(branches, "choices")
-        types = () if any(not branch.types for branch in branches) else _union(branches, "types")
+        branches = [_parameter(branch, document, depth + 1) for branch in alternatives]
+        choices = _union([branch.choices for branch in branches], _MOST_CHOICES)
+        types = _union([branch.types or None for branch in branches], _MOST_TYPES) or ()
         return attrs.evolve(explained, types=types, choices=choices)
     if "allOf" in schema or "not" in schema or "if" in schema:
         return explained
     names = _texts(schema.get("type")) or _texts([schema.get("type")])
+    if len(names) > _MOST_TYPES:
+        names = []
     if schema.get("nullable") is True and names:
         names.append("null")
     return attrs.evolve(
@@ -129,10 +156,15 @@ def _parameter(described: object, root: Mapping[str, Any]) -> Parameter:
     )
 
 
-def _union(branches: Iterable[Parameter], name: str) -> tuple[Any, ...]:
+def _union(branches: Iterable[tuple[Any, ...] | None], most: int) -> tuple[Any, ...] | None:
+    """Return the values of all branches; ``None``, for any value, if a branch has none or there are many."""
     found: list[Any] = []
     for branch in branches:
-        found += [value for value in getattr(branch, name) if value not in found]
+        if branch is None:
+            return None
+        found += [value for value in branch if value not in found]
+        if len(found) > most:
+            return None
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import deque
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from urllib.parse import urljoin
 
 import aiohttp
@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from apimart_async import errors
+from apimart_async.arguments import wrong_type
 from apimart_async.transport.exchange import (
     FAILURES,
     NEVER_SENT,
@@ -40,10 +41,11 @@ from apimart_async.transport.semaphore import Semaphore
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from apimart_async.config import Settings, Timeout
     from apimart_async.credentials import Proxy, Secret
+    from apimart_async.hooks import EventHooks
     from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
@@ -106,13 +108,23 @@ class Session:
     Args:
         settings: Settings of the client that opens it.
         external: The caller's own aiohttp session, used as it is and never closed.
+        hooks: Event hooks of the client.
 
     Attributes:
+        hooks: Event hooks of the client.
         origins: Addresses of the API, and which of them work.
         upload_names: Names of files that were uploaded lately.
     """
 
-    def __init__(self, settings: Settings, external: aiohttp.ClientSession | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        external: aiohttp.ClientSession | None = None,
+        hooks: Sequence[EventHooks] = (),
+    ) -> None:
+        if not (external is None or isinstance(cast("object", external), aiohttp.ClientSession)):
+            raise wrong_type("session", "an aiohttp.ClientSession", external)
+        self.hooks: Sequence[EventHooks] = hooks
         self._settings = settings
         self._external = external
         self._result_hosts = ResultHosts(settings)

@@ -81,11 +81,11 @@ class Tab:
                 text="\r" if key == "Enter" and kind == "keyDown" else "",
             )
 
-    async def open(self, path: Path) -> None:
-        """Open a file and wait until it and its images are there."""
+    async def open(self, path: Path, address: str | None = None) -> None:
+        """Open a file, or an address of it, and wait until it and its images are there."""
         for domain in ("Page", "Network", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
-        await self.call("Page.navigate", url=path.absolute().as_uri())
+        await self.call("Page.navigate", url=address or path.absolute().as_uri())
         await self.evaluate(
             "new Promise((done) => { const look = () => document.readyState === 'complete' && "
             "location.protocol === 'file:' && [...document.querySelectorAll('#grid img:not([hidden])')]"

@@ -26,6 +26,7 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.batch import SqliteJournal, read_outcomes
+from apimart_async.batch.journal.opening import read_records
 from apimart_async.emulator.faults import Fault
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 async def run(
-    client: AsyncApimart | AsyncAppleRouter, jobs: Iterable[Job], output: Path, **options: Any
+    client: AsyncApimart | AsyncAppleRouter, jobs: Iterable[Job], output: str | Path, **options: Any
 ) -> list[Outcome]:
     async with edit_many(client, jobs, output=output, **options) as outcomes:
         return [outcome async for outcome in outcomes]
@@ -63,6 +64,18 @@ async def test_a_picture_is_uploaded_once_for_all_its_prompts(
     assert len({path for outcome in outcomes for path in outcome.paths}) == 15
     await run(client, [Job(twin, "another prompt")], tmp_path / "out")
     assert emulator.counts["uploads"] == 1
+
+
+async def test_journal_keeps_the_positions_of_the_jobs(
+    client: AsyncApimart, pictures: list[Path], tmp_path: Path
+) -> None:
+    jobs = [Job(pictures[0], f"prompt {number}", id=f"job-{number}") for number in range(6)]
+    jobs[2] = Job(tmp_path / "missing.png", "a picture that cannot be read", id="job-2")
+    out = tmp_path / "out"
+    await run(client, jobs[:3], out)
+    await run(client, jobs, out)
+    records = await anyio.to_thread.run_sync(lambda: list(read_records(None, out)))
+    assert {each.id: each.position for each in records} == {f"job-{number}": number for number in range(6)}
 
 
 async def test_an_upload_is_renewed_before_it_expires(

@@ -19,6 +19,8 @@ from apimart_async.cli.local_batch import mark
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from apimart_async import Outcome
+
 pytestmark = pytest.mark.may_block
 PRECIOUS = "precious"
 SUFFIXES = ("", "-wal", "-shm", "-journal", "-lock", "-reserve")
@@ -182,6 +184,8 @@ async def test_a_journal_with_statistics_of_sqlite_is_a_journal(tmp_path: Path) 
         ("saved", '{"changed_at":"now"}'),
         ("saved", '{"changed_at":1,"paths":[1]}'),
         ("saved", '{"changed_at":1,"paths":7}'),
+        ("saved", '{"changed_at":1,"paths":["/etc/passwd"]}'),
+        ("saved", '{"changed_at":1,"paths":["a.png","in/../../b.png"]}'),
         ("saved", '{"changed_at":1,"options":[]}'),
         ("saved", '{"changed_at":1,"image":7}'),
         ("saved", '{"changed_at":1,"seconds":"x"}'),
@@ -207,10 +211,52 @@ async def test_a_hostile_row_is_a_journal_error(tmp_path: Path, state: str, body
             await journal.get("a")
 
 
+@pytest.mark.parametrize(("images", "cost"), [(-1, None), (1, -1.0), (1, 1e999)])
+async def test_numbers_of_a_hostile_row_make_no_room_in_the_budget(
+    tmp_path: Path, images: int, cost: float | None
+) -> None:
+    path = journal_path(tmp_path)
+    await make_journal(path)
+    with closing(sqlite3.connect(path)) as connection:
+        row = ("a", "submitted", "key", "m", images, cost, '{"changed_at":1}')
+        connection.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.commit()
+    async with SqliteJournal(path) as journal:
+        found = await journal.tally()
+        assert found.spent >= 0
+        assert all(count >= 0 for count in found.outstanding.values())
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.get("a")
+
+
+async def test_a_copy_of_an_equal_job_follows_no_link_out_of_the_folder(
+    client: AsyncApimart, photographs: dict[str, Path], tmp_path: Path, victim: Path
+) -> None:
+    output, photo = tmp_path / "out", photographs["chelsea.png"]
+    twin = tmp_path / "twin.png"
+    twin.write_bytes(photo.read_bytes())
+
+    async def run_both() -> dict[str, Outcome]:
+        jobs = [Job(path, "stars", name=path.stem) for path in (photo, twin)]
+        async with edit_many(client, jobs, output=output) as outcomes:
+            return {outcome.job.name or "": outcome async for outcome in outcomes}
+
+    saved = await run_both()
+    (original,), (copy,) = saved["chelsea"].paths, saved["twin"].paths
+    copy.unlink()
+    original.unlink()
+    original.symlink_to(victim)
+    again = await run_both()
+    assert again["twin"].status == "unfinished"
+    assert "is a link out of the output folder" in str(again["twin"].error)
+    assert not copy.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        *(("prices", data) for data in (b"{", b"[]", b"7", b"\xff", b'{"m":"x"}')),
+        *(("prices", data) for data in (b"{", b"[]", b"7", b"\xff", b"[" * 100_000, b'{"m":"x"}')),
+        *(("prices", data) for data in (b'{"m":-1}', b'{"m":0}', b'{"m":NaN}', b'{"m":1e999}')),
         *(("stats", data) for data in (b"{", b"[]", b"7", b"\xff", b'{"durations":7}')),
     ],
 )

@@ -22,7 +22,7 @@ from apimart_async.batch.journal.record import Failure
 from apimart_async.batch.report import page as report
 from apimart_async.batch.report.page import MOST_ROWS, write_report
 from apimart_async.batch.report.rows import before, relative, row_of
-from apimart_async.batch.report.statistics import Totals, dollars, histogram, quantile
+from apimart_async.batch.report.statistics import Totals, dollars, histogram, quantile, time_span
 from apimart_async.errors import JournalError, TaskFailedError
 from apimart_async.models import Task
 
@@ -98,6 +98,7 @@ def test_report_adds_up_and_shows_each_job(tmp_path: Path) -> None:
     assert "1 It has not ended in 600 s." in page.said
     assert page.count("rect") > 1
     assert "19 jobs were saved: half of them within" in page.said
+    assert "Wall time" in page.said
 
 
 def test_report_is_one_file_without_requests(tmp_path: Path) -> None:
@@ -110,6 +111,12 @@ def test_report_is_one_file_without_requests(tmp_path: Path) -> None:
         if name in {"src", "href", "action", "srcset", "data", "poster"}
     ]
     assert addresses == [("link", "data:,"), ("a", "#jobs")]
+    (tmp_path / "results.jsonl").touch()
+    page = Page(write_report(tmp_path))
+    assert [attributes.get("href") for tag, attributes in page.tags if tag == "a"] == [
+        "#jobs",
+        "results.jsonl",
+    ]
     assert not re.search(r"@import|url\(|fetch\(|XMLHttp|https?://", "".join(page.texts["style"]))
     assert not re.search(r"fetch\(|XMLHttp|import\(|https?://|innerHTML", "".join(page.texts["script"]))
     (policy,) = (
@@ -166,7 +173,7 @@ def test_thousands_of_jobs_stay_a_small_file(tmp_path: Path) -> None:
 
     page = Page(path)
     assert len(page.rows) == 2_000
-    assert len(page.tags) < 300  # whatever the number of jobs, the script shows a page of them
+    assert len(page.tags) < 400  # whatever the number of jobs, the script shows a page of them
     assert path.stat().st_size < 1_000_000
 
 
@@ -249,6 +256,33 @@ def test_originals_elsewhere_are_referred_to_by_the_way_there(tmp_path: Path) ->
 @pytest.mark.skipif(os.name == "nt", reason="Windows names are Unicode")
 def test_names_that_are_no_text_can_be_referred_to(tmp_path: Path) -> None:
     assert relative(tmp_path / os.fsdecode(b"caf\xe9.png"), tmp_path) == "caf%E9.png"
+
+
+def test_wall_time_is_without_pauses_between_runs() -> None:
+    totals = Totals()
+    for ended, seconds in (
+        (110.0, 10.0),
+        (115.0, 10.0),
+        (118.0, 2.5),
+        (500.0, 20.0),
+        (490.0, 20.0),
+        (90.0, None),
+    ):
+        totals.add(outcome(seconds=seconds), ended)
+    assert totals.periods == [(100.0, 118.0), (470.0, 500.0)]
+    assert totals.wall_time == 48.0
+    assert [time_span(seconds) for seconds in (0.04, 46.1, 100, 12_345)] == [
+        "0.0 s",
+        "46.1 s",
+        "2 min",
+        "3 h 26 min",
+    ]
+
+
+def test_long_texts_are_cut_in_a_report_of_many_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_MANY_ROWS", 1)
+    write(tmp_path, [record(number, prompt="x" * 3000) for number in range(2)])
+    assert [len(row["prompt"]) for row in Page(write_report(tmp_path)).rows] == [400, 400]
 
 
 def test_equal_reasons_are_equal_whatever_the_task() -> None:

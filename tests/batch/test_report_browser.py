@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
+import attrs
 import pytest
 from PIL import Image, ImageStat
 
@@ -124,13 +125,14 @@ async def test_nothing_hostile_runs_and_missing_pictures_are_said(browser: Tab, 
     texts = "[...document.querySelectorAll('.prompt')].map((prompt) => prompt.textContent)"
     assert await browser.evaluate(texts) == [HOSTILE, "<img src=x onerror=alert(1)>", "A starry sky"]
     links = "[...document.querySelectorAll('main a')].map((link) => link.href)"
-    assert await browser.evaluate(links) == ["https://example.com/a.png"]
-    gone = await browser.evaluate(
+    gone = (place / "gone.png").as_uri()
+    assert await browser.evaluate(links) == ["https://example.com/a.png", gone]
+    note = await browser.evaluate(
         "new Promise((done) => { const look = () => { "
         "const text = document.querySelector('.card:nth-child(3) .nothing:not([hidden])')?.textContent; "
         "text ? done(text) : setTimeout(look, 20) }; look(); })"
     )
-    assert gone == "The image is no longer where it was saved."
+    assert note == "The image is no longer where it was saved."
     # What is added by force has no chance either.
     await browser.evaluate(
         "const image = document.createElement('div'); document.body.append(image); "
@@ -178,3 +180,145 @@ async def test_a_narrow_window_needs_no_sideways_scrolling(browser: Tab, tmp_pat
     )
     await browser.open(await report_of(place, await anyio.to_thread.run_sync(mixed, place, 20)))
     assert await browser.evaluate("document.documentElement.scrollWidth") <= 360
+    await browser.evaluate("document.querySelector('input[value=table]').click()")
+    assert await browser.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+NAMES = "[...document.querySelectorAll('.open')].map((button) => button.textContent)"
+NUMBERS = "[...document.querySelectorAll('td.number')].map((cell) => Number(cell.textContent))"
+
+
+def shuffled(directory: Path, count: int) -> list[Record]:
+    """Jobs of which every other one ended before the one in front of it."""
+    records = [attrs.evolve(each, position=number) for number, each in enumerate(mixed(directory, count))]
+    return [each for pair in zip(records[1::2], records[::2], strict=True) for each in pair]
+
+
+async def test_jobs_are_in_the_order_of_the_manifest_and_sorted_by_any_column(
+    browser: Tab, tmp_path: Path
+) -> None:
+    place = tmp_path / "out"
+    records = [
+        attrs.evolve(each, image=f"/nowhere/{letter}.png", cost=cost)
+        for each, letter, cost in zip(shuffled(place, 4), "bdac", (0.02, None, 0.01, 0.03), strict=True)
+    ]
+    await browser.open(await report_of(place, records))
+    assert await browser.evaluate("document.querySelector('.prompt').textContent") == records[1].prompt
+    await browser.evaluate("document.querySelector('input[value=table]').click()")
+
+    assert await browser.evaluate(NUMBERS) == [1, 2, 3, 4]
+    assert await browser.evaluate(NAMES) == ["d.png", "b.png", "c.png", "a.png"]
+    sort = "document.querySelector('th button[value={}]').click()"
+    await browser.evaluate(sort.format("name"))
+    assert await browser.evaluate(NAMES) == ["a.png", "b.png", "c.png", "d.png"]
+    heading = (
+        "[document.querySelector('th[aria-sort]')].map((cell) => cell.textContent + cell.ariaSort).join()"
+    )
+    assert await browser.evaluate(heading) == "Imageascending"
+    await browser.evaluate(sort.format("cost"))
+    assert await browser.evaluate(NAMES) == ["a.png", "b.png", "c.png", "d.png"]
+    await browser.evaluate(sort.format("cost"))
+    assert await browser.evaluate(heading) == "Costdescending"
+    # A job of unknown cost is the last in both directions.
+    assert await browser.evaluate(NAMES) == ["c.png", "b.png", "a.png", "d.png"]
+    assert await browser.evaluate("document.getElementById('order').value") == "cost-"
+    assert browser.complaints() == []
+
+
+async def test_filter_and_page_are_in_the_address(browser: Tab, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    path = await report_of(place, await anyio.to_thread.run_sync(mixed, place, 300))
+    await browser.open(path)
+    await browser.evaluate("document.querySelector('input[value=saved]').click()")
+    await browser.evaluate(
+        "document.getElementById('search').value = 'PICTURE 1'; "
+        "document.getElementById('tools').requestSubmit()"
+    )
+    await browser.evaluate(
+        "document.getElementById('order').value = 'time-'; "
+        "document.getElementById('order').dispatchEvent(new Event('change', { bubbles: true }))"
+    )
+    await browser.evaluate("document.getElementById('next').click()")
+    assert await browser.evaluate("location.hash") == "#status=saved&q=PICTURE+1&order=time-&page=2"
+    prompts = "[...document.querySelectorAll('.prompt')].map((prompt) => prompt.textContent)"
+    shown = await browser.evaluate(prompts)
+    assert len(shown) == 48
+
+    address = await browser.evaluate("location.href")
+    await browser.call("Page.navigate", url="about:blank")
+    await browser.open(path, address)
+    assert await browser.evaluate(prompts) == shown
+    assert await browser.evaluate("document.getElementById('search').value") == "PICTURE 1"
+    assert await browser.evaluate("document.querySelector('input[name=status]:checked').value") == "saved"
+    hostile = "#status=%3Cimg%3E&q=%3Cimg%20src%3Dx%3E&order=constructor&view=x&page=-9&job=__proto__"
+    await browser.evaluate(
+        "new Promise((done) => { addEventListener('hashchange', () => setTimeout(done)); "
+        f"location.hash = '{hostile}'; }})"
+    )
+    assert await browser.evaluate("location.hash") == "#q=%3Cimg+src%3Dx%3E"
+    assert await browser.evaluate("document.getElementById('found').textContent") == "No job is like that."
+    assert browser.complaints() == []
+
+
+async def test_large_view_steps_through_the_jobs_by_keys_and_links_the_files(
+    browser: Tab, tmp_path: Path
+) -> None:
+    place = tmp_path / "out"
+    await browser.open(await report_of(place, await anyio.to_thread.run_sync(mixed, place, 100)))
+    at = "document.getElementById('place').textContent"
+    await browser.evaluate("document.querySelectorAll('.enlarge')[46].click()")
+    assert await browser.evaluate(at) == "47 of 100"
+    await browser.press("ArrowRight")
+    await browser.press("ArrowRight")
+    await browser.press("ArrowRight")
+    await browser.press("ArrowLeft")
+    assert await browser.evaluate(at) == "49 of 100"
+    assert await browser.evaluate("location.hash") == "#job=job-48"
+    await browser.evaluate("document.getElementById('large-after').click()")
+    assert await browser.evaluate(at) == "50 of 100"
+    links = "[...document.querySelectorAll('#files a')].map((link) => [link.textContent, link.href])"
+    assert await browser.evaluate(links) == [
+        ["Original", (place / "originals" / "a photo.png").as_uri()],
+        ["Result 1", (place / "result 1.png").as_uri()],
+        ["Result 2", (place / "result 2.png").as_uri()],
+    ]
+    await browser.evaluate("document.querySelectorAll('#stage .variants button')[1].click()")
+    assert (await browser.evaluate("document.querySelector('#stage .after').src")).endswith("result%202.png")
+
+    # The slider has the keys while it is used by the keyboard.
+    await browser.evaluate("document.querySelector('#stage input').focus({ focusVisible: true })")
+    await browser.press("ArrowLeft")
+    assert await browser.evaluate(at) == "50 of 100"
+    await browser.press("Escape")
+    # The page behind is that of the job.
+    await browser.evaluate("new Promise((done) => setTimeout(done))")
+    assert await browser.evaluate("location.hash") == "#page=2"
+    assert await browser.evaluate("document.activeElement.ariaLabel") == "Enlarge a photo.png"
+    assert browser.complaints() == []
+
+
+async def test_labels_can_be_read_and_buttons_hit_on_a_phone(browser: Tab, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    await browser.call(
+        "Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True
+    )
+    await browser.open(await report_of(place, await anyio.to_thread.run_sync(mixed, place, 60)))
+    ticks = (
+        "[...document.querySelectorAll('.tick')].map((tick) => tick.getBoundingClientRect().height)"
+        ".filter((height) => height > 0)"
+    )
+    assert min(await browser.evaluate(ticks)) >= 11
+    small = (
+        "[...document.querySelectorAll('button, select, .chip > span')]"
+        ".map((each) => each.getBoundingClientRect())"
+        ".filter((box) => box.height > 0 && (box.height < 28 || box.width < 28)).length"
+    )
+    assert await browser.evaluate(small) == 0
+    await browser.evaluate("document.querySelector('.enlarge').click()")
+    assert await browser.evaluate(small) == 0
+    overlaps = (
+        "(() => { const boxes = [...document.querySelectorAll('.tick.middle')].map((tick) => "
+        "tick.getBoundingClientRect()).filter((box) => box.width > 0).sort((a, b) => a.x - b.x); "
+        "return boxes.some((box, number) => number && box.left < boxes[number - 1].right); })()"
+    )
+    assert await browser.evaluate(overlaps) is False

@@ -6,10 +6,13 @@ import base64
 import io
 import json
 import struct
+import sys
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import anyio
 import pytest
 from PIL import Image
 
@@ -101,6 +104,13 @@ async def test_a_small_mask_of_many_pixels_is_refused(raw: Raw) -> None:
     answer = await raw.send("POST", "/v1/images/edits/", data=form)
     assert answer.status == 400
     assert b"mask could not be read" in answer.content
+
+
+@pytest.mark.long
+async def test_large_pictures_are_rendered_one_at_a_time() -> None:
+    script = Path(__file__).with_name("large_renders.py")
+    run = await anyio.run_process([sys.executable, str(script)])
+    assert int(run.stdout) < 900  # MiB: six of 200 MiB, each three times at its peak
 
 
 @pytest.mark.may_block

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import traceback
+import uuid
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from anyio import to_thread
 
 from apimart_async import AsyncApimart, InvalidArgumentError, Job, JournalError, Task, edit_many
 from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.postgres_reading import read_postgres_journal, read_tally
 from apimart_async.batch.journal.protocol import ClaimedError
 from apimart_async.batch.journal.record import Record
 
@@ -282,3 +285,71 @@ async def test_batches_of_several_processes_share_the_work(
     assert len(emulator.ledger.billed) == 12
     assert not emulator.ledger.executed_more_than_once
     assert len(await payments(url)) == 12
+
+
+async def change(url: str, statement: str, *values: object) -> None:
+    """Write as another user of the database could."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement, *values)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("images", "cost", "body"),
+    [
+        (-1, None, '{"changed_at":1}'),
+        (1, -1.0, '{"changed_at":1}'),
+        (1, float("nan"), '{"changed_at":1}'),
+        (1, 0.1, '{"changed_at":1,"paths":["/etc/passwd"]}'),
+        (1, 0.1, '{"changed_at":1e300}'),
+        (1, 0.1, "[" * 100_000),
+    ],
+)
+async def test_a_row_of_a_stranger_is_a_journal_error_and_makes_no_room_in_the_budget(
+    url: str, images: int, cost: float | None, body: str
+) -> None:
+    async with PostgresJournal(url) as journal:
+        await change(
+            url,
+            "INSERT INTO apimart_jobs (owner, id, state, key, model, images, cost, body) "
+            "VALUES ($1, 'a', 'submitted', 'key', 'm', $2, $3, $4)",
+            uuid.uuid4(),
+            images,
+            cost,
+            body,
+        )
+        found = await journal.tally()
+        assert not found.spent < 0
+        assert all(count >= 0 for count in found.outstanding.values())
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.get("a")
+        with pytest.raises(JournalError, match="damaged"):
+            await journal.claim("a")
+    with pytest.raises(JournalError, match="damaged"):
+        await to_thread.run_sync(lambda: list(read_postgres_journal(url)))
+
+
+@pytest.mark.parametrize("version", [b"", b"x", b"-1", b"9" * 5000, None])
+async def test_a_version_of_a_stranger_is_a_journal_error(url: str, version: bytes | None) -> None:
+    async with PostgresJournal(url):
+        await change(url, "DELETE FROM apimart_states WHERE name = 'version'")
+    if version is not None:
+        await change(url, "INSERT INTO apimart_states VALUES ('version', $1)", version)
+        with pytest.raises(JournalError, match="version"):
+            await PostgresJournal(url).__aenter__()
+    with pytest.raises(JournalError, match="version"):
+        await to_thread.run_sync(read_tally, url)
+
+
+@pytest.mark.parametrize("prices", [b"{", b"[]", b'{"m":"x"}', b'{"m":-1}', b'{"m":NaN}'])
+async def test_prices_of_a_stranger_are_a_journal_error(
+    url: str, emulator: Emulator, client: AsyncApimart, tmp_path: Path, prices: bytes
+) -> None:
+    async with PostgresJournal(url) as journal:
+        await journal.put_state("prices", prices)
+    with pytest.raises(JournalError, match="prices"):
+        async with edit_many(
+            client, [Job(PNG, "stars")], output=tmp_path, journal=PostgresJournal(url), max_cost=1.0
+        ) as outcomes:
+            assert [outcome async for outcome in outcomes] == []
+    assert not emulator.ledger.entries

@@ -167,7 +167,7 @@ from apimart_async.batch.runner import do_many as async_do_many
 from apimart_async.client import AsyncClient
 from apimart_async.config import Timeout
 from apimart_async.resources import things
-from apimart_async.sync.portal import Portal
+from apimart_async.sync.portal import Portal, portal_of
 
 if TYPE_CHECKING:
     import os
@@ -273,7 +273,7 @@ def do_many(client: Client, names: list[str], *, limit: int | None = None) -> in
 
     do_many(client, ["x"])
     """
-    return client._portal.call(async_do_many, client._wrapped, names, limit=limit)
+    return portal_of(client).call(async_do_many, client._wrapped, names, limit=limit)
 ''')
 
 

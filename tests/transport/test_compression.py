@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import zlib
@@ -20,6 +21,7 @@ from apimart_async import (
     Image,
     Limits,
     SubmissionIndeterminateError,
+    Timeout,
 )
 from apimart_async.emulator import Fault
 from apimart_async.transport import compression
@@ -245,3 +247,29 @@ def test_any_bytes_are_decompressed_or_refused(data: bytes, coding: str) -> None
             compression.decompress(packed, coding, 1000)
         except ValueError:
             continue
+
+
+ENDLESS = {
+    "empty members": (gzip.compress(b""), gzip.compress(b"") * 1000, Timeout(), "100000 compressed parts"),
+    "a name": (b"\x1f\x8b\x08\x08" + bytes(6), b"a" * 20_000, Timeout(total=0.5), "Timed out"),
+}
+
+
+@pytest.mark.parametrize(("head", "rest", "timeout", "reason"), ENDLESS.values(), ids=ENDLESS)
+async def test_a_compressed_file_without_content_and_end_is_given_up(
+    raw_server: RawServer, head: bytes, rest: bytes, timeout: Timeout, reason: str
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + head)
+        while True:
+            exchange.writer.write(rest)
+            await exchange.writer.drain()
+            await asyncio.sleep(0)
+
+    raw_server.handle = handle
+    async with AsyncApimart(
+        "sk-test", base_url=raw_server.base_url, max_retries=0, timeout=timeout
+    ) as client:
+        with pytest.raises(DownloadError, match=reason):
+            await client.images.read(f"{raw_server.base_url}/a.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from itertools import pairwise
@@ -200,3 +201,42 @@ async def test_an_unasked_stream_is_an_answer_to_create(raw_server: RawServer) -
     async with connect(raw_server) as client:
         result = await client.generations.create("stars", model="another")
     assert [image.url for image in result.images] == [f"data:image/png;base64,{PACKED}"]
+
+
+@pytest.mark.parametrize("kind", [[], {}, ["error"], None, 1], ids=str)
+async def test_a_type_of_any_kind_is_read(raw_server: RawServer, kind: object) -> None:
+    answering(raw_server, f"event: image_generation.completed\ndata: {json.dumps({'type': kind})}\n\n")
+    async with connect(raw_server) as client:
+        with pytest.raises(SubmissionIndeterminateError):
+            await collect(client)
+
+
+async def test_a_key_in_the_name_of_an_event_is_taken_out(raw_server: RawServer) -> None:
+    answering(raw_server, f'event: sk-secret.completed\ndata: {{"b64_json": "{PACKED}"}}\n\n')
+    async with connect(raw_server) as client:
+        (event,) = await collect(client)
+    assert "sk-secret" not in repr((event, event.raw))
+
+
+async def test_an_endless_stream_of_images_ends_soon_behind_those_that_were_asked_for(
+    raw_server: RawServer,
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while True:
+            exchange.writer.write(f"data: {COMPLETED}\n\n".encode())
+            await exchange.writer.drain()
+            await asyncio.sleep(0)
+
+    raw_server.handle = handle
+    async with connect(raw_server) as client:
+        assert len(await collect(client, n=2)) == 2 + 16
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
+async def test_an_event_of_very_many_lines_is_not_read(raw_server: RawServer, line_end: str) -> None:
+    answering(raw_server, f"data:{line_end}" * 100_001)
+    async with connect(raw_server) as client:
+        with pytest.raises(SubmissionIndeterminateError, match="more than 100000 lines"):
+            await collect(client)

@@ -175,6 +175,7 @@ PRIVATE_CHUNKS: Final = st.sampled_from(
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
         chunk(b"tIME", struct.pack(">HBBBBB", 2026, 1, 1, 0, 0, 0)),
         chunk(b"prVt", SECRET),
+        chunk(b"sPLT", SECRET + b"\0\x08"),
         chunk(b"caBX", SECRET),
     ]
 )
@@ -205,7 +206,7 @@ def pngs(draw: st.DrawFn) -> bytes:
 def test_png_looks_as_before_and_tells_nothing(content: bytes) -> None:
     sent = cleaned(content, "image/png")
     assert SECRET not in sent
-    assert not any(name in sent for name in (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"prVt", b"caBX"))
+    assert not any(name in sent for name in (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"prVt", b"caBX", b"sPLT"))
     assert len(sent) <= len(content)
     assert look(sent, "image/png") == look(content, "image/png")
     assert cleaned(sent, "image/png") == sent
@@ -226,9 +227,26 @@ def webps(draw: st.DrawFn) -> bytes:
         options["exif"] = exif(draw(ORIENTATIONS))
     if draw(st.booleans()):
         options |= {"save_all": True, "append_images": [drawn(mode, 7)], "duration": 30, "loop": 2}
-    return saved(drawn(mode, draw(st.integers(0, 255))), "WEBP", **options) + draw(
-        st.sampled_from([b"", SECRET])
-    )
+    whole = saved(drawn(mode, draw(st.integers(0, 255))), "WEBP", **options)
+    if draw(st.booleans()):
+        whole = with_chunk_in_frames(whole)
+    return whole + draw(st.sampled_from([b"", SECRET]))
+
+
+def with_chunk_in_frames(content: bytes) -> bytes:
+    """Put an unknown chunk into each frame of an animated WebP, behind its pixels."""
+    secret = b"note" + (len(SECRET) + 1).to_bytes(4, "little") + SECRET + b"!"
+    secret += b"\0" * (len(secret) % 2)
+    found, position = b"", 12
+    while position < len(content):
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
+        name, body = content[position : position + 4], content[position + 8 : position + 8 + size + size % 2]
+        if name == b"ANMF":
+            found += name + (size + len(secret)).to_bytes(4, "little") + body + secret
+        else:
+            found += name + size.to_bytes(4, "little") + body
+        position += 8 + len(body)
+    return content[:4] + (len(found) + 4).to_bytes(4, "little") + content[8:12] + found
 
 
 @pytest.mark.skipif(not features.check("webp"), reason="Pillow has no WebP here")
@@ -249,6 +267,8 @@ def test_webp_looks_as_before_and_tells_nothing(content: bytes) -> None:
 
 XMP_IN_GIF: Final = b"!\xff\x0bXMP DataXMP" + XMP + b"\x01" + bytes(range(255, -1, -1)) + b"\0"
 
+TEXT_IN_GIF: Final = b"!\x01\x0c" + bytes(12) + bytes([len(SECRET)]) + SECRET + b"\0"
+
 
 @st.composite
 def gifs(draw: st.DrawFn) -> bytes:
@@ -258,7 +278,9 @@ def gifs(draw: st.DrawFn) -> bytes:
     if draw(st.booleans()):
         options |= {"comment": SECRET, "transparency": 1}
     whole = saved(drawn("P", draw(st.integers(0, 255))), "GIF", **options)
-    private = draw(st.lists(st.sampled_from([b"!\xfe\x11" + SECRET + b"\0", XMP_IN_GIF]), max_size=3))
+    private = draw(
+        st.lists(st.sampled_from([b"!\xfe\x11" + SECRET + b"\0", XMP_IN_GIF, TEXT_IN_GIF]), max_size=3)
+    )
     behind = draw(st.sampled_from([b"", SECRET, whole]))
     ends = draw(st.sampled_from([b"", b"\0", b"\0\0"]))
     return whole[:-1] + ends + b"".join(each + ends for each in private) + b";" + behind

@@ -48,7 +48,15 @@ def test_the_documented_answer_is_read_whole() -> None:
         id="task_01KA",
         status="completed",
         progress=100.0,
-        images=(Image("https://f.example/image_0.png", expires, task_id="task_01KA", index=1),),
+        images=(
+            Image(
+                "https://f.example/image_0.png",
+                expires,
+                task_id="task_01KA",
+                index=1,
+                content_type="image/png",
+            ),
+        ),
         cost=0.015,
         credits_cost=0.15,
         created_at=datetime.fromtimestamp(1763088289, UTC),

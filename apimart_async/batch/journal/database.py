@@ -154,12 +154,19 @@ class Database:
             ),
         )
 
-    def check_version(self, found: int) -> None:
+    def check_version(self, data: bytes | None) -> None:
         """Check the version of the tables.
 
+        Args:
+            data: The state that holds it.
+
         Raises:
-            JournalError: It is newer than this package.
+            JournalError: It is newer than this package, or cannot be read.
         """
+        text = bytes(data or b"")
+        if not (text.isdigit() and len(text) < 10):  # noqa: PLR2004 far more than versions
+            raise self.damaged("its version cannot be read")
+        found = int(text)
         if found > VERSION:
             raise JournalError(
                 f"The journal at {self.shown} was written by a newer version of this package (format "

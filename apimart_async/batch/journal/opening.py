@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
+from apimart_async.arguments import wrong_type
 from apimart_async.batch.journal.database import SCHEMES
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.postgres_reading import read_postgres_journal
 from apimart_async.batch.journal.sqlite import FOLDER, SqliteJournal, read_journal
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.transport.object_storage import is_object_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +41,17 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None, output: str |
     if is_url(journal):
         return PostgresJournal(journal)
     if journal is None:
+        if is_object_url(output):
+            raise InvalidArgumentError(
+                "A journal cannot be kept in object storage: give it a place with journal=, a path on this "
+                "machine or postgresql://…"
+            )
         return SqliteJournal(journal_path(output))
-    return SqliteJournal(journal) if isinstance(journal, (str, os.PathLike)) else journal
+    if isinstance(journal, (str, os.PathLike)):
+        return SqliteJournal(journal)
+    if not hasattr(cast("object", journal), "claim"):
+        raise wrong_type("journal", "a path, a URL or a Journal", journal)
+    return journal
 
 
 def read_records(
@@ -60,9 +71,20 @@ def read_records(
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
         InvalidArgumentError: As for ``open_journal``.
     """
+    check_location(journal)
     if is_url(journal):
         return read_postgres_journal(journal, may_be_missing=may_be_missing)
     return read_journal(journal_path(output) if journal is None else Path(journal))
+
+
+def check_location(journal: object) -> None:
+    """Check the type of the location of a journal.
+
+    Raises:
+        InvalidArgumentError: It is neither a path nor a URL nor ``None``.
+    """
+    if not (journal is None or isinstance(journal, str | os.PathLike)):
+        raise wrong_type("journal", "a path or a URL", journal)
 
 
 def is_url(journal: object) -> TypeGuard[str]:

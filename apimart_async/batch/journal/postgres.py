@@ -105,7 +105,7 @@ class PostgresJournal:
                 await connection.execute(sql.LOCK_TABLES, _LOCK)
                 await connection.execute(sql.TABLES)
                 await connection.execute(sql.SET_VERSION, b"%d" % VERSION)
-                found = int(await connection.fetchval(sql.GET_VERSION))
+                found: bytes | None = await connection.fetchval(sql.GET_VERSION)
                 await connection.execute(sql.CLEAN)
                 await connection.execute(sql.CLEAN_UPLOADS)
                 await connection.execute(sql.CLEAN_RESERVATIONS)

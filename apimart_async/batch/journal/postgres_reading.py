@@ -94,7 +94,8 @@ def _is_found(database: Database, fetch: _Fetch, *, may_be_missing: bool) -> boo
     """Tell whether the tables are there, and check their version."""
     is_found = bool(fetch(sql.HAS_TABLES)[0][0])
     if is_found:
-        database.check_version(int(fetch(sql.GET_VERSION)[0][0]))
+        found = fetch(sql.GET_VERSION)
+        database.check_version(found[0][0] if found else None)
     elif not may_be_missing:
         raise database.not_found()
     return is_found

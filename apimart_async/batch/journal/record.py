@@ -27,6 +27,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -58,6 +60,7 @@ _STATUSES: Final[Mapping[State, Status]] = {
     "failed": "failed",
 }
 _LONGEST: Final = 512
+_CREDENTIALS: Final = re.compile(r"\A((?:s3|gs|az)://)[^/]*@", re.IGNORECASE)
 _NOT_FOUND: Final = 404
 _UNREADABLE: Final = (
     *(ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError),
@@ -137,6 +140,7 @@ class Record:
         sent_at: Time of the first paid request with the key; ``None`` if there was none.
         operation: Of the job.
         roles: Of its images.
+        position: Position among the jobs of the run that submitted it, from 0.
     """
 
     id: str
@@ -161,6 +165,7 @@ class Record:
     sent_at: datetime | None = None
     operation: Operation = "edit"
     roles: tuple[str, ...] = ()
+    position: int | None = None
 
     @classmethod
     def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
@@ -322,6 +327,8 @@ class Record:
             "sent_at": self.sent_at.timestamp() if self.sent_at else None,
             "operation": None if self.operation == "edit" else self.operation,
             "roles": list(self.roles),
+            # From 1, as fields that are false are left out.
+            "number": None if self.position is None else self.position + 1,
         }
         text = json.dumps({name: value for name, value in body.items() if value}, default=repr)
         return self.id, self.state, self.key, self.model, self.n, self.cost, text
@@ -337,6 +344,7 @@ class Record:
         try:
             body: dict[str, Any] = json.loads(text)
             _check_types(state, body)
+            _check_numbers(images, cost)
             task, image_set, error = body.get("task"), body.get("images"), body.get("error")
             return cls(
                 id=job_id,
@@ -361,6 +369,7 @@ class Record:
                 sent_at=datetime.fromtimestamp(body["sent_at"], UTC) if body.get("sent_at") else None,
                 operation=body.get("operation", "edit"),
                 roles=tuple(body.get("roles", ())),
+                position=body["number"] - 1 if body.get("number") else None,
             )
         except _UNREADABLE as reason:
             raise UnreadableRowError(f"the row of job {job_id!r} cannot be read") from reason
@@ -384,13 +393,33 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
         and all(isinstance(body.get(name, {}), dict) for name in ("options", "extra"))
         and all(isinstance(body.get(name), str | None) for name in ("name", "base_url"))
         and isinstance(body.get("seconds", 0.0), int | float)
+        and isinstance(body.get("number", 0), int)
         and all(isinstance(text, str) for name in ("paths", "roles") for text in body.get(name, ()))
+        and all(_is_within(path) for path in body.get("paths", ()))
         and all(isinstance(failure.get(name), str) for name in ("type", "message") if failure)
         and all(isinstance(failure.get(name), str | None) for name in ("code", "request_id"))
         and isinstance(failure.get("status"), int | None)
     )
     if not fits:
         raise TypeError("a value of another type")
+
+
+def _is_within(path: str) -> bool:
+    """Tell whether a path stays in the output folder: an equal job copies the files of a row."""
+    parts = PurePath(path)
+    return not parts.anchor and ".." not in parts.parts
+
+
+def _check_numbers(images: object, cost: object) -> None:
+    """Check the numbers that the budget is computed with.
+
+    Raises:
+        ValueError: One would make room for more jobs than the budget allows.
+    """
+    is_count = isinstance(images, int) and images >= 0
+    is_cost = cost is None or (isinstance(cost, int | float) and 0 <= cost < math.inf)
+    if not (is_count and is_cost):
+        raise ValueError("a number out of its range")
 
 
 def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checker passes anything
@@ -406,5 +435,5 @@ def _in_words(image: Any) -> str:  # noqa: ANN401 a caller without a type checke
         return f"{len(image)} bytes"
     # A file object is described by its path; the name of a path is only its last component.
     name: object = None if isinstance(image, PurePath) else getattr(image, "name", None)
-    text = name if isinstance(name, str) else str(image)
+    text = _CREDENTIALS.sub(r"\1***@", name if isinstance(name, str) else str(image))
     return text if len(text) <= _LONGEST else f"{text[:40]}… ({len(text)} characters)"

@@ -149,10 +149,10 @@ UNDO_NEW: Final = """
     WHERE j.id = p.id AND j.owner = $1 AND j.state = 'intent' AND j.key = p.key"""
 DROP: Final = "DELETE FROM apimart_jobs WHERE id = ANY($2::text[]) AND owner = $1"
 CLEAN: Final = f"DELETE FROM apimart_jobs j WHERE state = 'failed' AND key IS NULL AND NOT {_IS_OWNER_LIVE}"
-TALLY: Final = "SELECT state, count(*), coalesce(sum(cost), 0) FROM apimart_jobs GROUP BY state"
+TALLY: Final = "SELECT state, count(*), coalesce(sum(greatest(cost, 0)), 0) FROM apimart_jobs GROUP BY state"
 OUTSTANDING: Final = (
-    "SELECT model, sum(images) FROM apimart_jobs WHERE cost IS NULL AND state NOT IN ('saved', 'failed') "
-    "GROUP BY model"
+    "SELECT model, sum(greatest(images, 0)) FROM apimart_jobs "
+    "WHERE cost IS NULL AND state NOT IN ('saved', 'failed') GROUP BY model"
 )
 WORKERS: Final = """
     SELECT id, host, extract(epoch FROM clock_timestamp() - started_at)::double precision,

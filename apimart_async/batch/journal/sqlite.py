@@ -90,8 +90,9 @@ _PAGE: Final = (
     "SELECT rowid, id, state, key, model, images, cost, body FROM jobs WHERE rowid > ? "
     "ORDER BY rowid LIMIT 500"
 )
+_TALLY: Final = "SELECT state, count(*), total(max(cost, 0)) FROM jobs GROUP BY state"
 _OUTSTANDING: Final = (
-    "SELECT model, sum(images) FROM jobs WHERE cost IS NULL AND state NOT IN ('saved', 'failed') "
+    "SELECT model, sum(max(images, 0)) FROM jobs WHERE cost IS NULL AND state NOT IN ('saved', 'failed') "
     "GROUP BY model"
 )
 
@@ -197,7 +198,9 @@ class SqliteJournal:
 
     async def tally(self) -> Tally:
         """Return the sums over all rows."""
-        states, _ = await self._execute("SELECT state, count(*), total(cost) FROM jobs GROUP BY state")
+        states, _ = await self._execute(
+            "SELECT state, count(*), total(max(cost, 0)) FROM jobs GROUP BY state"
+        )
         outstanding, _ = await self._execute(_OUTSTANDING)
         jobs = {state: count for state, count, _ in states}
         return Tally(jobs, sum((cost for _, _, cost in states), 0.0), dict(outstanding))

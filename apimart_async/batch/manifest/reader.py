@@ -30,6 +30,7 @@ from apimart_async.batch.manifest.rows import (
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.submission import is_free
 from apimart_async.transport.media.forms import shown
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
@@ -95,7 +96,8 @@ class Manifest:
             ) from error
 
     def _files(self) -> Iterator[Row | BadRow | Skipped]:
-        output = None if self.options.output is None else os.path.realpath(self.options.output)
+        results = self.options.output
+        output = None if results is None or isinstance(results, ObjectPath) else os.path.realpath(results)
         base, convert = self.folder, self.options.convert
         found = (
             files.images(base.path, recursive=self.options.recursive, output=output, convert=convert)

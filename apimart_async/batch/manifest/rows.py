@@ -22,7 +22,7 @@ from apimart_async.resources.submission import Operation, is_free
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.media.data_urls import is_data_url
 from apimart_async.transport.media.filenames import clean_stem, url_filename
-from apimart_async.transport.media.forms import remote_url, shown
+from apimart_async.transport.media.forms import is_in_store, remote_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -377,6 +377,13 @@ def _image(value: object, folder: Folder, options: ManifestOptions, embedding: s
         return value
     if "\0" in value:
         raise InvalidArgumentError("The path of the image holds a zero byte.")
+    if is_in_store(value):
+        if not options.allow_outside:
+            raise InvalidArgumentError(
+                f"{shown(value)} is in object storage, which your credentials open: permit such images with "
+                "--allow-outside, if you trust the manifest."
+            )
+        return value
     path = found_path(value, folder.path)
     if not options.allow_outside and not folder.contains(path):
         raise InvalidArgumentError(

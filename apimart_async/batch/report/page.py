@@ -12,9 +12,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from apimart_async.batch.edit_many import read_outcomes
-from apimart_async.batch.report.rows import row_of
-from apimart_async.batch.report.statistics import Totals, dollars, histogram, quantile
+from apimart_async.batch.journal.opening import read_records
+from apimart_async.batch.report.rows import LONGEST_TEXT, row_of
+from apimart_async.batch.report.statistics import (
+    NARROW_WIDTH,
+    WIDTH,
+    Totals,
+    dollars,
+    histogram,
+    quantile,
+    time_span,
+)
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.transport.files.private import Replacement
 
@@ -27,10 +35,13 @@ if TYPE_CHECKING:
     from apimart_async.batch.job import Status
 
 
-MOST_ROWS: Final = 20_000
+MOST_ROWS: Final = 100_000
 """Maximum number of jobs on the page; saved ones are left out first."""
 
 _NAME: Final = "report.html"
+_RESULTS: Final = "results.jsonl"
+_MANY_ROWS: Final = 10_000
+_SHORT_TEXT: Final = 400
 _REASONS: Final = 8
 
 _WORDS: Final[Mapping[Status, str]] = {
@@ -71,13 +82,14 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
     output = Path(directory)
     page = _template()
     totals = Totals()
-    for outcome in read_outcomes(output):
-        totals.add(outcome)
+    for record in read_records(None, output):
+        totals.add(record.outcome(output), record.changed_at.timestamp())
     shown = _shares(totals.statuses)
     parts = page.generate(
         **_assets(),
         **_summary(totals),
         title=output.resolve().name or str(output.resolve()),
+        results=_RESULTS if (output / _RESULTS).is_file() else None,
         left_out=totals.jobs - sum(shown.values()),
         rows=_rows(output, shown),
     )
@@ -121,7 +133,11 @@ def _summary(totals: Totals) -> Mapping[str, Any]:
         "made_at": made_at,
         "made_on": f"{made_at.day} {made_at:%B %Y, %H:%M} UTC",
         "tiles": list(_tiles(totals)),
-        "histogram": histogram(totals.durations),
+        "histograms": [
+            (name, drawing)
+            for name, width in (("wide-chart", WIDTH), ("narrow-chart", NARROW_WIDTH))
+            if (drawing := histogram(totals.durations, width))
+        ],
         "reasons": [
             {"count": count, "status": status, "message": message} for (status, message), count in reasons
         ],
@@ -148,6 +164,10 @@ def _tiles(totals: Totals) -> Iterator[_Tile]:
     if totals.unknown_costs:
         note = f"without {totals.unknown_costs:,} jobs of unknown cost"
     yield _Tile("Spent", dollars(totals.spent) if totals.costs_known else "—", note)
+    if totals.periods:
+        done = totals.jobs / max(totals.wall_time, 0.001)
+        pace = f"{done:,.1f} jobs a second" if done >= 1 else f"{done * 60:,.1f} jobs a minute"
+        yield _Tile("Wall time", time_span(totals.wall_time), pace)
     if totals.durations:
         ordered = sorted(totals.durations)
         yield _Tile(
@@ -171,11 +191,14 @@ def _shares(statuses: Mapping[Status, int]) -> dict[Status, int]:
 def _rows(directory: Path, shares: dict[Status, int]) -> Iterator[Mapping[str, Any]]:
     left = dict(shares)
     base = directory.resolve()
-    for outcome in read_outcomes(directory):
+    # A browser takes seconds to read hundreds of megabytes.
+    longest_text = LONGEST_TEXT if sum(shares.values()) <= _MANY_ROWS else _SHORT_TEXT
+    for record in read_records(None, directory):
+        outcome = record.outcome(directory)
         # A batch that is running may have more jobs by now.
         if left.get(outcome.status, 0) > 0:
             left[outcome.status] -= 1
-            yield row_of(outcome, base)
+            yield row_of(outcome, base, record.position, longest_text)
 
 
 # --- the file -----------------------------------------------------------------------------------------------

@@ -15,32 +15,37 @@ if TYPE_CHECKING:
 
     from apimart_async.batch.job import Outcome
 
-_LONGEST_TEXT: Final = 4000
+LONGEST_TEXT: Final = 4000
 _LONGEST_DATA_URL: Final = 100_000
 _DATA_URL: Final = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/=]*")
 
 
-def row_of(outcome: Outcome, base: Path) -> Mapping[str, Any]:
+def row_of(
+    outcome: Outcome, base: Path, position: int | None = None, longest_text: int = LONGEST_TEXT
+) -> Mapping[str, Any]:
     """Return the facts about a job that the page shows, without unknown ones.
 
     Args:
         outcome: The job's.
         base: The folder of the page, absolute.
+        position: Position of the job in its manifest, from 0.
+        longest_text: Maximum number of characters of a prompt and of an error.
     """
     image = outcome.job.image if isinstance(outcome.job.image, str) else ""
     facts = {
         "id": outcome.id,
+        "number": None if position is None else position + 1,
         "status": outcome.status,
         "name": _name(image) if image else outcome.job.name or "image",
         "source": _shorten(image, 300),
         "before": before(image, base),
         "link": image if _is_address(image) else None,
         "after": [relative(path, base) for path in outcome.paths],
-        "prompt": _shorten(outcome.job.prompt, _LONGEST_TEXT) or outcome.job.operation,
+        "prompt": _shorten(outcome.job.prompt, longest_text) or outcome.job.operation,
         "model": outcome.job.model,
         "cost": outcome.cost,
         "seconds": None if outcome.seconds is None else round(outcome.seconds, 2),
-        "error": None if outcome.error is None else _shorten(message_of(outcome.error), _LONGEST_TEXT),
+        "error": None if outcome.error is None else _shorten(message_of(outcome.error), longest_text),
         "task": outcome.task.id if outcome.task else None,
     }
     return {name: value for name, value in facts.items() if value not in (None, "", [])}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
     from apimart_async.batch.job import Outcome
 
 _MOST_REASONS: Final = 1000
+_PAUSE: Final = 1.0
 _LONGEST_REASON: Final = 240
 _BARS: Final = 24
 _FEWEST_BARS: Final = 8
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 210, 44, 26, 8
+_WIDTH_OF_BAR: Final = 25
+_WIDTH_OF_TICK: Final = 72
+WIDTH: Final = 640
+NARROW_WIDTH: Final = 330
+_HEIGHT, _LEFT, _BOTTOM, _TOP = 210, 44, 26, 8
 _WIDEST_BAR: Final = 90
 _ROUND: Final = (1, 2, 5, 10)
 _ROUND_SECONDS: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
@@ -42,6 +49,8 @@ class Totals:
         costs_known: Whether any cost is known.
         unknown_costs: Number of jobs whose images were made at a cost that nothing tells.
         durations: Seconds of each saved job.
+        periods: Begin and end, in Unix seconds, of each time in which jobs were worked on, in order; a pause
+            of a second or less is part of it.
         reasons: Number of jobs by status and reason.
         other_reasons: Number of jobs whose reason is not among ``reasons``, which is full.
     """
@@ -52,6 +61,7 @@ class Totals:
     costs_known: bool = False
     unknown_costs: int = 0
     durations: array[float] = attrs.field(factory=_durations)
+    periods: list[tuple[float, float]] = attrs.field(factory=list[tuple[float, float]])
     reasons: Counter[tuple[Status, str]] = attrs.field(factory=Counter[tuple[Status, str]])
     other_reasons: int = 0
 
@@ -60,8 +70,15 @@ class Totals:
         """Return how many jobs there are."""
         return self.statuses.total()
 
-    def add(self, outcome: Outcome) -> None:
-        """Count a job."""
+    @property
+    def wall_time(self) -> float:
+        """Return the seconds in which jobs were worked on, over all runs, without the pauses between."""
+        return sum(end - begin for begin, end in self.periods)
+
+    def add(self, outcome: Outcome, ended_at: float | None = None) -> None:
+        """Count a job, which ended or changed last at ``ended_at``, in Unix seconds."""
+        if outcome.seconds is not None and ended_at is not None:
+            self._add_period(ended_at - outcome.seconds, ended_at)
         self.statuses[outcome.status] += 1
         self.files += len(outcome.paths)
         self.unknown_costs += outcome.has_unknown_cost
@@ -76,6 +93,13 @@ class Totals:
                 self.reasons[reason] += 1
             else:
                 self.other_reasons += 1
+
+    def _add_period(self, begin: float, end: float) -> None:
+        first = bisect_left(self.periods, begin - _PAUSE, key=itemgetter(1))
+        after = bisect_right(self.periods, end + _PAUSE, key=itemgetter(0))
+        if first < after:
+            begin, end = min(begin, self.periods[first][0]), max(end, self.periods[after - 1][1])
+        self.periods[first:after] = [(begin, end)]
 
 
 def reason_of(outcome: Outcome) -> str:
@@ -139,26 +163,28 @@ class Histogram:
     lines: Sequence[Tick]
     description: str
     left: int = _LEFT
-    width: int = _WIDTH
+    width: int = WIDTH
     height: int = _HEIGHT
 
 
-def histogram(durations: Sequence[float]) -> Histogram | None:
+def histogram(durations: Sequence[float], width: int = WIDTH) -> Histogram | None:
     """Draw the durations of jobs; return ``None`` when there are none.
 
     Args:
         durations: Seconds, in any order.
+        width: Width of the drawing in pixels of the page, so that its labels have the size of other texts.
     """
     if not durations:
         return None
     ordered = sorted(durations)
     # Rice's rule for the number of bars; the longest durations share the last one.
-    bars = max(_FEWEST_BARS, min(_BARS, math.ceil(2 * len(ordered) ** (1 / 3))))
+    most_bars = min(_BARS, (width - _LEFT) // _WIDTH_OF_BAR)
+    bars = max(_FEWEST_BARS, min(most_bars, math.ceil(2 * len(ordered) ** (1 / 3))))
     step = _rounded_up(max(quantile(ordered, 0.99), 0.01) / bars, _ROUND_SECONDS)
     count = min(bars, math.floor(ordered[-1] / step) + 1)
     counts = Counter(min(math.floor(seconds / step), count - 1) for seconds in ordered)
     most, floor = max(counts.values()), _HEIGHT - _BOTTOM
-    stride = min((_WIDTH - _LEFT) / count, _WIDEST_BAR)
+    stride = min((width - _LEFT) / count, _WIDEST_BAR)
     unit = (floor - _TOP) / most
 
     def bar(number: int) -> Bar:
@@ -178,10 +204,11 @@ def histogram(durations: Sequence[float]) -> Histogram | None:
         bars=[bar(number) for number in range(count) if counts[number]],
         ticks=[
             Tick(_seconds(number * step), x=round(_LEFT + number * stride, 2))
-            for number in range(0, count, math.ceil(count / 8))
+            for number in range(0, count, math.ceil(count * _WIDTH_OF_TICK / (width - _LEFT)))
         ],
         lines=[Tick(f"{jobs:,}", y=round(floor - jobs * unit, 2)) for jobs in range(0, most + 1, rung)],
         description=_describe(ordered),
+        width=width,
     )
 
 
@@ -204,6 +231,14 @@ def _seconds(seconds: float) -> str:
     if seconds >= 600:  # noqa: PLR2004 ten minutes
         return f"{seconds / 60:.0f} min"
     return f"{seconds:.3g} s"
+
+
+def time_span(seconds: float) -> str:
+    """Format a duration of any length, such as ``"42 s"``, ``"12 min"`` or ``"3 h 20 min"``."""
+    if seconds < 90:  # noqa: PLR2004 a minute and a half
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
 def dollars(amount: float) -> str:

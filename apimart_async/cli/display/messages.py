@@ -153,7 +153,7 @@ def trace(error: BaseException) -> None:
     """Print the traceback when debugging."""
     if debugging():
         for line in "".join(traceback.format_exception(error)).splitlines():
-            say(line)
+            say(line, always=True)
 
 
 # --- the items of a command -------------------------------------------------------------------------------

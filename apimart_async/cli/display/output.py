@@ -42,8 +42,26 @@ def write_line(line: str) -> bool:
     return True
 
 
-def say(line: str) -> None:
-    """Write a line to stderr at once, control characters escaped."""
+class _Quiet:
+    """Whether ``-q`` was given."""
+
+    is_on: bool = False
+
+
+def set_quiet(*, quiet: bool) -> None:
+    """Have ``say`` write only what cannot be left out, or everything again."""
+    _Quiet.is_on = quiet
+
+
+def is_quiet() -> bool:
+    """Tell whether progress and summaries are left out."""
+    return _Quiet.is_on
+
+
+def say(line: str, *, always: bool = False) -> None:
+    """Write a line to stderr at once, control characters escaped; with ``-q`` only if ``always``."""
+    if _Quiet.is_on and not always:
+        return
     try:
         _print(visible(line), sys.stderr)
     except OSError:
@@ -53,7 +71,7 @@ def say(line: str) -> None:
 def complain(message: str) -> None:
     """Write an error of the command as a whole to stderr."""
     for line in f"apimart: {message}".split("\n"):
-        say(line)
+        say(line, always=True)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

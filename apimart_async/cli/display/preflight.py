@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from apimart_async.batch.job import Status
     from apimart_async.batch.manifest.preflight import Preflight
 
-DOCUMENTED: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
-"""USD an image in the service's documentation: an estimate until results have the real cost."""
-
 _STARTED: Final[Mapping[Status, str]] = {
     "saved": "saved",
     "unfinished": "paid for and to be finished",
@@ -114,8 +111,10 @@ class Plan:
         return sorted(self._images().keys() - self._known().keys())
 
     def _known(self) -> Mapping[str, float]:
+        from apimart_async.batch.estimate import DOCUMENTED_PRICES
+
         earlier = self.found.earlier
-        return {**DOCUMENTED, **self.prices, **(earlier.prices if earlier else {})}
+        return {**DOCUMENTED_PRICES, **self.prices, **(earlier.prices if earlier else {})}
 
     def _images(self) -> Counter[str]:
         earlier = self.found.earlier

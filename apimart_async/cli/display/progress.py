@@ -18,7 +18,7 @@ from rich.text import Text
 
 from apimart_async.cli.display.item import Item
 from apimart_async.cli.display.messages import batch_facts
-from apimart_async.cli.display.output import is_terminal, printable, say, seconds, shorten
+from apimart_async.cli.display.output import is_quiet, is_terminal, printable, say, seconds, shorten
 
 if TYPE_CHECKING:
     from apimart_async.batch import Progress
@@ -50,7 +50,7 @@ class Display:
     def __init__(self, draw: Callable[[Console], RenderableType], *, is_plain: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         can_draw = self._console.is_interactive and not self._console.legacy_windows
-        self.draws: bool = can_draw and is_terminal(sys.stderr) and not is_plain
+        self.draws: bool = can_draw and is_terminal(sys.stderr) and not (is_plain or is_quiet())
         live = Live(
             console=self._console,
             get_renderable=partial(draw, self._console),
@@ -79,7 +79,7 @@ class Display:
         if self.draws:
             self._print(("✗ ", "bold red"), f"{label}: {reason}")
         else:
-            say(f"{label}: {reason}")
+            say(f"{label}: {reason}", always=True)
 
     def _print(self, *parts: str | tuple[str, str]) -> None:
         # The terminal breaks long lines by itself, so that a command in them can be copied.

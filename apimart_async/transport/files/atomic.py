@@ -13,17 +13,22 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 from random import getrandbits
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import anyio
+from anyio import to_thread
 
 from apimart_async.errors import DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.files import objects
 from apimart_async.transport.media import sniffing
 from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from apimart_async.transport.files.downloads import Chunks
 
 _WRITE_BYTES: Final = 1024 * 1024
 _COPY_BYTES: Final = 512 * 1024
@@ -32,19 +37,6 @@ _STEM_SHOWN: Final = 40
 _MAX_NUMBER: Final = 10_000
 _DESCRIPTORS: Final = "/proc/self/fd"
 _NAMELESS: Final[int | None] = getattr(os, "O_TMPFILE", None) if Path(_DESCRIPTORS).is_dir() else None
-
-
-class Chunks(Protocol):
-    """The content of an image, such as a verified download."""
-
-    @property
-    def extension(self) -> str:
-        """File extension with its dot; known once a chunk was read."""
-        ...
-
-    async def read(self) -> bytes:
-        """Return the next chunk, and ``b""`` at the end."""
-        ...
 
 
 async def write_image(content: Chunks, directory: Path, stem: str, *, fsync: bool = False) -> Path:
@@ -68,6 +60,11 @@ async def write_image(content: Chunks, directory: Path, stem: str, *, fsync: boo
 
     Neither a failure nor cancellation leaves a file behind.
     """
+    if isinstance(directory, ObjectPath):
+        try:
+            return await objects.write_object(content, directory, stem)
+        except OSError as error:
+            raise _not_saved(directory, error) from error
     file = AtomicFile(directory, stem, fsync=fsync)
     buffer: list[bytes] = []
     buffered = 0
@@ -98,9 +95,26 @@ async def find_images(directory: Path, stems: Sequence[str]) -> list[Path | None
         DownloadError: The directory is missing and cannot be created.
     """
     try:
+        if isinstance(directory, ObjectPath):
+            return [*await objects.find_objects(directory, stems)]
         return await run_in_file_thread(_find_images, directory, stems)
     except OSError as error:
         raise _not_saved(directory, error) from error
+
+
+async def have_content(paths: Sequence[Path]) -> bool:
+    """Tell whether there are files of these names, none of them empty.
+
+    Raises:
+        DownloadError: The store of objects did not answer.
+    """
+    in_store = [path for path in paths if isinstance(path, ObjectPath)]
+    if in_store:
+        try:
+            return await objects.have_content(in_store)
+        except OSError as error:
+            raise _not_saved(in_store[0].parent, error) from error
+    return await to_thread.run_sync(lambda: all(path.is_file() and path.stat().st_size for path in paths))
 
 
 def _find_images(directory: Path, stems: Sequence[str]) -> list[Path | None]:
@@ -141,9 +155,11 @@ def _is_whole_image(path: str) -> bool:
 
 
 def _not_saved(directory: Path, error: OSError) -> DownloadError:
+    in_store = isinstance(directory, ObjectPath)
+    remedy = "see to the bucket and the credentials" if in_store else "make room or choose another directory"
     return DownloadError(
         f"Nothing can be saved in {directory}: {error.strerror or error}. "
-        "The paid image is not lost: make room or choose another directory, and save again.",
+        f"The paid image is not lost: {remedy}, and save again.",
         errno=error.errno,
     )
 

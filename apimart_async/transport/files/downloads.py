@@ -16,6 +16,19 @@ _HEAD_BYTES: Final = 32
 _CHUNK_BYTES: Final = 512 * 1024
 
 
+class Chunks(Protocol):
+    """The content of an image, such as a verified download."""
+
+    @property
+    def extension(self) -> str:
+        """File extension with its dot; known once a chunk was read."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return the next chunk, and ``b""`` at the end."""
+        ...
+
+
 class Download(Protocol):
     """The body of a file."""
 
@@ -37,8 +50,13 @@ class Download(Protocol):
         ...
 
 
-async def open_download(api: Api, url: str) -> VerifiedDownload:
+async def open_download(api: Api, url: str, attempt: int = 1) -> VerifiedDownload:
     """Open an ``http(s)://`` or ``data:`` URL once, without a retry; the caller closes the download.
+
+    Args:
+        api: Of the client.
+        url: URL of the file.
+        attempt: Number of the attempt, for the log and the hooks.
 
     Raises:
         DownloadError: The URL is of another kind, the host answered with an error, or the file has more bytes
@@ -50,7 +68,7 @@ async def open_download(api: Api, url: str) -> VerifiedDownload:
     if url.startswith(data_urls.SCHEME):
         decoded = await _decode(url, api.settings.limits.download_bytes)
         return VerifiedDownload(decoded, is_repeatable=False)
-    return VerifiedDownload(await api.download(url))
+    return VerifiedDownload(await api.download(url, attempt))
 
 
 async def _decode(url: str, limit: int) -> _Decoded:

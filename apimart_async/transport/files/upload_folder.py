@@ -36,7 +36,7 @@ _READ: Final[int] = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
 )
 
-_log: Final = logging.getLogger("apimart_async")
+_log: Final = logging.getLogger("apimart_async.transport")
 
 
 class UploadFolder:

@@ -88,8 +88,12 @@ def _unescape(text: str) -> bytes:
 def _decode_base64(text: str, start: int) -> Iterator[bytes]:
     # In pieces of about a millisecond: each keeps the interpreter's lock, and so stops the event loop.
     end = len(text)
-    while end > start and text[end - 1] in _AT_THE_END:
-        end -= 1
+    while end > start:
+        tail = text[max(start, end - _PIECE) : end]
+        kept = tail.rstrip(_AT_THE_END)
+        end -= len(tail) - len(kept)
+        if kept:
+            break
     rest = b""
     try:
         for offset in range(start, end, _PIECE):

@@ -17,7 +17,15 @@ from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImag
 from apimart_async.models import Upload
 from apimart_async.transport.media import data_urls, sniffing
 from apimart_async.transport.media.pillow_images import encode, is_pillow_image
-from apimart_async.transport.media.sources import InMemory, InSeekableFile, LocalFile, Source, read_rest
+from apimart_async.transport.media.sources import (
+    InMemory,
+    InObject,
+    InSeekableFile,
+    LocalFile,
+    Source,
+    read_rest,
+)
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from apimart_async.transport.media.pillow_images import PillowImage
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 
 # A scheme of one letter is a Windows drive.
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.IGNORECASE)
+OBJECT_SCHEMES: Final = frozenset({"s3", "gs", "az", "memory"})
 _FILE_SCHEME: Final = "file://"
 _MIME_TYPE: Final = re.compile(r"(application|binary|image)/[A-Za-z0-9.+-]+ *(;.*)?")
 _SHOWN: Final = 120
@@ -37,8 +46,8 @@ UrlObject: TypeAlias = Mapping[str, Any]
 UnnamedImage: TypeAlias = (
     "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryFile | PillowImage | Upload | UrlObject"
 )
-"""A path, an ``https://`` or ``data:`` URL, the bytes of a file, a binary file, a Pillow image, an upload,
-or a URL in an object."""
+"""A path, a URL (``https://``, ``data:``, ``s3://``, ``gs://``, ``az://``), the bytes of a file, a binary
+file, a Pillow image, an upload, or a URL in an object."""
 
 NamedFile: TypeAlias = "tuple[str | None, bytes | bytearray | memoryview | BinaryFile, str | None]"
 """Name, content and MIME type, as web frameworks pass files; the content decides the type."""
@@ -87,8 +96,9 @@ def unwrapped(image: SingleImage) -> SingleImage:
     found: object = image.get("url") or image.get("image_url")
     if isinstance(found, Mapping):
         found = cast("Mapping[str, object]", found).get("url")
-    # A path is not taken: such an object may come from somebody else.
-    if not isinstance(found, str) or not (data_urls.is_data_url(found) or _SCHEME.match(found)):
+    # Neither a path nor an object of a store is taken: such a mapping may come from somebody else.
+    is_url = isinstance(found, str) and (data_urls.is_data_url(found) or _SCHEME.match(found) is not None)
+    if not isinstance(found, str) or not is_url or is_in_store(found):
         raise ImageError(
             'An image given as an object must hold an https:// or data: URL, {"url": …} or {"image_url": …}.'
         )
@@ -128,13 +138,24 @@ def remote_url(image: SingleImage) -> str | None:
         return None
     if scheme.group(1).lower() in {"http", "https"}:
         return image
+    if scheme.group(1).lower() in OBJECT_SCHEMES:
+        return None
     advice = "Give a path, or download it first."
     path = image[len(_FILE_SCHEME) :].removeprefix("localhost")
     if scheme.group().lower() == _FILE_SCHEME and path.startswith("/"):
         advice = f"Give the path itself, {shown(url2pathname(path))!r}."
     raise UnsupportedImageError(
-        f"{shown(image)} is a {scheme.group()} URL: https://, http:// and data: URLs can be used. {advice}"
+        f"{shown(image)} is a {scheme.group()} URL: https://, http://, data:, s3://, "
+        f"gs:// and az:// URLs can be used. {advice}"
     )
+
+
+def is_in_store(image: object) -> bool:
+    """Tell whether an image is an object in a store, given as its URL or its path."""
+    if isinstance(image, ObjectPath):
+        return True
+    scheme = _SCHEME.match(image) if isinstance(image, str) else None
+    return scheme is not None and scheme.group(1).lower() in OBJECT_SCHEMES
 
 
 def shown(text: str) -> str:
@@ -198,7 +219,7 @@ def locate(image: SingleImage, limit: int) -> Located:
     if isinstance(image, str) and data_urls.is_data_url(image):
         return Located("The data: URL", "image", _decode(image, limit))
     if isinstance(image, (str, os.PathLike)):
-        return _locate_path(os.fspath(image))
+        return _locate_object(str(image)) if is_in_store(image) else _locate_path(os.fspath(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
         return Located("The image given as bytes", "image", InMemory(bytes(image)))
     if is_pillow_image(image):
@@ -248,6 +269,11 @@ def _locate_path(path: str | bytes) -> Located:
             f"{text[:20]}… is {kind.description} as base64 text, not a path: give base64.b64decode(text), "
             f"or a data: URL, data:{kind.content_type};base64,{text[:20]}…"
         ) from None
+
+
+def _locate_object(url: str) -> Located:
+    name = shown(url)
+    return Located(name, ObjectPath(url).name, InObject.examine(name, url))
 
 
 def _kind_in_base64(text: str) -> sniffing.Kind | None:

@@ -17,14 +17,20 @@ from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImag
 from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
 from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
-from apimart_async.transport.media.forms import is_binary_file, is_named_file, is_seekable, locate
+from apimart_async.transport.media.forms import (
+    is_binary_file,
+    is_in_store,
+    is_named_file,
+    is_seekable,
+    locate,
+)
 from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
 from apimart_async.transport.media.metadata import without_metadata
 from apimart_async.transport.media.pillow_images import is_pillow_image, pixel_digest
 from apimart_async.transport.media.sources import (
     InMemory,
-    LocalFile,
     Source,
+    Stored,
     read_in_thread,
 )
 
@@ -36,7 +42,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_log: Final = logging.getLogger("apimart_async")
+_log: Final = logging.getLogger("apimart_async.transport")
 
 MAX_UPLOAD_BYTES: Final = 20_971_520
 """The largest file that the service accepts."""
@@ -156,7 +162,7 @@ def _convert(media: Media, kind: sniffing.Kind) -> tuple[Media, str]:
 
 async def open_and_digest(
     image: SingleImage | Media,
-    known: Mapping[LocalFile, str] = MappingProxyType({}),
+    known: Mapping[Stored, str] = MappingProxyType({}),
     *,
     limit: int = MAX_UPLOAD_BYTES,
     convert: bool = True,
@@ -177,7 +183,7 @@ async def open_and_digest(
         media = _examine(image, None, limit, convert=convert)
         if is_pillow_image(image):
             return attrs.evolve(media, digest=pixel_digest(image))
-        digest = known.get(media.source) if isinstance(media.source, LocalFile) else None
+        digest = known.get(media.source) if isinstance(media.source, Stored) else None
         return attrs.evolve(media, digest=digest or _digest(media))
 
     if isinstance(image, Media):
@@ -192,6 +198,8 @@ async def open_and_digest(
 
 async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> Result:
     """Call a function that reads an image: in a file thread if it certainly ends soon."""
+    if is_in_store(image):
+        return await to_thread.run_sync(function)
     if isinstance(image, (str, os.PathLike, bytes)):
         return await run_in_file_thread(function)
     # A read from a pipe may never return, so cancellation does not wait for it.

@@ -57,13 +57,15 @@ _EXIF_APP: Final = 0xE1
 _KEPT_APPS: Final = ((0xE2, b"ICC_PROFILE\0"), (0xEE, b"Adobe"))
 
 _KEPT_PNG_CHUNKS: Final = frozenset(
-    b"acTL bKGD cHRM cICP cLLI cLLi fcTL fdAT gAMA hIST iCCP mDCV mDCv pHYs sBIT sPLT sRGB tRNS".split()
+    b"acTL bKGD cHRM cICP cLLI cLLi fcTL fdAT gAMA iCCP mDCV mDCv pHYs sBIT sRGB tRNS".split()
 )
 _KEPT_WEBP_CHUNKS: Final = frozenset({b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L"})
+_KEPT_WEBP_FRAME_CHUNKS: Final = frozenset({b"ALPH", b"VP8 ", b"VP8L"})
+_WEBP_FRAME_HEAD_BYTES: Final = 16
 _WEBP_EXIF: Final = 0x08
 _WEBP_XMP: Final = 0x04
 _KEPT_GIF_APPS: Final = frozenset({b"NETSCAPE2.0", b"ANIMEXTS1.0", b"ICCRGBG1012"})
-_KEPT_GIF_EXTENSIONS: Final = frozenset({0x01, 0xF9})
+_GIF_CONTROL: Final = 0xF9
 _GIF_APP: Final = 0xFF
 _TABLE_FLAG: Final = 0x80
 _TABLE_SIZE: Final = 0x07
@@ -262,7 +264,7 @@ def _webp(reader: _Reader, cuts: _Cuts) -> None:
                     reader.skip(length % 2)
                     continue
             else:
-                reader.skip(length)
+                removed += _webp_chunk(reader, cuts, name, length)
             if reader.position > end:
                 raise _DamagedError
             reader.skip(min(length % 2, reader.size - reader.position))
@@ -279,6 +281,33 @@ def _webp(reader: _Reader, cuts: _Cuts) -> None:
             cuts.add(flags_at, flags_at + 1, bytes([flags & kept_flags]))
 
 
+def _webp_chunk(reader: _Reader, cuts: _Cuts, name: bytes, length: int) -> int:
+    """Skip a chunk; cut unknown chunks within a frame of an animation, and return their size."""
+    if name != b"ANMF":
+        reader.skip(length)
+        return 0
+    start, end = reader.position, reader.position + length
+    unknown: list[tuple[int, int]] = []
+    reader.skip(min(_WEBP_FRAME_HEAD_BYTES, length))
+    while reader.position + 8 <= end:
+        chunk = reader.position
+        head = reader.take(8)
+        size = int.from_bytes(head[4:], "little")
+        reader.skip(size + size % 2)
+        if head[:4] not in _KEPT_WEBP_FRAME_CHUNKS:
+            unknown.append((chunk, reader.position))
+    if reader.position != end:  # damaged: decoders may read it otherwise
+        reader.position = start
+        reader.skip(length)
+        return 0
+    removed = sum(last - first for first, last in unknown)
+    if removed:
+        cuts.add(start - 4, start, (length - removed).to_bytes(4, "little"))
+    for first, last in unknown:
+        cuts.add(first, last)
+    return removed
+
+
 def _gif(reader: _Reader, cuts: _Cuts) -> None:
     reader.skip(_table_bytes(reader.take(13)[10]))
     zeros = 0
@@ -289,7 +318,7 @@ def _gif(reader: _Reader, cuts: _Cuts) -> None:
             reader.skip(_table_bytes(reader.take(9)[8]) + 1)  # with the size of the codes
         elif block == b"!":
             label = reader.take(1)[0]
-            is_kept = label in _KEPT_GIF_EXTENSIONS
+            is_kept = label == _GIF_CONTROL
             if label == _GIF_APP:
                 size = reader.take(1)[0]
                 is_kept = reader.take(size) in _KEPT_GIF_APPS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
@@ -98,7 +98,7 @@ def prepare_png(image: SingleImage, size: int = 1024) -> bytes:
         ImageTooLargeError: The image has more pixels than can be decoded safely.
         ImageError: The image cannot be found or read, or is a URL.
     """
-    if size not in _SIZES:
+    if not isinstance(cast("object", size), int) or size not in _SIZES:
         raise InvalidArgumentError(f"size must be 256, 512 or 1024, not {size!r}.")
     if forms.remote_url(image) is not None:
         raise ImageError("prepare_png takes the image itself, not a URL: download it first.")

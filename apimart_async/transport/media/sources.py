@@ -1,4 +1,4 @@
-"""The bytes of an image that is sent: a file on disk, a file object of the caller, or memory.
+"""The bytes of an image that is sent: a file on disk or in a store, a file object of the caller, or memory.
 
 Every read checks that the image is still the checked one. All methods block, but those of ``InMemory`` and of
 parts of it.
@@ -11,17 +11,20 @@ import stat
 import threading
 from bisect import bisect_right
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import attrs
 from anyio import to_thread
 
-from apimart_async.errors import ImageError, ImageTooLargeError
+from apimart_async.errors import ImageError, ImageTooLargeError, InvalidArgumentError
+from apimart_async.transport import object_storage
 from apimart_async.transport.concurrency import run_in_file_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from obstore import GetOptions
 
 Result = TypeVar("Result")
 
@@ -142,6 +145,66 @@ def _fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
 
+@attrs.frozen
+class InObject:
+    """An object in a store, read in ranges.
+
+    Attributes:
+        name: Its URL as the caller wrote it, for messages.
+        path: Its URL.
+        size: Size in bytes when the object was checked.
+        tag: Entity tag when the object was checked: a store gives no byte of another version.
+    """
+
+    name: str
+    path: object_storage.ObjectPath
+    size: int
+    tag: str | None
+
+    @classmethod
+    def examine(cls, name: str, url: str) -> InObject:
+        """Ask the store for the size and the tag of an object.
+
+        Raises:
+            ImageError: The object is missing or cannot be reached.
+            InvalidArgumentError: The extra ``storage`` is missing.
+        """
+        try:
+            path = object_storage.object_path(url)
+            with object_storage.explained():
+                found = object_storage.store_of(path).head(path.key)
+        except InvalidArgumentError as error:
+            raise ImageError(error.message) from error
+        except OSError as error:
+            raise unreadable(name, error) from None
+        return cls(name, path, found["size"], found["e_tag"])
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes.
+
+        Raises:
+            ImageError: The object cannot be read or has changed since it was checked.
+        """
+        store = object_storage.store_of(self.path)
+        options: GetOptions = {"range": (offset, offset + size)}
+        if self.tag is not None:
+            options["if_match"] = self.tag
+        try:
+            with object_storage.explained():
+                content = bytes(store.get(self.path.key, options=options).bytes())
+        except object_storage.ChangedError:
+            raise _changed(self.name) from None
+        except OSError as error:
+            raise unreadable(self.name, error) from None
+        if len(content) != size:
+            raise _changed(self.name)
+        return content
+
+
+Stored: TypeAlias = LocalFile | InObject
+"""An image whose content is known from what was examined: the same value means the same bytes."""
+
+
 class _Seekable(BinaryFile, Protocol):
     def seek(self, offset: int, whence: int = ..., /) -> int: ...
 
@@ -257,8 +320,8 @@ class Parts:
 async def read_in_thread(source: Source, read: Callable[[], Result]) -> Result:
     """Call a function that reads a source, in a thread that suits it."""
     origin = source.origin if isinstance(source, Parts) else source
-    if isinstance(origin, InSeekableFile):
-        return await to_thread.run_sync(read)  # the caller's file object may take any time
+    if isinstance(origin, (InSeekableFile, InObject)):
+        return await to_thread.run_sync(read)  # the caller's file object and a network may take any time
     return await run_in_file_thread(read)
 
 

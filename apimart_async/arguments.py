@@ -1,0 +1,99 @@
+"""The types of arguments, by name: an argument of one name has one type in all public methods."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias
+
+from apimart_async.errors import InvalidArgumentError
+
+_Kind: TypeAlias = tuple[str, Callable[[object], bool]]
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is an integer or a float, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether a value is an integer, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_flag(value: object) -> bool:
+    """Tell whether a value is a truth value."""
+    return isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _is_iterable(value: object) -> bool:
+    return isinstance(value, Iterable | AsyncIterable) and not isinstance(value, str | Mapping)
+
+
+def _is_event(value: object) -> bool:
+    return callable(getattr(value, "is_set", None))
+
+
+_TEXT: Final[_Kind] = ("a text", _is_text)
+_WHOLE: Final[_Kind] = ("a whole number", is_whole)
+_SECONDS: Final[_Kind] = ("a number of seconds", is_number)
+_FLAG: Final[_Kind] = ("True or False", is_flag)
+_PATH: Final[_Kind] = ("a path", _is_path)
+_MAPPING: Final[_Kind] = ("a mapping such as a dict", _is_mapping)
+_FUNCTION: Final[_Kind] = ("a function", callable)
+
+_REQUIRED: Final[Mapping[str, _Kind]] = {
+    **dict.fromkeys(("model", "name"), _TEXT),
+    **dict.fromkeys(("inline", "fsync", "allow_http", "retry_failed", "retry_missing"), _FLAG),
+    **dict.fromkeys(("directory", "output"), _PATH),
+    "jobs": ("an iterable of Job", _is_iterable),
+    "max_retry_after": _SECONDS,
+    "tasks": ("an iterable of tasks or of their ids", _is_iterable),
+}
+_OPTIONAL: Final[Mapping[str, _Kind]] = {
+    **dict.fromkeys(("background", "filename", "idempotency_key", "input_fidelity", "language"), _TEXT),
+    **dict.fromkeys(("moderation", "operation", "output_format", "quality", "resolution"), _TEXT),
+    **dict.fromkeys(("response_format", "safety_identifier", "size", "user", "webhook"), _TEXT),
+    **dict.fromkeys(("n", "output_compression", "partial_images"), _WHOLE),
+    **dict.fromkeys(("extra_body", "extra_headers"), _MAPPING),
+    **dict.fromkeys(("on_job", "on_progress", "on_update", "template"), _FUNCTION),
+    "max_cost": ("a number of USD", is_number),
+    "notified": ("an event", _is_event),
+    "timeout": _SECONDS,
+}
+
+
+def check_types(**arguments: object) -> None:
+    """Check the types of arguments by their names; only those of ``_OPTIONAL`` may be ``None``.
+
+    Raises:
+        InvalidArgumentError: One has another type; the message names the argument and its type, but not its
+            value, which may be a secret.
+    """
+    for name, value in arguments.items():
+        kind = _OPTIONAL.get(name)
+        if kind is None:
+            kind = _REQUIRED[name]
+        elif value is None:
+            continue
+        words, is_valid = kind
+        if not is_valid(value):
+            raise wrong_type(name, words, value)
+
+
+def wrong_type(name: str, expected: str, value: object) -> InvalidArgumentError:
+    """Return the error for an argument of another type."""
+    found = "None" if value is None else type(value).__name__
+    return InvalidArgumentError(f"{name} must be {expected}, not {found}.")
