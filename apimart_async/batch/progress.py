@@ -33,7 +33,7 @@ class Progress:
         in_doubt: Jobs that may or may not have been executed.
         unfinished: Jobs that are paid for and not saved; the next run continues them.
         resumed: How many of all these an earlier run had started.
-        in_flight: Jobs in progress.
+        in_flight: Jobs between their submit and the end of their task.
         spent: USD, over all runs with this journal, of the costs that the service has reported.
         unknown_costs: Jobs whose images were made at a cost that nothing tells.
         rate: Jobs ended per second over the last minute, without those saved by earlier runs.

@@ -84,7 +84,6 @@ class Runner:
         self._journal = journal
         self._options = options
         self._group: TaskGroup = anyio.create_task_group()
-        self._in_flight = 0
         self._counter: ProgressCounter | None = None
         if options.on_progress is not None:
             total = len(jobs) if isinstance(jobs, Sized) else None
@@ -190,7 +189,6 @@ class Runner:
                                 if not isinstance(cast("object", job), Job):
                                     raise wrong_type("Each of jobs", "a Job", job)  # noqa: TRY301 as of the iterable
                                 await room.acquire()
-                                self._in_flight += 1
                                 group.start_soon(self._run_job, job, next(positions), room, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
                         # Raised at the end; all jobs that it gave are done.
@@ -219,7 +217,6 @@ class Runner:
         except Exception as error:  # noqa: BLE001 not of the job, which would be its outcome
             self._shutdown.fail(error)
         finally:
-            self._in_flight -= 1
             room.release()
 
     async def _report_regularly(self, counter: ProgressCounter) -> None:
@@ -231,7 +228,7 @@ class Runner:
         context = self._context
         try:
             counter.report(
-                in_flight=self._in_flight,
+                in_flight=self._options.max_in_flight - context.in_flight.value,
                 spent=context.budget.spent,
                 is_rate_limited=context.upload_cooldown.is_limited or context.submit_cooldown.is_limited,
                 rate_limit=self._backend.rate_limit(),

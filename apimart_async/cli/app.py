@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
+from typing import Annotated, Final, Literal
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 import apimart_async
-from apimart_async.cli import account, batch, edit, emulator, fleet, generate, report, task, upload
-from apimart_async.cli.display.messages import debugging, explain, trace
-from apimart_async.cli.display.output import complain, printable
-from apimart_async.cli.options import UsageError, take_verbosity
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.display.output import (
+    ARGUMENTS,
+    complain,
+    debugging,
+    printable,
+    say,
+    set_quiet,
+    write_line,
+)
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.logs import log_to_stderr
 
 _HELP = """Edit pictures with the APIMart image services.
 
 Try these:
 
-  apimart edit photos/*.jpg -p "A starry sky behind it" --local -o edited
+  apimart edit docs/examples/photos/*.jpg -p "A starry sky" --local -o edited
+  apimart batch docs/examples/jobs.csv -o jobs --local
   APIMART_API_KEY=... apimart edit portrait.png -p "Watercolour" -n 3
   apimart task save TASK_ID -o edited
-  apimart batch jobs.csv -o out --max-cost 5.00
+  apimart --install-completion --shell bash
 
 Everywhere:
 
@@ -39,7 +47,7 @@ Environment:
   APIMART_DEBUG     1 to see tracebacks and the log
   APIMART_LOG       debug, info, warning or error: log to stderr
   APPLEROUTER_API_KEY, APPLEROUTER_BASE_URL
-                    the same for `edit --service applerouter`
+                    the same for `--service applerouter`
 
 Exit codes:
 
@@ -49,30 +57,141 @@ Exit codes:
   130  interrupted; stderr says how to continue with paid tasks"""
 
 
-def build() -> App:
-    """Return the application with all its commands."""
+_COMMANDS: Final[Mapping[str, str]] = {
+    "edit": "Edit pictures as a prompt says, all of them at once.",
+    "generate": "Make a picture as a prompt says, from other pictures if you like.",
+    "upload": "Upload pictures, which is free, and print their addresses.",
+    "task": "Show tasks, wait for them, save their images.",
+    "batch": "Run all jobs of a manifest, safe to kill and run again.",
+    "fleet": "Share a batch among many processes and machines.",
+    "report": "Write report.html: each picture before and after, costs, times, failures.",
+    "balance": "Show the rest of the balance, in USD.",
+    "models": "List the models of the service, a line each, with their prices.",
+    "emulator": "Serve both image services on this machine, for play money.",
+}
+"""The first line of the help of each command, known without an import of its module."""
+
+
+_VERBOSITY: Final = {"-q": 0, "-v": 1, "-vv": 2}
+_INSTALL_COMPLETION: Final = "--install-completion"
+_BASH_FILES: Final[Mapping[str, str]] = {
+    "COMPREPLY=( $(compgen -f ": "local IFS=$'\\n'; COMPREPLY=( $(compgen -f ",
+    "complete -F ": "complete -o default -o filenames -F ",
+}
+"""Changes to the script for bash: names of files may have spaces, and folders get a slash."""
+
+
+def build(only: str | None = None) -> App:
+    """Return the application with its commands.
+
+    Args:
+        only: Name of the command to import; the others are only listed. All by default.
+    """
     app = App(name="apimart", help=_HELP, help_format="plaintext", version=apimart_async.__version__)
-    app.command(edit.edit, usage=edit.USAGE)
-    app.command(generate.generate, usage=generate.USAGE)
-    app.command(upload.upload, usage=upload.USAGE)
-    tasks = App(name="task", help=task.HELP)
-    tasks.command(task.get, usage="Usage: apimart task get IDS... [OPTIONS]")
-    tasks.command(task.wait, usage="Usage: apimart task wait IDS... [OPTIONS]")
-    tasks.command(task.save, usage="Usage: apimart task save IDS... [OPTIONS]")
-    app.command(tasks)
-    batches = App(name="batch", help=batch.HELP, usage=batch.USAGE)
-    batches.default(batch.batch)
-    batches.command(batch.status, usage=batch.STATUS_USAGE)
-    app.command(batches)
-    fleets = App(name="fleet", help=fleet.HELP)
-    fleets.command(fleet.work, usage=fleet.WORK_USAGE)
-    fleets.command(fleet.status, usage=fleet.STATUS_USAGE)
-    app.command(fleets)
-    app.command(report.report, usage=report.USAGE)
-    app.command(account.balance)
-    app.command(account.models)
-    app.command(emulator.emulator)
+    for name, summary in _COMMANDS.items():
+        if only is None or name == only:
+            _add(app, name)
+        else:
+            app.command(App(name=name, help=summary))
+    app.command(_install_completion, name=_INSTALL_COMPLETION, sort_key=1)
     return app
+
+
+def _install_completion(
+    *,
+    shell: Annotated[
+        Literal["bash", "zsh", "fish"] | None,
+        Parameter(name="--shell", help="The shell; that of the variable SHELL by default."),
+    ] = None,
+) -> Exit:
+    """Let the Tab key complete commands, options and files in bash, zsh or fish.
+
+    Writes the completion script of the shell into the home directory and, for
+    bash and zsh, adds the line that loads it to ~/.bashrc or ~/.zshrc.
+
+    Try this:
+
+      apimart --install-completion --shell bash
+    """
+    from cyclopts.completion.detect import ShellDetectionError, detect_shell
+
+    app = build()
+    try:
+        known = shell or detect_shell()
+        path = app.install_completion(shell=known)
+    except ShellDetectionError:
+        raise UsageError("The shell is not known: name it with --shell.") from None
+    except OSError as error:
+        raise UsageError(f"The completion cannot be installed: {error}") from error
+    if known == "bash":
+        script = path.read_text(encoding="utf-8")
+        for original, better in _BASH_FILES.items():
+            script = script.replace(original, better)
+        path.write_text(script, encoding="utf-8")
+    write_line(str(path))
+    say(f"Completion for {known} is installed; it works in every shell that is started from now on.")
+    return Exit.ALL_DONE
+
+
+def _add(app: App, name: str) -> None:
+    """Import a command, and add it."""
+    match name:
+        case "edit":
+            from apimart_async.cli import edit
+
+            app.command(edit.edit, usage=edit.USAGE)
+        case "generate":
+            from apimart_async.cli import generate
+
+            app.command(generate.generate, usage=generate.USAGE)
+        case "upload":
+            from apimart_async.cli import upload
+
+            app.command(upload.upload, usage=upload.USAGE)
+        case "task":
+            from apimart_async.cli import task
+
+            tasks = App(name="task", help=task.HELP)
+            tasks.command(task.get, usage="Usage: apimart task get IDS... [OPTIONS]")
+            tasks.command(task.wait, usage="Usage: apimart task wait IDS... [OPTIONS]")
+            tasks.command(task.save, usage="Usage: apimart task save IDS... [OPTIONS]")
+            app.command(tasks)
+        case "batch":
+            from apimart_async.cli import batch
+
+            batches = App(name="batch", help=batch.HELP, usage=batch.USAGE)
+            batches.default(batch.batch)
+            batches.command(batch.status, usage=batch.STATUS_USAGE)
+            app.command(batches)
+        case "fleet":
+            from apimart_async.cli import fleet
+
+            fleets = App(name="fleet", help=fleet.HELP)
+            fleets.command(fleet.work, usage=fleet.WORK_USAGE)
+            fleets.command(fleet.status, usage=fleet.STATUS_USAGE)
+            app.command(fleets)
+        case "report":
+            from apimart_async.cli import report
+
+            app.command(report.report, usage=report.USAGE)
+        case "emulator":
+            from apimart_async.cli import emulator
+
+            app.command(emulator.emulator)
+        case _:
+            from apimart_async.cli import account
+
+            app.command({"balance": account.balance, "models": account.models}[name])
+
+
+def take_verbosity(arguments: Sequence[str]) -> list[str]:
+    """Apply ``-v``, ``-vv`` and ``-q``, which every command has, and return the other arguments."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    given = [argument for argument in arguments[:end] if argument in _VERBOSITY]
+    set_quiet(quiet="-q" in given)
+    if level := sum(map(_VERBOSITY.__getitem__, given)):
+        log_to_stderr("info" if level == 1 else "debug")
+    return [argument for argument in arguments[:end] if argument not in _VERBOSITY] + list(arguments[end:])
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -81,9 +200,11 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: Without the name of the program.
     """
+    ARGUMENTS.set(tuple(arguments))
     arguments = take_verbosity(arguments)
     try:
-        command, bound, _ = build().parse_args(arguments, print_error=False, exit_on_error=False)
+        only = next((argument for argument in arguments if argument in _COMMANDS), "")
+        command, bound, _ = build(only).parse_args(arguments, print_error=False, exit_on_error=False)
         return int(command(*bound.args, **bound.kwargs) or Exit.ALL_DONE)
     except CycloptsError as error:
         chain = " ".join(["apimart", *(error.command_chain or ())])
@@ -93,6 +214,8 @@ def run(arguments: Sequence[str]) -> int:
     except InvalidArgumentError as error:
         complain(printable(error.message))
     except Exception as error:  # noqa: BLE001 every error becomes a sentence
+        from apimart_async.cli.display.messages import explain, trace
+
         trace(error)
         complain(explain(error))
         return Exit.SOME_FAILED

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
 import attrs
-from anyio import to_thread
 from cyclopts import Parameter
 
 from apimart_async import errors
-from apimart_async.cli import connection, local_batch, options
-from apimart_async.cli.display import messages, preflight
+from apimart_async.cli import connection, local_batch, options, prices
+from apimart_async.cli.batch_run import BatchRun
+from apimart_async.cli.display import preflight
 from apimart_async.cli.display.output import (
-    complain,
     dollars,
-    is_terminal,
-    printable,
     say,
     sentence,
-    shorten,
     unknown_costs,
     write_line,
 )
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.options import UsageError
-from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.resources.submission import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from apimart_async.batch import BatchOptions, Job, Journal, Outcome, Progress, Status
+    from apimart_async.batch import Status
     from apimart_async.batch.manifest.preflight import Preflight
     from apimart_async.batch.manifest.reader import Manifest
 
@@ -47,8 +41,9 @@ with one prompt, or a CSV, JSONL, Parquet or Arrow file with a row for each
 job. Its columns are image and prompt, and optionally operation, model, n, id
 and name; documented fields of the request, such as size, and columns called
 option.NAME are options (option.mask is an image), and any other column is only
-carried into results.jsonl. Paths of images start from the folder of the file, and lead out
-of it only with --allow-outside. All rows are checked before anything is sent.
+carried into results.jsonl. Paths of images start from the folder of the file, and
+lead out of it only with --allow-outside; a CSV or JSONL file on stdin (-) starts
+from the working directory. All rows are checked before anything is sent.
 
 The operation of a row, or of --operation, is edit by default; generate makes
 an image from a prompt and needs no column image; segment is free and needs no
@@ -64,9 +59,10 @@ it stops at once. At the end results.jsonl lists every job, and
 
 Try these:
 
-  apimart batch photos -p "A starry sky behind it" --local -o out
-  apimart batch prompts.csv --operation generate -o out --local
-  apimart batch jobs.csv -o out --check
+  apimart batch docs/examples/photos -p "A starry sky" --local -o out
+  apimart batch docs/examples/jobs.csv --local -o jobs
+  apimart batch docs/examples/jobs.csv -o new --dry-run
+  apimart batch - --local -o in < docs/examples/prompts.csv --operation generate
   apimart batch jobs.csv -o out --max-cost 5.00 --in-flight 64
   apimart batch status out
 
@@ -81,12 +77,6 @@ STATUS_USAGE: Final = (
     "Usage: apimart batch status DIR [OPTIONS]\n       apimart batch status --journal URL [OPTIONS]"
 )
 
-_MOST_FAILURES: Final = 20
-"""Failures that are reported one by one; results.jsonl has all of them."""
-
-_LINE_INTERVAL: Final = 10.0
-"""Seconds between two lines of progress where nothing is drawn."""
-
 _STATUSES: Final[Mapping[Status, str]] = {
     "saved": "",
     "failed": "not billed; --retry-failed tries them once more",
@@ -99,7 +89,11 @@ _MOST_REASONS: Final = 5
 def batch(
     manifest: Annotated[
         Path,
-        Parameter(negative=(), help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern."),
+        Parameter(
+            negative=(),
+            allow_leading_hyphen=True,  # for the manifest on stdin; other such arguments are refused
+            help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern; - is stdin.",
+        ),
     ],
     /,
     *,
@@ -115,9 +109,15 @@ def batch(
     operation: Annotated[
         Operation, Parameter(name="--operation", help="Operation of rows that name none.")
     ] = "edit",
+    service: options.Service = "apimart",
     check: Annotated[
         bool,
-        options.flag("--check", "Only check, and print the number of jobs and an estimate of the cost."),
+        Parameter(
+            name=("--check", "--dry-run"),
+            negative=(),
+            show_default=False,
+            help="Only check, and print the models, the number of jobs and an estimate of the cost.",
+        ),
     ] = False,
     recursive: Annotated[
         bool, options.flag("--recursive", "Take the images in subfolders of the folder as well.")
@@ -185,75 +185,99 @@ def batch(
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import ManifestOptions
-    from apimart_async.batch.requests import APIMART_MODELS
-    from apimart_async.resources.submission import check_request, max_n
+    from apimart_async.batch.requests import APIMART_MODELS, APPLEROUTER_MODELS
+    from apimart_async.cli.stdin_manifest import on_disk
+    from apimart_async.resources.submission import check_request
 
-    named = model or APIMART_MODELS[operation]
-    check_request(prompt or "", named, n, max_n(named), has_prompt=prompt is not None)
+    models = APIMART_MODELS if service == "apimart" else APPLEROUTER_MODELS
+    if operation not in models:
+        raise UsageError(f"--operation {operation} is for --service apimart.")
+    named = model or models[operation]
+    check_request(
+        prompt or "", named, n, options.most_variants(service, named), has_prompt=prompt is not None
+    )
     options.check_timeout(timeout)
     options.check_journal(journal, output, local=local)
-    if in_flight < 1:
-        raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
-    if max_cost is not None and not max_cost > 0:
-        raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
-    if not max_retry_after > 0:
-        raise UsageError(f"--max-retry-after must be more than 0 seconds, not {max_retry_after:g}.")
-    opened = open_manifest(
-        manifest,
-        ManifestOptions(
-            prompt,
-            model,
-            n,
-            operation,
-            recursive=recursive,
-            output=output,
-            allow_outside=allow_outside,
-            allow_webhook=allow_webhook,
-            convert=convert != "never",
-        ),
+    options.check_max_cost(max_cost, service)
+    _check_limits(in_flight, max_retry_after)
+    rights = ManifestOptions(
+        prompt,
+        model,
+        n,
+        operation,
+        recursive=recursive,
+        output=output,
+        allow_outside=allow_outside,
+        allow_webhook=allow_webhook,
+        convert=convert != "never",
+        models=models,
     )
-    _check_options_of(opened, output)
-    if check:
-        local_batch.check_directory_is_for(output, local=local)
-    checking = partial(
-        checks.preflight,
-        opened,
-        journal=(journal or journal_path(output)) if check else None,
-        retry_failed=retry_failed,
-        retry_missing=retry_missing,
-        resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
-    )
-    found = anyio.run(_with_schemas, checking, base_url) if check and not local else anyio.run(checking)
-    if check:
-        plan = _priced(preflight.Plan(found, max_cost, has_files=opened.is_folder), base_url, local=local)
-        for line in [json_line(plan.record())] if json else plan.facts():
-            write_line(line)
-        return _code_of(plan, skip_bad=skip_bad)
-    if found.bad and not skip_bad:
-        raise UsageError("\n".join(preflight.complaints(found)))
-    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
-    local_batch.check_directory_is_for(output, local=local)
-    options.check_directory(output)
-    for line in preflight.remarks(found):
-        say(line)
-    if not found.jobs:
-        say(preflight.nothing(has_files=opened.is_folder))
-        return Exit.SOME_FAILED if found.bad or opened.is_folder else Exit.ALL_DONE
-    run = _BatchRun(opened, found, output, open_journal(journal or None, output), json=json)
-    return run.execute(
-        service,
-        BatchOptions(
-            output=output,
-            max_in_flight=in_flight,
-            max_cost=max_cost,
+    with on_disk(manifest) as (path, base):
+        opened = attrs.evolve(open_manifest(path, rights), base=base)
+        _check_options_of(opened, output)
+        if check:
+            local_batch.check_directory_is_for(output, local=local)
+        checking = partial(
+            checks.preflight,
+            opened,
+            journal=(journal or journal_path(output)) if check else None,
             retry_failed=retry_failed,
             retry_missing=retry_missing,
-            in_doubt="resubmit" if resubmit_unsafe else "collect" if resubmit_in_doubt else "report",
-            timeout=timeout,
-            max_retry_after=max_retry_after,
-            on_progress=run.show,
-        ),
-    )
+            resubmit_in_doubt=resubmit_in_doubt or resubmit_unsafe,
+        )
+        if service == "applerouter":
+            from apimart_async.cli.png_preparation import check_row
+
+            checking = partial(checking, check=check_row)
+        elif check and not local:
+            checking = partial(_with_schemas, checking, base_url)
+        found = anyio.run(checking)
+        if check:
+            tells_costs = service == "apimart"
+            plan = preflight.Plan(found, max_cost, has_files=opened.is_folder, tells_costs=tells_costs)
+            plan = plan if local else _priced(plan, base_url)
+            for line in [json_line(plan.record())] if json else plan.facts():
+                write_line(line)
+            return _code_of(plan, skip_bad=skip_bad)
+        if found.bad and not skip_bad:
+            raise UsageError("\n".join(preflight.complaints(found)))
+        reached = connection.checked(
+            base_url,
+            provider="APIMART" if service == "apimart" else "APPLEROUTER",
+            local=local,
+            convert=convert,
+            keep_metadata=keep_metadata,
+        )
+        local_batch.check_directory_is_for(output, local=local)
+        options.check_directory(output)
+        for line in preflight.remarks(found):
+            say(line)
+        if not found.jobs:
+            say(preflight.nothing(has_files=opened.is_folder))
+            return Exit.SOME_FAILED if found.bad or opened.is_folder else Exit.ALL_DONE
+        run = BatchRun(opened, found, output, open_journal(journal or None, output), json=json)
+        return run.execute(
+            reached,
+            BatchOptions(
+                output=output,
+                max_in_flight=in_flight,
+                max_cost=max_cost,
+                retry_failed=retry_failed,
+                retry_missing=retry_missing,
+                in_doubt="resubmit" if resubmit_unsafe else "collect" if resubmit_in_doubt else "report",
+                timeout=timeout,
+                max_retry_after=max_retry_after,
+                on_progress=run.show,
+            ),
+        )
+
+
+def _check_limits(in_flight: int, max_retry_after: float) -> None:
+    """Check the options, or raise ``UsageError``."""
+    if in_flight < 1:
+        raise UsageError(f"--in-flight must be 1 or more, not {in_flight}.")
+    if not max_retry_after > 0:
+        raise UsageError(f"--max-retry-after must be more than 0 seconds, not {max_retry_after:g}.")
 
 
 async def _with_schemas(check: Callable[..., Awaitable[Preflight]], base_url: list[str] | None) -> Preflight:
@@ -268,24 +292,19 @@ async def _with_schemas(check: Callable[..., Awaitable[Preflight]], base_url: li
         return await check(check=partial(check_against_schema, client))
 
 
-def _priced(plan: preflight.Plan, base_url: list[str] | None, *, local: bool) -> preflight.Plan:
+def _priced(plan: preflight.Plan, base_url: list[str] | None) -> preflight.Plan:
     """Return the plan with the prices that only the catalogue of the service has.
 
     A check works without a key and without a network, too; these prices are then not known.
     """
 
-    async def quotes(service: connection.Connection) -> dict[str, float]:
+    async def ask(service: connection.Connection) -> dict[str, float]:
         async with connection.connected(service) as client:
-            found = [await client.quote(model) for model in plan.unpriced]
-        return {quote.model: quote.price for quote in found if quote is not None}
+            return await prices.quoted(client, plan.unpriced)
 
-    if plan.unpriced and not local:
-        try:
-            return attrs.evolve(plan, prices=anyio.run(quotes, connection.checked(base_url)))
-        except errors.APIError as error:
-            say(f"The prices of the service are not known: {sentence(error.message)}")
-        except UsageError:
-            pass
+    if plan.unpriced and plan.tells_costs:
+        with suppress(UsageError):
+            return attrs.evolve(plan, prices=anyio.run(ask, connection.checked(base_url)))
     return plan
 
 
@@ -303,142 +322,6 @@ def _code_of(plan: preflight.Plan, *, skip_bad: bool) -> Exit:
         return Exit.USAGE
     is_empty = plan.has_files and not plan.found.jobs
     return Exit.SOME_FAILED if plan.found.bad or is_empty or plan.fits is False else Exit.ALL_DONE
-
-
-class _BatchRun:
-    """The run of a batch: its jobs, its display and its messages.
-
-    Args:
-        manifest: Its rows are the jobs.
-        found: Its check.
-        output: Directory for the results; it exists.
-        journal: Not entered yet.
-        json: The option.
-    """
-
-    def __init__(
-        self, manifest: Manifest, found: Preflight, output: Path, journal: Journal, *, json: bool
-    ) -> None:
-        from apimart_async.batch import Progress
-        from apimart_async.cli.display.progress import Display, draw_batch
-
-        self._manifest = manifest
-        self._bad_rows = found.bad_rows
-        self._total = total = found.jobs + found.repeated
-        self._output = output
-        self._journal = journal
-        self._json = json
-        # Paths on a terminal would only disturb the display.
-        self._writes = json or not is_terminal(sys.stdout)
-        self._are_results_whole = True
-        self._progress: Progress = Progress(total=total)
-        self._next_line = time.monotonic() + _LINE_INTERVAL
-        self._failures = 0
-        self._missing = 0
-        is_plain = json and is_terminal(sys.stdout)
-        self._display = Display(lambda console: draw_batch(self._progress, console), is_plain=is_plain)
-
-    def __len__(self) -> int:
-        return self._total
-
-    def __aiter__(self) -> AsyncIterator[Job]:
-        return self._manifest.jobs(self._bad_rows)
-
-    def execute(self, service: connection.Connection, batch_options: BatchOptions) -> Exit:
-        """Process the jobs that are not saved yet.
-
-        Returns:
-            The exit code. The first SIGINT or SIGTERM starts no further jobs and finishes those in flight;
-            the second cancels the batch.
-        """
-        is_interrupted, error = False, None
-        try:
-            is_interrupted = anyio.run(self._run, service, batch_options)
-        except errors.ApimartError as ending:
-            messages.trace(ending)
-            error = ending
-        last, total = self._progress, self._total
-        if error is not None:
-            complain(_reason(error))
-        retried, is_local = batch_options.retry_failed, service.local
-        for hint in messages.batch_hints(
-            last, self._output, missing=self._missing, retried=retried, is_local=is_local
-        ):
-            say(hint, always=True)
-        is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
-        say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
-        if is_interrupted:
-            return Exit.INTERRUPTED
-        all_saved = error is None and last.saved == total and not self._bad_rows and self._are_results_whole
-        return Exit.ALL_DONE if all_saved else Exit.SOME_FAILED
-
-    async def _run(self, service: connection.Connection, batch_options: BatchOptions) -> bool:
-        """Return whether the second signal cancelled it."""
-        from apimart_async.batch import Runner
-        from apimart_async.batch.backends import ApimartBackend
-
-        def finish() -> None:
-            say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")
-            batch_options.shutdown.request()
-
-        scope = anyio.CancelScope()
-        with SIGNALS.calling(finish, scope.cancel), self._display.shown, scope:
-            if service.local:
-                await to_thread.run_sync(local_batch.mark, self._output)
-                await local_batch.drop_lost(self._output)
-            async with (
-                connection.connected(service) as client,
-                Runner(ApimartBackend(client), self, self._journal, batch_options) as outcomes,
-            ):
-                async for outcome in outcomes:
-                    self._report(outcome)
-        return scope.cancelled_caught
-
-    def show(self, progress: Progress) -> None:
-        """Show the progress: in the display, or as a line every ten seconds."""
-        self._progress = progress
-        if not self._display.draws and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + _LINE_INTERVAL
-            facts = ", ".join(messages.batch_facts(progress))
-            say(f"{progress.done:,} of {progress.total:,} done, {facts}")
-
-    def _report(self, outcome: Outcome) -> None:
-        """Write the results of a job, or the reason why it has none."""
-        from apimart_async.batch.requests import APIMART_MODELS, model_of
-        from apimart_async.batch.runner import as_plain
-
-        if self._writes:
-            paths = [str(path) for path in outcome.paths] if outcome.status == "saved" else []
-            plain = as_plain(outcome, self._output) | {"model": model_of(outcome.job, APIMART_MODELS)}
-            for line in [json_line(plain)] if self._json else paths:
-                self._are_results_whole = write_line(line) and self._are_results_whole
-        if outcome.error is None or outcome.status == "saved":
-            return
-        messages.trace(outcome.error)
-        is_missing = isinstance(outcome.error, errors.TaskExpiredError) and outcome.status == "unfinished"
-        self._missing += is_missing
-        self._failures += 1
-        if self._failures <= _MOST_FAILURES:
-            self._display.failed(_label(outcome), messages.explain(outcome.error))
-        elif self._failures == _MOST_FAILURES + 1:
-            say("Further failures are only in results.jsonl.")
-
-
-def _label(outcome: Outcome) -> str:
-    image = outcome.job.image
-    name = Path(image).name if isinstance(image, str) else ""
-    return shorten(printable(outcome.job.id or name or outcome.job.name or outcome.id), 40)
-
-
-def _reason(error: errors.ApimartError) -> str:
-    """Return the reason why a batch has stopped, with the options of the command."""
-    if isinstance(error, errors.BudgetExceededError) and error.limit is not None:
-        spent = "" if error.spent is None else f"{dollars(error.spent)} is spent, and "
-        return (
-            f"The next job could pass the budget: {spent}--max-cost is {dollars(error.limit)}. "
-            "Run it again with more to go on."
-        )
-    return sentence(error.message)
 
 
 # --- status -----------------------------------------------------------------------------------------------

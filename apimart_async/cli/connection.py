@@ -12,7 +12,8 @@ import attrs
 
 from apimart_async import config
 from apimart_async.cli.display.output import printable, say
-from apimart_async.cli.options import Conversion, UsageError
+from apimart_async.cli.options import Conversion
+from apimart_async.cli.signals import UsageError
 from apimart_async.credentials import Secret
 from apimart_async.urls import is_loopback
 
@@ -52,6 +53,7 @@ class Connection:
         media: Changes to pictures before they are sent.
         resolved_url: The address itself, of several the preferred one; ``None`` with an emulator of the
             command.
+        provider: The service.
     """
 
     base_url: Sequence[str] | None = None
@@ -59,6 +61,7 @@ class Connection:
     local: bool = False
     media: config.Media = attrs.field(factory=config.Media)
     resolved_url: str | None = None
+    provider: Provider = "APIMART"
 
 
 def checked(
@@ -89,7 +92,7 @@ def checked(
         if base_url is not None:
             raise UsageError("--local starts a service of its own: leave --base-url out, or --local.")
         emulator_class()
-        return Connection(poll=_LOCAL_POLL, local=True, media=media)
+        return Connection(poll=_LOCAL_POLL, local=True, media=media, provider=provider)
     key = Secret(os.environ.get(f"{provider}_API_KEY", ""))
     if not key.open().strip():
         advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
@@ -100,7 +103,7 @@ def checked(
         return Connection(base_url, _OLD_TASK_POLL)
     # A service on this machine is an emulator, whose tasks are short.
     poll = _LOCAL_POLL if is_loopback(urlsplit(urls[0]).hostname or "") else config.Poll()
-    return Connection(base_url, poll, media=media, resolved_url=urls[0])
+    return Connection(base_url, poll, media=media, resolved_url=urls[0], provider=provider)
 
 
 def _say_conversion(line: str) -> None:

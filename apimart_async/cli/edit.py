@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
+import attrs
 from cyclopts import Parameter
 
-from apimart_async.cli import connection, duration_cache, options
+from apimart_async.cli import connection, duration_cache, options, prices
 from apimart_async.cli.display import results
 from apimart_async.cli.display.item import expect, items_for, stem_of
 from apimart_async.cli.display.messages import ResumeHint, Wording
 from apimart_async.cli.display.output import printable, say
-from apimart_async.cli.options import UsageError
+from apimart_async.cli.dry_run import DryRun
 from apimart_async.cli.run import Run
-from apimart_async.cli.signals import Exit
-from apimart_async.transport.media import forms, png
+from apimart_async.cli.signals import Exit, UsageError
+from apimart_async.cli.target import target_of
+from apimart_async.resources import edits, published_limits, submission
+from apimart_async.transport.media import forms, inputs, png
 
 if TYPE_CHECKING:
+    from apimart_async.batch import Job
     from apimart_async.transport.media.forms import NamedFile
 
 USAGE: Final = "Usage: apimart edit IMAGES... -p PROMPT [OPTIONS]"
-
-_DEFAULT_SIDE: Final = 1024
 
 
 def edit(
@@ -43,17 +45,19 @@ def edit(
             "[default: grok-imagine-1.0-edit-apimart]",
         ),
     ] = None,
-    service: Annotated[
-        Literal["apimart", "applerouter"], Parameter(name="--service", help="Which of the two services.")
-    ] = "apimart",
+    service: options.Service = "apimart",
     mask: Annotated[
-        str | None,
+        options.PathOrUrl | None,
         Parameter(name="--mask", help="PNG, transparent where to edit; for applerouter."),
     ] = None,
     size: Annotated[
         str | None, Parameter(name="--size", help="Of the results, such as 512x512; for applerouter.")
     ] = None,
-    output: options.Output = options.DEFAULT_DIRECTORY,
+    output: options.OutputOrFile = options.DEFAULT_DIRECTORY,
+    dry_run: options.DryRun = False,
+    max_cost: Annotated[
+        float | None, Parameter(name="--max-cost", help="USD for all pictures; no edit may pass it.")
+    ] = None,
     local: options.Local = False,
     inline: options.Inline = False,
     convert: options.Convert = "auto",
@@ -66,15 +70,17 @@ def edit(
 
     All pictures are checked before anything is sent. A result gets the name of
     its picture (lighthouse.jpg becomes edited/lighthouse.png, several variants
-    edited/lighthouse-1.png and so on); no file is ever overwritten. The paths of
-    the results go to stdout, all else to stderr.
+    edited/lighthouse-1.png and so on), or the name that -o gives the only one; no
+    file is ever overwritten. The paths of the results go to stdout, all else to
+    stderr. A quoted pattern is expanded where the shell does not do it.
 
     Try these:
 
-      apimart edit photos/*.jpg -p "A starry sky behind it" --local
-      apimart edit portrait.png -p "Watercolour painting" -n 3 -o variants
-      apimart edit *.jpg -p "Pencil sketch" --json > results.jsonl
-      apimart edit - -p "Deep snow" < photo.jpg
+      apimart edit docs/examples/photos/*.jpg -p "A starry sky" --local
+      apimart edit docs/examples/photos/mug.jpg -p "Snow" --local -o snow.jpg
+      apimart edit - -p "Deep snow" --local < docs/examples/photos/mug.jpg
+      apimart edit 'docs/examples/photos/*.jpg' -p "Pencil sketch" --dry-run
+      apimart edit *.jpg -p "Pencil sketch" --json --max-cost 1 > results.jsonl
       apimart edit room.jpg -p "A red sofa" --service applerouter --mask m.png
 
     AppleRouter's key is APPLEROUTER_API_KEY. It has no tasks: each request brings
@@ -84,90 +90,153 @@ def edit(
     With --json, each line has: image, status (done, failed, interrupted or
     not_started), task_id, paths, cost (USD), seconds, and error (type, message,
     status, code, task_id, idempotency_key) or null.
-    """
-    from apimart_async.resources.edits import DEFAULT_MODEL
-    from apimart_async.resources.published_limits import are_published, check_words
 
-    is_apimart = service == "apimart"
-    provider: connection.Provider = "APIMART" if is_apimart else "APPLEROUTER"
-    has_published_limits = not is_apimart and are_published(model)
-    _check_request(service, prompt, DEFAULT_MODEL if model is None else model, n)
-    options.check_timeout(timeout)
-    _check_service(service, mask=mask, size=size, inline=inline)
-    reached = connection.checked(
-        base_url, provider=provider, local=local, convert=convert, keep_metadata=keep_metadata
+    With --dry-run and --json, one object has: service, model (or null), pictures,
+    bytes, images, estimated_cost (USD or null) and output.
+    """
+    request = _Request(
+        service, prompt, model, n, None if mask is None else str(mask), size, inline=inline, convert=convert
     )
+    request.check()
+    options.check_timeout(timeout)
+    options.check_max_cost(max_cost, service)
+    reached = None
+    if not dry_run:
+        reached = connection.checked(
+            base_url, provider=request.provider, local=local, convert=convert, keep_metadata=keep_metadata
+        )
     sources = options.distinct(images)
-    if len(sources) < len(images):
-        say("A picture that is given twice is edited once.")
+    target = target_of(output, len(sources) * n)
     pictures = options.opened(sources)
-    unfit: Collection[str | NamedFile] = ()
-    if is_apimart:
-        options.check_images(pictures, convert=convert)
-    elif has_published_limits:
-        check_words(prompt, size)
-        _check_are_local(sources, mask)
-        unfit = _find_unfit(pictures, mask, _side(size), convert)
-    else:
-        _check_are_local(sources, mask)
-        given = [*pictures, *([] if mask is None else [mask])]
-        options.check_images(given, convert=convert, limit=png.SENT_LIMIT)
-    options.check_directory(output)
+    unfit = request.check_pictures(sources, pictures)
+    if reached is None:
+        plan = DryRun(request.provider, request.sent_model, len(sources) * n, output, base_url, local=local)
+        return plan.show([*pictures, *request.masks], json=json)
+    options.check_directory(target.directory)
 
     async def work() -> None:
-        from apimart_async.batch import Job
-        from apimart_async.batch.backends import ApimartBackend
         from apimart_async.cli.paid import run_paid
-        from apimart_async.cli.png_preparation import PngBackend
 
-        # Images inside the answer cannot expire; other models do not know the field.
-        response_format = "b64_json" if has_published_limits else None
-        fields = {"size": size, "mask": mask, "response_format": response_format}
-        given = {name: value for name, value in fields.items() if value is not None}
-        jobs = [Job(picture, prompt, model, n, str(i), options=given) for i, picture in enumerate(pictures)]
-        pay = partial(run_paid, run, jobs=jobs, output=output)
-        if is_apimart:
+        pay = partial(run_paid, run, jobs=request.jobs(pictures), output=target.directory, max_cost=max_cost)
+        if request.is_apimart:
+            from apimart_async.batch.backends import ApimartBackend
+
             async with connection.connected(reached) as client:
                 with duration_cache.used(client.tasks, learnt):
-                    expect(items, client.tasks.estimate(model or DEFAULT_MODEL, n=n))
+                    await prices.check_budget(client, request.name, n, max_cost)
+                    expect(items, client.tasks.estimate(request.name, n=n))
                     await pay(ApimartBackend(client, inline=inline), timeout=timeout)
         else:
+            from apimart_async.cli.png_preparation import PngBackend
+
             async with connection.connected_router(reached) as router:
                 await pay(PngBackend(router, timeout=timeout, unfit=unfit, side=_side(size)))
+        await target.place(items[0])
 
     items = items_for(sources)
     for item in items:
         item.name = stem_of(item.source)
+    target.name(items)
     run = Run(
         items,
         Wording("image", "edited"),
         results.lines(results.edit_record) if json else results.saved_paths,
-        ResumeHint(output, base_url, is_possible=not local, key=f"{provider}_API_KEY"),
+        ResumeHint(target.directory, base_url, is_possible=not local, key=f"{request.provider}_API_KEY"),
+        hold=target.file is not None,
     )
     with duration_cache.kept(reached.resolved_url) as learnt:
         return run.execute(work)
 
 
-def _check_request(service: str, prompt: str, model: str, n: int) -> None:
-    from apimart_async.resources import submission
-    from apimart_async.resources.submission import check_request
+@attrs.frozen
+class _Request:
+    """The options of the request, which is the same for every picture."""
 
-    check_request(prompt, model, n, submission.max_n(model) if service == "apimart" else 10)
+    service: options.ServiceName
+    prompt: str
+    model: str | None
+    n: int
+    mask: str | None
+    size: str | None
+    inline: bool = attrs.field(kw_only=True)
+    convert: options.Conversion = attrs.field(kw_only=True)
 
+    @property
+    def is_apimart(self) -> bool:
+        return self.service == "apimart"
 
-def _check_service(service: str, *, mask: str | None, size: str | None, inline: bool) -> None:
-    given = {"apimart": (("--mask", mask), ("--size", size)), "applerouter": (("--inline", inline or None),)}
-    for name, value in given[service]:
-        if value is not None:
-            other = "applerouter" if service == "apimart" else "apimart"
-            raise UsageError(f"{name} is for --service {other}.")
+    @property
+    def provider(self) -> connection.Provider:
+        return "APIMART" if self.is_apimart else "APPLEROUTER"
 
+    @property
+    def name(self) -> str:
+        """Return the name of the model, that of the SDK by default."""
+        return edits.DEFAULT_MODEL if self.model is None else self.model
 
-def _check_are_local(images: Sequence[str], mask: str | None) -> None:
-    sources = [*images, *([] if mask is None else [mask])]
-    remote = next((source for source in sources if forms.remote_url(source) is not None), None)
-    if remote is not None:
-        raise UsageError(f"{printable(remote)} is an address: download it first, AppleRouter takes files.")
+    @property
+    def sent_model(self) -> str | None:
+        """Return the model that is named in the request."""
+        return self.name if self.is_apimart else self.model
+
+    @property
+    def masks(self) -> list[str]:
+        """Return the mask, if there is one."""
+        return [] if self.mask is None else [self.mask]
+
+    @property
+    def _has_published_limits(self) -> bool:
+        return not self.is_apimart and published_limits.are_published(self.model)
+
+    def check(self) -> None:
+        """Check the options, or raise ``UsageError`` or ``InvalidArgumentError``."""
+        most = options.most_variants(self.service, self.name)
+        submission.check_request(self.prompt, self.name, self.n, most)
+        of_others = (
+            (("--mask", self.mask), ("--size", self.size))
+            if self.is_apimart
+            else (("--inline", self.inline or None),)
+        )
+        for name, value in of_others:
+            if value is not None:
+                raise UsageError(
+                    f"{name} is for --service {'applerouter' if self.is_apimart else 'apimart'}."
+                )
+
+    def check_pictures(
+        self, sources: Sequence[str], pictures: Sequence[str | NamedFile]
+    ) -> Collection[str | NamedFile]:
+        """Check the pictures, and return those to convert for dall-e-2.
+
+        Raises:
+            UsageError: Some cannot be sent.
+            InvalidArgumentError: The prompt or the size is beyond the limits of dall-e-2.
+        """
+        if not self.is_apimart:
+            remote = next((each for each in (*sources, *self.masks) if forms.remote_url(each)), None)
+            if remote is not None:
+                raise UsageError(
+                    f"{printable(remote)} is an address: download it first, AppleRouter takes files."
+                )
+        if self._has_published_limits:
+            published_limits.check_words(self.prompt, self.size)
+            return _find_unfit(pictures, self.mask, _side(self.size), self.convert)
+        limit = inputs.MAX_UPLOAD_BYTES if self.is_apimart else png.SENT_LIMIT
+        options.check_images([*pictures, *self.masks], convert=self.convert, limit=limit)
+        return ()
+
+    def jobs(self, pictures: Sequence[str | NamedFile]) -> list[Job]:
+        """Return a job for each picture, with its index as the id."""
+        from apimart_async.batch import Job
+
+        # Images inside the answer cannot expire; other models do not know the field.
+        response_format = "b64_json" if self._has_published_limits else None
+        fields = {"size": self.size, "mask": self.mask, "response_format": response_format}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return [
+            Job(picture, self.prompt, self.model, self.n, str(index), options=given)
+            for index, picture in enumerate(pictures)
+        ]
 
 
 def _find_unfit(
@@ -189,5 +258,7 @@ def _find_unfit(
 
 
 def _side(size: str | None) -> int:
+    from apimart_async.cli.png_preparation import DEFAULT_SIDE
+
     side = (size or "").partition("x")[0]
-    return int(side) if side.isdecimal() else _DEFAULT_SIDE
+    return int(side) if side.isdecimal() else DEFAULT_SIDE

@@ -15,8 +15,8 @@ from cyclopts import Parameter
 from apimart_async.cli.connection import emulator_class
 from apimart_async.cli.display.output import dollars, say, sentence, write_line
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.options import UsageError, flag
-from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.cli.options import flag
+from apimart_async.cli.signals import SIGNALS, Exit, UsageError
 from apimart_async.logs import log, log_to_stderr
 from apimart_async.urls import is_loopback
 

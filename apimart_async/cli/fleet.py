@@ -15,8 +15,7 @@ from apimart_async.cli.display import preflight
 from apimart_async.cli.display.messages import explain
 from apimart_async.cli.display.output import complain, dollars, printable, say, sentence, write_line
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.options import UsageError
-from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.cli.signals import SIGNALS, Exit, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -11,8 +11,10 @@ from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
 from apimart_async.cli.display.item import Item
 from apimart_async.cli.display.messages import ResumeHint, Wording
+from apimart_async.cli.dry_run import DryRun
 from apimart_async.cli.run import Run
 from apimart_async.cli.signals import Exit
+from apimart_async.cli.target import target_of
 
 USAGE = "Usage: apimart generate PROMPT [OPTIONS]"
 
@@ -22,13 +24,17 @@ def generate(
     /,
     *,
     image: Annotated[
-        list[str] | None,
+        list[options.PathOrUrl] | None,
         Parameter(
-            name=("--image", "-i"), negative=(), help="Picture to start from; may be given several times."
+            name=("--image", "-i"),
+            allow_leading_hyphen=True,
+            negative=(),
+            help="Picture to start from, or - for stdin; may be given several times.",
         ),
     ] = None,
     mask: Annotated[
-        str | None, Parameter(name="--mask", help="Picture of the area to change in the first one.")
+        options.PathOrUrl | None,
+        Parameter(name="--mask", help="Picture of the area to change in the first one."),
     ] = None,
     n: Annotated[int | None, Parameter(name="-n", help="Variants; one by default.")] = None,
     model: Annotated[
@@ -40,7 +46,8 @@ def generate(
     resolution: Annotated[str | None, Parameter(name="--resolution", help='"1k", "2k" or "4k".')] = None,
     quality: Annotated[str | None, Parameter(name="--quality", help="In the model's own words.")] = None,
     output_format: Annotated[str | None, Parameter(name="--format", help='Such as "png" or "jpeg".')] = None,
-    output: options.Output = Path("generated"),
+    output: options.OutputOrFile = Path("generated"),
+    dry_run: options.DryRun = False,
     local: options.Local = False,
     inline: options.Inline = False,
     convert: options.Convert = "auto",
@@ -52,12 +59,14 @@ def generate(
     """Make a picture as a prompt says, from other pictures if you like.
 
     Pictures are checked before anything is sent. A result gets the name of its
-    task; no file is ever overwritten. The paths of the results go to stdout, all
-    else to stderr.
+    task, or the name that -o gives the only one; no file is ever overwritten. The
+    paths of the results go to stdout, all else to stderr.
 
     Try these:
 
       apimart generate "A lighthouse in a storm" --local
+      apimart generate "A lighthouse in a storm" --local -o storm.png
+      apimart generate "A lighthouse in a storm" -n 2 --dry-run
       apimart generate "The same place in autumn" -i photo.jpg --size 16:9
       apimart generate "Both of them, dancing" -i a.png -i b.png --json
 
@@ -69,10 +78,18 @@ def generate(
 
     check_request(prompt, model, n, max_n(model), has_n=n is not None)
     options.check_timeout(timeout)
-    service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
-    references = tuple(image or ())
-    options.check_images([*references, *([] if mask is None else [mask])], convert=convert)
-    options.check_directory(output)
+    target = target_of(output, n or 1)
+    service = None
+    if not dry_run:
+        service = connection.checked(base_url, local=local, convert=convert, keep_metadata=keep_metadata)
+    mask = None if mask is None else str(mask)
+    references = options.opened(options.expanded(image or ()))
+    pictures = [*references, *([] if mask is None else [mask])]
+    options.check_images(pictures, convert=convert)
+    if service is None:
+        plan = DryRun("APIMART", model, n or 1, output, base_url, local=local)
+        return plan.show(pictures, json=json)
+    options.check_directory(target.directory)
     fields = {
         "mask": mask,
         "size": size,
@@ -87,14 +104,20 @@ def generate(
         from apimart_async.cli.paid import run_paid
 
         given = {name: value for name, value in fields.items() if value is not None}
-        job = Job(references or None, prompt, model, n or 1, "0", options=given, operation="generate")
+        job = Job(tuple(references) or None, prompt, model, n or 1, "0", options=given, operation="generate")
         async with connection.connected(service) as client:
-            await run_paid(run, ApimartBackend(client, inline=inline), [job], output, timeout=timeout)
+            await run_paid(
+                run, ApimartBackend(client, inline=inline), [job], target.directory, timeout=timeout
+            )
+        await target.place(items[0])
 
+    items = [Item("", "the picture")]
+    target.name(items)
     run = Run(
-        [Item("", "the picture")],
+        items,
         Wording("picture", "made"),
         results.lines(results.generation_record) if json else results.saved_paths,
-        ResumeHint(output, base_url, is_possible=not local),
+        ResumeHint(target.directory, base_url, is_possible=not local),
+        hold=target.file is not None,
     )
     return run.execute(work)

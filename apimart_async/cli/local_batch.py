@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from apimart_async.cli.options import UsageError
+from apimart_async.cli.signals import UsageError
 
 _MARK: Final = "emulated"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TextIO, TypeAlias, cast
 
@@ -13,9 +15,9 @@ import anyio
 from cyclopts import Parameter
 
 from apimart_async.cli.display.item import STDIN
-from apimart_async.cli.display.output import is_terminal, listed, printable, sentence, set_quiet
+from apimart_async.cli.display.output import is_terminal, listed, printable, say, sentence
+from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError, InvalidArgumentError
-from apimart_async.logs import log_to_stderr
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files import objects
 from apimart_async.transport.media import forms, inputs
@@ -26,12 +28,8 @@ if TYPE_CHECKING:
 
     from apimart_async.transport.media.forms import NamedFile
 
-_VERBOSITY: Final = {"-q": 0, "-v": 1, "-vv": 2}
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
-
-
-class UsageError(Exception):
-    """The command cannot run with its arguments or in its environment; nothing was sent."""
+_APPLEROUTER_MAX_N: Final = 10
 
 
 def flag(name: str, text: str) -> Parameter:
@@ -41,12 +39,15 @@ def flag(name: str, text: str) -> Parameter:
 
 DEFAULT_DIRECTORY: Final = Path("edited")
 
+PathOrUrl: TypeAlias = str | Path
+"""A text always: ``Path`` only makes shells complete names of files."""
+
 Images: TypeAlias = Annotated[
-    list[str],
+    list[PathOrUrl],
     Parameter(
         negative=(),
         allow_leading_hyphen=True,  # for the picture on stdin; other such arguments are refused
-        help="Pictures: JPEG, PNG, WebP or GIF files of at most 20 MiB; - is stdin.",
+        help="Pictures, or patterns: JPEG, PNG, WebP or GIF of at most 20 MiB; - is stdin.",
     ),
 ]
 
@@ -67,10 +68,24 @@ Convert: TypeAlias = Annotated[
         help="Whether HEIC, AVIF, TIFF, BMP and larger pictures are made JPEG or PNG, or refused.",
     ),
 ]
+ServiceName: TypeAlias = Literal["apimart", "applerouter"]
+Service: TypeAlias = Annotated[ServiceName, Parameter(name="--service", help="Which of the two services.")]
+
 KeepMetadata: TypeAlias = Annotated[
     bool, flag("--keep-metadata", "Send the place, camera and comments in pictures too; uploads are public.")
 ]
 TaskIds: TypeAlias = Annotated[list[str], Parameter(name="IDS", negative=(), help="Ids of tasks.")]
+OutputOrFile: TypeAlias = Annotated[
+    Path,
+    Parameter(
+        name=("--output", "-o"),
+        converter=_output,
+        help="Directory for the results, made when it is missing; or the file, such as out.png, for one.",
+    ),
+]
+DryRun: TypeAlias = Annotated[
+    bool, flag("--dry-run", "Only check, and print the request and an estimate of the cost.")
+]
 Output: TypeAlias = Annotated[
     Path,
     Parameter(
@@ -113,16 +128,6 @@ Timeout: TypeAlias = Annotated[
 ]
 
 
-def take_verbosity(arguments: Sequence[str]) -> list[str]:
-    """Apply ``-v``, ``-vv`` and ``-q``, which every command has, and return the other arguments."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    given = [argument for argument in arguments[:end] if argument in _VERBOSITY]
-    set_quiet(quiet="-q" in given)
-    if level := sum(map(_VERBOSITY.__getitem__, given)):
-        log_to_stderr("info" if level == 1 else "debug")
-    return [argument for argument in arguments[:end] if argument not in _VERBOSITY] + list(arguments[end:])
-
-
 def check_timeout(timeout: float | None) -> None:
     """Check the option.
 
@@ -133,16 +138,57 @@ def check_timeout(timeout: float | None) -> None:
         raise UsageError(f"--timeout must be more than 0 seconds, not {timeout:g}.")
 
 
-def distinct(images: Sequence[str]) -> list[str]:
+def most_variants(service: ServiceName, model: str) -> int:
+    """Return the greatest number of variants that a service takes for a model."""
+    from apimart_async.resources.submission import max_n
+
+    return max_n(model) if service == "apimart" else _APPLEROUTER_MAX_N
+
+
+def check_max_cost(max_cost: float | None, service: ServiceName) -> None:
+    """Check the option.
+
+    Raises:
+        UsageError: It is not more than 0, or the service reports no costs.
+    """
+    if max_cost is not None and service != "apimart":
+        raise UsageError("--max-cost is for --service apimart: AppleRouter reports no costs.")
+    if max_cost is not None and not max_cost > 0:
+        raise UsageError(f"--max-cost must be more than 0 USD, not {max_cost:g}.")
+
+
+def distinct(arguments: Sequence[PathOrUrl]) -> list[str]:
     """Return the pictures in order, without those given before, so that none is paid for twice.
 
     Raises:
-        UsageError: One of them is an option that the command does not have.
+        UsageError: As for ``expanded``.
     """
-    for image in images:
-        if image.startswith("-") and image != STDIN and not os.path.lexists(image):
-            raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
-    return list({_identity(image): image for image in reversed(images)}.values())[::-1]
+    images = expanded(arguments)
+    kept = list({_identity(image): image for image in reversed(images)}.values())[::-1]
+    if len(kept) < len(images):
+        say("A picture that is given twice is taken once.")
+    return kept
+
+
+def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
+    """Return the pictures, with the matching files in place of patterns that no shell has expanded.
+
+    Raises:
+        UsageError: One of them is an option that the command does not have, or a pattern without a match.
+    """
+    return list(chain.from_iterable(_expanded(str(argument)) for argument in arguments))
+
+
+def _expanded(image: str) -> list[str]:
+    if image.startswith("-") and image != STDIN and not os.path.lexists(image):
+        raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
+    if "://" in image or not any(mark in image for mark in "*?[") or os.path.lexists(image):
+        return [image]
+    found = glob.iglob(os.path.expanduser(image), recursive=True)  # noqa: PTH111, PTH207 as batches match
+    matches = sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 a text
+    if not matches:
+        raise UsageError(f"No file matches {printable(image)}. Nothing was sent.")
+    return matches
 
 
 def _identity(image: str) -> str:
@@ -236,6 +282,11 @@ def check_directory(directory: Path) -> None:
         return
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is not a directory: name another one with -o.")
+    if directory.suffix and not directory.exists():
+        from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
+
+        if directory.suffix.lower() in IMAGE_EXTENSIONS:
+            raise UsageError(f"{directory} is the name of a file: name a directory with -o.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

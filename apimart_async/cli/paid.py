@@ -20,6 +20,7 @@ async def run_paid(
     output: Path,
     *,
     timeout: float | None = None,
+    max_cost: float | None = None,
 ) -> None:
     """Run one paid job for each item.
 
@@ -29,6 +30,7 @@ async def run_paid(
         jobs: One for each item, in the same order; the id is the index.
         output: Directory for the images.
         timeout: Seconds to wait for each task.
+        max_cost: USD that all jobs may cost.
 
     Cancellation leaves paid requests in flight 3 seconds for their answer.
     """
@@ -61,6 +63,7 @@ async def run_paid(
         grace=GRACE,
         template=partial(_template, run),
         timeout=timeout,
+        max_cost=max_cost,
         write_results=False,
         on_job=note,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -10,9 +11,13 @@ import attrs
 
 from apimart_async.batch import Job
 from apimart_async.batch.backends import AppleRouterBackend, PreparedJob
+from apimart_async.batch.requests import images_of
 from apimart_async.cli.display.output import printable, sentence
-from apimart_async.cli.options import UsageError, refuse_pictures
-from apimart_async.errors import ImageError
+from apimart_async.cli.options import refuse_pictures
+from apimart_async.cli.signals import UsageError
+from apimart_async.errors import ImageError, InvalidArgumentError
+from apimart_async.resources.image_fields import takes_json, text_of
+from apimart_async.resources.published_limits import are_published, check_words
 from apimart_async.transport.concurrency import for_each, run_in_picture_thread
 from apimart_async.transport.media import conversion, forms, inputs, png, sniffing
 
@@ -20,6 +25,9 @@ if TYPE_CHECKING:
     from apimart_async.cli.options import Conversion
     from apimart_async.transport.media.forms import NamedFile, SingleImage
     from apimart_async.transport.media.inputs import Media
+
+DEFAULT_SIDE: Final = 1024
+"""Pixels of the square PNGs."""
 
 _TURNED: Final = frozenset({5, 6, 7, 8})
 
@@ -78,6 +86,52 @@ class PngBackend(AppleRouterBackend):
         return await super().prepare(attrs.evolve(job, image=image, options=options))
 
 
+@attrs.define(eq=False)
+class FittingBackend(AppleRouterBackend):
+    """AppleRouter, with a conversion of each picture that dall-e-2 does not take, before it is sent.
+
+    The identity of a job stays that of its original picture.
+    """
+
+    async def upload(self, prepared: PreparedJob) -> Sequence[SingleImage]:
+        """Return the images to send."""
+        job = prepared.job
+        pictures = [image for image in prepared.sent_images if not isinstance(image, str)]
+        if not are_published(job.model) or await run_in_picture_thread(_fit, pictures):
+            return await super().upload(prepared)
+        mask = [job.options["mask"]] if "mask" in job.options else []
+        size = str(job.options.get("size") or "").partition("x")[0]
+        side = int(size) if size.isdecimal() else DEFAULT_SIDE
+        return await run_in_picture_thread(_convert, [*images_of(job), *mask], side)
+
+
+def _fit(pictures: Sequence[Media]) -> bool:
+    """Tell whether dall-e-2 takes a picture, with its mask after it, as they are; blocks."""
+    examined = [_examine(picture) for picture in pictures]
+    has_area = len(examined) > 1 or any(header.has_alpha for header, _ in examined)
+    return has_area and all(is_png and header.width == header.height for header, is_png in examined)
+
+
+async def check_row(job: Job) -> None:
+    """Check a row of a manifest for AppleRouter, as its client does before it sends.
+
+    Raises:
+        InvalidArgumentError: It has the address of an image for a model that takes files, or its prompt,
+            size or picture is not for dall-e-2.
+    """
+    sources = [*images_of(job), *([job.options["mask"]] if "mask" in job.options else [])]
+    is_remote = any(forms.remote_url(source) is not None for source in sources)
+    if is_remote and (job.model is None or not takes_json(job.model)):
+        raise InvalidArgumentError("Its image is an address: download it first, AppleRouter takes files.")
+    if are_published(job.model):
+        check_words(job.prompt, text_of(job.options.get("size")))
+        with suppress(ImageError):  # the check of all manifests reports it
+            (header, _), *mask = [await _read(source, "auto") for source in sources]
+            problem = _problem(forms.shown(str(sources[0])), header, mask[0][0] if mask else None)
+            if problem is not None:
+                raise InvalidArgumentError(problem)
+
+
 def _convert(sources: Sequence[SingleImage], side: int) -> list[bytes]:
     """Return pictures as PNGs of the same size; blocks while it works.
 
@@ -101,7 +155,7 @@ async def _check_mask(mask: str, convert: Conversion) -> tuple[png.PngHeader, bo
     return header, is_png
 
 
-async def _read(image: str | NamedFile, convert: Conversion) -> tuple[png.PngHeader, bool]:
+async def _read(image: SingleImage, convert: Conversion) -> tuple[png.PngHeader, bool]:
     """Return the size and transparency of a picture, and whether it is a PNG small enough for dall-e-2."""
     picture = await inputs.open_media(image, limit=png.SENT_LIMIT, convert=convert == "auto")
     return await run_in_picture_thread(_examine, picture)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from apimart_async.cli.display.output import say, sentence, write_line
-from apimart_async.cli.options import Journal, UsageError, output_path
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.options import Journal, flag, output_path
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import JournalError
 
-USAGE = "Usage: apimart report DIR"
+USAGE = "Usage: apimart report DIR [OPTIONS]"
 
 
 def report(
@@ -25,15 +26,17 @@ def report(
     /,
     *,
     journal: Journal = None,
+    show: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
 ) -> Exit:
     """Write report.html: each picture before and after, costs, times, failures.
 
     The page is one file, works from disk and asks the network for nothing. It
     refers to the pictures where they are: move it together with the results.
 
-    Try this:
+    Try these:
 
       apimart report out
+      apimart report out --open
     """
     from apimart_async.batch.report.page import write_report
 
@@ -42,5 +45,6 @@ def report(
     except JournalError as error:
         raise UsageError(sentence(error.message)) from error
     write_line(str(path))
-    say("Open it in a browser.")
+    if not (show and webbrowser.open(path.resolve().as_uri())):
+        say("Open it in a browser.")
     return Exit.ALL_DONE

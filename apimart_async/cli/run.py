@@ -36,6 +36,7 @@ class Run:
         wording: The noun and the verb of the summary.
         render: Returns the lines for stdout of an item that has ended.
         resume_hint: How to continue paid tasks.
+        hold: Whether results are written at the end only.
 
     Attributes:
         items: In the order of the arguments.
@@ -48,6 +49,8 @@ class Run:
         wording: Wording,
         render: Render,
         resume_hint: ResumeHint = messages.NO_RESUME,
+        *,
+        hold: bool = False,
     ) -> None:
         from apimart_async.cli.display.progress import Display, draw_items
 
@@ -56,7 +59,7 @@ class Run:
         self._wording = wording
         self._resume_hint = resume_hint
         self._display = Display(partial(draw_items, items))
-        self._results = Results(items, render, hold=self._display.draws and is_terminal(sys.stdout))
+        self._results = Results(items, render, hold=hold or (self._display.draws and is_terminal(sys.stdout)))
         self._scope: anyio.CancelScope
         self._is_interrupted = False
 

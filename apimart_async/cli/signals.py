@@ -37,6 +37,10 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+class UsageError(Exception):
+    """The command cannot run with its arguments or in its environment; nothing was sent."""
+
+
 class Signals:
     """The handler of both signals; the process has one, ``SIGNALS``."""
 

@@ -11,9 +11,8 @@ from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
 from apimart_async.cli.display.item import Item, items_for
 from apimart_async.cli.display.messages import ResumeHint, Wording
-from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, template_of
 from apimart_async.transport.media.filenames import clean_stem
 

@@ -6,9 +6,8 @@ from apimart_async.cli import connection, options
 from apimart_async.cli.display import results
 from apimart_async.cli.display.item import Item, items_for
 from apimart_async.cli.display.messages import Wording
-from apimart_async.cli.options import UsageError
 from apimart_async.cli.run import Run
-from apimart_async.cli.signals import Exit
+from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.transport.media import forms
 
 USAGE = "Usage: apimart upload IMAGES... [OPTIONS]"

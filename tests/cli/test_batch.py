@@ -156,6 +156,7 @@ async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
     assert done.results == [
         "Jobs: 3 (1 more rows ask for the same)",
         "Images to come: 6",
+        "Models: grok-imagine-1.0-edit-apimart for 6 images",
         f"Pictures to upload: 3, {size / 1000:.1f} kB",
         "Estimated cost: $0.09, for all of it",
     ]
@@ -309,7 +310,7 @@ async def test_a_wrong_key_ends_the_batch(apimart: Command, emulator: Emulator, 
 
     assert done.code == 1
     assert "check the API key, then run it again" in done.stderr
-    assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-1]
+    assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-3]
     assert "sk-another" not in done.stderr
     assert (await apimart("batch", many, "-o", "out")).code == 0
     assert len(emulator.ledger.entries) == 30
@@ -325,7 +326,7 @@ async def test_a_used_up_balance_ends_the_batch(offline: Command, many: Path) ->
 
     assert done.code == 1
     assert "top up the account, then run it again" in done.stderr
-    assert "3 of 30 jobs saved in out" in done.stderr.splitlines()[-1]
+    assert "3 of 30 jobs saved in out" in done.stderr.splitlines()[-3]
 
 
 async def test_a_dead_network_ends_the_batch(apimart: Command, many: Path) -> None:
@@ -333,7 +334,7 @@ async def test_a_dead_network_ends_the_batch(apimart: Command, many: Path) -> No
 
     assert done.code == 1
     assert "see to the connection, then run it again" in done.stderr
-    assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-1]
+    assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-3]
 
 
 @posix
@@ -350,12 +351,15 @@ async def test_the_first_signal_finishes_the_jobs_in_flight(
         done = await running.finish()
 
     assert done.code == 130
-    last = done.stderr.splitlines()[-1]
+    *_, last, advice, command = done.stderr.splitlines()
     assert last.startswith("Interrupted: ")
     assert "4 of 30 jobs saved in out, 26 not done yet" in last
     assert len(done.results) == len(emulator.ledger.entries) == 4
 
-    again = await apimart("batch", many, "-o", "out")
+    assert advice == "Continue with:"
+    program, *words = shlex.split(command.replace(gate.url, emulator.base_url))
+    assert program == "apimart"
+    again = await apimart(*words)
     assert again.code == 0
     assert len(set(again.results)) == len(emulator.ledger.entries) == 30
 
@@ -371,7 +375,7 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing(
         done = await running.interrupt(signal.SIGTERM)
 
     assert done.code == 130
-    assert done.stderr.splitlines()[-1].startswith("Interrupted: 0 of 30 jobs saved")
+    assert done.stderr.splitlines()[-3].startswith("Interrupted: 0 of 30 jobs saved")
     assert (await apimart("batch", many, "-o", "out")).code == 0
     assert len(emulator.ledger.entries) == 30
 
@@ -438,6 +442,23 @@ async def test_status_and_report_of_a_batch(apimart: Command, emulator: Emulator
     assert page.results == [str(Path("out", "report.html"))]
     text = (apimart.directory / "out" / "report.html").read_text(encoding="utf-8")
     assert "../pictures/" in text
+
+
+@posix
+async def test_a_report_is_opened_in_the_browser(apimart: Command, folder: Path) -> None:
+    await apimart("batch", folder, "-p", "sunset", "-o", "out")
+    browser = apimart.directory / "browser"
+    browser.write_text('#!/bin/sh\nprintf %s "$1" > opened\n')
+    browser.chmod(0o755)
+
+    done = await apimart.in_process("report", "out", "--open", BROWSER=f"{browser} %s")
+    assert (done.code, done.results) == (0, [str(Path("out", "report.html"))])
+    opened = (apimart.directory / "opened").read_text()
+    assert opened == (apimart.directory / "out" / "report.html").resolve().as_uri()
+
+    unopened = await apimart.in_process("report", "out", "--open", BROWSER=str(apimart.directory / "none"))
+    assert unopened.code == 0
+    assert "Open it in a browser." in unopened.stderr
 
 
 @posix

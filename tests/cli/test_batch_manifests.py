@@ -227,11 +227,12 @@ async def test_a_check_knows_the_journal_and_the_budget(
     poor = await apimart(*command, "--retry-failed", "--max-cost", "0.04")
     as_json = await apimart(*command, "--max-cost", "0.04", "--json")
 
-    assert plain.results[:6] == [
+    assert plain.results[:7] == [
         "Jobs: 3",
         "Started: 1 saved, 1 failed and left alone without --retry-failed",
         "Left: 1",
         "Images to come: 1",
+        "Models: grok-imagine-1.0-edit-apimart for 1 image",
         "Pictures to upload: 1, 4.4 kB",
         "Estimated cost: $0.015, in addition to $0.015 so far",
     ]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import sys
 import tomllib
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 import apimart_async
-from apimart_async.cli.app import run
+from apimart_async.cli.app import build, run
 from apimart_async.resources.edits import DEFAULT_MODEL
+
+from .conftest import MODULE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +57,34 @@ def test_every_help_shows_an_example(command: tuple[str, ...], capsys: pytest.Ca
     assert not [line for line in text.splitlines() if len(line) > 80]
 
 
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="the examples are for a POSIX shell")
+async def test_the_examples_without_a_key_run_from_the_clone(
+    offline: Command, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    helps = [help_of(capsys, *command) for command in ((), ("edit",), ("generate",), ("batch",))]
+    examples = [line.strip() for text in helps for line in text.splitlines() if line.startswith("  apimart ")]
+    without_key = [example for example in examples if re.search(r"--local|--dry-run", example)]
+    assert len(without_key) >= 10
+    clone, programs = tmp_path / "clone", tmp_path / "programs"
+    shutil.copytree(repository / "docs" / "examples", clone / "docs" / "examples")
+    programs.mkdir()
+    (programs / "apimart").write_text(f'#!/bin/sh\nexec {shlex.join(MODULE)} "$@"\n')
+    (programs / "apimart").chmod(0o755)
+    environment = offline.whole_environment
+    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
+    limiter = anyio.CapacityLimiter(4)
+
+    async def try_out(example: str) -> None:
+        async with limiter:
+            done = await anyio.run_process(example, cwd=clone, env=environment, check=False)
+        assert done.returncode == 0, (example, done.stderr.decode())
+
+    async with anyio.create_task_group() as group:
+        for example in without_key:
+            group.start_soon(try_out, example)
+
+
 def test_the_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     codes = re.findall(r"^  (\d+) +\w", help_of(capsys), re.MULTILINE)
     assert codes == ["0", "1", "2", "130"]
@@ -62,6 +97,30 @@ def test_the_default_model_is_that_of_the_sdk(capsys: pytest.CaptureFixture[str]
 def test_without_arguments_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     assert capsys.readouterr().out == help_of(capsys)
+
+
+def test_the_list_of_commands_has_the_first_line_of_the_help_of_each() -> None:
+    listed, whole = build(only=""), build()
+    names = [name for name in whole if not name.startswith("-")]
+    assert names == [name for name in listed if not name.startswith("-")]
+    for name in names:
+        assert listed[name].help == whole[name].help.partition("\n")[0]
+
+
+async def test_the_list_of_commands_imports_no_command_and_no_client(offline: Command) -> None:
+    script = (
+        "import sys; from apimart_async.cli.app import run; code = run(['--help'])\n"
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = await anyio.run_process([sys.executable, "-c", script], cwd=offline.directory)
+
+    modules = set(done.stderr.decode().split())
+    heavy = {"asyncio", "anyio", "aiohttp", "cattrs", "sqlite3", "PIL", "jinja2"}
+    ours = {
+        f"apimart_async.{name}" for name in ("cli.edit", "cli.batch", "cli.options", "transport", "client")
+    }
+    assert "apimart_async.cli.app" in modules
+    assert sorted(modules & (heavy | ours)) == []
 
 
 async def test_the_module_is_the_command(offline: Command) -> None:

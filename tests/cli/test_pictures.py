@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +12,6 @@ from PIL import Image
 from apimart_async.emulator.faults import Fault
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apimart_async.emulator import Emulator
 
     from .conftest import Command
@@ -104,6 +104,32 @@ async def test_an_opaque_alpha_channel_is_no_transparency(
     assert not emulator.requests
 
 
+# --- patterns ---------------------------------------------------------------------------------------------
+
+
+async def test_patterns_that_no_shell_has_expanded_are_the_matching_files(
+    apimart: Command, emulator: Emulator, photo: Path
+) -> None:
+    for name in ("a", "b", "c[1]"):
+        shutil.copy(photo, apimart.directory / f"{name}{photo.suffix}")
+    (apimart.directory / "b.txt").write_text("no picture")
+    done = await apimart("edit", f"b{photo.suffix}", f"*{photo.suffix}", "-p", "stars", "-o", "out")
+
+    assert done.code == 0
+    assert [Path(path).stem for path in done.results] == ["a", "b", "c[1]"]
+    assert len(emulator.ledger.entries) == 3
+
+    # The name of a file that exists is no pattern.
+    named = await apimart("upload", f"c[1]{photo.suffix}", "--json")
+    assert [record["image"] for record in named.records] == [f"c[1]{photo.suffix}"]
+
+
+async def test_a_pattern_without_a_match_is_an_error(apimart: Command, photo: Path) -> None:
+    done = await apimart("edit", photo, "none-*.jpg", "-p", "stars")
+    assert done.code == 2
+    assert "No file matches none-*.jpg. Nothing was sent." in done.stderr
+
+
 # --- stdin ------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +142,11 @@ async def test_the_picture_on_stdin_is_edited(
     (path,) = done.results
     assert path.startswith("out/stdin.")
     assert "stdin: done in" in done.stderr
+
+
+async def test_the_picture_on_stdin_is_a_reference_of_a_generation(apimart: Command, photo: Path) -> None:
+    done = await apimart.fed(photo.read_bytes(), "generate", "stars", "-i", "-", "-o", "out")
+    assert (done.code, len(done.results)) == (0, 1)
 
 
 async def test_the_picture_on_stdin_is_uploaded_once_beside_others(apimart: Command, photo: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from apimart_async.cli.options import take_verbosity
+from apimart_async.cli.app import take_verbosity
 from apimart_async.emulator.faults import Fault
 
 if TYPE_CHECKING:

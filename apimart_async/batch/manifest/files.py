@@ -69,7 +69,7 @@ def matches(pattern: Path, output: str | None, *, convert: bool) -> Iterator[tup
     """
     refused, fixed = _refused(convert=convert), fixed_part(pattern)
     for path in sorted(glob.iglob(os.path.expanduser(pattern), recursive=True)):  # noqa: PTH111, PTH207 links and hidden files as a shell treats them
-        folder = os.path.dirname(path)  # noqa: PTH120 a text again
+        folder = os.path.dirname(path) or os.curdir  # noqa: PTH120 a text again
         if output is not None and PurePath(os.path.realpath(folder)).is_relative_to(output):
             continue
         if os.path.isdir(path):  # noqa: PTH112 a text again

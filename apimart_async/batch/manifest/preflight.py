@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -25,9 +26,10 @@ from apimart_async.batch.manifest.rows import (
     all_images,
     is_remote,
 )
-from apimart_async.batch.requests import APIMART_MODELS, model_of, payload_digest
+from apimart_async.batch.requests import model_of, payload_digest
 from apimart_async.errors import ImageError, InvalidArgumentError
 from apimart_async.resources import submission
+from apimart_async.resources.submission import Operation
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.media.data_urls import is_data_url
@@ -149,7 +151,7 @@ async def preflight(
     )
     try:
         await to_thread.run_sync(seen.executescript, _TABLES)
-        count = _Count(seen)
+        count = _Count(seen, manifest.options.models)
         if journal is not None and (is_url(journal) or await to_thread.run_sync(Path(journal).is_file)):
             again = {
                 "retry_failed": retry_failed,
@@ -230,6 +232,7 @@ def _key(image: Image) -> str:
 @attrs.frozen
 class _Count:
     seen: sqlite3.Connection
+    models: Mapping[Operation, str]
     found: Preflight = attrs.field(factory=Preflight)
 
     def new_pictures(self, rows: Sequence[Row | BadRow | Skipped]) -> list[Image]:
@@ -282,7 +285,7 @@ class _Count:
     def _count(self, row: Row) -> str | None:
         """Count a job, or return the reason why it cannot be done."""
         job, found = row.job, self.found
-        model = model_of(job, APIMART_MODELS)
+        model = model_of(job, self.models)
         facts = [self._facts(row, image) for image in all_images(job)]
         if complaints := [each for each in facts if isinstance(each, str)]:
             return complaints[0]

@@ -60,11 +60,13 @@ class Manifest:
         path: The file, the folder or the pattern.
         kind: Its kind.
         options: Values that rows lack, and the rights of the manifest.
+        base: Folder that relative paths of images start from; that of the file by default.
     """
 
     path: Path
     kind: Kind
     options: ManifestOptions = attrs.field(factory=ManifestOptions)
+    base: Path | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -76,7 +78,9 @@ class Manifest:
         """Return the folder that its images are in, and that relative paths start from; blocks."""
         if self.kind == "pattern":
             return Folder.at(files.fixed_part(self.path))
-        return Folder.at(self.path if self.kind == "folder" else self.path.parent)
+        if self.kind == "folder":
+            return Folder.at(self.path)
+        return Folder.at(self.path.parent if self.base is None else self.base)
 
     def rows(self) -> Generator[Row | BadRow | Skipped]:
         """Yield the rows in order; blocks, and does not open the images.

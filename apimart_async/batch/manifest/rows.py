@@ -76,6 +76,7 @@ class ManifestOptions:
         allow_outside: Whether rows may name images outside the folder of the manifest.
         allow_webhook: Whether rows may have the service call an address.
         convert: Whether images that have to be converted are taken.
+        models: The operations of the service, and the model of rows that name none.
     """
 
     prompt: str | None = attrs.field(default=None, repr=False)
@@ -87,6 +88,7 @@ class ManifestOptions:
     allow_outside: bool = False
     allow_webhook: bool = False
     convert: bool = True
+    models: Mapping[Operation, str] = APIMART_MODELS
 
 
 @attrs.frozen
@@ -295,7 +297,7 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
         operation=operation,
         roles=roles,
     )
-    check_job(job, APIMART_MODELS)
+    check_job(job, options.models)
     return job
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import traceback
 from collections import Counter
@@ -14,12 +13,19 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.cli.display.item import Item, total_cost
-from apimart_async.cli.display.output import command_line, dollars, say, seconds, sentence, unknown_costs
+from apimart_async.cli.display.output import (
+    DEBUG,
+    command_line,
+    debugging,
+    dollars,
+    say,
+    seconds,
+    sentence,
+    unknown_costs,
+)
 
 if TYPE_CHECKING:
     from apimart_async.batch import Progress
-
-_DEBUG: Final = "APIMART_DEBUG"
 
 Steps: TypeAlias = tuple[tuple[type[errors.ApimartError], str], ...]
 
@@ -109,7 +115,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error)
     unexpected = f"Unexpected {type(error).__name__}: {error}".rstrip(": .")
-    return unexpected if debugging() else f"{unexpected}; run it with {_DEBUG}=1 for the traceback."
+    return unexpected if debugging() else f"{unexpected}; run it with {DEBUG}=1 for the traceback."
 
 
 def _context(error: errors.ApimartError) -> str:
@@ -141,11 +147,6 @@ def _next_step(error: Exception, task_id: str | None, command: str | None, key: 
 
 def _first(error: Exception, steps: Steps) -> str | None:
     return next((step for kind, step in steps if isinstance(error, kind)), None)
-
-
-def debugging() -> bool:
-    """Tell whether the user wants tracebacks."""
-    return os.environ.get(_DEBUG, "") not in {"", "0"}
 
 
 def trace(error: BaseException) -> None:

@@ -7,14 +7,24 @@ import re
 import shlex
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Final, TextIO
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Final, TextIO
 
 from apimart_async.errors import visible
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _LONGEST_SENTENCE: Final = 1000
+
+ARGUMENTS: Final[ContextVar[Sequence[str]]] = ContextVar("arguments", default=())
+"""The arguments of the command that runs."""
+
+DEBUG: Final = "APIMART_DEBUG"
+"""Variable of the environment for tracebacks and the log."""
+
+
+def debugging() -> bool:
+    """Tell whether the user wants tracebacks."""
+    return os.environ.get(DEBUG, "") not in {"", "0"}
 
 
 def write_line(line: str) -> bool:
@@ -99,6 +109,16 @@ def printable(text: str) -> str:
 def command_line(words: Sequence[str]) -> str:
     """Return a command that can be copied into a shell, without control characters."""
     return " ".join(map(_quoted, words))
+
+
+def same_command() -> str | None:
+    """Return the command that runs, to be copied into a shell; ``None`` if it cannot be repeated as it is.
+
+    That is so if it reads stdin, or if an argument has the address of a server with a password.
+    """
+    arguments = ARGUMENTS.get()
+    is_secret = any("://" in argument and "@" in argument for argument in arguments)
+    return None if is_secret or "-" in arguments or not arguments else command_line(["apimart", *arguments])
 
 
 def _quoted(word: str) -> str:

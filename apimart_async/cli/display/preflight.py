@@ -77,6 +77,10 @@ def _skipped(found: Preflight) -> Sequence[str]:
     return [f"{count:,} {'file' if count == 1 else 'files'} skipped: {', '.join(kinds)}{hint}"]
 
 
+def _model(name: str, images: int) -> str:
+    return f"{shorten(printable(name), 60)} for {images:,} {'image' if images == 1 else 'images'}"
+
+
 def _listed(names: Iterable[str]) -> str:
     shown = [shorten(printable(name), 40) for name in names]
     more = f" and {len(shown) - _MAX_NAMES:,} more" if len(shown) > _MAX_NAMES else ""
@@ -92,12 +96,14 @@ class Plan:
         max_cost: The option.
         has_files: Whether the manifest is a folder or a pattern.
         prices: USD an image in the catalogue of the service, by model.
+        tells_costs: Whether the service tells prices and costs.
     """
 
     found: Preflight
     max_cost: float | None
     has_files: bool
     prices: Mapping[str, float] = attrs.field(factory=dict[str, float])
+    tells_costs: bool = True
 
     @property
     def unpriced(self) -> Sequence[str]:
@@ -152,9 +158,13 @@ class Plan:
         lines += [
             f"Images to come: {found.images.total() + found.free:,}"
             + f", {found.free:,} of them free" * bool(found.free),
-            f"Pictures to upload: {found.pictures:,}, {decimal(found.bytes)}",
-            self._cost_in_words(),
         ]
+        if found.images:
+            models = [_model(name, count) for name, count in found.images.most_common()]
+            lines.append(f"Models: {', '.join(models)}")
+        way = "upload" if self.tells_costs else "send"
+        lines.append(f"Pictures to {way}: {found.pictures:,}, {decimal(found.bytes)}")
+        lines.append(self._cost_in_words())
         if self.max_cost is not None:
             lines.append(f"Budget: {dollars(self.max_cost)}{self._fit_in_words()}")
         if found.options:
@@ -171,6 +181,8 @@ class Plan:
         return lines if not found.bad else [*lines, *complaints(found)]
 
     def _cost_in_words(self) -> str:
+        if not self.tells_costs:
+            return "Estimated cost: not known; this service tells no prices"
         if self.cost is None:
             return "Estimated cost: not known before the first results"
         if self.found.earlier is None:

@@ -1,0 +1,98 @@
+"""A dry run of ``edit`` and ``generate``: the request in words and its cost; no paid request is sent."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+from rich.filesize import decimal
+
+from apimart_async.batch.estimate import DOCUMENTED_PRICES
+from apimart_async.cli import connection, prices
+from apimart_async.cli.display.output import dollars, printable, write_line
+from apimart_async.cli.display.results import json_line
+from apimart_async.cli.signals import Exit, UsageError
+from apimart_async.transport.concurrency import for_each
+from apimart_async.transport.media import forms, inputs, png
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from apimart_async.transport.media.forms import NamedFile
+
+
+@attrs.frozen
+class DryRun:
+    """The requests that a command would send.
+
+    Attributes:
+        provider: The service.
+        model: Its name; ``None`` if the request names none.
+        images: Number of images that the service makes.
+        output: Place of the results.
+        base_url: The option.
+        local: The option.
+    """
+
+    provider: connection.Provider
+    model: str | None
+    images: int
+    output: Path
+    base_url: Sequence[str] | None
+    local: bool = attrs.field(kw_only=True)
+
+    def show(self, pictures: Sequence[str | NamedFile], *, json: bool) -> Exit:
+        """Print the plan.
+
+        Args:
+            pictures: The pictures and masks to be sent, which were checked.
+            json: Whether to print one object.
+        """
+        sizes = anyio.run(for_each, _size, pictures)
+        cost = self._cost()
+        if json:
+            record = {
+                "service": self.provider.lower(),
+                "model": self.model,
+                "pictures": len(sizes),
+                "bytes": sum(sizes),
+                "images": self.images,
+                "estimated_cost": cost,
+                "output": str(self.output),
+            }
+            lines = [json_line(record)]
+        else:
+            lines = [
+                f"Model: {printable(self.model or 'none is named')}",
+                f"Pictures to send: {len(sizes):,}, {decimal(sum(sizes))}",
+                f"Images to come: {self.images:,}, into {printable(str(self.output))}",
+                f"Estimated cost: {'not known' if cost is None else dollars(cost)}",
+                "Nothing was sent: this is a dry run.",
+            ]
+        return Exit.ALL_DONE if all(write_line(line) for line in lines) else Exit.SOME_FAILED
+
+    def _cost(self) -> float | None:
+        """Return the USD for all images, if the price is known; the service is asked where there is a key."""
+        if self.provider == "APPLEROUTER" or self.model is None:  # this service tells no prices
+            return None
+        known = dict(DOCUMENTED_PRICES)
+        if not self.local:
+            with suppress(UsageError):  # no key
+                known |= anyio.run(_quoted, connection.checked(self.base_url), self.model)
+        price = known.get(self.model)
+        return None if price is None else round(price * self.images, 6)
+
+
+async def _quoted(service: connection.Connection, model: str) -> dict[str, float]:
+    async with connection.connected(service) as client:
+        return await prices.quoted(client, [model])
+
+
+async def _size(picture: str | NamedFile) -> int:
+    """Return the size of a picture; 0 for one at an address, which is not sent."""
+    if forms.remote_url(picture) is not None:
+        return 0
+    return (await inputs.open_media(picture, limit=png.SENT_LIMIT)).size
