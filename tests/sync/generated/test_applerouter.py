@@ -44,10 +44,10 @@ def png(size: tuple[int, int] = (64, 64), *, mode: str = "RGBA", hole: bool = Tr
 
 
 def large_png() -> bytes:
-    """Return a square PNG with transparency of 4 MB: a chunk that nobody reads makes it so."""
-    whole = png()
-    end = whole[-12:]
-    return whole[:-12] + (4 * 1024 * 1024).to_bytes(4) + b"sPLT" + bytes(4 * 1024 * 1024 + 4) + end
+    """Return a square PNG with transparency of more than 4 MB: its pixels are not compressed."""
+    file = io.BytesIO()
+    Pillow.new("RGBA", (1025, 1025), (0, 0, 0, 0)).save(file, "PNG", compress_level=0)
+    return file.getvalue()
 
 
 PNG = png()
