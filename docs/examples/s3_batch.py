@@ -21,7 +21,8 @@ PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 def jobs(folder: str) -> Iterator[Job]:
     """Yield a job for each photo in the folder, as the pages of the listing come."""
     bucket, _, prefix = folder.removeprefix("s3://").partition("/")
-    for page in from_url(f"s3://{bucket}").list(prefix):
+    store = from_url(f"s3://{bucket}")
+    for page in store.list(prefix):  # pyright: ignore[reportUnknownMemberType]
         for photo in page:
             key = PurePosixPath(photo["path"])
             if key.suffix.lower() in PHOTOS:

@@ -180,7 +180,7 @@ async def writing(path: ObjectPath, *, part_bytes: int = _PART_BYTES) -> AsyncGe
             await to_thread.run_sync(writer.close)
     except BaseException as error:
         with anyio.CancelScope(shield=True), suppress(Exception):
-            await to_thread.run_sync(writer.__exit__, type(error), error, error.__traceback__)
+            await to_thread.run_sync(writer.__exit__, type(error), error, error.__traceback__)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType] its stub
         raise
 
 
