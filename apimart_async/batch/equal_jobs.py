@@ -83,6 +83,11 @@ async def copy_images(paths: Sequence[Path], directory: Path, template: str, tas
 
 
 def _check_links(paths: Sequence[Path], directory: Path) -> None:
+    if isinstance(directory, ObjectPath):
+        # A store has no links; a row of a stranger could still name a key elsewhere.
+        if not all(path.is_relative_to(directory) and ".." not in path.parts for path in paths):
+            raise DownloadError("An object outside of the output folder is not copied.")
+        return
     folder = os.path.realpath(directory)
     for path in paths:
         if not PurePath(os.path.realpath(path)).is_relative_to(folder):
