@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import pickle
 import subprocess
 import sys
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +71,35 @@ async def test_a_shard_of_rows_and_jobs_ends_in_their_order(
     assert len(service.ledger.billed) == 2
     tally = await to_thread.run_sync(fleet.tally)
     assert tally.jobs["saved"] == 2
+
+
+class Scalar:
+    """A value as numpy has it."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def tolist(self) -> object:
+        return self._value
+
+
+async def test_values_of_engines_are_read(url: str, tmp_path: Path, photo: str, service: Emulator) -> None:
+    """Frames hold times, decimals, NaN for a missing text, and the scalars and arrays of numpy."""
+    extra = {"taken": datetime(2026, 1, 2, tzinfo=UTC), "price": Decimal("1.50"), "pixels": Scalar([3, 4])}
+    rows: list[dict[str, Any]] = [
+        {"image": Scalar([photo]), "prompt": "Snow", "id": "a", "n": Scalar(1), "model": float("nan")}
+        | extra,
+        {"image": math.nan, "prompt": "Snow", "id": "b"} | extra,
+        {"image": photo, "prompt": 7, "id": "c"} | extra,
+    ]
+    results = await to_thread.run_sync(Fleet(journal=url, output=tmp_path / "out").run_shard, rows)
+    assert [result["status"] for result in results] == ["saved", "failed", "failed"]
+    taken = {"taken": "2026-01-02 00:00:00+00:00", "price": "1.50", "pixels": [3, 4]}
+    assert results[0]["extra"] == taken
+    assert "image" in results[1]["error"]["message"]
+    assert "prompt" in results[2]["error"]["message"]
+    json.dumps(results)
+    assert len(service.ledger.billed) == 1
 
 
 async def test_a_refused_key_leaves_the_jobs_not_started(
