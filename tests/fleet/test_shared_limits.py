@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from apimart_async.batch.budget import Budget
 from apimart_async.batch.journal.database import Database
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.protocol import Tally
-from apimart_async.batch.journal.shared_rate import SharedRate
+from apimart_async.batch.journal.shared_rate import Place, SharedRate
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
 
@@ -114,6 +115,33 @@ async def test_a_pause_is_obeyed_by_the_other_process(url: str) -> None:
         assert loop.time() - began >= 0.4
         await first._database.disconnect()
         await second._database.disconnect()
+
+
+async def test_last_jobs_leave_no_leased_place_unused(url: str) -> None:
+    """Places that a process does not use are lost to all."""
+    async with PostgresJournal(url):
+        rate = SharedRate(Database(url), 1000.0)
+        for count in (1, 30, 7):
+            places = await asyncio.gather(*(rate.wait() for _ in range(count)))
+            assert len({place.at for place in places}) == count
+        assert rate._count > 7
+        assert len(rate._places) + rate._unused == 0
+        await rate._database.disconnect()
+
+
+async def test_a_request_is_prepared_before_its_place_and_sent_in_it(url: str) -> None:
+    async with PostgresJournal(url):
+        rate = SharedRate(Database(url), 1000.0)
+        place = await rate.wait()
+        await asyncio.sleep(0.05)  # the write of its intent
+        await rate.reach(place)
+        assert 0.05 <= rate._preparation <= 0.5
+        later = Place(time.monotonic() + 0.1, time.monotonic())
+        await rate.reach(later)
+        assert time.monotonic() >= later.at
+        # The next request has that long for its preparation.
+        assert rate._preparation >= 0.04
+        await rate._database.disconnect()
 
 
 async def test_a_429_with_a_delay_pauses_the_fleet(url: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import attrs
 
 from apimart_async.errors import InvalidArgumentError
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _TOLERANCE: Final = 0.1
 # Seconds before its last place at which a process leases more.
 _LEAD: Final = 0.25
+# Most seconds before its place at which a request is prepared: a crash meanwhile leaves its job in doubt.
+_MOST_PREPARATION: Final = 0.5
+# Share of the longest preparation that is kept with each shorter one.
+_DECAY: Final = 0.99
 # A process leases more places at once after less than the first number of seconds, fewer after the second.
 _SHORT: Final = 1.0
 _LONG: Final = 3.0
@@ -43,6 +48,19 @@ _PAUSE: Final = """
         clock_timestamp() + make_interval(secs => $1))
     ON CONFLICT (name) DO UPDATE SET next_at = greatest(r.next_at, excluded.next_at),
         paused_until = greatest(r.paused_until, excluded.paused_until)"""
+
+
+@attrs.frozen
+class Place:
+    """A moment at which a paid request may be sent.
+
+    Attributes:
+        at: The moment.
+        given_at: Moment at which the preparation of the request could begin.
+    """
+
+    at: float
+    given_at: float
 
 
 class SharedRate:
@@ -68,24 +86,43 @@ class SharedRate:
         self._leased_at = -1.0
         self._count = 1
         self._unused = 0
+        self._waiting = 0
+        self._came = 0
+        self._preparation = 0.0
         self._paused_until = -1.0
 
-    async def wait(self) -> None:
-        """Wait for a place.
+    async def wait(self) -> Place:
+        """Wait for a place, until as long before it as the preparation of a request takes; see ``reach``.
 
         Raises:
             JournalError: The database has been away for long.
 
         Cancellation leaves the place unused.
         """
+        self._came += 1
         while True:
-            async with self._lock:
-                while (place := self._next()) is None:
-                    await self._lease()
-            await anyio.sleep(max(0.0, place - monotonic()))
+            self._waiting += 1
+            try:
+                async with self._lock:
+                    while (place := self._next()) is None:
+                        await self._lease()
+            finally:
+                self._waiting -= 1
+            await anyio.sleep(max(0.0, place - self._preparation - monotonic()))
             # A pause that began meanwhile has taken all places before its end.
             if self._paused_until <= monotonic():
-                return
+                return Place(place, monotonic())
+
+    async def reach(self, place: Place) -> None:
+        """Wait for the moment of a place once the request is prepared, and learn how long that took.
+
+        The write of an intent takes a millisecond or half a second. Without this, requests with slow writes
+        would arrive together with those after them.
+        """
+        now = monotonic()
+        longest = max(now - place.given_at, _DECAY * self._preparation)
+        self._preparation = min(longest, _MOST_PREPARATION)
+        await anyio.sleep(max(0.0, place.at - now))
 
     async def pause(self, seconds: float) -> None:
         """Have no process send before the end of a pause; others notice when they lease places.
@@ -108,14 +145,16 @@ class SharedRate:
 
     async def _lease(self) -> None:
         # Not earlier, so that the places of a process do not lie far ahead.
-        await anyio.sleep(max(0.0, self._last - _LEAD - monotonic()))
+        await anyio.sleep(max(0.0, self._last - _LEAD - self._preparation - monotonic()))
         elapsed = monotonic() - self._leased_at
         if elapsed > _LONG or 2 * self._unused > self._count:
             self._count = max(1, self._count // 2)
         elif elapsed < _SHORT and not self._unused:
             self._count = min(self._most, 2 * self._count)
         self._leased_at, self._unused = monotonic(), 0
-        count = self._count
+        # A process whose last jobs wait leases places for these alone: what it does not use is lost to all.
+        count = min(self._count, max(self._waiting, self._came))
+        self._came = 0
         ((first, pause),) = await self._database.read(_LEASE, count, self._interval, _TOLERANCE / 2)
         now = monotonic()
         if pause is not None and pause > 0:
