@@ -20,6 +20,7 @@ from apimart_async.batch.budget import Budget
 from apimart_async.batch.journal.database import Database
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.protocol import Tally
+from apimart_async.batch.journal.record import Record
 from apimart_async.batch.journal.shared_rate import Place, SharedRate
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
@@ -178,6 +179,25 @@ async def test_three_processes_share_a_budget(url: str, tmp_path: Path) -> None:
     assert cost <= 60 * 0.04 + 3 * price
     # A process that waits keeps the part that it has reserved, so not all of the limit is used.
     assert cost >= 60 * 0.04 / 3
+
+
+async def test_a_repeated_transaction_changes_a_reservation_once(url: str) -> None:
+    """A transaction is repeated when the answer to its commit is lost."""
+    intent = Record.describe(Job("a.jpg", "Snow", "model"), "model", job_id="job").intent("key", 0.0)
+
+    async def reserved() -> float:
+        ((usd,),) = await query(url, "SELECT usd FROM apimart_reservations")
+        return float(usd)
+
+    async with PostgresJournal(url) as journal:
+        await journal.budget.reserve(10.0, 0.5, lambda: 0.0, lambda _: 0.5)
+        before = await reserved()
+        for _ in range(2):
+            assert await journal.begin(intent, None)
+            assert await reserved() == pytest.approx(before - 0.5)
+        for _ in range(2):
+            await journal.undo(intent, None)
+            assert await reserved() == pytest.approx(before)
 
 
 async def test_reservations_never_pass_the_limit(url: str) -> None:
