@@ -21,7 +21,7 @@ from apimart_async.batch.journal.database import Database
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.protocol import Tally
 from apimart_async.batch.journal.record import Record
-from apimart_async.batch.journal.shared_rate import Place, SharedRate
+from apimart_async.batch.journal.shared_rate import SharedRate, Slot
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
 
@@ -71,7 +71,7 @@ async def run_workers(service: Emulator, commands: Sequence[Sequence[object]]) -
 
 @pytest.mark.long
 async def test_eight_journals_in_two_processes_share_a_rate(url: str, tmp_path: Path) -> None:
-    """Judged by the times of the leased places: arrivals depend on the speed of the machine."""
+    """Judged by the times of the leased slots: arrivals depend on the speed of the machine."""
     rate, jobs = 50, 640
     (tmp_path / "photo.png").write_bytes(PNG)
     async with PostgresJournal(url):
@@ -92,16 +92,16 @@ async def test_eight_journals_in_two_processes_share_a_rate(url: str, tmp_path: 
         url, "SELECT extract(epoch FROM at), extract(epoch FROM before), extract(epoch FROM after) FROM log"
     )
     leases = sorted((float(after), float(at), float(before)) for at, before, after in rows)
-    places: list[float] = []
+    slots: list[float] = []
     for after, at, before in leases:
         count = round((after - max(before, at - 0.05)) * rate)
-        places += [after - number / rate for number in range(count, 0, -1)]
+        slots += [after - number / rate for number in range(count, 0, -1)]
     # No second above 56, wherever it begins.
-    assert max(sum(start <= place < start + 1 for place in places) for start in places) <= 56
-    # While all have jobs, the places follow each other without a gap.
-    middle = [place for place in places if places[0] + 2 < place < places[-1] - 3]
+    assert max(sum(start <= slot < start + 1 for slot in slots) for start in slots) <= 56
+    # While all have jobs, the slots follow each other without a gap.
+    middle = [slot for slot in slots if slots[0] + 2 < slot < slots[-1] - 3]
     assert len(middle) / (middle[-1] - middle[0]) == pytest.approx(rate, rel=0.02)
-    calls = [at for _, at, _ in leases if places[0] + 2 < at < places[-1] - 3]
+    calls = [at for _, at, _ in leases if slots[0] + 2 < at < slots[-1] - 3]
     assert len(calls) <= 10 * (calls[-1] - calls[0]) + 8
 
 
@@ -123,21 +123,21 @@ async def test_last_jobs_leave_no_leased_place_unused(url: str) -> None:
     async with PostgresJournal(url):
         rate = SharedRate(Database(url), 1000.0)
         for count in (1, 30, 7):
-            places = await asyncio.gather(*(rate.wait() for _ in range(count)))
-            assert len({place.at for place in places}) == count
+            slots = await asyncio.gather(*(rate.wait() for _ in range(count)))
+            assert len({slot.at for slot in slots}) == count
         assert rate._count > 7
-        assert len(rate._places) + rate._unused == 0
+        assert len(rate._slots) + rate._unused == 0
         await rate._database.disconnect()
 
 
 async def test_a_request_is_prepared_before_its_place_and_sent_in_it(url: str) -> None:
     async with PostgresJournal(url):
         rate = SharedRate(Database(url), 1000.0)
-        place = await rate.wait()
+        slot = await rate.wait()
         await asyncio.sleep(0.05)  # the write of its intent
-        await rate.reach(place)
+        await rate.reach(slot)
         assert 0.05 <= rate._preparation <= 0.5
-        later = Place(time.monotonic() + 0.1, time.monotonic())
+        later = Slot(time.monotonic() + 0.1, time.monotonic())
         await rate.reach(later)
         assert time.monotonic() >= later.at
         # The next request has that long for its preparation.

@@ -74,7 +74,7 @@ class PostgresJournal:
             process has only the limits of its client.
 
     Attributes:
-        rate: Gives paid requests their places, if there is a limit.
+        rate: Gives paid requests their slots, if there is a limit.
         budget: Reserves USD of the budget of all processes.
 
     Raises:

@@ -1,7 +1,7 @@
 """The limit on the rate of paid requests of all processes that share a journal in PostgreSQL.
 
-One row of the database holds the time of the next free place (generic cell rate algorithm, GCRA). A process
-leases several places with one statement, as many as it uses in about a second: each statement moves the time
+One row of the database holds the time of the next free slot (generic cell rate algorithm, GCRA). A process
+leases several slots with one statement, as many as it uses in about a second: each statement moves the time
 forward by so many intervals. A pause after a 429 moves it forward too.
 """
 
@@ -19,15 +19,15 @@ from apimart_async.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from apimart_async.batch.journal.database import Database
 
-# Seconds that a place may be used late; the database gives places in the past for half of that.
+# Seconds that a slot may be used late; the database gives slots in the past for half of that.
 _TOLERANCE: Final = 0.1
-# Seconds before its last place at which a process leases more.
+# Seconds before its last slot at which a process leases more.
 _LEAD: Final = 0.25
-# Most seconds before its place at which a request is prepared: a crash meanwhile leaves its job in doubt.
+# Most seconds before its slot at which a request is prepared: a crash meanwhile leaves its job in doubt.
 _MOST_PREPARATION: Final = 0.5
 # Share of the longest preparation that is kept with each shorter one.
 _DECAY: Final = 0.99
-# A process leases more places at once after less than the first number of seconds, fewer after the second.
+# A process leases more slots at once after less than the first number of seconds, fewer after the second.
 _SHORT: Final = 1.0
 _LONG: Final = 3.0
 
@@ -51,7 +51,7 @@ _PAUSE: Final = """
 
 
 @attrs.frozen
-class Place:
+class Slot:
     """A moment at which a paid request may be sent.
 
     Attributes:
@@ -64,7 +64,7 @@ class Place:
 
 
 class SharedRate:
-    """Gives the paid requests of this process their places.
+    """Gives the paid requests of this process their slots.
 
     Args:
         database: Of the journal.
@@ -81,7 +81,7 @@ class SharedRate:
         self._interval = 1 / per_second
         self._most = max(1, int(per_second))
         self._lock = anyio.Lock()
-        self._places: deque[float] = deque()
+        self._slots: deque[float] = deque()
         self._last = -1.0
         self._leased_at = -1.0
         self._count = 1
@@ -91,60 +91,60 @@ class SharedRate:
         self._preparation = 0.0
         self._paused_until = -1.0
 
-    async def wait(self) -> Place:
-        """Wait for a place, until as long before it as the preparation of a request takes; see ``reach``.
+    async def wait(self) -> Slot:
+        """Wait for a slot, until as long before it as the preparation of a request takes; see ``reach``.
 
         Raises:
             JournalError: The database has been away for long.
 
-        Cancellation leaves the place unused.
+        Cancellation leaves the slot unused.
         """
         self._came += 1
         while True:
             self._waiting += 1
             try:
                 async with self._lock:
-                    while (place := self._next()) is None:
+                    while (slot := self._next()) is None:
                         await self._lease()
             finally:
                 self._waiting -= 1
-            await anyio.sleep(max(0.0, place - self._preparation - monotonic()))
-            # A pause that began meanwhile has taken all places before its end.
-            if self._paused_until <= monotonic():
-                return Place(place, monotonic())
+            await anyio.sleep(max(0.0, slot - self._preparation - monotonic()))
+            # A pause that began meanwhile has taken all slots before its end.
+            if self._paused_until <= slot:
+                return Slot(slot, monotonic())
 
-    async def reach(self, place: Place) -> None:
-        """Wait for the moment of a place once the request is prepared, and learn how long that took.
+    async def reach(self, slot: Slot) -> None:
+        """Wait for the moment of a slot once the request is prepared, and learn how long that took.
 
         The write of an intent takes a millisecond or half a second. Without this, requests with slow writes
         would arrive together with those after them.
         """
         now = monotonic()
-        longest = max(now - place.given_at, _DECAY * self._preparation)
+        longest = max(now - slot.given_at, _DECAY * self._preparation)
         self._preparation = min(longest, _MOST_PREPARATION)
-        await anyio.sleep(max(0.0, place.at - now))
+        await anyio.sleep(max(0.0, slot.at - now))
 
     async def pause(self, seconds: float) -> None:
-        """Have no process send before the end of a pause; others notice when they lease places.
+        """Have no process send before the end of a pause; others notice when they lease slots.
 
         Raises:
             JournalError: The database has been away for long.
         """
         self._paused_until = max(self._paused_until, monotonic() + seconds)
-        self._places.clear()
+        self._slots.clear()
         self._last = -1.0
         await self._database.read(_PAUSE, seconds)
 
     def _next(self) -> float | None:
-        while self._places:
-            place = self._places.popleft()
-            if place > max(monotonic() - _TOLERANCE, self._paused_until):
-                return place
+        while self._slots:
+            slot = self._slots.popleft()
+            if slot > max(monotonic() - _TOLERANCE, self._paused_until):
+                return slot
             self._unused += 1
         return None
 
     async def _lease(self) -> None:
-        # Not earlier, so that the places of a process do not lie far ahead.
+        # Not earlier, so that the slots of a process do not lie far ahead.
         await anyio.sleep(max(0.0, self._last - _LEAD - self._preparation - monotonic()))
         elapsed = monotonic() - self._leased_at
         if elapsed > _LONG or 2 * self._unused > self._count:
@@ -152,12 +152,12 @@ class SharedRate:
         elif elapsed < _SHORT and not self._unused:
             self._count = min(self._most, 2 * self._count)
         self._leased_at, self._unused = monotonic(), 0
-        # A process whose last jobs wait leases places for these alone: what it does not use is lost to all.
+        # A process whose last jobs wait leases slots for these alone: what it does not use is lost to all.
         count = min(self._count, max(self._waiting, self._came))
         self._came = 0
         ((first, pause),) = await self._database.read(_LEASE, count, self._interval, _TOLERANCE / 2)
         now = monotonic()
         if pause is not None and pause > 0:
             self._paused_until = max(self._paused_until, now + pause)
-        self._places.extend(now + first + number * self._interval for number in range(count))
-        self._last = self._places[-1]
+        self._slots.extend(now + first + number * self._interval for number in range(count))
+        self._last = self._slots[-1]
