@@ -9,7 +9,7 @@ import attrs
 
 from apimart_async.batch.journal.protocol import Journal
 from apimart_async.batch.journal.record import Record
-from apimart_async.batch.journal.shared_rate import Slot, SharedRate
+from apimart_async.batch.journal.shared_rate import SharedRate, Slot
 from apimart_async.batch.shutdown import ShutdownState
 from apimart_async.errors import JournalError
 
