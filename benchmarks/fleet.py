@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.request import urlopen
 
 import attrs
@@ -62,7 +62,7 @@ def worker(run: Run, first: int, count: int) -> None:
         numbers = range(start, min(start + SHARD, first + count))
         rows = [{"image": photo, "prompt": f"{number}", "id": f"{number}"} for number in numbers]
         statuses = {result["status"] for result in fleet.run_shard(rows)}
-        print(json.dumps([sorted(statuses), resident()]), flush=True)
+        print(f"jobs {numbers[0]} to {numbers[-1]}: {statuses}, {resident() // 1024} MB", flush=True)
 
 
 def service_in_thread() -> str:
@@ -87,19 +87,15 @@ def resident() -> int:
     return int(fields["VmRSS"].split()[0])
 
 
-def run_workers(run: Run, count: int, jobs: int) -> list[list[list[Any]]]:
-    """Run workers, and return the lines of each."""
+def run_workers(run: Run, count: int, jobs: int) -> None:
+    """Run workers."""
     share, options = jobs // count, json.dumps(attrs.asdict(run))
     command = [sys.executable, "-m", "benchmarks.fleet", "worker", options]
     processes = [
-        subprocess.Popen(  # noqa: S603
-            [*command, str(number * share), str(share)], stdout=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, str(number * share), str(share)])  # noqa: S603
         for number in range(count)
     ]
-    lines = [process.communicate()[0].splitlines() for process in processes]
-    assert not any(process.returncode for process in processes)  # noqa: S101 a benchmark's check
-    return [[json.loads(line) for line in each] for each in lines]
+    assert {process.wait() for process in processes} == {0}  # noqa: S101 a benchmark's check
 
 
 def measure_rate(run: Run) -> None:
@@ -126,9 +122,7 @@ def measure_rate(run: Run) -> None:
 def measure_shards(run: Run, jobs: int) -> None:
     """Measure memory and rate of many jobs in shards."""
     began = time.monotonic()
-    for number, lines in enumerate(run_workers(run, 4, jobs)):
-        memory = [round(line[1] / 1024) for line in lines]
-        print(f"process {number}: {lines[-1][0]}, MB after each shard: {memory}")
+    run_workers(run, 4, jobs)
     print(f"{jobs / (time.monotonic() - began):.1f} jobs a second at a limit of {run.limit:.0f}")
 
 

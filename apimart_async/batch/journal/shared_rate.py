@@ -7,6 +7,7 @@ forward by so many intervals. A pause after a 429 moves it forward too.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -87,7 +88,7 @@ class SharedRate:
         self._count = 1
         self._unused = 0
         self._waiting = 0
-        self._came = 0
+        self._demand = 0.0
         self._preparation = 0.0
         self._paused_until = -1.0
 
@@ -99,7 +100,7 @@ class SharedRate:
 
         Cancellation leaves the slot unused.
         """
-        self._came += 1
+        self._demand += 1
         while True:
             self._waiting += 1
             try:
@@ -152,9 +153,10 @@ class SharedRate:
         elif elapsed < _SHORT and not self._unused:
             self._count = min(self._most, 2 * self._count)
         self._leased_at, self._unused = monotonic(), 0
-        # A process whose last jobs wait leases slots for these alone: what it does not use is lost to all.
-        count = min(self._count, max(self._waiting, self._came))
-        self._came = 0
+        # Requests of about the last second. A process whose last jobs wait leases slots for these alone: a
+        # slot that it does not use is lost to all.
+        self._demand *= math.exp(-elapsed)
+        count = min(self._count, max(self._waiting, round(self._demand)))
         ((first, pause),) = await self._database.read(_LEASE, count, self._interval, _TOLERANCE / 2)
         now = monotonic()
         if pause is not None and pause > 0:
