@@ -82,11 +82,15 @@ class Intent:
             if not await self._journal.begin(self.record, self._previous):
                 raise NotSentError
             self.is_written = True
-            if self._rate is not None and self._slot is not None:
-                await self._rate.reach(self._slot)
-                self._slot = None
-        self._shutdown.protect(self._scope)
         self._on_write()
+        if self._rate is not None and self._slot is not None:
+            try:
+                await self._rate.reach(self._slot)
+            except BaseException:
+                await self.not_executed()
+                raise
+            self._slot = None
+        self._shutdown.protect(self._scope)
 
     async def not_executed(self) -> None:
         """Put the previous row back."""

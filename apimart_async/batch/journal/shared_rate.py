@@ -25,7 +25,7 @@ _TOLERANCE: Final = 0.1
 # Seconds before its last slot at which a process leases more.
 _LEAD: Final = 0.25
 # Most seconds before its slot at which a request is prepared: a crash meanwhile leaves its job in doubt.
-_MOST_PREPARATION: Final = 0.5
+_MOST_PREPARATION: Final = 1.0
 # Share of the longest preparation that is kept with each shorter one.
 _DECAY: Final = 0.99
 # A process leases more slots at once after less than the first number of seconds, fewer after the second.
@@ -118,12 +118,19 @@ class SharedRate:
         """Wait for the moment of a slot once the request is prepared, and learn how long that took.
 
         The write of an intent takes a millisecond or half a second. Without this, requests with slow writes
-        would arrive together with those after them.
+        would arrive together with those after them. One that is late all the same waits for another slot.
+
+        Raises:
+            JournalError: The database has been away for long.
+
+        Cancellation leaves the slot unused.
         """
         now = monotonic()
         longest = max(now - slot.given_at, _DECAY * self._preparation)
         self._preparation = min(longest, _MOST_PREPARATION)
-        await anyio.sleep(max(0.0, slot.at - now))
+        if now > slot.at + _TOLERANCE:
+            slot = await self.wait()
+        await anyio.sleep(max(0.0, slot.at - monotonic()))
 
     async def pause(self, seconds: float) -> None:
         """Have no process send before the end of a pause; others notice when they lease slots.
