@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-from anyio import to_thread
+from anyio import run_process, to_thread
 
 from tests.fleet.photo import PNG
 
@@ -43,6 +44,15 @@ async def test_spark_gives_frames_with_missing_values(service: Emulator, tmp_pat
     assert [list(frame["status"]) for frame in ended] == [["saved", "saved"], ["saved", "failed"]]
     assert json.loads(ended[1]["result"][0])["extra"] == {"at": "1970-01-01 00:00:00"}
     assert len(service.ledger.billed) - before == 3
+
+
+async def test_importing_the_package_imports_no_extra() -> None:
+    """It stays as quick as without them."""
+    modules = {"ray", "asyncpg", "pyarrow", "pandas", "numpy", "yaml", "PIL"}
+    for module in ("apimart_async", "apimart_async.fleet"):
+        code = f"import sys, {module}; print(*(sys.modules.keys() & {modules}))"
+        process = await run_process([sys.executable, "-c", code])
+        assert process.stdout.strip() == b""
 
 
 async def test_dask_gives_partitions_of_rows(service: Emulator, tmp_path: Path) -> None:
