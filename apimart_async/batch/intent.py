@@ -82,15 +82,16 @@ class Intent:
             if not await self._journal.begin(self.record, self._previous):
                 raise NotSentError
             self.is_written = True
-        self._on_write()
         if self._rate is not None and self._slot is not None:
             try:
                 await self._rate.reach(self._slot)
             except BaseException:
+                self._on_write()
                 await self.not_executed()
                 raise
             self._slot = None
         self._shutdown.protect(self._scope)
+        self._on_write()
 
     async def not_executed(self) -> None:
         """Put the previous row back."""
