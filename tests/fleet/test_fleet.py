@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from anyio import run_process, to_thread
 
-from apimart_async import Job
+from apimart_async import InvalidArgumentError, Job
 from apimart_async.emulator import Emulator
 from apimart_async.fleet import Fleet
 
@@ -100,6 +100,16 @@ async def test_values_of_engines_are_read(url: str, tmp_path: Path, photo: str, 
     assert "prompt" in results[2]["error"]["message"]
     json.dumps(results)
     assert len(service.ledger.billed) == 1
+
+
+@pytest.mark.parametrize(("actors", "shard", "named"), [(0, 1, "actors"), (1, 0, "shard"), (1, 1, "'ray'")])
+def test_ray_is_told_when_it_cannot_run(
+    actors: int, shard: int, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    dataset: Any = None
+    with pytest.raises(InvalidArgumentError, match=named):
+        Fleet(journal="postgresql://host/database", output="out").ray(dataset, actors=actors, shard=shard)
 
 
 async def test_a_refused_key_leaves_the_jobs_not_started(
