@@ -118,6 +118,23 @@ def storage(session: nox.Session) -> None:
 
 
 @nox.session(requires=["wheel"])
+def fleet_ray(session: nox.Session) -> None:
+    """Test `Fleet.ray` on a cluster whose parts are killed; takes minutes, and is left out of `nox` alone.
+
+    It runs where loopback is the only network: Ray looks for cloud metadata services even without statistics.
+    """
+    install_for_tests(session, f"{built_wheel(session)}[ray]", *group("fleet"))
+    # Root keeps its rights outside, because PostgreSQL is run by another user.
+    user = () if os.geteuid() == 0 else ("--user", "--map-current-user", "--keep-caps")
+    command = 'ip link set lo up && exec pytest tests/fleet_ray "$@"'
+    session.run(
+        *("unshare", "--net", *user, "sh", "-c", command, "sh", *session.posargs),
+        env=INSTALLED_ONLY,
+        external=True,
+    )
+
+
+@nox.session(requires=["wheel"])
 def tests_lowest(session: nox.Session) -> None:
     """Test the built wheel with the oldest dependencies that pyproject.toml allows."""
     session.install("uv")

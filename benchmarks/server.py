@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 POLLS_PER_JOB: Final = 4
 RESULT_BYTES: Final = 1_000_000
@@ -157,6 +157,20 @@ class Desk:
         }  # fmt: skip
 
 
+class Service(Protocol):
+    """Knows the answers.
+
+    Attributes:
+        received: Bytes.
+    """
+
+    received: int
+
+    def reply(self, method: str, path: str, body: bytes) -> bytes:
+        """Return the whole answer to a request."""
+        ...
+
+
 class Line(asyncio.BufferedProtocol):
     """One connection: reads a head, passes over the body, answers.
 
@@ -165,7 +179,7 @@ class Line(asyncio.BufferedProtocol):
         buffer: What is received into; the loop fills and empties it in one step, so all lines share it.
     """
 
-    def __init__(self, desk: Desk, buffer: bytearray) -> None:
+    def __init__(self, desk: Service, buffer: bytearray) -> None:
         self._desk = desk
         self._buffer = buffer
         self._head = b""

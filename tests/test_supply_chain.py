@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTED = re.compile(r"^\| (?P<name>\S+) (?P<version>[0-9.]+)[ (|]", re.MULTILINE)
-BOUND = re.compile(r"(?P<name>[A-Za-z0-9_-]+)>=(?P<version>[0-9.]+)$")
+BOUND = re.compile(r"(?P<name>[A-Za-z0-9_-]+)(\[\w+\])?>=(?P<version>[0-9.]+)$")
 ACTION = re.compile(r"uses: (?P<action>\S+)")
 
 

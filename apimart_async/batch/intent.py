@@ -9,7 +9,7 @@ import attrs
 
 from apimart_async.batch.journal.protocol import Journal
 from apimart_async.batch.journal.record import Record
-from apimart_async.batch.journal.shared_rate import SharedRate
+from apimart_async.batch.journal.shared_rate import SharedRate, Slot
 from apimart_async.batch.shutdown import ShutdownState
 from apimart_async.errors import JournalError
 
@@ -30,7 +30,7 @@ class Intent:
         scope: Cancelled by a shutdown as long as the request is not sent.
         on_write: Called when the row is on disk.
         on_undo: Called when the previous row is back.
-        rate: Gives a repeated attempt its place, if processes share a limit.
+        rate: Gives each attempt its slot, if processes share a limit.
         home: Base URL at which an earlier run may have had it executed.
         first_sent_at: Time of an earlier request with the same key, in unix seconds.
         needs_promise: Whether to send it only if the service promises to execute its key once.
@@ -52,7 +52,16 @@ class Intent:
     first_sent_at: float | None = None
     needs_promise: bool = False
     is_written: bool = attrs.field(default=False, init=False)
-    _is_repeat: bool = attrs.field(default=False, init=False)
+    _slot: Slot | None = attrs.field(default=None, init=False)
+
+    async def wait(self) -> None:
+        """Wait for the slot of the first attempt, before the client's own limits count it.
+
+        Raises:
+            JournalError: The database has been away for long.
+        """
+        if self._rate is not None:
+            self._slot = await self._rate.wait()
 
     async def before_send(self, base_url: str) -> None:
         """Write the row.
@@ -65,14 +74,22 @@ class Intent:
             return
         if self._shutdown.is_requested:
             raise NotSentError
-        if self._is_repeat and self._rate is not None:
-            await self._rate.wait()
+        if self._slot is None:
+            await self.wait()
         self.record = attrs.evolve(self.record, base_url=base_url)
         # A write that is cancelled is carried out all the same.
         with anyio.CancelScope(shield=True):
             if not await self._journal.begin(self.record, self._previous):
                 raise NotSentError
             self.is_written = True
+        if self._rate is not None and self._slot is not None:
+            try:
+                await self._rate.reach(self._slot)
+            except BaseException:
+                self._on_write()
+                await self.not_executed()
+                raise
+            self._slot = None
         self._shutdown.protect(self._scope)
         self._on_write()
 
@@ -81,7 +98,6 @@ class Intent:
         if not self.is_written:
             return
         with anyio.CancelScope(shield=True):
-            self._is_repeat = True
             try:
                 await self._journal.undo(self.record, self._previous)
                 self._on_undo()

@@ -83,8 +83,7 @@ async def _send(
         needs_promise=doubt is not None and context.options.in_doubt == "collect",
     )
     try:
-        if context.rate is not None:
-            await context.rate.wait()
+        await hooks.wait()
         return await _send_with(state, hooks, images, previous, doubt)
     finally:
         if not hooks.is_written:

@@ -14,10 +14,20 @@ from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.postgres_reading import read_tally, read_workers
-from apimart_async.batch.manifest.rows import Folder, ManifestOptions, Row, read_row
+from apimart_async.batch.manifest.rows import (
+    ALIASES,
+    IMAGE_COLUMNS,
+    Folder,
+    ManifestOptions,
+    Row,
+    column_name,
+    read_row,
+)
+from apimart_async.batch.manifest.tables import plain
 from apimart_async.batch.runner import Runner, as_plain
 from apimart_async.batch.shutdown import Shutdown
 from apimart_async.client import AsyncApimart
+from apimart_async.fleet.ray import D, run_with_ray
 from apimart_async.sync.portal import Portal
 from apimart_async.transport.object_storage import any_path
 
@@ -178,6 +188,28 @@ class Fleet:
                 return error
         return None
 
+    def ray(self, dataset: D, *, actors: int, shard: int = 256) -> D:
+        """Return a Ray dataset of the results of a Ray dataset of jobs. Billable once it is consumed.
+
+        Ray runs ``run_shard`` in actors of a quarter of a CPU, and repeats the shards of actors, nodes and
+        drivers that die; the journal makes that harmless. ``actors / 4`` must be less than the CPUs of the
+        cluster: otherwise Ray waits forever for a CPU to read the jobs with. Consume the result once: a
+        second time runs all shards again, which finds the jobs saved.
+
+        Args:
+            dataset: A ``ray.data.Dataset`` with the columns of a manifest.
+            actors: Number of actors, at least 1.
+            shard: Maximum number of jobs of one call of an actor, at least 1, default 256.
+
+        Returns:
+            A lazy dataset with a row for each job: ``id``, ``status``, ``task_id``, ``paths``, ``cost``,
+            ``error`` (the message), and ``result``, a JSON text as in ``results.jsonl``.
+
+        Raises:
+            InvalidArgumentError: Ray is not installed, or an argument is out of range.
+        """
+        return run_with_ray(self, dataset, actors, shard)
+
     def tally(self) -> Tally:
         """Return the number of jobs in each state, and the USD of all workers; changes nothing, and blocks.
 
@@ -211,9 +243,22 @@ def _sort(outcome: Outcome, on_outcome: Callable[[Outcome], object], elsewhere: 
 
 def _job(row: Mapping[str, Any]) -> Job | dict[str, Any]:
     """Return the job of a row, or the result of a row that is none."""
-    found = read_row("the row", row, Folder.at("."), ManifestOptions(allow_outside=True))
+    cells = {str(name): _cell(str(name), value) for name, value in row.items()}
+    found = read_row("the row", cells, Folder.at("."), ManifestOptions(allow_outside=True))
     if isinstance(found, Row):
         return found.job
     error = errors.InvalidArgumentError(found.complaint)
-    job = Job(prompt=str(row.get("prompt") or ""), extra=dict(row))
-    return as_plain(Outcome(job, "failed", error=error, id=str(row.get("id") or "")), Path())
+    job = Job(
+        prompt=str(cells.get("prompt") or ""), extra={name: plain(cell) for name, cell in cells.items()}
+    )
+    return as_plain(Outcome(job, "failed", error=error, id=str(cells.get("id") or "")), Path())
+
+
+def _cell(name: str, value: Any) -> Any:  # noqa: ANN401 as engines have it
+    """Return a value with a JSON form; an image stays as it is."""
+    if hasattr(value, "tolist"):  # numpy's, as in the frames of pandas
+        value = value.tolist()
+    column = column_name(name)
+    is_image = ALIASES.get(column, column) in IMAGE_COLUMNS
+    # A frame of pandas has NaN for a missing text.
+    return value if is_image and not isinstance(value, float) else plain(value)

@@ -51,20 +51,26 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server, and return once it takes connections."""
-        log = (self._folder / "log").open("ab")
-        options = [f"-p{self.port}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories=", "-N100"]
-        self._process = subprocess.Popen(
-            [str(self._program("postgres")), "-D", str(self._folder / "data"), *options],
-            stdout=log,
-            stderr=log,
-            user=USER if self._is_root else None,
-            env={"LC_ALL": "C"},
-        )
-        log.close()
         ready = [str(self._program("pg_isready")), "-q", "-h127.0.0.1", f"-p{self.port}"]
+        self._process = process = self._spawn()
         while subprocess.run(ready, env={"LC_ALL": "C"}, check=False).returncode:
-            assert self._process.poll() is None, (self._folder / "log").read_text()
+            if process.poll() is not None:
+                log = (self._folder / "log").read_text()
+                # The processes of a server that was killed end soon after it.
+                assert "pre-existing shared memory block" in log[-1000:], log
+                self._process = process = self._spawn()
             time.sleep(0.02)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        options = [f"-p{self.port}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories=", "-N100"]
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [str(self._program("postgres")), "-D", str(self._folder / "data"), *options],
+                stdout=log,
+                stderr=log,
+                user=USER if self._is_root else None,
+                env={"LC_ALL": "C"},
+            )
 
     def stop(self, number: int) -> None:
         """Send a signal to the server, and wait for its end; SIGKILL is a crash."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # asyncpg looks for the files of libpq when it connects.
 pytestmark = pytest.mark.may_block
 
-Point = Literal["before the check", "after the check"]
+Point = Literal["before the check", "after the check", "after the answer"]
 JOBS = [Job(PNG, "A starry sky", id="job")]
 
 
@@ -48,6 +48,11 @@ class PausedJournal(PostgresJournal):
         if self._point == "after the check" and written:
             await self._pause()
         return written
+
+    async def put(self, record: Record) -> None:
+        await super().put(record)
+        if self._point == "after the answer" and record.state == "submitted":
+            await self._pause()
 
     async def _pause(self) -> None:
         if self.wakes.is_set():
@@ -85,15 +90,28 @@ async def table(url: str, name: str) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
+async def leave_in_doubt(url: str, client: AsyncApimart, output: Path) -> None:
+    """Have a worker die between the intent of the job and its request: nothing is sent."""
+    journal = PausedJournal(url, "after the check")
+    dying = asyncio.create_task(run(client, journal, output))
+    await journal.is_paused.wait()
+    dying.cancel()
+    journal.wakes.set()
+    await asyncio.wait([dying])
+
+
+# The paused worker resubmits jobs that are in doubt; the columns tell what the other does.
 @pytest.mark.parametrize(
-    ("point", "in_doubt", "honours_keys", "second", "billed"),
+    ("is_doubtful", "point", "in_doubt", "honours_keys", "second", "billed"),
     [
-        ("before the check", "report", False, "saved", 1),
-        ("before the check", "resubmit", False, "saved", 1),
-        ("after the check", "report", True, "in_doubt", 1),
-        ("after the check", "report", False, "in_doubt", 1),
-        ("after the check", "resubmit", True, "saved", 1),
-        ("after the check", "resubmit", False, "saved", 2),
+        pytest.param(False, "after the answer", "report", False, "saved", 1, id="takeover"),
+        pytest.param(False, "before the check", "report", False, "saved", 1, id="checked, done"),
+        pytest.param(True, "before the check", "report", False, "in_doubt", 1, id="checked, reported"),
+        pytest.param(True, "before the check", "resubmit", False, "saved", 1, id="checked, resubmitted"),
+        pytest.param(False, "after the check", "report", False, "in_doubt", 1, id="sent, reported"),
+        pytest.param(False, "after the check", "report", True, "in_doubt", 1, id="sent, reported, keys"),
+        pytest.param(False, "after the check", "resubmit", True, "saved", 1, id="sent, resubmitted, keys"),
+        pytest.param(False, "after the check", "resubmit", False, "saved", 2, id="sent, resubmitted"),
     ],
 )
 async def test_a_paused_worker_wakes_after_its_job_was_taken(
@@ -103,12 +121,15 @@ async def test_a_paused_worker_wakes_after_its_job_was_taken(
     in_doubt: str,
     second: str,
     *,
+    is_doubtful: bool,
     honours_keys: bool,
     billed: int,
 ) -> None:
     async with service(honours_keys=honours_keys) as (emulator, client), asyncio.TaskGroup() as group:
+        if is_doubtful:
+            await leave_in_doubt(url, client, tmp_path)
         journal = PausedJournal(url, point)
-        first = group.create_task(run(client, journal, tmp_path))
+        first = group.create_task(run(client, journal, tmp_path, "resubmit"))
         await journal.is_paused.wait()
         taken = await run(client, url, tmp_path, in_doubt)
         assert taken.status == second
@@ -127,12 +148,7 @@ async def test_a_paused_worker_wakes_after_its_job_was_taken(
 async def test_a_worker_that_never_wakes(url: str, tmp_path: Path, in_doubt: str) -> None:
     """It was paused after its check, before its request, and then killed: nothing was sent."""
     async with service(honours_keys=False) as (emulator, client):
-        journal = PausedJournal(url, "after the check")
-        first = asyncio.create_task(run(client, journal, tmp_path))
-        await journal.is_paused.wait()
-        first.cancel()
+        await leave_in_doubt(url, client, tmp_path)
         taken = await run(client, url, tmp_path, in_doubt)
-        journal.wakes.set()
-        await asyncio.wait([first])
         assert taken.status == ("saved" if in_doubt == "resubmit" else "in_doubt")
         assert len(emulator.ledger.billed) == (in_doubt == "resubmit")

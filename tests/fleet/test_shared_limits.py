@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from apimart_async.batch.budget import Budget
 from apimart_async.batch.journal.database import Database
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.protocol import Tally
-from apimart_async.batch.journal.shared_rate import SharedRate
+from apimart_async.batch.journal.record import Record
+from apimart_async.batch.journal.shared_rate import SharedRate, Slot
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
 
@@ -69,7 +71,7 @@ async def run_workers(service: Emulator, commands: Sequence[Sequence[object]]) -
 
 @pytest.mark.long
 async def test_eight_journals_in_two_processes_share_a_rate(url: str, tmp_path: Path) -> None:
-    """Judged by the times of the leased places: arrivals depend on the speed of the machine."""
+    """Judged by the times of the leased slots: arrivals depend on the speed of the machine."""
     rate, jobs = 50, 640
     (tmp_path / "photo.png").write_bytes(PNG)
     async with PostgresJournal(url):
@@ -90,16 +92,16 @@ async def test_eight_journals_in_two_processes_share_a_rate(url: str, tmp_path: 
         url, "SELECT extract(epoch FROM at), extract(epoch FROM before), extract(epoch FROM after) FROM log"
     )
     leases = sorted((float(after), float(at), float(before)) for at, before, after in rows)
-    places: list[float] = []
+    slots: list[float] = []
     for after, at, before in leases:
         count = round((after - max(before, at - 0.05)) * rate)
-        places += [after - number / rate for number in range(count, 0, -1)]
+        slots += [after - number / rate for number in range(count, 0, -1)]
     # No second above 56, wherever it begins.
-    assert max(sum(start <= place < start + 1 for place in places) for start in places) <= 56
-    # While all have jobs, the places follow each other without a gap.
-    middle = [place for place in places if places[0] + 2 < place < places[-1] - 3]
+    assert max(sum(start <= slot < start + 1 for slot in slots) for start in slots) <= 56
+    # While all have jobs, the slots follow each other without a gap.
+    middle = [slot for slot in slots if slots[0] + 2 < slot < slots[-1] - 3]
     assert len(middle) / (middle[-1] - middle[0]) == pytest.approx(rate, rel=0.02)
-    calls = [at for _, at, _ in leases if places[0] + 2 < at < places[-1] - 3]
+    calls = [at for _, at, _ in leases if slots[0] + 2 < at < slots[-1] - 3]
     assert len(calls) <= 10 * (calls[-1] - calls[0]) + 8
 
 
@@ -114,6 +116,44 @@ async def test_a_pause_is_obeyed_by_the_other_process(url: str) -> None:
         assert loop.time() - began >= 0.4
         await first._database.disconnect()
         await second._database.disconnect()
+
+
+async def test_last_jobs_leave_no_leased_slot_unused(url: str) -> None:
+    """Slots that a process does not use are lost to all."""
+    async with PostgresJournal(url):
+        rate = SharedRate(Database(url), 1000.0)
+        waits = asyncio.gather(*(rate.wait() for _ in range(30)))
+        await asyncio.sleep(0)
+        rate._demand = 0.0  # they came long ago
+        assert len({slot.at for slot in await waits}) == 30
+        assert len(rate._slots) + rate._unused == 0
+        await rate._database.disconnect()
+
+
+async def test_a_request_is_prepared_before_its_place_and_sent_in_it(url: str) -> None:
+    async with PostgresJournal(url):
+        rate = SharedRate(Database(url), 1000.0)
+        slot = await rate.wait()
+        await asyncio.sleep(0.05)  # the write of its intent
+        await rate.reach(slot)
+        assert 0.05 <= rate._preparation <= 1.0
+        later = Slot(time.monotonic() + 0.1, time.monotonic())
+        await rate.reach(later)
+        assert time.monotonic() >= later.at
+        # The next request has that long for its preparation.
+        assert rate._preparation >= 0.04
+        await rate._database.disconnect()
+
+
+async def test_a_request_that_is_late_waits_for_another_slot(url: str) -> None:
+    """Requests with slow writes would arrive together with those after them."""
+    async with PostgresJournal(url):
+        rate = SharedRate(Database(url), 2.0)
+        await rate.reach(Slot(time.monotonic() - 0.2, time.monotonic() - 0.2))
+        # The slot that it took instead is the only one.
+        assert not rate._slots
+        assert rate._last > 0
+        await rate._database.disconnect()
 
 
 async def test_a_429_with_a_delay_pauses_the_fleet(url: str, tmp_path: Path) -> None:
@@ -150,6 +190,25 @@ async def test_three_processes_share_a_budget(url: str, tmp_path: Path) -> None:
     assert cost <= 60 * 0.04 + 3 * price
     # A process that waits keeps the part that it has reserved, so not all of the limit is used.
     assert cost >= 60 * 0.04 / 3
+
+
+async def test_a_repeated_transaction_changes_a_reservation_once(url: str) -> None:
+    """A transaction is repeated when the answer to its commit is lost."""
+    intent = Record.describe(Job("a.jpg", "Snow", "model"), "model", job_id="job").intent("key", 0.0)
+
+    async def reserved() -> float:
+        ((usd,),) = await query(url, "SELECT usd FROM apimart_reservations")
+        return float(usd)
+
+    async with PostgresJournal(url) as journal:
+        await journal.budget.reserve(10.0, 0.5, lambda: 0.0, lambda _: 0.5)
+        before = await reserved()
+        for _ in range(2):
+            assert await journal.begin(intent, None)
+            assert await reserved() == pytest.approx(before - 0.5)
+        for _ in range(2):
+            await journal.undo(intent, None)
+            assert await reserved() == pytest.approx(before)
 
 
 async def test_reservations_never_pass_the_limit(url: str) -> None:

@@ -47,7 +47,11 @@ _Kind: TypeAlias = Literal["claim", "begin", "put", "undo", "drop"]
 
 @attrs.define(eq=False)
 class _Call:
-    """A write about one job, and the future of its result."""
+    """A write about one job, and the future of its result.
+
+    Attributes:
+        is_begun: Whether the row was this intent already, as after a commit whose answer was lost.
+    """
 
     kind: _Kind
     job_id: str
@@ -55,6 +59,7 @@ class _Call:
     record: Any = None
     previous: Any = None
     result: Any = None
+    is_begun: bool = False
 
 
 class PostgresJournal:
@@ -69,7 +74,7 @@ class PostgresJournal:
             process has only the limits of its client.
 
     Attributes:
-        rate: Gives paid requests their places, if there is a limit.
+        rate: Gives paid requests their slots, if there is a limit.
         budget: Reserves USD of the budget of all processes.
 
     Raises:
@@ -279,7 +284,10 @@ class PostgresJournal:
         }
         async with connection.transaction():
             # In one order, so that no two processes wait for each other.
-            await connection.execute(sql.LOCK_ROWS, [call.job_id for call in calls])
+            rows = await connection.fetch(sql.LOCK_ROWS, [call.job_id for call in calls])
+            intents = {job_id: key for job_id, state, key in rows if state == "intent"}
+            for call in calls:
+                call.is_begun = call.record is not None and intents.get(call.job_id) == call.record.key
             for kind, group in by_kind.items():
                 await execute[kind](connection, group)
 
@@ -304,7 +312,8 @@ class PostgresJournal:
         written = {row[0] for row in rows}
         for call in calls:
             call.result = call.job_id in written
-        await self.budget.move(connection, [call.record for call in calls if call.result], -1)
+        begun = [call.record for call in calls if call.result and not call.is_begun]
+        await self.budget.move(connection, begun, -1)
 
     async def _put_rows(self, connection: Connection, calls: list[_Call]) -> None:
         worker, records = self._lease.worker, [call.record for call in calls]
@@ -314,7 +323,7 @@ class PostgresJournal:
             await connection.execute(sql.PAY, worker, *map(list, zip(*payments, strict=True)))
 
     async def _undo_rows(self, connection: Connection, calls: list[_Call]) -> None:
-        await self.budget.move(connection, [call.record for call in calls], 1)
+        await self.budget.move(connection, [call.record for call in calls if call.is_begun], 1)
         worker = self._lease.worker
         if first := [call.record for call in calls if call.previous is None]:
             ids, keys = [record.id for record in first], [record.key for record in first]

@@ -1,28 +1,34 @@
 """The limit on the rate of paid requests of all processes that share a journal in PostgreSQL.
 
-One row of the database holds the time of the next free place (generic cell rate algorithm, GCRA). A process
-leases several places with one statement, as many as it uses in about a second: each statement moves the time
+One row of the database holds the time of the next free slot (generic cell rate algorithm, GCRA). A process
+leases several slots with one statement, as many as it uses in about a second: each statement moves the time
 forward by so many intervals. A pause after a 429 moves it forward too.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import attrs
 
 from apimart_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from apimart_async.batch.journal.database import Database
 
-# Seconds that a place may be used late; the database gives places in the past for half of that.
+# Seconds that a slot may be used late; the database gives slots in the past for half of that.
 _TOLERANCE: Final = 0.1
-# Seconds before its last place at which a process leases more.
+# Seconds before its last slot at which a process leases more.
 _LEAD: Final = 0.25
-# A process leases more places at once after less than the first number of seconds, fewer after the second.
+# Most seconds before its slot at which a request is prepared: a crash meanwhile leaves its job in doubt.
+_MOST_PREPARATION: Final = 1.0
+# Share of the longest preparation that is kept with each shorter one.
+_DECAY: Final = 0.99
+# A process leases more slots at once after less than the first number of seconds, fewer after the second.
 _SHORT: Final = 1.0
 _LONG: Final = 3.0
 
@@ -45,8 +51,21 @@ _PAUSE: Final = """
         paused_until = greatest(r.paused_until, excluded.paused_until)"""
 
 
+@attrs.frozen
+class Slot:
+    """A moment at which a paid request may be sent.
+
+    Attributes:
+        at: The moment.
+        given_at: Moment at which the preparation of the request could begin.
+    """
+
+    at: float
+    given_at: float
+
+
 class SharedRate:
-    """Gives the paid requests of this process their places.
+    """Gives the paid requests of this process their slots.
 
     Args:
         database: Of the journal.
@@ -63,62 +82,91 @@ class SharedRate:
         self._interval = 1 / per_second
         self._most = max(1, int(per_second))
         self._lock = anyio.Lock()
-        self._places: deque[float] = deque()
+        self._slots: deque[float] = deque()
         self._last = -1.0
         self._leased_at = -1.0
         self._count = 1
         self._unused = 0
+        self._waiting = 0
+        self._demand = 0.0
+        self._preparation = 0.0
         self._paused_until = -1.0
 
-    async def wait(self) -> None:
-        """Wait for a place.
+    async def wait(self) -> Slot:
+        """Wait for a slot, until as long before it as the preparation of a request takes; see ``reach``.
 
         Raises:
             JournalError: The database has been away for long.
 
-        Cancellation leaves the place unused.
+        Cancellation leaves the slot unused.
         """
+        self._demand += 1
         while True:
-            async with self._lock:
-                while (place := self._next()) is None:
-                    await self._lease()
-            await anyio.sleep(max(0.0, place - monotonic()))
-            # A pause that began meanwhile has taken all places before its end.
-            if self._paused_until <= monotonic():
-                return
+            self._waiting += 1
+            try:
+                async with self._lock:
+                    while (slot := self._next()) is None:
+                        await self._lease()
+            finally:
+                self._waiting -= 1
+            await anyio.sleep(max(0.0, slot - self._preparation - monotonic()))
+            # A pause that began meanwhile has taken all slots before its end.
+            if self._paused_until <= slot:
+                return Slot(slot, monotonic())
+
+    async def reach(self, slot: Slot) -> None:
+        """Wait for the moment of a slot once the request is prepared, and learn how long that took.
+
+        The write of an intent takes a millisecond or half a second. Without this, requests with slow writes
+        would arrive together with those after them. One that is late all the same waits for another slot.
+
+        Raises:
+            JournalError: The database has been away for long.
+
+        Cancellation leaves the slot unused.
+        """
+        now = monotonic()
+        longest = max(now - slot.given_at, _DECAY * self._preparation)
+        self._preparation = min(longest, _MOST_PREPARATION)
+        if now > slot.at + _TOLERANCE:
+            slot = await self.wait()
+        await anyio.sleep(max(0.0, slot.at - monotonic()))
 
     async def pause(self, seconds: float) -> None:
-        """Have no process send before the end of a pause; others notice when they lease places.
+        """Have no process send before the end of a pause; others notice when they lease slots.
 
         Raises:
             JournalError: The database has been away for long.
         """
         self._paused_until = max(self._paused_until, monotonic() + seconds)
-        self._places.clear()
+        self._slots.clear()
         self._last = -1.0
         await self._database.read(_PAUSE, seconds)
 
     def _next(self) -> float | None:
-        while self._places:
-            place = self._places.popleft()
-            if place > max(monotonic() - _TOLERANCE, self._paused_until):
-                return place
+        while self._slots:
+            slot = self._slots.popleft()
+            if slot > max(monotonic() - _TOLERANCE, self._paused_until):
+                return slot
             self._unused += 1
         return None
 
     async def _lease(self) -> None:
-        # Not earlier, so that the places of a process do not lie far ahead.
-        await anyio.sleep(max(0.0, self._last - _LEAD - monotonic()))
+        # Not earlier, so that the slots of a process do not lie far ahead.
+        await anyio.sleep(max(0.0, self._last - _LEAD - self._preparation - monotonic()))
         elapsed = monotonic() - self._leased_at
         if elapsed > _LONG or 2 * self._unused > self._count:
             self._count = max(1, self._count // 2)
         elif elapsed < _SHORT and not self._unused:
             self._count = min(self._most, 2 * self._count)
         self._leased_at, self._unused = monotonic(), 0
-        count = self._count
+        # Requests of about the last second. A process whose last jobs wait leases slots for these alone: a
+        # slot that it does not use is lost to all.
+        self._demand *= math.exp(-elapsed)
+        count = min(self._count, max(self._waiting, round(self._demand)))
         ((first, pause),) = await self._database.read(_LEASE, count, self._interval, _TOLERANCE / 2)
         now = monotonic()
         if pause is not None and pause > 0:
             self._paused_until = max(self._paused_until, now + pause)
-        self._places.extend(now + first + number * self._interval for number in range(count))
-        self._last = self._places[-1]
+        self._slots.extend(now + first + number * self._interval for number in range(count))
+        self._last = self._slots[-1]

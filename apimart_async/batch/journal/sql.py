@@ -110,7 +110,7 @@ _RANK: Final = (
     "array_position(ARRAY['intent', 'in_doubt', 'submitted', 'failed', 'completed', 'saved'], {}.state)"
 )
 
-LOCK_ROWS: Final = "SELECT FROM apimart_jobs WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE"
+LOCK_ROWS: Final = "SELECT id, state, key FROM apimart_jobs WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE"
 STEAL: Final = f"""
     UPDATE apimart_jobs j SET owner = $1
     WHERE j.id = ANY($2::text[]) AND j.owner <> $1 AND j.state <> 'saved'

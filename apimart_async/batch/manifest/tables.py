@@ -64,7 +64,7 @@ def _rows(arrow: Any, path: Path, *, needs_image: bool) -> Iterator[tuple[int, M
                 yield (
                     number,
                     {
-                        column: value if column in IMAGE_COLUMNS else _plain(value)
+                        column: value if column in IMAGE_COLUMNS else plain(value)
                         for column, value in zip(columns, row, strict=True)
                     },
                 )
@@ -121,7 +121,7 @@ def _values(arrow: Any, column: Any) -> list[Any]:  # noqa: ANN401 as above
     return cast("list[Any]", column.to_pylist())
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return a value with a JSON form."""
     match value:
         case None | bool() | int() | str():
@@ -131,8 +131,8 @@ def _plain(value: object) -> object:
         case bytes():
             return f"{len(value):,} bytes"
         case Mapping():
-            return {str(name): _plain(each) for name, each in cast("Mapping[object, object]", value).items()}
+            return {str(name): plain(each) for name, each in cast("Mapping[object, object]", value).items()}
         case list() | tuple():
-            return [_plain(each) for each in cast("Sequence[object]", value)]
+            return [plain(each) for each in cast("Sequence[object]", value)]
         case _:
             return str(value)
