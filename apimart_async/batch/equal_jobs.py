@@ -70,8 +70,7 @@ async def copy_images(paths: Sequence[Path], directory: Path, template: str, tas
         DownloadError: A file cannot be written, or is a link to one outside of the directory.
         OSError: A file cannot be read.
     """
-    if not isinstance(directory, ObjectPath):  # a store has no links
-        await run_in_file_thread(_check_links, paths, directory)
+    await run_in_file_thread(_check_links, paths, directory)
     names = NameTemplate.parse(template)
     stems = names.stems([(task_id, index) for index in range(1, len(paths) + 1)])
     return [
