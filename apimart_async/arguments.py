@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from apimart_async.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import attrs
 
 _Kind: TypeAlias = tuple[str, Callable[[object], bool]]
 
@@ -97,3 +100,54 @@ def wrong_type(name: str, expected: str, value: object) -> InvalidArgumentError:
     """Return the error for an argument of another type."""
     found = "None" if value is None else type(value).__name__
     return InvalidArgumentError(f"{name} must be {expected}, not {found}.")
+
+
+# --- validators of attrs, which name the attribute ----------------------------------------------------------
+
+
+def positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    """Check that an attribute is a number above 0."""
+    _check_number(instance, attribute, value)
+    if not value > 0:
+        message = f"{type(instance).__name__}.{attribute.name} must be more than 0, not {value!r}."
+        raise InvalidArgumentError(message)
+
+
+def not_negative(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    """Check that an attribute is a number, 0 or more."""
+    _check_number(instance, attribute, value)
+    if not value >= 0:
+        message = f"{type(instance).__name__}.{attribute.name} must be 0 or more, not {value!r}."
+        raise InvalidArgumentError(message)
+
+
+def _check_number(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    is_whole_only = str(attribute.type) == "int"
+    if not (is_whole if is_whole_only else is_number)(value):
+        name = f"{type(instance).__name__}.{attribute.name}".removeprefix("Settings.")
+        raise wrong_type(name, "a whole number" if is_whole_only else "a number", value)
+
+
+def flag(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check that an attribute is a truth value."""
+    if not is_flag(value):
+        raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "True or False", value)
+
+
+def choice(*choices: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    """Return the check that an attribute is one of some texts."""
+
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in choices:
+            name = f"{type(instance).__name__}.{attribute.name}"
+            raise InvalidArgumentError(
+                f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}."
+            )
+
+    return check
+
+
+def optional_function(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check that an attribute is a function, or ``None``."""
+    if not (value is None or callable(value)):
+        raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "a function", value)

@@ -12,7 +12,15 @@ from urllib.parse import urlsplit
 import attrs
 from attrs import validators
 
-from apimart_async.arguments import is_flag, is_number, is_whole, wrong_type
+from apimart_async.arguments import (
+    choice,
+    flag,
+    is_number,
+    not_negative,
+    optional_function,
+    positive,
+    wrong_type,
+)
 from apimart_async.credentials import Proxy, Secret, hide
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.urls import is_loopback, is_pattern
@@ -56,48 +64,6 @@ Check: TypeAlias = Literal["schema", "off"]
 ApiKey: TypeAlias = str | Secret | KeyFunction
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    _check_number(instance, attribute, value)
-    if not value > 0:
-        message = f"{type(instance).__name__}.{attribute.name} must be more than 0, not {value!r}."
-        raise InvalidArgumentError(message)
-
-
-def _not_negative(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    _check_number(instance, attribute, value)
-    if not value >= 0:
-        message = f"{type(instance).__name__}.{attribute.name} must be 0 or more, not {value!r}."
-        raise InvalidArgumentError(message)
-
-
-def _check_number(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    is_whole_only = str(attribute.type) == "int"
-    if not (is_whole if is_whole_only else is_number)(value):
-        name = f"{type(instance).__name__}.{attribute.name}".removeprefix("Settings.")
-        raise wrong_type(name, "a whole number" if is_whole_only else "a number", value)
-
-
-def _flag(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not is_flag(value):
-        raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "True or False", value)
-
-
-def _choice(*choices: str) -> Callable[[object, attrs.Attribute[Any], object], None]:
-    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value not in choices:
-            name = f"{type(instance).__name__}.{attribute.name}"
-            raise InvalidArgumentError(
-                f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}."
-            )
-
-    return check
-
-
-def _optional_function(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not (value is None or callable(value)):
-        raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "a function", value)
-
-
 def _environment_hosts() -> list[str]:
     return os.environ.get(RESULT_HOSTS_VARIABLE, "").replace(",", " ").split()
 
@@ -138,10 +104,10 @@ class Timeout:
         total: Time for one attempt of the request, without its retries; default 300.
     """
 
-    connect: float = attrs.field(default=10.0, validator=_positive)
-    pool: float = attrs.field(default=600.0, validator=_positive)
-    read: float = attrs.field(default=60.0, validator=_positive)
-    total: float = attrs.field(default=300.0, validator=_positive)
+    connect: float = attrs.field(default=10.0, validator=positive)
+    pool: float = attrs.field(default=600.0, validator=positive)
+    read: float = attrs.field(default=60.0, validator=positive)
+    total: float = attrs.field(default=300.0, validator=positive)
 
 
 @attrs.frozen(kw_only=True)
@@ -169,16 +135,16 @@ class Limits:
             (``10.0.0.0/8``). By default those in ``APIMART_RESULT_HOSTS``, separated by commas.
     """
 
-    connections: int = attrs.field(default=64, validator=_positive)
-    requests: int = attrs.field(default=64, validator=_positive)
-    requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(_positive))
-    uploads: int = attrs.field(default=32, validator=_positive)
-    downloads: int = attrs.field(default=32, validator=_positive)
-    adaptive: bool = attrs.field(default=True, validator=_flag)
-    keepalive: float = attrs.field(default=15.0, validator=_positive)
-    answer_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=_positive)
-    image_answer_bytes: int = attrs.field(default=1024 * 1024 * 1024, validator=_positive)
-    download_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=_positive)
+    connections: int = attrs.field(default=64, validator=positive)
+    requests: int = attrs.field(default=64, validator=positive)
+    requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(positive))
+    uploads: int = attrs.field(default=32, validator=positive)
+    downloads: int = attrs.field(default=32, validator=positive)
+    adaptive: bool = attrs.field(default=True, validator=flag)
+    keepalive: float = attrs.field(default=15.0, validator=positive)
+    answer_bytes: int = attrs.field(default=64 * 1024 * 1024, validator=positive)
+    image_answer_bytes: int = attrs.field(default=1024 * 1024 * 1024, validator=positive)
+    download_bytes: int = attrs.field(default=256 * 1024 * 1024, validator=positive)
     result_hosts: tuple[str, ...] = attrs.field(
         factory=_environment_hosts, converter=_host_patterns, validator=_are_patterns
     )
@@ -207,12 +173,12 @@ class Retry:
             any other executes and bills the request twice.
     """
 
-    initial_delay: float = attrs.field(default=0.5, validator=_positive)
-    max_delay: float = attrs.field(default=8.0, validator=_positive)
-    max_retry_after: float = attrs.field(default=60.0, validator=_not_negative)
-    max_elapsed: float = attrs.field(default=300.0, validator=_not_negative)
+    initial_delay: float = attrs.field(default=0.5, validator=positive)
+    max_delay: float = attrs.field(default=8.0, validator=positive)
+    max_retry_after: float = attrs.field(default=60.0, validator=not_negative)
+    max_elapsed: float = attrs.field(default=300.0, validator=not_negative)
     indeterminate: Literal["schema", "raise", "same-key"] = attrs.field(
-        default="schema", validator=_choice("schema", "raise", "same-key")
+        default="schema", validator=choice("schema", "raise", "same-key")
     )
 
 
@@ -237,12 +203,12 @@ class Poll:
             that share a request count once. Above the limit, the tasks longest overdue are polled first.
     """
 
-    timeout: float = attrs.field(default=600.0, validator=_positive)
-    delay_per_poll: float = attrs.field(default=0.25, validator=_positive)
-    first: float = attrs.field(default=5.0, validator=_positive)
-    shortest: float = attrs.field(default=0.5, validator=_positive)
-    longest: float = attrs.field(default=15.0, validator=_positive)
-    requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(_positive))
+    timeout: float = attrs.field(default=600.0, validator=positive)
+    delay_per_poll: float = attrs.field(default=0.25, validator=positive)
+    first: float = attrs.field(default=5.0, validator=positive)
+    shortest: float = attrs.field(default=0.5, validator=positive)
+    longest: float = attrs.field(default=15.0, validator=positive)
+    requests_per_second: float | None = attrs.field(default=None, validator=validators.optional(positive))
 
 
 @attrs.frozen(kw_only=True)
@@ -264,9 +230,9 @@ class Media:
             ``apimart_async`` gets too: ``"photo.heic was converted from a HEIC photo to JPEG."``
     """
 
-    convert: Literal["auto", "never"] = attrs.field(default="auto", validator=_choice("auto", "never"))
-    keep_metadata: bool = attrs.field(default=False, validator=_flag)
-    on_convert: Callable[[str], object] | None = attrs.field(default=None, validator=_optional_function)
+    convert: Literal["auto", "never"] = attrs.field(default="auto", validator=choice("auto", "never"))
+    keep_metadata: bool = attrs.field(default=False, validator=flag)
+    on_convert: Callable[[str], object] | None = attrs.field(default=None, validator=optional_function)
 
 
 def _resolve_timeout(timeout: Timeout | float | None) -> Timeout:
@@ -344,7 +310,7 @@ class Settings:
     base_url: str
     mirrors: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
     timeout: Timeout = attrs.field(default=None, converter=_resolve_timeout)
-    max_retries: int = attrs.field(default=2, validator=_not_negative)
+    max_retries: int = attrs.field(default=2, validator=not_negative)
     retry: Retry = attrs.field(default=None, converter=_resolve_retry)
     limits: Limits = attrs.field(default=None, converter=_resolve_limits)
     poll: Poll = attrs.field(default=None, converter=_resolve_poll)

@@ -76,7 +76,7 @@ def generate(
     """
     from apimart_async.resources.submission import check_request, max_n
 
-    check_request(prompt, model, 1 if n is None else n, max_n(model))
+    check_request(prompt, model, n, max_n(model), has_n=n is not None)
     options.check_timeout(timeout)
     target = target_of(output, n or 1)
     service = None

@@ -52,7 +52,8 @@ Images: TypeAlias = Annotated[
 ]
 
 
-def _output(_type: object, tokens: Sequence[Token]) -> Path:
+def output_path(_type: object, tokens: Sequence[Token]) -> Path:
+    """Return the path of a directory, or of a folder of object storage."""
     try:
         return any_path(tokens[0].value)
     except InvalidArgumentError as error:
@@ -89,7 +90,7 @@ Output: TypeAlias = Annotated[
     Path,
     Parameter(
         name=("--output", "-o"),
-        converter=_output,
+        converter=output_path,
         help="Directory for the results, made when it is missing; or s3://, gs:// or az://bucket/folder.",
     ),
 ]

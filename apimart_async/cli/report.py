@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from apimart_async.cli.display.output import say, sentence, write_line
-from apimart_async.cli.options import flag
+from apimart_async.cli.options import Journal, flag, output_path
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import JournalError
 
@@ -17,9 +17,15 @@ USAGE = "Usage: apimart report DIR [OPTIONS]"
 
 
 def report(
-    directory: Annotated[Path, Parameter(name="DIR", negative=(), help="Directory of the batch.")],
+    directory: Annotated[
+        Path,
+        Parameter(
+            name="DIR", negative=(), converter=output_path, help="Directory of the batch, or its s3:// URL."
+        ),
+    ],
     /,
     *,
+    journal: Journal = None,
     show: Annotated[bool, flag("--open", "Open the page in the browser.")] = False,
 ) -> Exit:
     """Write report.html: each picture before and after, costs, times, failures.
@@ -35,7 +41,7 @@ def report(
     from apimart_async.batch.report.page import write_report
 
     try:
-        path = write_report(directory)
+        path = write_report(directory, journal=journal or None)
     except JournalError as error:
         raise UsageError(sentence(error.message)) from error
     write_line(str(path))

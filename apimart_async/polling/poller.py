@@ -227,10 +227,11 @@ class PollQueue:
     def hint(self, task_id: str) -> None:
         """Poll a task at once with a request of its own; without a wait for it, do nothing."""
         now = asyncio.get_running_loop().time()
-        for wait in self._requested:
-            wait.is_hinted = wait.is_hinted or wait.task.id == task_id
-        for _, entry, wait in list(self._queue):
-            if wait.entry == entry and wait.task.id == task_id and not (wait.is_single and wait.due <= now):
+        # Anybody can send a webhook, so a hint for no wait has to be cheap.
+        for wait in [wait for wait in self._requested if wait.task_id == task_id]:
+            wait.is_hinted = True
+        for _, entry, wait in [each for each in self._queue if each[2].task_id == task_id]:
+            if wait.entry == entry and not (wait.is_single and wait.due <= now):
                 wait.is_single = True
                 self._push(wait, max(now, wait.not_before))
         self.set_timer()

@@ -41,6 +41,9 @@ _KEPT: Final = "%/:?@!$&'()*+,;=~"
 _DATA: Final = b"data:"
 _DATA_OF_IMAGE: Final = b"data:image/"
 _COMMENT: Final = ":"
+_HEAD_BYTES: Final = 1024
+# The first event of a stream begins within so many; the search in a large body would take long.
+_FIRST_EVENT_BYTES: Final = 256 * 1024
 _LINE: Final = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
 _MOST_LINES: Final = 100_000
 _ETAG: Final = re.compile(r"[!-~]{1,1000}")
@@ -270,7 +273,7 @@ def _decode_body(data: bytes, *, is_good: bool) -> Any:  # noqa: ANN401 JSON is 
 
 def _from_events(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything
     """Return the last event of an event stream, or the images of all its events as one result."""
-    if _DATA not in data:
+    if _DATA not in data[:_FIRST_EVENT_BYTES]:
         return None
     last: dict[str, Any] | None = None
     images: list[dict[str, Any]] = []
@@ -324,6 +327,9 @@ def _first_value(data: bytes) -> Any | None:  # noqa: ANN401 JSON is anything
     """
     try:
         encoding = "utf-16" if data.startswith(_UTF_16_MARKS) else "utf-8-sig"
+        head = data[:_HEAD_BYTES].decode(encoding, "replace").lstrip(_BLANK)
+        if head and not head.startswith(("{", "[", _COMMENT)):
+            return None  # before a large body is decoded
         text = data.decode(encoding, "replace").lstrip(_BLANK)
         while text.startswith(_COMMENT):
             text = text.partition("\n")[2].lstrip(_BLANK)

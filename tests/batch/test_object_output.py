@@ -10,6 +10,7 @@ from anyio import to_thread
 
 from apimart_async import AsyncApimart, DownloadError, InvalidArgumentError, Job, edit_many
 from apimart_async.batch import read_outcomes
+from apimart_async.batch.report.page import write_report
 from apimart_async.transport.object_storage import ObjectPath, any_path, store_of
 
 from .test_edit_many import run
@@ -86,6 +87,18 @@ async def test_images_of_a_bucket_are_edited_into_a_bucket(
     assert listed(folder) == ["again.jpg", "blue.jpg", "green.jpg", "red.jpg", "results.jsonl"]
     assert len(emulator.ledger.entries) == 3
     assert (folder / "again.jpg").read_bytes() == (folder / "red.jpg").read_bytes()
+
+
+async def test_report_is_an_object_that_links_to_the_others(
+    client: AsyncApimart, pictures: list[Path], folder: ObjectPath, journal: Path
+) -> None:
+    await run(client, [Job(pictures[0], "Add snow", name="a b")], folder, journal=journal)
+    path = await to_thread.run_sync(lambda: write_report(folder, journal=journal))
+    assert str(path) == f"{folder}/report.html"
+    page = (folder / "report.html").read_bytes().decode()
+    assert "a%20b.jpg" in page
+    assert 'href="results.jsonl"' in page
+    assert str(pictures[0].parent) not in page.replace(str(pictures[0]), "")
 
 
 async def test_journal_in_object_storage_is_refused(client: AsyncApimart, folder: ObjectPath) -> None:

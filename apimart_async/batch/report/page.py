@@ -9,7 +9,6 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from apimart_async.batch.journal.opening import read_records
@@ -24,11 +23,14 @@ from apimart_async.batch.report.statistics import (
     time_span,
 )
 from apimart_async.errors import InvalidArgumentError
+from apimart_async.transport.files import objects
 from apimart_async.transport.files.private import Replacement
+from apimart_async.transport.object_storage import ObjectPath, any_path
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     import jinja2
 
@@ -64,13 +66,14 @@ class _Tile(NamedTuple):
     tone: Status | None = None
 
 
-def write_report(directory: str | os.PathLike[str]) -> Path:
+def write_report(directory: str | os.PathLike[str], *, journal: str | os.PathLike[str] | None = None) -> Path:
     """Write ``report.html`` into the output directory of a batch; blocking.
 
     An earlier report is replaced once the new one is whole. The batch may be running.
 
     Args:
-        directory: Output directory of the batch.
+        directory: Output directory of the batch, or its URL of object storage.
+        journal: Path or URL of its journal, when that is elsewhere.
 
     Returns:
         The file.
@@ -79,19 +82,19 @@ def write_report(directory: str | os.PathLike[str]) -> Path:
         JournalError: No batch has run there, or its journal cannot be read.
         InvalidArgumentError: jinja2 is missing, or the file cannot be written.
     """
-    output = Path(directory)
+    output = any_path(directory)
     page = _template()
     totals = Totals()
-    for record in read_records(None, output):
+    for record in read_records(journal, output):
         totals.add(record.outcome(output), record.changed_at.timestamp())
     shown = _shares(totals.statuses)
     parts = page.generate(
         **_assets(),
         **_summary(totals),
         title=output.resolve().name or str(output.resolve()),
-        results=_RESULTS if (output / _RESULTS).is_file() else None,
+        results=_RESULTS if (output / _RESULTS).exists() else None,
         left_out=totals.jobs - sum(shown.values()),
-        rows=_rows(output, shown),
+        rows=_rows(output, journal, shown),
     )
     return _write(output / _NAME, parts)
 
@@ -188,12 +191,14 @@ def _shares(statuses: Mapping[Status, int]) -> dict[Status, int]:
     return shares
 
 
-def _rows(directory: Path, shares: dict[Status, int]) -> Iterator[Mapping[str, Any]]:
+def _rows(
+    directory: Path, journal: str | os.PathLike[str] | None, shares: dict[Status, int]
+) -> Iterator[Mapping[str, Any]]:
     left = dict(shares)
     base = directory.resolve()
     # A browser takes seconds to read hundreds of megabytes.
     longest_text = LONGEST_TEXT if sum(shares.values()) <= _MANY_ROWS else _SHORT_TEXT
-    for record in read_records(None, directory):
+    for record in read_records(journal, directory):
         outcome = record.outcome(directory)
         # A batch that is running may have more jobs by now.
         if left.get(outcome.status, 0) > 0:
@@ -206,6 +211,9 @@ def _rows(directory: Path, shares: dict[Status, int]) -> Iterator[Mapping[str, A
 
 def _write(path: Path, parts: Iterator[str]) -> Path:
     try:
+        if isinstance(path, ObjectPath):
+            objects.replace_text(path, parts)
+            return path
         file = Replacement.begin(path)
         try:
             file.write(parts)

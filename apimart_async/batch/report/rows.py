@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 from apimart_async.errors import ApimartError
+from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,8 @@ def before(image: str, base: Path) -> str | None:
     """
     if len(image) <= _LONGEST_DATA_URL and _DATA_URL.fullmatch(image):
         return image
+    if isinstance(base, ObjectPath):
+        return None  # a page in a bucket links to no file of this machine
     # Long texts and texts with zero bytes are no files, which is no error.
     return relative(Path(image), base) if image and not _is_address(image) and os.path.isfile(image) else None  # noqa: PTH113
 
@@ -76,6 +79,8 @@ def relative(path: Path, base: Path) -> str:
         path: The file.
         base: The folder of the page, absolute.
     """
+    if isinstance(path, ObjectPath):
+        return "/".join(quote(part, safe="") for part in path.relative_to(base).parts)
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 links are the user's to keep
     try:
         parts = PurePath(os.path.relpath(absolute, base)).parts

@@ -26,7 +26,7 @@ from apimart_async.transport.media import sniffing
 from apimart_async.transport.object_storage import ObjectPath, TakenError, explained, store_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
     from obstore import Attributes, BytesStream, GetOptions, ObjectMeta, WritableFile
 
@@ -182,6 +182,21 @@ async def writing(path: ObjectPath, *, part_bytes: int = _PART_BYTES) -> AsyncGe
         with anyio.CancelScope(shield=True), suppress(Exception):
             await to_thread.run_sync(writer.__exit__, type(error), error, error.__traceback__)
         raise
+
+
+def replace_text(path: ObjectPath, parts: Iterable[str]) -> None:
+    """Write a text, in the place of another object, that becomes visible when it is whole; blocks.
+
+    Raises:
+        OSError: The store refused it.
+    """
+    from obstore import open_writer
+
+    with explained():
+        writer = open_writer(store_of(path), path.key, attributes=_attributes(path), buffer_size=_PART_BYTES)
+        with writer:
+            for part in parts:
+                writer.write(part.encode(errors="replace"))
 
 
 async def find_objects(folder: ObjectPath, stems: Sequence[str]) -> list[ObjectPath | None]:
