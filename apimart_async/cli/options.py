@@ -79,7 +79,7 @@ OutputOrFile: TypeAlias = Annotated[
     Path,
     Parameter(
         name=("--output", "-o"),
-        converter=_output,
+        converter=output_path,
         help="Directory for the results, made when it is missing; or the file, such as out.png, for one.",
     ),
 ]

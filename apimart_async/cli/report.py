@@ -12,6 +12,7 @@ from apimart_async.cli.display.output import say, sentence, write_line
 from apimart_async.cli.options import Journal, flag, output_path
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import JournalError
+from apimart_async.transport.object_storage import ObjectPath
 
 USAGE = "Usage: apimart report DIR [OPTIONS]"
 
@@ -45,6 +46,7 @@ def report(
     except JournalError as error:
         raise UsageError(sentence(error.message)) from error
     write_line(str(path))
-    if not (show and webbrowser.open(path.resolve().as_uri())):
+    is_file = not isinstance(path, ObjectPath)
+    if not (show and is_file and webbrowser.open(path.resolve().as_uri())):
         say("Open it in a browser.")
     return Exit.ALL_DONE
