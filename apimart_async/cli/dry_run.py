@@ -9,7 +9,6 @@ import anyio
 import attrs
 from rich.filesize import decimal
 
-from apimart_async.batch.estimate import DOCUMENTED_PRICES
 from apimart_async.cli import connection, prices
 from apimart_async.cli.display.output import dollars, printable, write_line
 from apimart_async.cli.display.results import json_line
@@ -78,6 +77,8 @@ class DryRun:
         """Return the USD for all images, if the price is known; the service is asked where there is a key."""
         if self.provider == "APPLEROUTER" or self.model is None:  # this service tells no prices
             return None
+        from apimart_async.batch.estimate import DOCUMENTED_PRICES
+
         known = dict(DOCUMENTED_PRICES)
         if not self.local:
             with suppress(UsageError):  # no key

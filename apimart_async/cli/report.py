@@ -46,7 +46,7 @@ def report(
     except JournalError as error:
         raise UsageError(sentence(error.message)) from error
     write_line(str(path))
-    is_object = isinstance(path, ObjectPath)
-    if is_object or not (show and webbrowser.open(path.resolve().as_uri())):
+    is_file = not isinstance(path, ObjectPath)
+    if not (show and is_file and webbrowser.open(path.resolve().as_uri())):
         say("Open it in a browser.")
     return Exit.ALL_DONE
