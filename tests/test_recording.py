@@ -104,6 +104,7 @@ async def test_last_answers_are_kept(client: AsyncApimart) -> None:
     assert lines(responses) == [("GET", "/models", 200), ("GET", "/balance", 200)]
 
 
+@pytest.mark.long
 async def test_blocking_twin_is_recorded_per_thread(emulator: Emulator) -> None:
     def work() -> tuple[list[tuple[str, str, int]], int]:
         with Apimart(emulator.api_key, base_url=emulator.base_url, check="off") as client:

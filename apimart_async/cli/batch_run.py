@@ -180,10 +180,10 @@ async def _backend(service: connection.Connection, batch_options: BatchOptions) 
         async with connection.connected(service) as client:
             yield ApimartBackend(client)
     else:
-        from apimart_async.cli.png_preparation import FittingBackend
+        from apimart_async.cli.png_preparation import PngPreparingBackend
 
         async with connection.connected_router(service) as router:
-            yield FittingBackend(router, timeout=batch_options.timeout)
+            yield PngPreparingBackend(router, timeout=batch_options.timeout)
 
 
 def _label(outcome: Outcome) -> str:

@@ -87,7 +87,7 @@ class PngBackend(AppleRouterBackend):
 
 
 @attrs.define(eq=False)
-class FittingBackend(AppleRouterBackend):
+class PngPreparingBackend(AppleRouterBackend):
     """AppleRouter, with a conversion of each picture that dall-e-2 does not take, before it is sent.
 
     The identity of a job stays that of its original picture.
@@ -97,7 +97,7 @@ class FittingBackend(AppleRouterBackend):
         """Return the images to send."""
         job = prepared.job
         pictures = [image for image in prepared.sent_images if not isinstance(image, str)]
-        if not are_published(job.model) or await run_in_picture_thread(_fit, pictures):
+        if not are_published(job.model) or await run_in_picture_thread(_are_fit, pictures):
             return await super().upload(prepared)
         mask = [job.options["mask"]] if "mask" in job.options else []
         size = str(job.options.get("size") or "").partition("x")[0]
@@ -105,7 +105,7 @@ class FittingBackend(AppleRouterBackend):
         return await run_in_picture_thread(_convert, [*images_of(job), *mask], side)
 
 
-def _fit(pictures: Sequence[Media]) -> bool:
+def _are_fit(pictures: Sequence[Media]) -> bool:
     """Tell whether dall-e-2 takes a picture, with its mask after it, as they are; blocks."""
     examined = [_examine(picture) for picture in pictures]
     has_area = len(examined) > 1 or any(header.has_alpha for header, _ in examined)

@@ -157,6 +157,7 @@ async def test_a_batch_that_is_killed_at_a_named_point(
     await batch.finish()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["after intent", "after submitted", "before completed", "before saved"])
 async def test_a_batch_of_every_operation_that_is_killed_at_a_named_point(
     service: Emulator, tmp_path: Path, pictures: list[Path], point: str
@@ -188,6 +189,7 @@ async def test_jobs_that_wait_for_the_rate_limiter_are_not_in_doubt_after_a_kill
     assert len(sent) == 2
 
 
+@pytest.mark.long
 async def test_jobs_that_were_refused_are_not_in_doubt_after_a_kill(
     service: Emulator, tmp_path: Path, pictures: list[Path]
 ) -> None:

@@ -323,6 +323,7 @@ async def test_a_disk_that_fills_up_ends_the_batch_and_bills_nothing_twice(
     assert sum(row.state == "in_doubt" for row in rows) <= 24
 
 
+@pytest.mark.long
 async def test_a_full_disk_still_has_room_for_the_jobs_in_flight(
     emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_each_mistake_is_named(folder: Path, case: str) -> None:
     assert complaint in complaint_of(written(folder, [line]))
 
 
+@pytest.mark.long
 def test_several_images_and_a_mask_may_be_inside_a_table(folder: Path) -> None:
     table = arrow.table(
         {"images": [[PNG, PNG + b"1"]], "option.mask": [PNG], "prompt": ["x"], "model": [GPT]}

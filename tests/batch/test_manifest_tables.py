@@ -71,6 +71,7 @@ def test_columns_mean_the_same_in_every_format(tmp_path: Path, name: str) -> Non
     assert (second.options, second.extra) == ({}, {"sku": None})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FORMATS)
 def test_images_may_be_inside_the_table(tmp_path: Path, name: str) -> None:
     images = [

@@ -106,6 +106,7 @@ async def test_isolated_refusals_do_not_pause_the_other_jobs(
     assert saved == 19
 
 
+@pytest.mark.long
 async def test_the_progress_has_the_rate_that_the_client_has_learnt(
     pictures: list[Path], tmp_path: Path
 ) -> None:

@@ -167,6 +167,7 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
             assert unquote(address) == name
 
 
+@pytest.mark.long
 def test_thousands_of_jobs_stay_a_small_file(tmp_path: Path) -> None:
     write(tmp_path, mixed(tmp_path, 2_000))
     path = write_report(tmp_path)

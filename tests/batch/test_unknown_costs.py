@@ -82,6 +82,7 @@ async def test_a_batch_edits_images_at_urls_with_a_qwen_model(emulator: Emulator
     assert (outcome.status, len(outcome.paths)) == ("saved", 2)
 
 
+@pytest.mark.long
 async def test_costs_of_apimart_are_known(emulator: Emulator, image: Path, tmp_path: Path) -> None:
     async with AsyncApimart(emulator.api_key, base_url=emulator.base_url) as client:
         _, progress = await run(client, [Job(image, "a red hat")], tmp_path / "out")

@@ -337,6 +337,7 @@ async def test_a_dead_network_ends_the_batch(apimart: Command, many: Path) -> No
     assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-3]
 
 
+@pytest.mark.long
 @posix
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 async def test_the_first_signal_finishes_the_jobs_in_flight(
@@ -383,6 +384,7 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing(
 # --- without a key ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_local_and_real_batches_do_not_share_a_directory(
     apimart: Command, emulator: Emulator, folder: Path
 ) -> None:
@@ -401,6 +403,7 @@ async def test_local_and_real_batches_do_not_share_a_directory(
     assert "holds a batch of the real service" in local.stderr
 
 
+@pytest.mark.long
 @posix
 async def test_a_local_batch_starts_jobs_anew_that_its_emulator_has_lost(
     apimart: Command, many: Path

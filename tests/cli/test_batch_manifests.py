@@ -255,6 +255,7 @@ async def test_a_check_counts_copies_of_a_picture_once(apimart: Command, folder:
     assert checked.results[:2] == ["Jobs: 2 (1 more rows ask for the same)", "Images to come: 2"]
 
 
+@pytest.mark.long
 async def test_a_check_refuses_the_directory_that_the_run_would_refuse(
     apimart: Command, folder: Path
 ) -> None:

@@ -29,6 +29,7 @@ def folder(apimart: Command, photos: list[Path]) -> Path:
 # --- stdin ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_manifest_on_stdin_is_run_and_continued(
     apimart: Command, emulator: Emulator, folder: Path
 ) -> None:
@@ -45,6 +46,7 @@ async def test_a_manifest_on_stdin_is_run_and_continued(
     assert len(emulator.ledger.entries) == 3
 
 
+@pytest.mark.long
 async def test_no_command_is_printed_that_would_show_a_password_or_lack_its_stdin(
     apimart: Command, folder: Path
 ) -> None:

@@ -119,6 +119,7 @@ async def test_pictures_fit_a_narrow_terminal_and_a_resized_one(
     assert 40 < widest(wide) <= 100
 
 
+@pytest.mark.long
 async def test_a_batch_fits_a_narrow_terminal_and_counts_only_jobs_in_flight(
     apimart: Command, emulator: Emulator, photo: Path
 ) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PROMPT = "A sunset that nobody else may read about"
 
 
+@pytest.mark.long
 async def test_verbose_tells_of_tasks_and_twice_of_requests(apimart: Command, photos: list[Path]) -> None:
     edit = ("edit", photos[0], "-p", PROMPT, "-o", "out")
     once = await apimart.in_process("-v", *edit)

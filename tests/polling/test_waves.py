@@ -20,6 +20,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return BACKEND
 
 
+@pytest.mark.long
 async def test_a_wave_of_300_takes_a_fifth_of_a_request_for_each_task() -> None:
     async with (
         Emulator(task_seconds=20, seed=1, images="tiny") as emulator,

@@ -114,6 +114,7 @@ async def client() -> AsyncIterator[AsyncApimart]:
         yield made
 
 
+@pytest.mark.long
 async def test_file_is_inspected_where_the_answer_tells_nothing(client: AsyncApimart) -> None:
     task = await client.edits.run(data_url(content_of("PNG")), "A starry sky")
     (image,) = task.images

@@ -81,6 +81,7 @@ async def test_a_model_that_is_not_known_is_sent_as_it_is() -> None:
     assert (entry.model, entry.endpoint) == ("model-of-tomorrow", "generations")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["grok-imagine-1.0-edit-apimart", "grok-imagine-1.5-edit-apimart"])
 async def test_an_image_of_an_edit_model_costs_a_cent_and_a_half(model: str) -> None:
     async with (

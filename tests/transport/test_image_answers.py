@@ -140,6 +140,7 @@ async def test_the_emulator_rotates_through_the_spellings(
 # --- size -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_a_paid_answer_of_many_large_images_is_saved(
     photographs: dict[str, Path], tmp_path: Path
 ) -> None:

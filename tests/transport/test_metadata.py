@@ -367,6 +367,7 @@ MANY: Final[dict[str, Callable[[], tuple[bytes, str]]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("many", MANY)
 def test_picture_in_too_many_pieces_is_refused(many: str) -> None:
     content, kind = MANY[many]()

@@ -169,6 +169,7 @@ FLOODS: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_task_keeps_the_images_asked_for_and_a_few_more(raw_server: RawServer, flood: str) -> None:
     done = {"code": 200, "data": {"id": "task_1", "status": "completed", "result": FLOODS[flood]}}
@@ -260,6 +261,7 @@ def assert_short(error: errors.ApimartError) -> None:
     assert max(len(error.code or ""), len(error.type or "")) < 300
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 async def test_a_message_of_megabytes_is_cut_to_kilobytes(raw_server: RawServer, case: str) -> None:
     answer, status, kind = CASES[case]
