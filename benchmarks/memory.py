@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import AsyncApimart, Image, Job, Task, edit_many
 
@@ -27,12 +27,10 @@ _WARM_UP: Final = 1000
 
 
 class Stub:
-    """A client whose service is done before it is asked; it is its own resources."""
-
-    base_url = "https://stub.example"
+    """The resources of a client whose service is done before it is asked."""
 
     def __init__(self) -> None:
-        self.edits = self.tasks = self.images = self.uploads = self.models = self._schemas = self
+        self._schemas = self
         self._numbers = itertools.count(1)
 
     async def create(self, *_: object, idempotency_key: str, model: str, **__: object) -> Task:
@@ -65,13 +63,6 @@ class Stub:
     def load_duration_stats(self, stats: object) -> None:
         """Learn nothing."""
 
-    def rate_limit_stats(self) -> dict[str, Any]:
-        """Return nothing learnt."""
-        return {}
-
-    def load_rate_limit_stats(self, stats: object) -> None:
-        """Learn nothing."""
-
     async def save(self, task: Task, directory: Path, **_: object) -> list[Path]:
         """Save the images of a task."""
         await asyncio.sleep(0)
@@ -92,7 +83,9 @@ def highest() -> float:
 
 async def edit(count: int) -> None:
     """Run a batch from its first to its last job."""
-    client = cast("AsyncApimart", cast("Any", Stub()))
+    client, stub = AsyncApimart("sk-stub", base_url="https://stub.example"), Stub()
+    for name in ("edits", "tasks", "images", "uploads", "models"):
+        setattr(client, name, stub)
     with tempfile.TemporaryDirectory() as folder:
         async with edit_many(client, jobs(count), output=folder) as outcomes:
             saved = 0
