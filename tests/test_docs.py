@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+INCLUDE = re.compile(r"^```\{literalinclude\} (\S+\.py)\n((?::.*\n)*)```$", re.MULTILINE)
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 # Commands of a shell between `&&` and line ends, and those of this package, with or without variables.
 PARTS = re.compile(r"&&|(?<!\\)\n")
@@ -77,6 +78,18 @@ def run(
         timeout=300,
         check=False,
     )
+
+
+def test_an_included_program_is_whole_but_for_its_docstring(repository: Path) -> None:
+    """Without the first import, its annotations name types that are imported for type checkers only."""
+    included = 0
+    for page in repository.glob("docs/**/*.md"):
+        for name, options in INCLUDE.findall(page.read_text(encoding="utf-8")):
+            program = (page.parent / name).read_text(encoding="utf-8")
+            if "from __future__ import annotations" in program:
+                included += 1
+                assert ":start-at: from __future__" in options or ":start-at:" not in options, (page, name)
+    assert included > 5
 
 
 @pytest.mark.long

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import ClientTimeout
 from aiohttp.test_utils import TestClient, TestServer
 from app import make_app
+from PIL import Image
 
 from apimart_async.emulator import Fault
 
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
     from apimart_async.emulator import Emulator
     from apimart_async.testing import TestClock
 
-PHOTO = Path(__file__).parent.parent / "photos" / "lighthouse.jpg"
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(file, "JPEG")
+    return file.getvalue()
 
 
 @pytest.mark.apimart(task_seconds=3600)
-async def test_a_slow_task_is_named(apimart_emulator: Emulator, apimart_clock: TestClock) -> None:
+async def test_a_slow_task_is_named(
+    apimart_emulator: Emulator, apimart_clock: TestClock, photo: bytes
+) -> None:
     async with TestClient(TestServer(make_app()), timeout=ClientTimeout()) as browser:
-        request = asyncio.create_task(browser.post("/edits?prompt=A starry sky", data=PHOTO.read_bytes()))
+        request = asyncio.create_task(browser.post("/edits?prompt=A starry sky", data=photo))
         while not apimart_emulator.ledger.entries:
             await asyncio.sleep(0.01)
         while not request.done():
@@ -36,10 +44,12 @@ async def test_a_slow_task_is_named(apimart_emulator: Emulator, apimart_clock: T
 
 
 @pytest.mark.apimart(task_seconds=20)
-async def test_the_edited_photo_is_the_answer(apimart_emulator: Emulator, apimart_clock: TestClock) -> None:
+async def test_the_edited_photo_is_the_answer(
+    apimart_emulator: Emulator, apimart_clock: TestClock, photo: bytes
+) -> None:
     async with TestClient(TestServer(make_app())) as browser:
         with apimart_clock.passing():
-            response = await browser.post("/edits?prompt=A starry sky", data=PHOTO.read_bytes())
+            response = await browser.post("/edits?prompt=A starry sky", data=photo)
         assert response.status == 200
         assert response.headers["X-Cost"] == "0.015"
         assert len(await response.read()) > 100
@@ -56,12 +66,12 @@ async def test_the_edited_photo_is_the_answer(apimart_emulator: Emulator, apimar
     ids=["balance", "lost answer", "failed task"],
 )
 async def test_errors_become_statuses(
-    apimart_emulator: Emulator, apimart_clock: TestClock, fault: Fault, status: int
+    apimart_emulator: Emulator, apimart_clock: TestClock, photo: bytes, fault: Fault, status: int
 ) -> None:
     apimart_emulator.faults.add(fault)
     async with TestClient(TestServer(make_app())) as browser:
         with apimart_clock.passing():
-            response = await browser.post("/edits?prompt=A starry sky", data=PHOTO.read_bytes())
+            response = await browser.post("/edits?prompt=A starry sky", data=photo)
         assert response.status == status
     assert len(apimart_emulator.ledger.executed_more_than_once) == 0
 
