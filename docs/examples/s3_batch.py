@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 PROMPT = "Change the background to a starry sky"
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
+INSIDE = (
+    "The output folder must not be inside the source: its results would be edited, and paid for, "
+    "in the next run."
+)
 
 
 def jobs(folder: str) -> Iterator[Job]:
-    """Yield a job for each photo in the folder, as the pages of the listing come."""
+    """Yield a job for each photo in the folder and its subfolders, as the pages of the listing come."""
     bucket, _, prefix = folder.removeprefix("s3://").partition("/")
     store = from_url(f"s3://{bucket}")
     for page in store.list(prefix):  # pyright: ignore[reportUnknownMemberType]
@@ -31,12 +35,18 @@ def jobs(folder: str) -> Iterator[Job]:
 
 async def main(source: str, output: str) -> None:
     """Run the batch, or continue it."""
+    if f"{output.rstrip('/')}/".startswith(f"{source.rstrip('/')}/"):
+        sys.exit(INSIDE)
+    has_photos = False
     async with (
         AsyncApimart() as client,
         edit_many(client, jobs(source), output=output, journal="batch.sqlite3") as outcomes,
     ):
         async for outcome in outcomes:
+            has_photos = True
             print(outcome.status, *outcome.paths, outcome.error or "")
+    if not has_photos:
+        sys.exit(f"no photos in {source}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -323,6 +324,29 @@ async def test_recipe_is_killed_and_continued(
     assert saved + statuses.count("in_doubt") == 12
     assert sum(key.startswith("out/") and key.endswith(".jpg") for key in bucket.keys()) == saved  # noqa: SIM118 a method
     assert saved <= len(emulator.ledger.entries) <= 12
+
+
+@pytest.mark.parametrize("output", ["in", "in/", "in/edited", "in//edited/"])
+@pytest.mark.parametrize("source", ["s3://bucket/in", "s3://bucket/in/", "s3://bucket"])
+async def test_recipe_refuses_results_inside_its_source(repository: Path, source: str, output: str) -> None:
+    """The next run would pay for edits of the results."""
+    recipe = runpy.run_path(str(repository / "docs" / "examples" / "s3_batch.py"))
+    with pytest.raises(SystemExit, match="must not be inside the source"):
+        await recipe["main"](source, f"s3://bucket/{output}")
+
+
+async def test_recipe_tells_that_its_source_has_no_photos(
+    emulator: Emulator, bucket: Bucket, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APIMART_API_KEY", emulator.api_key)
+    monkeypatch.setenv("APIMART_BASE_URL", emulator.base_url)
+    monkeypatch.chdir(tmp_path)
+    source = f"s3://{bucket.name}/in"
+    bucket.put("in-2/a.png", picture(size=16))
+    recipe = runpy.run_path(str(repository / "docs" / "examples" / "s3_batch.py"))
+    with pytest.raises(SystemExit, match=f"no photos in {source}"):
+        await recipe["main"](source, f"{source}-2")
+    assert len(emulator.ledger.entries) == 0
 
 
 def command(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
