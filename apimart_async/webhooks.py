@@ -94,9 +94,11 @@ class Deliveries:
         self._ids: OrderedDict[str | None, None] = OrderedDict()
 
     def __contains__(self, task: Task) -> bool:
+        """Tell whether the notification of a task has been dealt with: ``notified in deliveries``."""
         return task.id in self._ids
 
     def __len__(self) -> int:
+        """Return the number of ids that are kept."""
         return len(self._ids)
 
     def add(self, task: Task) -> None:

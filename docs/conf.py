@@ -56,6 +56,7 @@ copybutton_prompt_text = "$ "
 SINGLE_BACKTICKS = re.compile(r"(?<![`:])`([^`]+)`(?![`_])")
 OPTION = re.compile(r"(?<![\w`-])--?[a-z][a-z-]*")
 MARKUP = re.compile(r"[\\*_<>\[\]|]")
+MODELS = re.compile(r"= \(ModelSpec\(.*\)\)(?=[,)])", re.DOTALL)
 CREATED_BY_CLIENTS = re.compile(r"apimart_async\.(resources\.|sync\.(?!Apimart$|AppleRouter$))")
 INDENT: Final = "  "
 
@@ -76,9 +77,10 @@ def code_in_single_backticks(
 def callers_signature(
     _app: Sphinx, kind: str, name: str, _item: object, _options: object, signature: str | None, returns: str
 ) -> tuple[str, str] | None:
-    """Leave out the arguments of the classes that only clients create, and the marks of attrs."""
+    """Leave out the arguments of classes that only clients create, marks of attrs, and the list of models."""
     if signature is None:
         return None
+    signature = MODELS.sub("= ...", signature)
     is_internal = kind == "class" and CREATED_BY_CLIENTS.match(name)
     return "" if is_internal else signature.replace(" = NOTHING", " = ..."), returns
 
