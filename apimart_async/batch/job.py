@@ -113,7 +113,7 @@ class Outcome:
     Attributes:
         job: As it was given; read back from a journal, its image is a text that describes it, or ``None``.
         status: ``"saved"``, ``"failed"``, ``"in_doubt"`` or ``"unfinished"``.
-        task: As last seen; ``None`` when there is none.
+        task: As last seen, without images once they are saved: use ``paths``. ``None`` when there is none.
         paths: Its files, in the order of the images.
         error: The reason why it was not saved.
         cost: USD, when the service reported it.

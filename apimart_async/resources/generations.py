@@ -78,8 +78,8 @@ class AsyncGenerations:
                 reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
-            webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
-                The call is not signed, so confirm it with ``tasks.get``.
+            webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
+                appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
@@ -237,8 +237,8 @@ class AsyncGenerations:
                 reference image, and a model that takes them, such as ``"grok-imagine-2.0-ext"``.
             output_format: Such as ``"png"`` or ``"jpeg"``.
             background: Such as ``"transparent"``.
-            webhook: ``https://`` URL that the service calls when the task ends, with ``/callback`` appended.
-                The call is not signed, so confirm it with ``tasks.get``.
+            webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
+                appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
             inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
