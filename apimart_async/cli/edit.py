@@ -69,10 +69,11 @@ def edit(
     """Edit pictures as a prompt says, all of them at once.
 
     All pictures are checked before anything is sent. A result gets the name of
-    its picture (lighthouse.jpg becomes edited/lighthouse.png, several variants
-    edited/lighthouse-1.png and so on), or the name that -o gives the only one; no
-    file is ever overwritten. The paths of the results go to stdout, all else to
-    stderr. A quoted pattern is expanded where the shell does not do it.
+    its picture (lighthouse.jpg becomes edited/lighthouse.jpg, several variants
+    edited/lighthouse-1.jpg and so on; the extension follows the format of the
+    result), or the name that -o gives the only one; no file is ever overwritten.
+    The paths of the results go to stdout, all else to stderr. A quoted pattern is
+    expanded where the shell does not do it.
 
     Try these:
 
