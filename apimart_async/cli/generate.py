@@ -59,13 +59,14 @@ def generate(
     """Make a picture as a prompt says, from other pictures if you like.
 
     Pictures are checked before anything is sent. A result gets the name of its
-    task, or the name that -o gives the only one; no file is ever overwritten. The
-    paths of the results go to stdout, all else to stderr.
+    task, with the extension of its format, or the name that -o gives the only
+    one; no file is ever overwritten. The paths of the results go to stdout, all
+    else to stderr.
 
     Try these:
 
       apimart generate "A lighthouse in a storm" --local
-      apimart generate "A lighthouse in a storm" --local -o storm.png
+      apimart generate "A lighthouse in a storm" --local -o storm.jpg
       apimart generate "A lighthouse in a storm" -n 2 --dry-run
       apimart generate "The same place in autumn" -i photo.jpg --size 16:9
       apimart generate "Both of them, dancing" -i a.png -i b.png --json

@@ -80,7 +80,7 @@ OutputOrFile: TypeAlias = Annotated[
     Parameter(
         name=("--output", "-o"),
         converter=output_path,
-        help="Directory for the results, made when it is missing; or the file, such as out.png, for one.",
+        help="Directory for the results, made when it is missing; or the file, such as out.jpg, for one.",
     ),
 ]
 DryRun: TypeAlias = Annotated[
