@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import re
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -88,6 +89,25 @@ async def test_a_failure_is_notified_without_its_reason(client: AsyncApimart) ->
     assert notified.error.code == "task_failed"
     assert task.error is not None
     assert task.error.code == "content_policy_violation"
+
+
+async def test_the_page_shows_the_bodies_that_are_posted(repository: Path, client: AsyncApimart) -> None:
+    page = (repository / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    shown = [
+        json.loads(text)
+        for text in re.findall(r"^```\{code-block\} json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ]
+    posted: list[dict[str, Any]] = []
+    async with receiving() as receiver:
+        for prompt in ("A lighthouse", "A moderated lighthouse"):
+            await client.generations.create(prompt, webhook=receiver.url)
+            posted.append(json.loads(await receiver.bodies.get()))
+    assert [body["status"] for body in shown] == [body["status"] for body in posted]
+    for example, body in zip(shown, posted, strict=True):
+        assert example.keys() <= body.keys()
+        assert example.get("error") == body.get("error")
+        assert webhooks.parse(example).status == webhooks.parse(body).status
+        assert len(webhooks.parse(example).images) == len(webhooks.parse(body).images)
 
 
 async def test_a_forged_notification_is_not_believed(client: AsyncApimart) -> None:
