@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STARTED: Final[Mapping[Status, str]] = {
     "saved": "saved",
     "unfinished": "paid for and to be finished",
-    "in_doubt": "in doubt and left alone without --resubmit-in-doubt or --resubmit-unsafe",
+    "in_doubt": "in doubt and left alone without --resubmit-unsafe or, except for edits, --resubmit-in-doubt",
     "failed": "failed and left alone without --retry-failed",
 }
 _ROUNDING: Final = 1e-9
