@@ -128,7 +128,14 @@ def apimart_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     from apimart_async.emulator import Emulator
 
     marker = request.node.get_closest_marker("apimart")
-    options: dict[str, Any] = {"task_seconds": 0.02, "images": "tiny"} | (marker.kwargs if marker else {})
+    given: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    allowed = inspect.signature(Emulator).parameters
+    if unknown := sorted(given.keys() - allowed.keys()):
+        pytest.fail(
+            f"@pytest.mark.apimart has no option {', '.join(unknown)}; it has {', '.join(allowed)}.",
+            pytrace=False,
+        )
+    options: dict[str, Any] = {"task_seconds": 0.02, "images": "tiny"} | given
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(Emulator(**options)) as emulator,

@@ -130,6 +130,12 @@ async def test_a_batch_tells_how_each_job_ended(
         "Job bad failed, UnsupportedImageError.",
         f"Job good saved, task {task.id}, {task.cost:g} USD.",
     ]
+    caplog.clear()
+    async with connected(emulator) as client, edit_many(client, jobs[:1], output=tmp_path) as outcomes:
+        assert [outcome.status async for outcome in outcomes] == ["saved"]
+    assert lines(caplog, "apimart_async.batch") == [
+        f"Job good already saved, task {task.id}, {task.cost:g} USD."
+    ]
 
 
 async def test_images_at_once_are_told(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:

@@ -146,6 +146,21 @@ def test_the_sample_service_passes_its_tests(
     result.assert_outcomes(passed=6)
 
 
+def test_a_mistyped_option_of_the_marker_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.apimart(task_second=1)
+        def test_it(apimart_emulator):
+            pass
+        """
+    )
+    result = pytester.runpytest_subprocess(*FLAGS)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["@pytest.mark.apimart has no option task_second; it has *, task_seconds, *"])
+
+
 def test_a_wrong_bill_is_listed(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -161,10 +176,18 @@ def test_a_wrong_bill_is_listed(pytester: pytest.Pytester) -> None:
             for _ in range(2):
                 apimart_client.generations.run("A lighthouse")
             apimart_emulator.ledger.assert_billed(times=2)
+
+        def test_once(apimart_emulator, apimart_client):
+            for _ in range(2):
+                apimart_client.generations.run("A lighthouse")
+            apimart_emulator.ledger.assert_billed(times=1)
         """
     )
     result = pytester.runpytest_subprocess(*FLAGS)
-    result.assert_outcomes(failed=3)
+    result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines(["*1 executions were billed instead of 2:*", "*generations gemini-3-pro*"])
     result.stdout.fnmatch_lines(["*0.05000 USD were billed instead of 1.00000:*"])
-    result.stdout.fnmatch_lines(["*billed more than once:*"])
+    result.stdout.fnmatch_lines(
+        ["*billed more than once:*", "*: 0.05000 USD", "*: 0.05000 USD (the same request as *)"]
+    )
+    result.stdout.fnmatch_lines(["*2 executions were billed instead of 1:*", "*(the same request as *)"])

@@ -13,7 +13,7 @@ from anyio import to_thread
 from apimart_async.arguments import check_types, wrong_type
 from apimart_async.batch.backends import ApimartBackend
 from apimart_async.batch.job import Job
-from apimart_async.batch.journal.opening import check_location, is_url, journal_path, read_records
+from apimart_async.batch.journal.opening import check_location, existing_journal_path, is_url, read_records
 from apimart_async.batch.manifest.earlier import Earlier
 from apimart_async.batch.runner import lazily
 from apimart_async.client import AsyncApimart
@@ -148,7 +148,7 @@ def _read_journal(
 ) -> tuple[set[str], Mapping[str, float]]:
     """Return the ids of the jobs that the next run does not submit, and the price of each model; blocks."""
     sums, started = Earlier(), set[str]()
-    path = journal_path(output) if journal is None and output is not None else journal
+    path = existing_journal_path(output) if journal is None and output is not None else journal
     if path is not None and (is_url(path) or Path(path).is_file()):
         for record in read_records(path, "", may_be_missing=True):
             sums.add(record)

@@ -44,6 +44,9 @@ class JobFlow:
     _obstacle: Exception | None = attrs.field(init=False, default=None)
     """The reason why it cannot be submitted; a task that is already paid for can be finished all the same."""
 
+    was_saved: bool = attrs.field(init=False, default=False)
+    """Whether it was saved before, and nothing was to be done."""
+
     def __attrs_post_init__(self) -> None:
         self._state = JobState(self._context, self._job)
 
@@ -128,8 +131,9 @@ class JobFlow:
                 record = await self._state.put(record.cut_off())
             case "submitted":
                 return await self._resume(record)
-            case "saved" if not await self._has_files(record):
-                record = record.lost()
+            case "saved":
+                self.was_saved = await self._has_files(record)
+                record = record if self.was_saved else record.lost()
             case _:
                 pass
         return (await self._collect(record)).outcome(self._context.options.output, job=self._job)
@@ -142,6 +146,7 @@ class JobFlow:
             return None
         own = await context.journal.get(equal_jobs.copy_id(described))
         if own is not None and own.state == "saved" and await self._has_files(own):
+            self.was_saved = True
             return own.outcome(output, job=job)
         names: tuple[str, ...] = ()
         if is_saved:

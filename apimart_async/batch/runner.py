@@ -206,9 +206,10 @@ class Runner:
 
     async def _run_job(self, job: Job, position: int, room: anyio.Semaphore) -> None:
         try:
-            outcome = await JobFlow(self._context, job, position).run()
+            flow = JobFlow(self._context, job, position)
+            outcome = await flow.run()
             if outcome is not None:
-                _log_outcome(outcome)
+                _log_outcome(outcome, was_saved=flow.was_saved)
                 if self._counter is not None:
                     self._counter.add(outcome)
                 await self._send.send(outcome)
@@ -241,14 +242,15 @@ class Runner:
         self._loop.call_soon_threadsafe(self._shutdown.request)
 
 
-def _log_outcome(outcome: Outcome) -> None:
+def _log_outcome(outcome: Outcome, *, was_saved: bool) -> None:
     """Log how a job has ended, without its prompt and the words of the service."""
     if not _log.isEnabledFor(logging.INFO):
         return
     task = f", task {outcome.task.id}" if outcome.task and outcome.task.id else ""
     cost = f", {outcome.cost:g} USD" if outcome.cost is not None else ""
     error = f", {type(outcome.error).__name__}" if outcome.error else ""
-    _log.info("%s.", errors.visible(f"Job {outcome.id} {outcome.status}{task}{cost}{error}"))
+    ending = f"already {outcome.status}" if was_saved else outcome.status
+    _log.info("%s.", errors.visible(f"Job {outcome.id} {ending}{task}{cost}{error}"))
 
 
 async def lazily(jobs: Iterable[Job] | AsyncIterable[Job]) -> AsyncGenerator[Job, None]:

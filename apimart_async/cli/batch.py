@@ -83,6 +83,7 @@ _STATUSES: Final[Mapping[Status, str]] = {
     "in_doubt": "perhaps billed, or being submitted; --resubmit-in-doubt submits those again that are safe",
     "unfinished": "paid for, or in flight; run the batch again if it is not running",
 }
+_EDITS_IN_DOUBT: Final = "; for edits none is: look at the account, then --resubmit-unsafe"
 _MOST_REASONS: Final = 5
 
 
@@ -91,6 +92,7 @@ def batch(
         Path,
         Parameter(
             negative=(),
+            converter=options.output_path,
             allow_leading_hyphen=True,  # for the manifest on stdin; other such arguments are refused
             help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern; - is stdin.",
         ),
@@ -329,7 +331,13 @@ def _code_of(plan: preflight.Plan, *, skip_bad: bool) -> Exit:
 
 def status(
     directory: Annotated[
-        Path | None, Parameter(name="DIR", negative=(), help="Directory of the batch; not with --journal.")
+        Path | None,
+        Parameter(
+            name="DIR",
+            negative=(),
+            converter=options.output_path,
+            help="Directory of the batch; not with --journal.",
+        ),
     ] = None,
     /,
     *,
@@ -351,10 +359,12 @@ def status(
 
     if directory is None and not journal:
         raise UsageError(f"Name the directory of the batch, or its journal. {STATUS_USAGE}")
-    totals = Totals()
+    options.check_journal_is_named(journal, directory)
+    totals, doubtful_edits = Totals(), 0
     try:
         for outcome in read_outcomes(directory or Path(), journal=journal or None):
             totals.add(outcome)
+            doubtful_edits += outcome.status == "in_doubt" and outcome.job.operation == "edit"
     except errors.JournalError as error:
         raise UsageError(sentence(error.message)) from error
     numbers: dict[Status, int] = {name: totals.statuses[name] for name in _STATUSES}
@@ -372,7 +382,8 @@ def status(
         write_line(json_line(record))
         return Exit.ALL_DONE
     for name, number in numbers.items():
-        meaning = f"  ({_STATUSES[name]})" if number and _STATUSES[name] else ""
+        text = _STATUSES[name] + _EDITS_IN_DOUBT * (name == "in_doubt" and doubtful_edits > 0)
+        meaning = f"  ({text})" if number and text else ""
         write_line(f"{name.replace('_', ' ') + ':':<12} {number:>9,}{meaning}")
     write_line(f"{'images:':<12} {totals.files:>9,}")
     missing = f"  (without {unknown_costs(totals.unknown_costs)})" if totals.unknown_costs else ""

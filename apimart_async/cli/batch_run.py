@@ -74,6 +74,7 @@ class BatchRun:
         self._next_line = time.monotonic() + _LINE_INTERVAL
         self._failures = 0
         self._missing = 0
+        self._doubtful_edits = 0
         is_plain = json and is_terminal(sys.stdout)
         self._display = Display(lambda console: draw_batch(self._progress, console), is_plain=is_plain)
 
@@ -101,7 +102,12 @@ class BatchRun:
             complain(_reason(error))
         retried, is_local = batch_options.retry_failed, service.local
         for hint in messages.batch_hints(
-            last, self._output, missing=self._missing, retried=retried, is_local=is_local
+            last,
+            self._output,
+            missing=self._missing,
+            doubtful_edits=self._doubtful_edits,
+            retried=retried,
+            is_local=is_local,
         ):
             say(hint, always=True)
         is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
@@ -164,6 +170,7 @@ class BatchRun:
         messages.trace(outcome.error)
         is_missing = isinstance(outcome.error, errors.TaskExpiredError) and outcome.status == "unfinished"
         self._missing += is_missing
+        self._doubtful_edits += outcome.status == "in_doubt" and outcome.job.operation == "edit"
         self._failures += 1
         if self._failures <= _MOST_FAILURES:
             self._display.failed(_label(outcome), messages.explain(outcome.error))

@@ -271,6 +271,16 @@ def check_journal(journal: str | None, output: Path, *, local: bool) -> None:
         raise UsageError("--local keeps its play money apart: leave --journal and APIMART_JOURNAL out.")
 
 
+def check_journal_is_named(journal: str | None, directory: Path | None) -> None:
+    """Check that the journal to be read is named where the results are in object storage.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if isinstance(directory, ObjectPath) and not journal:
+        raise UsageError("The journal of a batch in object storage is elsewhere: name it with --journal.")
+
+
 def check_directory(directory: Path) -> None:
     """Make the directory for the results, and check that files can be written there.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from apimart_async.cli.display.output import say, sentence, write_line
-from apimart_async.cli.options import Journal, flag, output_path
+from apimart_async.cli.options import Journal, check_journal_is_named, flag, output_path
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import JournalError
 from apimart_async.transport.object_storage import ObjectPath
@@ -41,6 +41,7 @@ def report(
     """
     from apimart_async.batch.report.page import write_report
 
+    check_journal_is_named(journal, directory)
     try:
         path = write_report(directory, journal=journal or None)
     except JournalError as error:

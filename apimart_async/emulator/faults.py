@@ -8,10 +8,10 @@ import random
 import tomllib
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
-from attrs import Attribute, asdict, define, field, fields, frozen, validators
+from attrs import Attribute, asdict, define, field, fields, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from .routing import Route
@@ -112,6 +112,15 @@ def _check(attribute: Attribute[Any], value: object, *, valid: bool, expected: s
         raise ValueError(f"{attribute.name} must be {expected}, not {value!r}")
 
 
+def _one_of(names: Iterable[str]) -> Callable[[object, Attribute[Any], object], None]:
+    allowed = sorted(names)
+
+    def check(_: object, attribute: Attribute[Any], value: object) -> None:
+        _check(attribute, value, valid=value in allowed, expected=f"one of {', '.join(allowed)}")
+
+    return check
+
+
 def _positive_integer(_: object, attribute: Attribute[Any], value: object) -> None:
     valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     valid |= value is None and attribute.default is None
@@ -207,8 +216,8 @@ class Fault:
         ValueError: An argument is out of its range, or the kind does not happen at that route.
     """
 
-    kind: Kind = field(validator=validators.in_(KINDS))
-    route: Place = field(default="any", validator=validators.in_(PLACES))
+    kind: Kind = field(validator=_one_of(KINDS))
+    route: Place = field(default="any", validator=_one_of(PLACES))
     probability: float = field(default=1.0, validator=_number(0, 1))
     first: int | None = field(default=None, validator=_positive_integer)
     every: int | None = field(default=None, validator=_positive_integer)

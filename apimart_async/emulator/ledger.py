@@ -98,12 +98,17 @@ class Ledger:
             cost: USD in total, to a thousandth of a cent; None for any.
 
         Raises:
-            AssertionError: The ledger differs; the message lists what was billed.
+            AssertionError: The ledger differs; the message lists the billed executions, and marks those of a
+                request that was billed before.
         """
         billed = self.billed
-        listed = "\n".join(
-            f"  {entry.endpoint} {entry.model} {entry.task_id}: {entry.cost:.5f} USD" for entry in billed
-        )
+        firsts: dict[str, str] = {}
+        lines: list[str] = []
+        for entry in billed:
+            first = firsts.setdefault(entry.payload, entry.task_id)
+            mark = "" if first == entry.task_id else f" (the same request as {first})"
+            lines.append(f"  {entry.endpoint} {entry.model} {entry.task_id}: {entry.cost:.5f} USD{mark}")
+        listed = "\n".join(lines)
         if len(billed) != times:
             raise AssertionError(f"{len(billed)} executions were billed instead of {times}:\n{listed}")
         if self.billed_more_than_once:

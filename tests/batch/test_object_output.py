@@ -114,3 +114,10 @@ async def test_folder_that_cannot_be_written_is_found_before_anything_is_sent(
         await run(client, [Job(pictures[0], "Add snow")], f"file://{tmp_path}/file/out", journal=journal)
     assert not emulator.counts["uploads"]
     assert not emulator.ledger.entries
+
+
+def test_readers_of_a_batch_in_object_storage_ask_for_its_journal(folder: ObjectPath) -> None:
+    for read in (read_outcomes, write_report):
+        for place in (folder, str(folder)):
+            with pytest.raises(InvalidArgumentError, match="is elsewhere: name it with journal="):
+                read(place)

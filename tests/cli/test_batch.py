@@ -123,8 +123,17 @@ async def test_jobs_in_doubt_are_submitted_again_only_with_the_option(
         assert finished.code == 1
         assert len(finished.results) == 2
         assert "1 may have been paid for or not: look at the account" in finished.stderr
+        assert "--resubmit-in-doubt submits none" in finished.stderr
         assert "2 of 3 jobs saved in out, 1 in doubt; " in finished.stderr.splitlines()[-1]
     assert len(emulator.ledger.entries) == 3
+    status = await apimart("batch", "status", "out")
+    assert "for edits none is: look at the account, then --resubmit-unsafe)" in status.stdout
+    checked = await apimart(*command, "--check")
+    assert "Images to come: 0" in checked.results
+    assert checked.results[-1] == (
+        "Estimated cost: $0.00, in addition to $0.03 so far; "
+        "up to $0.015 more if the job in doubt was executed"
+    )
 
     # The schema of this model promises nothing.
     left = await apimart(*command, "--resubmit-in-doubt")
@@ -135,6 +144,36 @@ async def test_jobs_in_doubt_are_submitted_again_only_with_the_option(
     resubmitted = await apimart(*command, "--resubmit-unsafe")
     assert resubmitted.code == 0
     assert len(emulator.ledger.billed) == 3  # under the same key, which the emulator honours
+
+
+async def test_a_generation_in_doubt_is_not_called_an_edit(apimart: Command, emulator: Emulator) -> None:
+    emulator.faults.add(Fault(kind="disconnect", route="generations", executed=True, times=1))
+    manifest = apimart.directory / "prompts.csv"
+    manifest.write_text("prompt\nA lighthouse\n")
+    command = ("batch", manifest, "-o", "out", "--operation", "generate")
+    done = await apimart(*command)
+    assert "With --resubmit-in-doubt, those are submitted again that the service promises to bill once; " in (
+        done.stderr
+    )
+    status = await apimart("batch", "status", "out")
+    assert "--resubmit-in-doubt submits those again that are safe)" in status.stdout
+
+
+async def test_a_batch_in_object_storage_needs_the_place_of_its_journal(offline: Command) -> None:
+    for command in (("batch", "status"), ("report",)):
+        done = await offline(*command, "s3://photos/out")
+        assert done.code == 2
+        assert "The journal of a batch in object storage is elsewhere: name it with --journal." in done.stderr
+
+
+async def test_a_folder_of_a_bucket_is_no_manifest(offline: Command) -> None:
+    for place in ("s3://photos/in", "s3://photos/in/*.jpg", "gs://photos"):
+        done = await offline("batch", place, "-p", "sunset", "-o", "out")
+        assert done.code == 2
+        assert "A folder of a bucket cannot be listed: write a manifest with an s3:// URL" in done.stderr
+    done = await offline("batch", "s3://photos/jobs.csv", "-o", "out", "--check")
+    assert (done.code, done.stdout) == (2, "")
+    assert "A manifest is a file on this machine" in done.stderr
 
 
 # --- before anything is sent --------------------------------------------------------------------------------

@@ -143,3 +143,11 @@ def test_faults_are_read_from_files(tmp_path: Path) -> None:
             load_faults(path)
     with pytest.raises(FileNotFoundError):
         load_faults(tmp_path / "missing.json")
+
+
+def test_an_unknown_kind_or_route_is_told_in_words() -> None:
+    options: list[dict[str, Any]] = [{"kind": "explode"}, {"kind": "hang", "route": "explode"}]
+    for each in options:
+        with pytest.raises(ValueError, match=r"^(kind|route) must be one of .*, not 'explode'$") as raised:
+            Fault(**each)
+        assert len(raised.value.args) == 1

@@ -69,12 +69,26 @@ def read_records(
 
     Raises:
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
-        InvalidArgumentError: As for ``open_journal``.
+        InvalidArgumentError: As for ``open_journal``; or the output is in object storage, and no journal is
+            named.
     """
     check_location(journal)
     if is_url(journal):
         return read_postgres_journal(journal, may_be_missing=may_be_missing)
-    return read_journal(journal_path(output) if journal is None else Path(journal))
+    return read_journal(existing_journal_path(output) if journal is None else Path(journal))
+
+
+def existing_journal_path(output: str | os.PathLike[str]) -> Path:
+    """Return the default path of the journal of a batch that may have run.
+
+    Raises:
+        InvalidArgumentError: The output is in object storage, so the journal is elsewhere.
+    """
+    if is_object_url(output):
+        raise InvalidArgumentError(
+            "The journal of a batch in object storage is elsewhere: name it with journal=."
+        )
+    return journal_path(output)
 
 
 def check_location(journal: object) -> None:

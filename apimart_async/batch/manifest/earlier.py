@@ -27,11 +27,15 @@ class Earlier:
     Attributes:
         spent: USD of the costs that are known.
         outstanding: Images that may be billed at a cost that is not known yet, by model.
+        doubtful: Those of them that are of jobs in doubt.
+        jobs_in_doubt: Number of these jobs.
         prices: The highest cost of an image in USD, by model.
     """
 
     spent: float = 0.0
     outstanding: Counter[str] = attrs.field(factory=Counter[str])
+    doubtful: Counter[str] = attrs.field(factory=Counter[str])
+    jobs_in_doubt: int = 0
     prices: dict[str, float] = attrs.field(factory=dict[str, float])
 
     def add(self, record: Record) -> None:
@@ -42,6 +46,9 @@ class Earlier:
             self.prices[record.model] = max(price, self.prices.get(record.model, 0.0))
         if record.cost is None and record.state not in {"saved", "failed"}:
             self.outstanding[record.model] += record.n
+            if record.outcome(Path()).status == "in_doubt":
+                self.doubtful[record.model] += record.n
+                self.jobs_in_doubt += 1
 
 
 def read_earlier(

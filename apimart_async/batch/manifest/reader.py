@@ -30,7 +30,7 @@ from apimart_async.batch.manifest.rows import (
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.submission import is_free
 from apimart_async.transport.media.forms import shown
-from apimart_async.transport.object_storage import ObjectPath
+from apimart_async.transport.object_storage import ObjectPath, is_object_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE: Final = 256
 _BYTES_AT_ONCE: Final = 32 * 1024 * 1024
 """Of images that are inside the manifest."""
+
+_FOLDER_IN_BUCKET: Final = (
+    "A folder of a bucket cannot be listed: write a manifest with an s3:// URL in each row (and "
+    "--allow-outside), or use the program of the recipe S3 in and out."
+)
+_MANIFEST_IN_BUCKET: Final = "A manifest is a file on this machine: download it from the bucket first."
 
 Kind: TypeAlias = Literal["csv", "jsonl", "table", "folder", "pattern"]
 
@@ -192,8 +198,12 @@ def open_manifest(path: str | os.PathLike[str], options: ManifestOptions | None 
         options: Values that rows lack, and the rights of the manifest; a folder needs a prompt here.
 
     Raises:
-        InvalidArgumentError: There is no such file, its kind is unknown, or a folder has no prompt.
+        InvalidArgumentError: There is no such file, it is in object storage, its kind is unknown, or a folder
+            has no prompt.
     """
+    if is_object_url(path):
+        is_file = Path(str(path)).suffix.lower() in _KINDS
+        raise InvalidArgumentError(_MANIFEST_IN_BUCKET if is_file else _FOLDER_IN_BUCKET)
     path, options = Path(path), options or ManifestOptions()
     is_pattern = files.is_pattern(path)
     if is_pattern or path.is_dir():

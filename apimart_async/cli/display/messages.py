@@ -266,7 +266,7 @@ def batch_summary(progress: Progress, total: int, output: Path, *, is_interrupte
 
 
 def batch_hints(
-    progress: Progress, output: Path, *, missing: int, retried: bool, is_local: bool
+    progress: Progress, output: Path, *, missing: int, doubtful_edits: int, retried: bool, is_local: bool
 ) -> Sequence[str]:
     """Return how to continue with the jobs that were not saved, a line each.
 
@@ -274,15 +274,19 @@ def batch_hints(
         progress: Of a batch that has ended.
         output: Directory of the results.
         missing: How many of the unfinished jobs have a task that the service does not know.
+        doubtful_edits: How many of the jobs in doubt are edits, for which the service promises nothing.
         retried: Whether failed jobs were started anew.
         is_local: Whether its service ended with it.
     """
     lines: list[str] = []
     if progress.in_doubt:
+        beginning = f"{progress.in_doubt:,} may have been paid for or not: look at the account"
         lines.append(
-            f"{progress.in_doubt:,} may have been paid for or not: look at the account. With "
-            "--resubmit-in-doubt, those are submitted again that the service promises to bill once; with "
-            "--resubmit-unsafe, all."
+            f"{beginning}, then use --resubmit-unsafe. The service promises to bill once for no edit, so "
+            "--resubmit-in-doubt submits none."
+            if doubtful_edits == progress.in_doubt
+            else f"{beginning}. With --resubmit-in-doubt, those are submitted again that the service "
+            f"promises to bill once{', no edits' if doubtful_edits else ''}; with --resubmit-unsafe, all."
         )
     if progress.unfinished and not is_local:
         lines.append(f"{progress.unfinished:,} are paid for and not lost: run the same command again.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STARTED: Final[Mapping[Status, str]] = {
     "saved": "saved",
     "unfinished": "paid for and to be finished",
-    "in_doubt": "in doubt and left alone without --resubmit-in-doubt or --resubmit-unsafe",
+    "in_doubt": "in doubt and left alone without --resubmit-unsafe or, except for edits, --resubmit-in-doubt",
     "failed": "failed and left alone without --retry-failed",
 }
 _ROUNDING: Final = 1e-9
@@ -126,10 +126,11 @@ class Plan:
 
         It includes the jobs of earlier runs that may be billed, but whose cost is not known.
         """
-        if self.unpriced:
-            return None
+        return None if self.unpriced else self._price(self._images())
+
+    def _price(self, images: Counter[str]) -> float:
         known = self._known()
-        return sum(count * known[model] for model, count in self._images().items())
+        return sum(count * known[model] for model, count in images.items())
 
     @property
     def spent(self) -> float:
@@ -185,9 +186,16 @@ class Plan:
             return "Estimated cost: not known; this service tells no prices"
         if self.cost is None:
             return "Estimated cost: not known before the first results"
-        if self.found.earlier is None:
+        earlier = self.found.earlier
+        if earlier is None:
             return f"Estimated cost: {dollars(self.cost)}, for all of it"
-        return f"Estimated cost: {dollars(self.cost)}, in addition to {dollars(self.spent)} so far"
+        certain = self._price(self._images() - earlier.doubtful)
+        line = f"Estimated cost: {dollars(certain)}, in addition to {dollars(self.spent)} so far"
+        if not earlier.doubtful:
+            return line
+        count = earlier.jobs_in_doubt
+        jobs = "the job in doubt was" if count == 1 else f"the {count:,} jobs in doubt were"
+        return f"{line}; up to {dollars(self._price(earlier.doubtful))} more if {jobs} executed"
 
     def _fit_in_words(self) -> str:
         if self.fits is None:
