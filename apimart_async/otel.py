@@ -21,10 +21,10 @@ from apimart_async.hooks import EventHooks, Observer, Operation, RequestEvent, R
 
 try:
     from opentelemetry import context, metrics, trace
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "apimart_async.otel needs opentelemetry-api: pip install '.[otel]' in the clone", name=missing.name
-    ) from missing
+        "apimart_async.otel needs opentelemetry-api: pip install '.[otel]' in the clone", name=_missing.name
+    ) from _missing
 from opentelemetry.metrics import Counter, Histogram, UpDownCounter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
