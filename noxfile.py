@@ -107,7 +107,12 @@ def clients(session: nox.Session) -> None:
 def fleet(session: nox.Session) -> None:
     """Test the journal in PostgreSQL, with processes and servers that are killed."""
     install_for_tests(session, *group("fleet"))
-    session.run("pytest", "tests/fleet", *session.posargs, env=INSTALLED_ONLY)
+    # A server for each file: one file's kill of its server leaves the others alone.
+    session.run(
+        *("pytest", "tests/fleet", "--numprocesses=2", "--dist=loadfile"),
+        *session.posargs,
+        env=INSTALLED_ONLY,
+    )
 
 
 @nox.session(requires=["wheel"])
