@@ -72,26 +72,32 @@ class Intent:
         """
         if self.is_written:
             return
-        if self._shutdown.is_requested:
-            raise NotSentError
-        if self._slot is None:
-            await self.wait()
-        self.record = attrs.evolve(self.record, base_url=base_url)
-        # A write that is cancelled is carried out all the same.
-        with anyio.CancelScope(shield=True):
-            if not await self._journal.begin(self.record, self._previous):
+        while not self.is_written:
+            if self._shutdown.is_requested:
                 raise NotSentError
-            self.is_written = True
-        if self._rate is not None and self._slot is not None:
-            try:
-                await self._rate.reach(self._slot)
-            except BaseException:
-                self._on_write()
-                await self.not_executed()
-                raise
-            self._slot = None
+            if self._slot is None:
+                await self.wait()
+            self.record = attrs.evolve(self.record, base_url=base_url)
+            # A write that is cancelled is carried out all the same.
+            with anyio.CancelScope(shield=True):
+                if not await self._journal.begin(self.record, self._previous):
+                    raise NotSentError
+                self.is_written = True
+            if self._rate is not None and self._slot is not None:
+                await self._reach(self._rate, self._slot)
+                self._slot = None
         self._shutdown.protect(self._scope)
         self._on_write()
+
+    async def _reach(self, rate: SharedRate, slot: Slot) -> None:
+        """Wait for the moment of the slot; put the previous row back if nothing may be sent then."""
+        is_reached = False
+        try:
+            is_reached = await rate.reach(slot)
+        finally:
+            if not is_reached:
+                self._on_write()
+                await self.not_executed()
 
     async def not_executed(self) -> None:
         """Put the previous row back."""

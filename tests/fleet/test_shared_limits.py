@@ -149,11 +149,59 @@ async def test_a_request_that_is_late_waits_for_another_slot(url: str) -> None:
     """Requests with slow writes would arrive together with those after them."""
     async with PostgresJournal(url):
         rate = SharedRate(Database(url), 2.0)
-        await rate.reach(Slot(time.monotonic() - 0.2, time.monotonic() - 0.2))
+        assert await rate.reach(Slot(time.monotonic() - 0.2, time.monotonic() - 0.2))
         # The slot that it took instead is the only one.
         assert not rate._slots
         assert rate._last > 0
         await rate._database.disconnect()
+
+
+async def test_nothing_is_sent_in_a_slot_of_before_a_pause_or_a_stop(url: str) -> None:
+    async with PostgresJournal(url):
+        rate = SharedRate(Database(url), 1000.0)
+        slot = await rate.wait()
+        await rate.pause(0.05)
+        assert not await rate.reach(slot)
+        stopped = time.monotonic() - 2
+        assert not await rate.reach(Slot(stopped, stopped))
+        assert await rate.reach(await rate.wait())
+        await rate._database.disconnect()
+
+
+class StoppedJournal(PostgresJournal):
+    """A journal whose process stands still after the first intent, for longer than the shortest lease."""
+
+    begun = 0
+
+    async def begin(self, intent: Record, previous: Record | None) -> bool:
+        written = await super().begin(intent, previous)
+        self.begun += 1
+        if self.begun == 1:
+            time.sleep(2.5)  # noqa: ASYNC251 the whole process stands still
+        return written
+
+
+@pytest.mark.may_block
+@pytest.mark.parametrize(
+    ("lease", "status", "billed"),
+    [
+        pytest.param(30, "saved", 1, id="within its lease"),
+        pytest.param(2, "in_doubt", 0, id="past its lease"),
+    ],
+)
+async def test_a_process_that_stood_still_is_checked_again_before_it_sends(
+    url: str, tmp_path: Path, lease: int, status: str, billed: int
+) -> None:
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
+    async with (
+        Emulator(task_seconds=0.02, images="tiny") as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as client,
+    ):
+        journal = StoppedJournal(url, lease=lease, requests_per_second=100)
+        async with edit_many(client, [Job(PNG, "A sky")], output=tmp_path, journal=journal) as outcomes:
+            assert [outcome.status async for outcome in outcomes] == [status]
+        assert journal.begun == 2
+        assert len(emulator.ledger.entries) == billed
 
 
 async def test_a_429_with_a_delay_pauses_the_fleet(url: str, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ _TOLERANCE: Final = 0.1
 _LEAD: Final = 0.25
 # Most seconds before its slot at which a request is prepared: a crash meanwhile leaves its job in doubt.
 _MOST_PREPARATION: Final = 1.0
+# Seconds of preparation or of lateness after which a process was stopped; less than the shortest lease.
+_STOPPED: Final = 1.5
 # Share of the longest preparation that is kept with each shorter one.
 _DECAY: Final = 0.99
 # A process leases more slots at once after less than the first number of seconds, fewer after the second.
@@ -114,11 +116,15 @@ class SharedRate:
             if self._paused_until <= slot:
                 return Slot(slot, monotonic())
 
-    async def reach(self, slot: Slot) -> None:
+    async def reach(self, slot: Slot) -> bool:
         """Wait for the moment of a slot once the request is prepared, and learn how long that took.
 
         The write of an intent takes a millisecond or half a second. Without this, requests with slow writes
         would arrive together with those after them. One that is late all the same waits for another slot.
+
+        Returns:
+            Whether the request may be sent: not if a pause began meanwhile, or if the process itself stood
+            still so long that other processes may have taken its job.
 
         Raises:
             JournalError: The database has been away for long.
@@ -128,9 +134,12 @@ class SharedRate:
         now = monotonic()
         longest = max(now - slot.given_at, _DECAY * self._preparation)
         self._preparation = min(longest, _MOST_PREPARATION)
+        if now > slot.given_at + _STOPPED:
+            return False
         if now > slot.at + _TOLERANCE:
             slot = await self.wait()
         await anyio.sleep(max(0.0, slot.at - monotonic()))
+        return slot.at > max(monotonic() - _STOPPED, self._paused_until)
 
     async def pause(self, seconds: float) -> None:
         """Have no process send before the end of a pause; others notice when they lease slots.
