@@ -292,7 +292,7 @@ with client, client.images.stream(client.tasks.wait(task).images[0]) as pieces:
     def test_a_client_not_used_yet_works_in_both(self, service: Emulator, tmp_path: Path) -> None:
         code = f"""
 child = os.fork()
-print(client.edits.run({GIF}, "snow").status, flush=True)
+os.write(1, client.edits.run({GIF}, "snow").status.encode() + b"\\n")
 if child:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
