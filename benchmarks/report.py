@@ -55,7 +55,7 @@ def section(title: str, found: Sequence[Row], clients: Iterable[str], rounds: in
         "| client | ratio | least to most | CPU, ms | extra memory, MB | loop late, ms |",
         "|---|--:|--:|--:|--:|--:|",
         *map(_line, found),
-        *(f"| {client} | | | more than {LONGEST:.0f} s | | |" for client in left_out),
+        *(f"| {client} | | | failed, or more than {LONGEST:.0f} s | | |" for client in left_out),
         "",
     ]
     return "\n".join(lines)
