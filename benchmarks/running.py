@@ -54,7 +54,7 @@ class Sample:
 def alternate(
     server: Server, work: Work, at_once: int, clients: Sequence[str], *, rounds: int, effort: float
 ) -> Iterator[Sample]:
-    """Measure every client once a round, forwards and backwards in turn, without those that fail or take minutes.
+    """Measure each client once a round, forwards and backwards in turn, but none that fails or takes minutes.
 
     Args:
         server: To work with.
