@@ -34,7 +34,8 @@ from apimart_async import (
     edit_many,
 )
 from apimart_async.batch import Record, SqliteJournal
-from apimart_async.batch.journal.sqlite import VERSION, read_journal
+from apimart_async.batch.journal.sqlite import read_journal
+from apimart_async.batch.journal.sqlite_file import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ from apimart_async.arguments import wrong_type
 from apimart_async.batch.journal.database import SCHEMES
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.postgres_reading import read_postgres_journal
-from apimart_async.batch.journal.sqlite import FOLDER, SqliteJournal, read_journal
+from apimart_async.batch.journal.sqlite import SqliteJournal, read_journal
+from apimart_async.batch.journal.sqlite_file import FOLDER
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.transport.object_storage import is_object_url
 

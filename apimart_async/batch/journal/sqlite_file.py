@@ -1,0 +1,242 @@
+"""The SQLite file of a journal: its tables, its lock, its reserve, and the checks before it is used.
+
+WAL with ``synchronous=FULL``: a commit is on disk when it returns, and a crash at any moment leaves the rows
+as they were after some commit.
+
+Beside the file are ``…-lock``, locked while the journal is in use, and ``…-reserve``, which is deleted when
+the disk is full: then there is room for the task ids of jobs in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from apimart_async.errors import JournalError, JournalInUseError
+from apimart_async.transport.files.private import LinkError, create_private_file, make_private_folder
+
+MEMORY: Final = ":memory:"
+FOLDER: Final = ".batch"
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", "-lock", "-lock-journal", "-reserve")
+
+VERSION: Final = 1
+_APPLICATION_ID: Final = 0x41504A4C
+"""Marks a SQLite file as a journal: "APJL"."""
+
+_TABLES: Final = (
+    """CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        state TEXT NOT NULL,
+        key TEXT,
+        model TEXT NOT NULL,
+        images INTEGER NOT NULL,
+        cost REAL,
+        body TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE uploads (
+        key TEXT PRIMARY KEY,
+        expires_at REAL NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE states (
+        name TEXT PRIMARY KEY,
+        data BLOB NOT NULL
+    ) STRICT""",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+# By their text: a trigger may have any name, and in a crafted file even one of those that SQLite reserves.
+_SCHEMA: Final = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL LIMIT 9"
+_KNOWN_SCHEMA: Final = {(table,) for table in _TABLES if table.startswith("CREATE")}
+_STATISTICS: Final = {  # of ANALYZE
+    ("CREATE TABLE sqlite_stat1(tbl,idx,stat)",),
+    ("CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",),
+}
+
+BUSY_TIMEOUT: Final = 5.0
+_RESERVE_BYTES: Final = 1024 * 1024
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@attrs.define(eq=False)
+class Call:
+    """A function to run with the connection, and the future of its result."""
+
+    future: asyncio.Future[Any]
+    function: Callable[[sqlite3.Connection], Any] = lambda _: None
+    result: Any = None
+    error: Exception | None = None
+
+
+@attrs.define(eq=False)
+class JournalFile:
+    """The file of a journal while it is in use. Everything here blocks."""
+
+    path: Path
+    locks: ExitStack = attrs.field(factory=ExitStack)
+    error: JournalError | None = None
+    """The reason why no further intents may be written, after a write that failed at the first try."""
+
+    def open(self) -> sqlite3.Connection:
+        """Lock the file, check it and return a connection in autocommit mode."""
+        try:
+            if str(self.path) != MEMORY:
+                self._make_files()
+            connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException as error:
+            self.locks.close()
+            if isinstance(error, OSError):
+                why = error.strerror or str(error)
+                raise _unwritable(self.path, why, is_full=error.errno in _FULL) from error
+            if isinstance(error, sqlite3.Error):
+                raise explained(error, self.path) from error
+            raise
+        return connection
+
+    def _make_files(self) -> None:
+        """Lock the journal, and create what is missing. SQLite follows links, so there may be none."""
+        if self.path.parent.name == FOLDER:
+            make_private_folder(self.path.parent)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_linked_files(self.path)
+        for suffix in ("", "-lock"):  # the others get the permissions of the first
+            with suppress(FileExistsError):
+                os.close(create_private_file(Path(f"{self.path}{suffix}")))
+        self._lock()
+        reserve = Path(f"{self.path}-reserve")
+        if not reserve.exists() or reserve.stat().st_size < _RESERVE_BYTES:
+            reserve.unlink(missing_ok=True)
+            with os.fdopen(create_private_file(reserve), "wb") as file:
+                file.write(bytes(_RESERVE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _lock(self) -> None:
+        """Take a lock that ends with the process, however it ends."""
+        lock = sqlite3.connect(f"{self.path}-lock", timeout=0, isolation_level=None)
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            lock.close()
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise JournalInUseError(
+                    f"The journal {self.path} is in use: another batch is running in its folder. Wait for "
+                    "that to end, or give this one another output folder.",
+                    path=str(self.path),
+                ) from error
+            raise
+        self.locks.callback(lock.close)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        has_tables = check(connection, self.path)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode not in {"wal", "memory"}:
+            raise _unwritable(self.path, f"SQLite cannot use WAL there, only {mode}", is_full=False)
+        connection.execute("PRAGMA synchronous = FULL")
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise damaged(self.path, found)
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in () if has_tables else _TABLES:
+            connection.execute(statement)
+        connection.execute("DELETE FROM jobs WHERE state = 'failed' AND key IS NULL")
+        connection.execute("DELETE FROM uploads WHERE expires_at < ?", (datetime.now(UTC).timestamp(),))
+        # Always write something, to know before anything is paid that the file can be written.
+        connection.execute("INSERT OR REPLACE INTO states VALUES ('opened', ?)", (os.urandom(8),))
+        connection.execute("COMMIT")
+
+    def commit(self, connection: sqlite3.Connection, calls: list[Call]) -> None:
+        """Run calls in one transaction; try once more if that fails for lack of space that can be freed."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for call in calls:
+                try:
+                    call.result = call.function(connection)
+                except sqlite3.Error:
+                    raise
+                except Exception as error:  # noqa: BLE001 it failed before it wrote anything
+                    call.error = error
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self.error = self.error or explained(error, self.path)
+            reserve = Path(f"{self.path}-reserve")
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and reserve.exists():
+                reserve.unlink()
+                self.commit(connection, calls)
+                return
+            for call in calls:
+                call.error = error
+
+
+def refuse_linked_files(path: Path) -> None:
+    """Raise ``LinkError`` if a file of the journal is a symbolic link."""
+    for suffix in _SUFFIXES:
+        if (file := Path(f"{path}{suffix}")).is_symlink():
+            raise LinkError(f"{file} is a symbolic link, which could lead anywhere; remove it")
+
+
+def check(connection: sqlite3.Connection, path: Path) -> bool:
+    """Tell whether a file has a journal's tables already; raise ``JournalError`` if it is something else."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    tables = connection.execute(_SCHEMA).fetchall()
+    if not tables and not version:
+        return False
+    if application != _APPLICATION_ID:
+        raise _foreign(path)
+    if version > VERSION:
+        raise JournalError(
+            f"The journal {path} was written by a newer version of this package (format {version}; this one "
+            f"knows {VERSION}): upgrade it.",
+            path=str(path),
+        )
+    # A view, a trigger or another column could answer a query without end, or change what it says.
+    if set(tables) - _STATISTICS != _KNOWN_SCHEMA:
+        raise _foreign(path)
+    return True
+
+
+def _foreign(path: Path) -> JournalError:
+    return JournalError(f"{path} is not the journal of a batch; it was left as it is.", path=str(path))
+
+
+def explained(error: sqlite3.Error, path: Path) -> JournalError:
+    """Return the error for a failure of SQLite."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return damaged(path, str(error))
+    return _unwritable(path, str(error), is_full=code == sqlite3.SQLITE_FULL)
+
+
+def damaged(path: Path, why: str) -> JournalError:
+    """Return the error for a journal that cannot be read."""
+    return JournalError(
+        f"The journal {path} is damaged: {why}. It was left as it is. Restore a copy of it, or move it away: "
+        "but a batch without its journal starts every job anew, and pays for it again.",
+        path=str(path),
+    )
+
+
+def _unwritable(path: Path, why: str, *, is_full: bool) -> JournalError:
+    remedy = "make room on the disk" if is_full else "see to it that its folder can be written"
+    return JournalError(
+        f"The journal {path} cannot be written: {why}. Without it nothing more is submitted: {remedy}, and "
+        "run the batch again.",
+        path=str(path),
+    )
