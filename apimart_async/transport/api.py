@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isawaitable
 from random import Random
@@ -12,17 +11,16 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
-from anyio import CancelScope
 from multidict import CIMultiDict
 
 from apimart_async import errors
 from apimart_async.arguments import check_types, wrong_type
-from apimart_async.config import Timeout, check_api_key, check_headers
+from apimart_async.config import check_api_key, check_headers
 from apimart_async.credentials import Authorization, Secret
 from apimart_async.hooks import RequestEvent
-from apimart_async.interruption import mark
-from apimart_async.recording import RECORDERS, Response
+from apimart_async.recording import RECORDERS
 from apimart_async.transport import observation, retry
+from apimart_async.transport.call import PERHAPS_EXECUTED, Call, event_of
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.exchange import NoAnswerError, RequestBody
@@ -41,6 +39,8 @@ from apimart_async.transport.retry import Action, Attempt, Effect, Kind
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from apimart_async.config import Settings
     from apimart_async.transport.exchange import Download
     from apimart_async.transport.media.multipart import Body
@@ -50,50 +50,7 @@ if TYPE_CHECKING:
 
 log: logging.Logger = logging.getLogger("apimart_async.transport")
 
-_LONGEST_MESSAGE: Final = 2000
-_LONGEST_CODE: Final = 200
 _TOO_MANY: Final = 429
-_PERHAPS_EXECUTED: Final = frozenset({Effect.DONE, Effect.UNKNOWN, Effect.UNKNOWABLE})
-
-
-@attrs.define(eq=False)
-class _Call:
-    """One request and its state over all attempts."""
-
-    method: str
-    path: str
-    kind: Kind
-    route: Route
-    authorization: Authorization
-    headers: Mapping[str, str]
-    timeout: Timeout
-    idempotency_key: str | None
-    matches: Callable[[Any], bool] | None
-    has_images: bool
-    accepts_events: bool
-    began: float
-    make_body: Callable[[], bytes] | None = None
-    shares_limits: bool = True
-    hooks: SendHooks | None = None
-    repeats: Repeats | None = None
-    target: str = ""
-    url: str = ""
-    moved: dict[str, str] = attrs.field(factory=dict[str, str])
-    was_unknown: bool = False
-    is_promised: bool = False
-    last_error: errors.APIError | None = None
-    refusals: int = 0
-    attempts: int = 0
-
-    async def before_send(self) -> FailedAttempt | None:
-        """Call the hooks; return the last failure instead if this repeat may not be sent any more."""
-        repeats, error = self.repeats, self.last_error
-        is_late = repeats is not None and self.was_unknown and not repeats.may_be_sent(self.timeout.total)
-        if is_late and error is not None:
-            return FailedAttempt(Effect.REJECTED, error)
-        if self.hooks is not None:
-            await self.hooks.before_send(self.route.base_url)
-        return None
 
 
 class Api:
@@ -170,7 +127,7 @@ class Api:
         check_types(timeout=timeout)
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
         hooks = _take_hooks() if kind is Kind.PAID_WRITE else None
-        call = _Call(
+        call = Call(
             method,
             path,
             kind,
@@ -196,11 +153,11 @@ class Api:
                 if delay:
                     await asyncio.sleep(delay)
                 outcome = await (self._attempt(call, data) if call.repeats is None else self._try(call, data))
-                if call.hooks is not None and _is_not_executed(outcome, call):
+                if call.hooks is not None and call.is_not_executed(outcome):
                     await call.hooks.not_executed()
             except BaseException as raised:
                 if call.kind is Kind.PAID_WRITE:
-                    await _take_note(raised, call, data)
+                    await call.cut_off(raised, data)
                 raise
             if isinstance(outcome, Answer):
                 self.session.origins.worked(call.route.base_url)
@@ -215,7 +172,7 @@ class Api:
                 delay = self._delay_after(failed, call, number)
                 number += 1
 
-    async def _prepare_repeats(self, call: _Call, repeats: Repeats | None) -> None:
+    async def _prepare_repeats(self, call: Call, repeats: Repeats | None) -> None:
         """Decide whether a paid request may be sent again, and whether this is the first time.
 
         Raises:
@@ -246,7 +203,7 @@ class Api:
             raise indeterminate(error) from error
         call.was_unknown, call.is_promised, call.last_error = True, True, error
 
-    async def _attempt(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
+    async def _attempt(self, call: Call, body: RequestBody | None) -> Answer | FailedAttempt:
         """Send a request once, when the rate limiter lets it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
@@ -271,13 +228,12 @@ class Api:
                 accepts_events=call.accepts_events,
             )
             if (hooks := self.session.hooks) or log.isEnabledFor(logging.DEBUG):
-                url, key = bare_url(call.url), call.authorization.key
-                event = RequestEvent(call.method, key.redact(url), call.attempts, call.idempotency_key)
-                reply = await observation.request(hooks, event, call.headers, send, key)
+                event = RequestEvent(call.method, call.shown_url, call.attempts, call.idempotency_key)
+                reply = await observation.request(hooks, event, call.headers, send, call.authorization.key)
             else:
                 reply = await send(headers=call.headers)
             events = reply.events
-            outcome = await _read(reply, call, partial(self._complete, call=call))
+            outcome = await _read(reply, call)
             if isinstance(outcome, Answer):
                 if call.matches is None or call.matches(outcome.payload):
                     status = reply.status
@@ -301,19 +257,19 @@ class Api:
             release = partial(self.rate_limiter.release, sent_at, status, wait if is_waited else None)
             (release if events is None else partial(events.add_close_callback, release))()
 
-    def _failure(self, failed: FailedAttempt, call: _Call) -> FailedAttempt | None:
+    def _failure(self, failed: FailedAttempt, call: Call) -> FailedAttempt | None:
         """Return the failure of a request; ``None`` if it is redirected, or another origin continues."""
         if failed.moved_to is not None and call.target not in call.moved:
             call.moved[call.target] = failed.moved_to
             return None
         self._moved.pop(call.target, None)
-        self._complete(failed.error, call)
+        call.complete(failed.error)
         chosen = call.route.failed(failed, monotonic())
         if chosen is None:
-            log.info("%s; the next address takes over at once.", _event(failed.error))
+            log.info("%s; the next address takes over at once.", event_of(failed.error))
         return chosen
 
-    async def _try(self, call: _Call, body: RequestBody | None) -> Answer | FailedAttempt:
+    async def _try(self, call: Call, body: RequestBody | None) -> Answer | FailedAttempt:
         """Send a paid request once whose repeats the service may promise to execute once."""
         repeats = call.repeats
         if repeats is None or not call.was_unknown:
@@ -323,7 +279,7 @@ class Api:
                 is_known = False
                 try:
                     outcome = await self._attempt(call, body)
-                    is_known = isinstance(outcome, Answer) or outcome.effect not in _PERHAPS_EXECUTED
+                    is_known = isinstance(outcome, Answer) or outcome.effect not in PERHAPS_EXECUTED
                 finally:
                     if not is_known:
                         repeats.not_answered()
@@ -335,7 +291,7 @@ class Api:
                 call.is_promised = await repeats.are_promised()
         return outcome
 
-    def _delay_after(self, failed: FailedAttempt, call: _Call, number: int) -> float:
+    def _delay_after(self, failed: FailedAttempt, call: Call, number: int) -> float:
         """Return the seconds before the next attempt.
 
         Raises:
@@ -362,24 +318,8 @@ class Api:
         if decision.action is Action.RAISE:
             raise error
         call.was_unknown |= call.kind is Kind.PAID_WRITE and failed.effect is Effect.UNKNOWN
-        log.info("%s; next attempt in %.1f s.", _event(error), decision.delay)
+        log.info("%s; next attempt in %.1f s.", event_of(error), decision.delay)
         return decision.delay
-
-    @staticmethod
-    def _complete(error: errors.APIError, call: _Call) -> None:
-        """Add the facts of the attempt to its error, and take out what may not be shown."""
-        key = call.authorization.key
-        # A redirect may have led to a URL with the key in it.
-        error.method, error.url = call.method, key.redact(bare_url(call.url))
-        error.idempotency_key = call.idempotency_key
-        # The service may repeat a part of the key, and send a page of megabytes for a message.
-        error.message = _shortened(error.message, key)
-        error.args = (error.message,)
-        for name in ("code", "type", "request_id", "task_id"):
-            if text := getattr(error, name):
-                setattr(error, name, _shortened(text, key, _LONGEST_CODE))
-        if isinstance(error, errors.APIResponseValidationError) and error.excerpt is not None:
-            error.excerpt = _shortened(error.excerpt, key)
 
     async def _request_headers(
         self, idempotency_key: str | None, extra_headers: Mapping[str, str] | None
@@ -452,29 +392,12 @@ def _taken_out(headers: CIMultiDict[str]) -> Authorization | None:
     return Authorization.with_header(Secret(headers.popall("Authorization")[-1]))
 
 
-def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
-    """Return a text of the service without the key, and not long."""
-    text = key.redact_cut(text)
-    return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
-
-
-def _event(error: errors.APIError) -> str:
-    """Name the attempt that an error ended, and the error, for the log."""
-    event = f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
-    key = f", idempotency key {error.idempotency_key}" if error.idempotency_key else ""
-    return errors.visible(event + key)
-
-
-async def _read(
-    reply: Reply, call: _Call, complete: Callable[[errors.APIError], None]
-) -> Answer | FailedAttempt:
+async def _read(reply: Reply, call: Call) -> Answer | FailedAttempt:
     key = call.authorization.key
-    if recorders := RECORDERS.get():
-        response = _recorded(reply, call)
-        for responses in recorders:
-            responses.append(response)
+    if RECORDERS.get():
+        call.record(reply)
     if reply.events is not None:
-        stream = EventStream(reply.events, reply.headers, call.url, key, complete)
+        stream = EventStream(reply.events, reply.headers, call.url, key, call.complete)
         request_id = reply_id(reply.headers)
         return Answer(stream, request_id and key.redact(request_id), replayed=False)
     if len(reply.data) > LARGE_BYTES:
@@ -482,37 +405,8 @@ async def _read(
     return read_response(reply, call.kind, call.url, key)
 
 
-def _recorded(reply: Reply, call: _Call) -> Response:
-    key, request_id = call.authorization.key, reply_id(reply.headers)
-    headers = CIMultiDict((name, key.redact(value)) for name, value in reply.headers.items())
-    url = key.redact(bare_url(call.url))
-    return Response(call.method, url, reply.status, headers, request_id and key.redact(request_id))
-
-
 def _take_hooks() -> SendHooks | None:
     hooks = SEND_HOOKS.get()
     if hooks is not None:
         SEND_HOOKS.set(None)
     return hooks
-
-
-def _is_not_executed(result: Answer | FailedAttempt, call: _Call) -> bool:
-    is_known = isinstance(result, FailedAttempt) and result.effect not in _PERHAPS_EXECUTED
-    return is_known and not call.was_unknown
-
-
-async def _take_note(raised: BaseException, call: _Call, body: RequestBody | None) -> None:
-    """Tell the hooks of a paid request that an exception ended it, or its notes, if it may be executed."""
-    # An ``ApimartError`` ends a request before its last byte.
-    is_sent = body is not None and body.started and not isinstance(raised, errors.ApimartError)
-    if not (is_sent or call.was_unknown):
-        if call.hooks is not None:
-            with CancelScope(shield=True):
-                await call.hooks.not_executed()
-    elif call.was_unknown or not isinstance(raised, Exception):
-        key = f"; idempotency key {call.idempotency_key}" if call.idempotency_key else ""
-        note = f"A paid request was cut off and may have been billed{key}."
-        raised.add_note(note)
-        if not isinstance(raised, errors.ApimartError):
-            mark(raised, idempotency_key=call.idempotency_key)
-        log.warning("%s %s: %s", call.method, call.authorization.key.redact(bare_url(call.url)), note)
