@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from apimart_async import errors
 from apimart_async.resources import image_fields, published_limits
 from apimart_async.resources.image_answers import ImageRequest, fetch_images, stream_images
+from apimart_async.resources.image_fields import Arguments
 from apimart_async.transport import json
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.media import forms, inputs, png
@@ -98,15 +99,11 @@ class AsyncAppleRouterEdits:
 
         Cancellation may leave a paid edit whose result is lost; the log then says so.
         """
+        arguments = Arguments(prompt, model, n, timeout, extra_body, extra_headers)
         request = await self._prepare(
             image,
             mask,
-            prompt=prompt,
-            model=model,
-            n=n,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
+            arguments,
             size=size,
             response_format=response_format,
             input_fidelity=input_fidelity,
@@ -192,16 +189,12 @@ class AsyncAppleRouterEdits:
         Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
         edit whose result is lost; the log then says so.
         """
+        arguments = Arguments(prompt, model, n, timeout, extra_body, extra_headers)
         prepare = partial(
             self._prepare,
             image,
             mask,
-            prompt=prompt,
-            model=model,
-            n=n,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
+            arguments,
             size=size,
             input_fidelity=input_fidelity,
             output_format=output_format,
@@ -220,34 +213,22 @@ class AsyncAppleRouterEdits:
         self,
         image: ImageInput,
         mask: SingleImage | None,
-        *,
-        prompt: str,
-        model: str | None,
-        n: int,
-        timeout: float | None,
-        extra_body: Mapping[str, Any] | None,
-        extra_headers: Mapping[str, str] | None,
+        arguments: Arguments,
         **options: image_fields.Value,
     ) -> ImageRequest:
         """Check everything and build the request."""
-        options = image_fields.check(
-            options,
-            prompt=prompt,
-            model=model,
-            n=n,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-        )
+        options = image_fields.check(arguments, options)
+        prompt, model, n = arguments.prompt, arguments.model, arguments.n
+        extra_body = arguments.extra_body or {}
         images = forms.flatten(image)
         if len(images) > _MOST_IMAGES:
             raise errors.ImageError(f"At most {_MOST_IMAGES} images can be sent, not {len(images)}.")
         if model is not None and image_fields.takes_json(model):
             image_fields.check_qwen(mask, options)
             urls = await for_each(self._url, images)
-            body = image_fields.qwen_body(urls, prompt, model, n, options.get("size"), extra_body or {})
+            body = image_fields.qwen_body(urls, prompt, model, n, options.get("size"), extra_body)
             path = image_fields.JSON_EDITS_PATH
-            return ImageRequest(path, json.dumps(body), n, timeout, extra_headers, model)
+            return ImageRequest(path, json.dumps(body), arguments)
         opened = await for_each(self._open, images)
         opened_mask = None if mask is None else await self._open(mask)
         if published_limits.are_published(model):
@@ -257,9 +238,9 @@ class AsyncAppleRouterEdits:
         files = [(name, each) for each in opened]
         if opened_mask is not None:
             files.append(("mask", opened_mask))
-        arguments = {"prompt": prompt, "model": model, "n": n, **options, **(extra_body or {})}
-        form = multipart(files, image_fields.form_fields(arguments))
-        return ImageRequest(_PATH, form, n, timeout, extra_headers, model)
+        fields = {"prompt": prompt, "model": model, "n": n, **options, **extra_body}
+        form = multipart(files, image_fields.form_fields(fields))
+        return ImageRequest(_PATH, form, arguments)
 
     async def _url(self, image: SingleImage) -> str:
         return forms.remote_url(image) or await inputs.data_url(await self._open(image))

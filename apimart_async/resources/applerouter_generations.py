@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from apimart_async.resources import image_fields, published_limits
 from apimart_async.resources.image_answers import ImageRequest, fetch_images, stream_images
+from apimart_async.resources.image_fields import Arguments
 from apimart_async.transport import json
 
 if TYPE_CHECKING:
@@ -78,13 +79,9 @@ class AsyncAppleRouterGenerations:
 
         Cancellation may leave a paid generation whose result is lost; the log then says so.
         """
+        arguments = Arguments(prompt, model, n, timeout, extra_body, extra_headers)
         request = await self._prepare(
-            prompt=prompt,
-            model=model,
-            n=n,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
+            arguments,
             size=size,
             response_format=response_format,
             output_format=output_format,
@@ -156,14 +153,10 @@ class AsyncAppleRouterGenerations:
         Cancellation, or leaving the block before the last image, closes the connection and may leave a paid
         generation whose result is lost; the log then says so.
         """
+        arguments = Arguments(prompt, model, n, timeout, extra_body, extra_headers)
         prepare = partial(
             self._prepare,
-            prompt=prompt,
-            model=model,
-            n=n,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
+            arguments,
             size=size,
             output_format=output_format,
             output_compression=output_compression,
@@ -179,28 +172,16 @@ class AsyncAppleRouterGenerations:
 
     async def _prepare(
         self,
-        *,
-        prompt: str,
-        model: str | None,
-        n: int,
-        timeout: float | None,
-        extra_body: Mapping[str, Any] | None,
-        extra_headers: Mapping[str, str] | None,
+        arguments: Arguments,
         **options: image_fields.Value,
     ) -> ImageRequest:
         """Check everything and build the request."""
-        options = image_fields.check(
-            options,
-            prompt=prompt,
-            model=model,
-            n=n,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-        )
+        options = image_fields.check(arguments, options)
+        prompt, model, n = arguments.prompt, arguments.model, arguments.n
+        extra_body = arguments.extra_body or {}
         if published_limits.are_published(model):
             published_limits.check_words(prompt, image_fields.text_of(options.get("size")))
-        body: dict[str, Any] = {"prompt": prompt, "n": n, **options, **(extra_body or {})}
+        body: dict[str, Any] = {"prompt": prompt, "n": n, **options, **extra_body}
         if model is not None:
             body = {"model": model, **body}
-        return ImageRequest(_PATH, json.dumps(body), n, timeout, extra_headers, model)
+        return ImageRequest(_PATH, json.dumps(body), arguments)

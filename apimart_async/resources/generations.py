@@ -105,6 +105,15 @@ class AsyncGenerations:
         references = [] if _is_empty(images) else forms.flatten(images)
         submission.check_operation(operation, model, prompt, has_images=bool(references))
         submission.check_roles(roles, len(references))
+        options = {
+            "size": size,
+            "resolution": resolution,
+            "quality": quality,
+            "output_format": output_format,
+            "background": background,
+            "webhook": webhook,
+            "language": language,
+        }
         submission.check_request(
             "" if prompt is None else prompt,
             model,
@@ -117,28 +126,11 @@ class AsyncGenerations:
             extra_headers=extra_headers,
             timeout=timeout,
             inline=inline,
-            size=size,
-            resolution=resolution,
-            quality=quality,
-            output_format=output_format,
-            background=background,
-            webhook=webhook,
-            language=language,
+            **options,
         )
         if webhook is not None and not webhook.startswith(("https://", "http://")):
             raise errors.InvalidArgumentError(f"webhook must be an http(s) address, not {webhook!r}.")
-        optional = {
-            "prompt": prompt,
-            "operation": operation,
-            "size": size,
-            "resolution": resolution,
-            "n": n,
-            "quality": quality,
-            "output_format": output_format,
-            "background": background,
-            "webhook": webhook,
-            "language": language,
-        }
+        optional = {"prompt": prompt, "operation": operation, "n": n, **options}
         payload: dict[str, Any] = {"model": model}
         payload |= {name: value for name, value in optional.items() if value is not None}
         given = references if mask is None else [*references, mask]

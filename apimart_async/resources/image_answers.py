@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
@@ -14,6 +13,7 @@ import attrs
 from apimart_async import errors
 from apimart_async.hooks import Operation
 from apimart_async.models import CompletedImageEvent, ImageEvent, ImageSet
+from apimart_async.resources.image_fields import Arguments
 from apimart_async.transport import image_parsing, observation, parsing
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.event_stream import EventStream
@@ -43,18 +43,12 @@ class ImageRequest:
     Attributes:
         path: Path below the base URL.
         body: JSON text, or a form.
-        n: Number of images that are asked for.
-        timeout: Seconds for an attempt.
-        extra_headers: Sent besides the client's own.
-        model: Name of the model; ``None`` if the service chooses.
+        arguments: Those it was made from.
     """
 
     path: str
     body: Body | bytes
-    n: int
-    timeout: float | None
-    extra_headers: Mapping[str, str] | None
-    model: str | None = None
+    arguments: Arguments
 
 
 async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
@@ -70,7 +64,9 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
         answer = await _send(api, request, accepts_events=False)
         try:
             # Images in base64 are copied into their URLs.
-            found = await run_in_file_thread(image_parsing.read_image_set, answer.payload, request.n)
+            found = await run_in_file_thread(
+                image_parsing.read_image_set, answer.payload, request.arguments.n
+            )
         except errors.APIResponseValidationError as error:
             raise indeterminate(_complete(request, error, answer)) from error
     _tell(request, answer, len(found.images))
@@ -79,7 +75,7 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
 
 def _operation(api: Api, request: ImageRequest) -> AbstractAsyncContextManager[None]:
     name = "edit" if "/edits" in request.path else "generate"
-    described = Operation("applerouter", name, request.model, api.settings.base_url)
+    described = Operation("applerouter", name, request.arguments.model, api.settings.base_url)
     return observation.operation(api.session.hooks, described)
 
 
@@ -123,8 +119,8 @@ async def _send(api: Api, request: ImageRequest, *, accepts_events: bool) -> Ans
         request.path,
         kind=Kind.PAID_WRITE,
         body=request.body,
-        timeout=request.timeout,
-        extra_headers=request.extra_headers,
+        timeout=request.arguments.timeout,
+        extra_headers=request.arguments.extra_headers,
         accepts_events=accepts_events,
     )
 
@@ -144,6 +140,7 @@ class _ImageStream:
 
     def __init__(self, request: ImageRequest, answer: Answer) -> None:
         self._request = request
+        self._n = request.arguments.n
         self._answer = answer
         self._is_read = False
         self._events: deque[ImageEvent] = deque()
@@ -160,10 +157,8 @@ class _ImageStream:
                 raise StopAsyncIteration
             await self._receive()
         event = self._events.popleft()
-        if len(self._images) >= self._request.n + image_parsing.SURPLUS_IMAGES:
-            log.warning(
-                "The stream has more than %d images instead of %d.", len(self._images), self._request.n
-            )
+        if len(self._images) >= self._n + image_parsing.SURPLUS_IMAGES:
+            log.warning("The stream has more than %d images instead of %d.", len(self._images), self._n)
             self.has_ended = True
             raise StopAsyncIteration
         is_completed = isinstance(event, CompletedImageEvent)
@@ -177,7 +172,7 @@ class _ImageStream:
         outcome = await self._next()
         if isinstance(outcome, FailedAttempt):
             self.has_ended = True
-            if len(self._images) >= self._request.n:
+            if len(self._images) >= self._n:
                 log.info("POST %s: the stream broke behind its last image.", outcome.error.url)
                 return
             if outcome.effect in _NOT_EXECUTED and not (self._images or self._partial_images):
@@ -190,7 +185,7 @@ class _ImageStream:
                     raise not_understood("image", None)
             else:
                 self._events += await run_in_file_thread(
-                    image_parsing.read_image_events, outcome.payload, self._request.n
+                    image_parsing.read_image_events, outcome.payload, self._n
                 )
         except errors.APIResponseValidationError as error:
             self.has_ended = True
@@ -218,7 +213,7 @@ class _ImageStream:
 
     def close(self) -> None:
         """Close the connection if more is to come."""
-        if len(self._images) >= self._request.n:
+        if len(self._images) >= self._n:
             self.has_ended = True
         if self._images:
             _tell(self._request, self._answer, len(self._images))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
+import attrs
+
 from apimart_async import errors
 from apimart_async.arguments import check_types
 from apimart_async.resources import submission
@@ -21,25 +23,34 @@ _RANGES: Final = {"output_compression": range(101), "partial_images": range(4)}
 _QWEN_PARAMETERS: Final = frozenset({"n", "size"})
 
 
-def check(
-    options: Mapping[str, Value],
-    *,
-    prompt: str,
-    model: str | None,
-    n: int,
-    timeout: float | None,
-    extra_body: Mapping[str, Any] | None,
-    extra_headers: Mapping[str, str] | None,
-) -> dict[str, Value]:
-    """Check the arguments that every request has, and return the options that are not ``None``.
+@attrs.frozen
+class Arguments:
+    """The arguments that every request has."""
+
+    prompt: str
+    model: str | None
+    n: int
+    timeout: float | None
+    extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+
+
+def check(arguments: Arguments, options: Mapping[str, Value]) -> dict[str, Value]:
+    """Check arguments and options, and return the options that are not ``None``.
 
     Raises:
         InvalidArgumentError: One of them is invalid.
     """
+    model, extra_body = arguments.model, arguments.extra_body
     submission.check_request(
-        prompt, _UNNAMED if model is None else model, n, extra_body=extra_body, extra_headers=extra_headers
+        arguments.prompt,
+        _UNNAMED if model is None else model,
+        arguments.n,
+        extra_body=extra_body,
+        extra_headers=arguments.extra_headers,
+        timeout=arguments.timeout,
     )
-    check_types(timeout=timeout, **{name: value for name, value in options.items() if name != "stream"})
+    check_types(**{name: value for name, value in options.items() if name != "stream"})
     for name, allowed in _RANGES.items():
         value = options.get(name)
         if value is not None and (type(value) is not int or value not in allowed):
