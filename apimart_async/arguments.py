@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from apimart_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     import attrs
 
-_Kind: TypeAlias = tuple[str, Callable[[object], bool]]
+_Kind: TypeAlias = tuple[str, tuple[Any, ...], tuple[type, ...]]
+"""The name of a kind of argument, its types, and the types among these that are not of the kind."""
 
 
 def is_number(value: object) -> bool:
@@ -29,51 +30,38 @@ def is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+@runtime_checkable
+class _Event(Protocol):
+    def is_set(self) -> bool: ...
 
 
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, str | os.PathLike)
-
-
-def _is_iterable(value: object) -> bool:
-    return isinstance(value, Iterable | AsyncIterable) and not isinstance(value, str | Mapping)
-
-
-def _is_event(value: object) -> bool:
-    return callable(getattr(value, "is_set", None))
-
-
-_TEXT: Final[_Kind] = ("a text", _is_text)
-_WHOLE: Final[_Kind] = ("a whole number", is_whole)
-_SECONDS: Final[_Kind] = ("a number of seconds", is_number)
-_FLAG: Final[_Kind] = ("True or False", is_flag)
-_PATH: Final[_Kind] = ("a path", _is_path)
-_MAPPING: Final[_Kind] = ("a mapping such as a dict", _is_mapping)
-_FUNCTION: Final[_Kind] = ("a function", callable)
+_TEXT: Final[_Kind] = ("a text", (str,), ())
+_WHOLE: Final[_Kind] = ("a whole number", (int,), (bool,))
+_SECONDS: Final[_Kind] = ("a number of seconds", (int, float), (bool,))
+_FLAG: Final[_Kind] = ("True or False", (bool,), ())
+_PATH: Final[_Kind] = ("a path", (str, os.PathLike), ())
+_MAPPING: Final[_Kind] = ("a mapping such as a dict", (Mapping,), ())
+_FUNCTION: Final[_Kind] = ("a function", (Callable,), ())
+_ITERABLE: Final = (Iterable, AsyncIterable)
 
 _REQUIRED: Final[Mapping[str, _Kind]] = {
     **dict.fromkeys(("model", "name"), _TEXT),
     **dict.fromkeys(("inline", "fsync", "allow_http", "retry_failed", "retry_missing"), _FLAG),
     **dict.fromkeys(("directory", "output"), _PATH),
-    "jobs": ("an iterable of Job", _is_iterable),
+    "jobs": ("an iterable of Job", _ITERABLE, (str, Mapping)),
     "max_retry_after": _SECONDS,
-    "tasks": ("an iterable of tasks or of their ids", _is_iterable),
+    "request": _MAPPING,
+    "tasks": ("an iterable of tasks or of their ids", _ITERABLE, (str, Mapping)),
 }
 _OPTIONAL: Final[Mapping[str, _Kind]] = {
     **dict.fromkeys(("background", "filename", "idempotency_key", "input_fidelity", "language"), _TEXT),
     **dict.fromkeys(("moderation", "operation", "output_format", "quality", "resolution"), _TEXT),
-    **dict.fromkeys(("response_format", "safety_identifier", "size", "user", "webhook"), _TEXT),
+    **dict.fromkeys(("path", "response_format", "safety_identifier", "size", "user", "webhook"), _TEXT),
     **dict.fromkeys(("n", "output_compression", "partial_images"), _WHOLE),
     **dict.fromkeys(("extra_body", "extra_headers"), _MAPPING),
     **dict.fromkeys(("on_job", "on_progress", "on_update", "template"), _FUNCTION),
-    "max_cost": ("a number of USD", is_number),
-    "notified": ("an event", _is_event),
+    "max_cost": ("a number of USD", (int, float), (bool,)),
+    "notified": ("an event", (_Event,), ()),
     "timeout": _SECONDS,
 }
 
@@ -91,8 +79,8 @@ def check_types(**arguments: object) -> None:
             kind = _REQUIRED[name]
         elif value is None:
             continue
-        words, is_valid = kind
-        if not is_valid(value):
+        words, types, others = kind
+        if not isinstance(value, types) or isinstance(value, others):
             raise wrong_type(name, words, value)
 
 

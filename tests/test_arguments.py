@@ -50,6 +50,7 @@ GOOD: Final = {
     "directory": "out",
     "idempotency_key": "key-1",
     "data": {},
+    "request": {"model": "a-model"},
 }
 # Words in an annotation -> the types of values that it allows.
 ALLOWED: Final[dict[str, tuple[type, ...]]] = {

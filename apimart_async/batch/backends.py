@@ -236,11 +236,8 @@ async def check_against_schema(client: AsyncApimart, job: Job) -> None:
     Raises:
         InvalidArgumentError: The model does not take it.
     """
-    schemas = client.models._schemas  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own checks
-    model, path = model_of(job, APIMART_MODELS), submission.GENERATIONS
-    if is_plain_edit(job):
-        path = submission.submit_path(model, await schemas.path(model))
-    await schemas.check(path, fields_of(job, model))
+    fields = fields_of(job, model_of(job, APIMART_MODELS))
+    await client.models.check(fields, path=None if is_plain_edit(job) else submission.GENERATIONS)
 
 
 @attrs.define(eq=False)

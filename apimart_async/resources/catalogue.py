@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlencode
 
 from apimart_async import errors
 from apimart_async.arguments import check_types, is_whole, wrong_type
 from apimart_async.models import Quote
+from apimart_async.resources import submission
 from apimart_async.resources.schemas import ABSENT
 from apimart_async.transport.catalogue_parsing import read_models, read_object, read_prices
 from apimart_async.transport.retry import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from apimart_async.models import Model, ModelSchema
     from apimart_async.resources.schemas import CatalogueCache, Schemas
@@ -73,6 +75,30 @@ class AsyncModels:
         if not model.strip():
             raise errors.InvalidArgumentError(f"model must be a text that is not empty, not {model!r}.")
         return await self._schemas.get(model, operation, timeout)
+
+    async def check(self, request: Mapping[str, Any], *, path: str | None = None) -> None:
+        """Check the fields of a paid request against the schema of its model, without sending the request.
+
+        Edits, generations and batches do the same before they upload anything. Nothing is checked if the
+        service has no schema of the model, does not answer within 5 s, or if the client has ``check="off"``.
+
+        Args:
+            request: Fields as the service takes them, ``model`` among them; of images only the number counts.
+            path: Endpoint of the request, such as ``"/v1/images/generations"``; that of edits with the model
+                by default.
+
+        Raises:
+            InvalidArgumentError: The model does not take the request. The message names the parameter, its
+                value and the values that are allowed.
+
+        Cancellation leaves nothing behind.
+
+        .. versionadded:: 0.1
+        """
+        model: Any = request.get("model") if isinstance(cast("object", request), Mapping) else ""
+        check_types(request=request, model=model, path=path)
+        path = path or submission.submit_path(model, await self._schemas.path(model))
+        await self._schemas.check(path, request)
 
     async def docs(self, model: str, *, timeout: float | None = None) -> Mapping[str, Any] | None:
         """Fetch the documentation of a model.

@@ -517,6 +517,27 @@ class Models:
         """
         return self._portal.call(self._wrapped.schema, model, operation, timeout=timeout)
 
+    def check(self, request: Mapping[str, Any], *, path: str | None = None) -> None:
+        """Check the fields of a paid request against the schema of its model, without sending the request.
+
+        Edits, generations and batches do the same before they upload anything. Nothing is checked if the
+        service has no schema of the model, does not answer within 5 s, or if the client has ``check="off"``.
+
+        Args:
+            request: Fields as the service takes them, ``model`` among them; of images only the number counts.
+            path: Endpoint of the request, such as ``"/v1/images/generations"``; that of edits with the model
+                by default.
+
+        Raises:
+            InvalidArgumentError: The model does not take the request. The message names the parameter, its
+                value and the values that are allowed.
+
+        Cancellation leaves nothing behind.
+
+        .. versionadded:: 0.1
+        """
+        self._portal.call(self._wrapped.check, request, path=path)
+
     def docs(self, model: str, *, timeout: float | None = None) -> Mapping[str, Any] | None:
         """Fetch the documentation of a model.
 

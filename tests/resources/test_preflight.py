@@ -66,6 +66,17 @@ async def test_request_that_the_model_does_not_take_is_not_sent(
     assert not emulator.ledger.entries
 
 
+async def test_fields_are_checked_without_a_request(client: AsyncApimart, emulator: Emulator) -> None:
+    await client.models.check({"model": "editor", "prompt": "stars", "n": 2})
+    with pytest.raises(InvalidArgumentError, match="n must be a number from 1 to 2 for editor, not 3"):
+        await client.models.check({"model": "editor", "prompt": "stars", "n": 3})
+    with pytest.raises(InvalidArgumentError, match="model must be a text"):
+        await client.models.check({"prompt": "stars"})
+    await client.models.check({"model": "editor", "n": 3}, path="/v1/another")
+    await client.with_options(check="off").models.check({"model": "editor", "n": 3})
+    assert paid(emulator) == 0
+
+
 async def test_edit_is_checked_before_its_image_is_uploaded(client: AsyncApimart, emulator: Emulator) -> None:
     with pytest.raises(InvalidArgumentError, match="n must be a number from 1 to 2 for editor, not 3"):
         await client.edits.create(b"GIF89a not uploaded", "stars", model="editor", n=3)
