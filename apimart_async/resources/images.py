@@ -253,7 +253,18 @@ class AsyncImages:
 def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Sequence[Image], list[str]]:
     """Return the images, and the task id in the file name of each."""
     if isinstance(result, Task):
-        _check_completed(result)
+        if not result.is_completed:
+            raise task_error(result) or errors.InvalidArgumentError(
+                f"Task {result.id} is {result.status} and has no images yet: wait for it first, with "
+                "tasks.wait().",
+                task_id=result.id,
+            )
+        if not result.images:
+            raise errors.DownloadError(
+                f"Task {result.id} is completed, but the service named no image: look again with "
+                "tasks.get().",
+                task_id=result.id,
+            )
         created = result.created_at or datetime.now(UTC)
         # Without an id, the idempotency key stands for the task.
         name = result.id or result.idempotency_key or str(int(created.timestamp()))
@@ -272,19 +283,6 @@ def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Seque
                 "fetches it by its id), an ImageSet, an Image or a list of images."
             )
     return images, [image.task_id or "image" for image in images]
-
-
-def _check_completed(task: Task) -> None:
-    if not task.is_completed:
-        raise task_error(task) or errors.InvalidArgumentError(
-            f"Task {task.id} is {task.status} and has no images yet: wait for it first, with tasks.wait().",
-            task_id=task.id,
-        )
-    if not task.images:
-        raise errors.DownloadError(
-            f"Task {task.id} is completed, but the service named no image: look again with tasks.get().",
-            task_id=task.id,
-        )
 
 
 def _as_image(image: Image | str) -> Image:

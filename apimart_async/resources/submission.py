@@ -43,7 +43,6 @@ Operation: TypeAlias = Literal["edit", "generate", "segment", "region_edit"]
 SentOperation: TypeAlias = Literal["segment", "region_edit"]
 """The operations that a request names."""
 
-OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 SENT_OPERATIONS: Final[tuple[SentOperation, ...]] = get_args(SentOperation)
 
 EDITS: Final = "/v1/images/edits"

@@ -1,4 +1,4 @@
-"""Several calls at once: coroutines in one task group, file work and pictures in a few threads.
+"""Several calls at once: coroutines in one task group, a semaphore, file work and pictures in a few threads.
 
 File threads keep a slow disk away from the event loop, and four of them bound how many chunks of files are in
 memory at once. A call that may never return, such as reading a pipe, would keep a thread for good. Two other
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -23,19 +24,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
-
-_FILE_THREADS: Final = 4
-_PICTURE_THREADS: Final = 2
-
-
-def _new_executors() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
-    return (
-        ThreadPoolExecutor(_FILE_THREADS, "apimart-async files"),
-        ThreadPoolExecutor(_PICTURE_THREADS, "apimart-async pictures"),
-    )
-
-
-_file_executor, _picture_executor = _new_executors()
 
 
 async def for_each(function: Callable[[Item], Awaitable[Result]], items: Sequence[Item]) -> list[Result]:
@@ -66,51 +54,103 @@ async def for_each(function: Callable[[Item], Awaitable[Result]], items: Sequenc
     return [results[index] for index in range(len(items))]
 
 
-async def run_in_file_thread(function: Callable[[*Args], Result], *args: *Args) -> Result:
-    """Call a function in a file thread and return its result.
+class Semaphore:
+    """Limits concurrent use; unlike asyncio's, it can be tried without waiting.
 
-    Raises:
-        BaseException: The exception of the function.
+    Args:
+        limit: Number of places.
 
-    Cancellation waits for a function that has begun, so nothing goes on behind the caller's back.
+    Attributes:
+        limit: Number of places. Call ``wake`` after raising it while callers wait.
+        in_use: Places taken.
     """
-    return await _run(_file_executor, function, *args)
+
+    def __init__(self, limit: float) -> None:
+        self.limit: float = limit
+        self.in_use: int = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def acquire_nowait(self) -> bool:
+        """Take a place if one is free and nobody waits; return whether it was taken."""
+        if self.in_use < self.limit and not self._waiters:
+            self.in_use += 1
+            return True
+        return False
+
+    async def acquire(self) -> None:
+        """Wait for a place. Cancellation leaves no place taken."""
+        if self.acquire_nowait():
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.release()
+            else:
+                with suppress(ValueError):
+                    self._waiters.remove(waiter)
+            raise
+
+    def release(self) -> None:
+        """Give a place back."""
+        self.in_use -= 1
+        if self._waiters:
+            self.wake()
+
+    def wake(self) -> None:
+        """Give the free places to those who wait."""
+        while self._waiters and self.in_use < self.limit:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                self.in_use += 1
+                waiter.set_result(None)
 
 
-async def run_in_picture_thread(function: Callable[[*Args], Result], *args: *Args) -> Result:
-    """Call a function that decodes a picture in one of two threads, and return its result.
+class _Threads:
+    """A few threads for calls that would block the event loop."""
 
-    Raises:
-        BaseException: The exception of the function.
+    def __init__(self, number: int, name: str) -> None:
+        self._number = number
+        self._name = name
+        self.start_anew()
 
-    Cancellation waits for a function that has begun.
-    """
-    return await _run(_picture_executor, function, *args)
+    def start_anew(self) -> None:
+        """Use new threads: a forked process has the objects of the old ones, but none of the threads."""
+        self._executor = ThreadPoolExecutor(self._number, self._name)
+
+    async def run(self, function: Callable[[*Args], Result], *args: *Args) -> Result:
+        """Call a function in one of the threads and return its result.
+
+        Raises:
+            BaseException: The exception of the function.
+
+        Cancellation waits for a function that has begun, so nothing goes on behind the caller's back.
+        """
+        try:
+            call = self._executor.submit(function, *args)
+        except RuntimeError:  # the interpreter is shutting down and starts no more threads
+            return function(*args)
+        try:
+            return await asyncio.wrap_future(call)
+        except asyncio.CancelledError:
+            if not call.cancel():
+                with CancelScope(shield=True):
+                    ended = asyncio.wrap_future(call)
+                    while not ended.done():
+                        with suppress(asyncio.CancelledError):  # the first cancellation is raised below
+                            await asyncio.wait((ended,))
+                    ended.exception()  # retrieved, so that asyncio does not report it
+            raise
 
 
-async def _run(executor: ThreadPoolExecutor, function: Callable[[*Args], Result], *args: *Args) -> Result:
-    try:
-        call = executor.submit(function, *args)
-    except RuntimeError:  # the interpreter is shutting down and starts no more threads
-        return function(*args)
-    try:
-        return await asyncio.wrap_future(call)
-    except asyncio.CancelledError:
-        if not call.cancel():
-            with CancelScope(shield=True):
-                ended = asyncio.wrap_future(call)
-                while not ended.done():
-                    with suppress(asyncio.CancelledError):  # the first cancellation is raised below
-                        await asyncio.wait((ended,))
-                ended.exception()  # retrieved, so that asyncio does not report it
-        raise
+_files: Final = _Threads(4, "apimart-async files")
+_pictures: Final = _Threads(2, "apimart-async pictures")
 
-
-def _replace_executors() -> None:
-    # A forked process has the objects, but none of their threads.
-    global _file_executor, _picture_executor
-    _file_executor, _picture_executor = _new_executors()
-
+run_in_file_thread = _files.run
+run_in_picture_thread = _pictures.run
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_replace_executors)
+    os.register_at_fork(after_in_child=_files.start_anew)
+    os.register_at_fork(after_in_child=_pictures.start_anew)

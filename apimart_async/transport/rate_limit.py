@@ -10,8 +10,8 @@ from random import Random
 from time import monotonic  # the loop's clock asks which loop runs, and on 3.11 in which process: 0.4 µs
 from typing import TYPE_CHECKING, Any, Final
 
+from apimart_async.transport.concurrency import Semaphore
 from apimart_async.transport.limit_search import LimitSearch
-from apimart_async.transport.semaphore import Semaphore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,6 +20,7 @@ from yarl import URL
 
 from apimart_async import errors
 from apimart_async.arguments import wrong_type
+from apimart_async.transport.concurrency import Semaphore
 from apimart_async.transport.exchange import (
     FAILURES,
     NEVER_SENT,
@@ -37,7 +38,6 @@ from apimart_async.transport.proxies import Proxies
 from apimart_async.transport.responses import EVENTS, FAREWELL, Reply
 from apimart_async.transport.result_hosts import PublicResolver, ResultHosts
 from apimart_async.transport.retry import Effect
-from apimart_async.transport.semaphore import Semaphore
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:

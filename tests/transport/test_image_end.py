@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from apimart_async.transport.media import sniffing
-from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
+from apimart_async.transport.media.sniffing import EndFinder, is_surely_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

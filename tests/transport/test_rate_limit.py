@@ -9,8 +9,8 @@ import pytest
 
 from apimart_async import AsyncApimart, Limits, RateLimitError, Retry
 from apimart_async.emulator import Emulator, RateLimit
+from apimart_async.transport.concurrency import Semaphore
 from apimart_async.transport.rate_limit import RateLimiter
-from apimart_async.transport.semaphore import Semaphore
 from tests.conftest import CLOCK
 
 from .conftest import arrive

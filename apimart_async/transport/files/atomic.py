@@ -22,7 +22,7 @@ from apimart_async.errors import DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.files import objects
 from apimart_async.transport.media import sniffing
-from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
+from apimart_async.transport.media.sniffing import EndFinder, is_surely_whole
 from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:

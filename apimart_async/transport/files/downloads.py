@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from apimart_async.errors import APIConnectionError, ApimartError, DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
 from apimart_async.transport.media import data_urls, sniffing
-from apimart_async.transport.media.image_end import EndFinder
+from apimart_async.transport.media.sniffing import EndFinder
 
 if TYPE_CHECKING:
     from apimart_async.transport.api import Api

@@ -24,9 +24,9 @@ from apimart_async.transport.media.forms import (
     is_seekable,
     locate,
 )
-from apimart_async.transport.media.image_end import EndFinder, is_surely_whole
 from apimart_async.transport.media.metadata import without_metadata
 from apimart_async.transport.media.pillow_images import is_pillow_image, pixel_digest
+from apimart_async.transport.media.sniffing import EndFinder, is_surely_whole
 from apimart_async.transport.media.sources import (
     InMemory,
     Source,
