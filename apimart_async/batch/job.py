@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -36,24 +37,16 @@ def _length(text: object) -> str:
     return f"({len(str(text))} characters)"
 
 
-def _is_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not (value is None or isinstance(value, str)):
-        raise wrong_type(f"Job.{attribute.name}", "a text", value)
+def _is(words: str, *types: type) -> Callable[[object, attrs.Attribute[Any], object], None]:
+    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, types):
+            raise wrong_type(f"Job.{attribute.name}", words, value)
+
+    return check
 
 
-def _is_mapping(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise wrong_type(f"Job.{attribute.name}", "a mapping such as a dict", value)
-
-
-def _is_operation(_: object, __: object, value: object) -> None:
-    if not isinstance(value, str):
-        raise wrong_type("Job.operation", "the name of an operation", value)
-
-
-def _is_list(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, Sequence):
-        raise wrong_type(f"Job.{attribute.name}", "a list of texts", value)
+_TEXT = _is("a text", str, NoneType)
+_MAPPING = _is("a mapping such as a dict", Mapping)
 
 
 @attrs.frozen
@@ -94,16 +87,16 @@ class Job:
     model: str | None = None
     n: int = 1
     # The journal keeps these as they are, so they are checked at once.
-    id: str | None = attrs.field(default=None, validator=_is_text)
-    name: str | None = attrs.field(default=None, validator=_is_text)
-    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, validator=_is_mapping)
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, validator=_is_mapping)
+    id: str | None = attrs.field(default=None, validator=_TEXT)
+    name: str | None = attrs.field(default=None, validator=_TEXT)
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, validator=_MAPPING)
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, validator=_MAPPING)
     operation: Operation = attrs.field(
         default=attrs.Factory(lambda job: "generate" if job.image is None else "edit", takes_self=True),
         kw_only=True,
-        validator=_is_operation,
+        validator=_is("the name of an operation", str),
     )
-    roles: Sequence[str] = attrs.field(default=(), kw_only=True, validator=_is_list)
+    roles: Sequence[str] = attrs.field(default=(), kw_only=True, validator=_is("a list of texts", Sequence))
 
 
 @attrs.frozen

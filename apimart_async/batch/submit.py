@@ -1,25 +1,27 @@
-"""The paid request of a job: sent once, within the budget, with its intent in the journal."""
+"""The paid request of a job: sent once, within the budget, with its intent on disk before each attempt."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import anyio
 import attrs
 
 from apimart_async import errors
-from apimart_async.batch.intent import Intent, NotSentError
+from apimart_async.batch.journal.protocol import Journal
+from apimart_async.batch.journal.record import Record
+from apimart_async.batch.journal.shared_rate import SharedRate, Slot
+from apimart_async.batch.shutdown import ShutdownState
 from apimart_async.models import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import anyio
-
     from apimart_async.batch.job_state import JobState
-    from apimart_async.batch.journal.record import Record
     from apimart_async.transport.media.forms import SingleImage
 
 
@@ -62,14 +64,19 @@ async def _send(
     context = state.context
     doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
     key = (doubt.key if doubt else None) or uuid.uuid4().hex
-    intent = _intent(state, key, previous)
+    intent = state.prepared.record.intent(key, state.seconds())
+    if previous is not None and previous.key == key:
+        intent = attrs.evolve(intent, sent_at=previous.sent_at)
+    if previous is not None and previous.state == "submitted":
+        # A missing task stays in the row, because it may be found again.
+        intent = attrs.evolve(intent, task=previous.task)
     budget, cost = context.budget, (intent.model, intent.billable)
 
     def written() -> None:
         budget.written(*cost)
         state.report("submitting", intent)
 
-    hooks = Intent(
+    hooks = _Intent(
         context.journal,
         context.shutdown,
         intent,
@@ -92,7 +99,7 @@ async def _send(
 
 async def _send_with(
     state: JobState,
-    hooks: Intent,
+    hooks: _Intent,
     images: Sequence[SingleImage],
     previous: Record | None,
     doubt: Record | None,
@@ -102,7 +109,7 @@ async def _send_with(
     key = cast("str", intent.key)
     try:
         result = await context.backend.submit(state.prepared, images, key, hooks)
-    except NotSentError:
+    except _NotSentError:
         return None
     except errors.SubmissionIndeterminateError as error:
         state.error = error
@@ -154,16 +161,6 @@ async def _pause_all(state: JobState, error: errors.ApimartError) -> None:
             await context.rate.pause(seconds)
 
 
-def _intent(state: JobState, key: str, previous: Record | None) -> Record:
-    """Return the row of a paid request; a missing task stays in it, because it may be found again."""
-    intent = state.prepared.record.intent(key, state.seconds())
-    if previous is not None and previous.key == key:
-        intent = attrs.evolve(intent, sent_at=previous.sent_at)
-    if previous is None or previous.state != "submitted":
-        return intent
-    return attrs.evolve(intent, task=previous.task)
-
-
 async def _refused(
     state: JobState, record: Record, error: errors.ApimartError, doubt: Record | None
 ) -> Record | None:
@@ -181,3 +178,105 @@ async def _refused(
     record = record.failed(error, record.seconds)
     is_started_anew = error.is_transient or isinstance(error, errors.InvalidArgumentError)
     return await state.put(attrs.evolve(record, key=None) if is_started_anew else record)
+
+
+# --- the intent: the row right before each attempt, undone when none was executed ---------------------------
+
+
+class _NotSentError(Exception):
+    """A paid request was not sent: the batch shuts down, or another process has started the job."""
+
+
+@attrs.define(eq=False)
+class _Intent:
+    """Hooks of a paid request that keep its row in the journal; see ``SendHooks``.
+
+    Args:
+        journal: Of the batch.
+        shutdown: Of the batch.
+        record: The row of the request; the base URL of each attempt is added to it.
+        previous: The row that it replaces.
+        scope: Cancelled by a shutdown as long as the request is not sent.
+        on_write: Called when the row is on disk.
+        on_undo: Called when the previous row is back.
+        rate: Gives each attempt its slot, if processes share a limit.
+        home: Base URL at which an earlier run may have had it executed.
+        first_sent_at: Time of an earlier request with the same key, in unix seconds.
+        needs_promise: Whether to send it only if the service promises to execute its key once.
+
+    Attributes:
+        record: The row as it was written last.
+        is_written: Whether the row is on disk: the request may have been sent.
+    """
+
+    _journal: Journal
+    _shutdown: ShutdownState
+    record: Record
+    _previous: Record | None
+    _scope: anyio.CancelScope
+    _on_write: Callable[[], object]
+    _on_undo: Callable[[], object]
+    _rate: SharedRate | None
+    home: str | None
+    first_sent_at: float | None = None
+    needs_promise: bool = False
+    is_written: bool = attrs.field(default=False, init=False)
+    _slot: Slot | None = attrs.field(default=None, init=False)
+
+    async def wait(self) -> None:
+        """Wait for the slot of the first attempt, before the client's own limits count it.
+
+        Raises:
+            JournalError: The database has been away for long.
+        """
+        if self._rate is not None:
+            self._slot = await self._rate.wait()
+
+    async def before_send(self, base_url: str) -> None:
+        """Write the row.
+
+        Raises:
+            _NotSentError: Nothing may be sent.
+            JournalError: It cannot be written; nothing may be sent.
+        """
+        if self.is_written:
+            return
+        while not self.is_written:
+            if self._shutdown.is_requested:
+                raise _NotSentError
+            if self._slot is None:
+                await self.wait()
+            self.record = attrs.evolve(self.record, base_url=base_url)
+            # A write that is cancelled is carried out all the same.
+            with anyio.CancelScope(shield=True):
+                if not await self._journal.begin(self.record, self._previous):
+                    raise _NotSentError
+                self.is_written = True
+            if self._rate is not None and self._slot is not None:
+                await self._reach(self._rate, self._slot)
+                self._slot = None
+        self._shutdown.protect(self._scope)
+        self._on_write()
+
+    async def _reach(self, rate: SharedRate, slot: Slot) -> None:
+        """Wait for the moment of the slot; put the previous row back if nothing may be sent then."""
+        is_reached = False
+        try:
+            is_reached = await rate.reach(slot)
+        finally:
+            if not is_reached:
+                self._on_write()
+                await self.not_executed()
+
+    async def not_executed(self) -> None:
+        """Put the previous row back."""
+        if not self.is_written:
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._journal.undo(self.record, self._previous)
+                self._on_undo()
+            except errors.JournalError as error:
+                # The row stays, and the next run reports the job as in doubt.
+                self._shutdown.fail(error)
+            self.is_written = False
