@@ -23,15 +23,12 @@ from apimart_async.batch.job import Job, Outcome
 from apimart_async.batch.job_flow import JobFlow
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.progress import ProgressCounter
+from apimart_async.batch.results import check_output, write_results
 from apimart_async.batch.shutdown import ShutdownState, explained
 from apimart_async.resources.uploads import BatchUploads
-from apimart_async.transport.files import objects
-from apimart_async.transport.files.private import Replacement
-from apimart_async.transport.object_storage import ObjectPath
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
-    from pathlib import Path
     from types import TracebackType
 
     from anyio.abc import TaskGroup
@@ -43,11 +40,9 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("apimart_async.batch")
 
-_RESULTS: Final = "results.jsonl"
 _STATS: Final = "stats"
 _BUFFERED_OUTCOMES: Final = 64
 _PROGRESS_INTERVAL: Final = 0.2
-_LINES_AT_ONCE: Final = 200
 _JOBS_AT_ONCE: Final = 32
 _LONGEST_TAKE: Final = 0.005
 
@@ -97,7 +92,7 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         options, journal, backend = self._options, self._journal, self._backend
-        await _check_output(options.output)
+        await check_output(options.output)
         await journal.__aenter__()
         try:
             prices, stats = await _read_states(journal)
@@ -198,7 +193,7 @@ class Runner:
                 if stats:
                     await self._journal.put_state(_STATS, json.dumps(stats).encode())
                 if options.write_results:
-                    await _write_results(self._journal, options.output)
+                    await write_results(self._journal, options.output)
             except errors.ApimartError as error:
                 self._shutdown.fail(error)
             if self._counter is not None:
@@ -307,97 +302,3 @@ async def _read_states(journal: Journal) -> tuple[dict[str, float], dict[str, An
     if not isinstance(stats, dict):
         raise errors.JournalError(f"The journal is damaged: its {_STATS} cannot be read.")
     return prices, cast("dict[str, Any]", stats)
-
-
-async def _check_output(output: Path) -> None:
-    """Check that the output folder can be written, before any money is spent."""
-    if not isinstance(output, ObjectPath):
-        await to_thread.run_sync(_check_directory, output)
-        return
-    try:
-        await objects.check_writable(output)
-    except OSError as error:
-        raise errors.DownloadError(
-            f"Nothing can be saved in {output}: {error.strerror or error}. Nothing was submitted."
-        ) from error
-
-
-def _check_directory(directory: Path) -> None:
-    """Create the output folder, and check that it can be written; blocks."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        Replacement.begin(directory / _RESULTS).discard()
-    except OSError as error:
-        raise errors.DownloadError(
-            f"Nothing can be saved in {directory}: {error.strerror or error}. Nothing was submitted."
-        ) from error
-
-
-async def _write_results(journal: Journal, directory: Path) -> None:
-    """Replace ``results.jsonl`` with one line for each job, in the order in which they were started.
-
-    The file is whole at any moment.
-
-    Raises:
-        DownloadError: It cannot be written; its content is in the journal.
-        JournalError: The journal cannot be read.
-    """
-    path = directory / _RESULTS
-    try:
-        if isinstance(path, ObjectPath):
-            async with objects.writing(path) as writer:
-                async for record in journal.records():
-                    line = json.dumps(as_plain(record.outcome(directory), directory)) + "\n"
-                    await writer.write(line.encode())
-            return
-        file = await to_thread.run_sync(Replacement.begin, path)
-        try:
-            lines: list[str] = []
-            async for record in journal.records():
-                lines.append(json.dumps(as_plain(record.outcome(directory), directory)) + "\n")
-                if len(lines) >= _LINES_AT_ONCE:
-                    await to_thread.run_sync(file.write, lines)
-                    lines = []
-            await to_thread.run_sync(file.write, lines)
-            await to_thread.run_sync(file.finish)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(file.discard)
-    except OSError as error:
-        raise errors.DownloadError(
-            f"{path} cannot be written: {error.strerror or error}. Its content is in the journal."
-        ) from error
-
-
-def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
-    """Return an outcome as ``results.jsonl`` has it; paths are relative to the directory."""
-    job, task, error = outcome.job, outcome.task, outcome.error
-    return {
-        "id": outcome.id,
-        "status": outcome.status,
-        "operation": job.operation,
-        "image": job.image if job.image is None or isinstance(job.image, str) else str(job.image),
-        "prompt": job.prompt,
-        "model": job.model,
-        "n": job.n,
-        "name": job.name,
-        "options": dict(job.options),
-        "roles": list(job.roles),
-        "extra": dict(job.extra),
-        "task_id": task.id if task else None,
-        "paths": [
-            (path.relative_to(directory) if path.is_relative_to(directory) else path).as_posix()
-            for path in outcome.paths
-        ],
-        "cost": outcome.cost,
-        "seconds": None if outcome.seconds is None else round(outcome.seconds, 3),
-        "error": None
-        if error is None
-        else {
-            "type": type(error).__name__,
-            "message": error.message if isinstance(error, errors.ApimartError) else str(error),
-            "status": getattr(error, "status", None),
-            "code": getattr(error, "code", None),
-            "idempotency_key": getattr(error, "idempotency_key", None),
-        },
-    }

@@ -156,7 +156,7 @@ class BatchRun:
     def _report(self, outcome: Outcome) -> None:
         """Write the results of a job, or the reason why it has none."""
         from apimart_async.batch.requests import model_of
-        from apimart_async.batch.runner import as_plain
+        from apimart_async.batch.results import as_plain
 
         if self._writes:
             paths = [str(path) for path in outcome.paths] if outcome.status == "saved" else []

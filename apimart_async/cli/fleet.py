@@ -114,7 +114,7 @@ async def _work(
     json: bool,  # noqa: FBT001 for anyio.run
 ) -> tuple[Counter[str], errors.ApimartError | None]:
     from apimart_async.batch import Shutdown
-    from apimart_async.batch.runner import as_plain
+    from apimart_async.batch.results import as_plain
 
     statuses, shutdown, scope = Counter[str](), Shutdown(), anyio.CancelScope()
     error: errors.ApimartError | None = None

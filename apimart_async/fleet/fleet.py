@@ -24,7 +24,8 @@ from apimart_async.batch.manifest.rows import (
     read_row,
 )
 from apimart_async.batch.manifest.tables import plain
-from apimart_async.batch.runner import Runner, as_plain
+from apimart_async.batch.results import as_plain
+from apimart_async.batch.runner import Runner
 from apimart_async.batch.shutdown import Shutdown
 from apimart_async.client import AsyncApimart
 from apimart_async.fleet.ray import D, run_with_ray

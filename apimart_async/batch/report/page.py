@@ -22,6 +22,7 @@ from apimart_async.batch.report.statistics import (
     quantile,
     time_span,
 )
+from apimart_async.batch.results import RESULTS
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.transport.files import objects
 from apimart_async.transport.files.private import Replacement
@@ -41,7 +42,6 @@ MOST_ROWS: Final = 100_000
 """Maximum number of jobs on the page; saved ones are left out first."""
 
 _NAME: Final = "report.html"
-_RESULTS: Final = "results.jsonl"
 _MANY_ROWS: Final = 10_000
 _SHORT_TEXT: Final = 400
 _REASONS: Final = 8
@@ -92,7 +92,7 @@ def write_report(directory: str | os.PathLike[str], *, journal: str | os.PathLik
         **_assets(),
         **_summary(totals),
         title=output.resolve().name or str(output.resolve()),
-        results=_RESULTS if (output / _RESULTS).exists() else None,
+        results=RESULTS if (output / RESULTS).exists() else None,
         left_out=totals.jobs - sum(shown.values()),
         rows=_rows(output, journal, shown),
     )
