@@ -25,11 +25,6 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_flag(value: object) -> bool:
-    """Tell whether a value is a truth value."""
-    return isinstance(value, bool)
-
-
 @runtime_checkable
 class _Event(Protocol):
     def is_set(self) -> bool: ...
@@ -118,7 +113,7 @@ def _check_number(instance: object, attribute: attrs.Attribute[Any], value: obje
 
 def flag(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Check that an attribute is a truth value."""
-    if not is_flag(value):
+    if not isinstance(value, bool):
         raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "True or False", value)
 
 

@@ -326,36 +326,16 @@ class Settings:
         return self.base_url, *self.mirrors
 
 
-def revise(
-    settings: Settings,
-    *,
-    api_key: ApiKey | None = None,
-    timeout: Timeout | float | None = None,
-    max_retries: int | None = None,
-    retry: Retry | None = None,
-    poll: Poll | None = None,
-    media: Media | None = None,
-    check: Check | None = None,
-    default_headers: Mapping[str, str] | None = None,
-) -> Settings:
-    """Return a copy of the settings with the given values.
+def revise(settings: Settings, *, api_key: ApiKey | None, **options: object) -> Settings:
+    """Return a copy of the settings with the given options; those that are ``None`` stay as they are.
 
     Raises:
         InvalidArgumentError: A value is invalid.
     """
-    if api_key is not None and not callable(api_key):
-        api_key = check_api_key(_secret(api_key))
-    return attrs.evolve(
-        settings,
-        api_key=settings.api_key if api_key is None else api_key,
-        timeout=settings.timeout if timeout is None else timeout,
-        max_retries=settings.max_retries if max_retries is None else max_retries,
-        retry=settings.retry if retry is None else retry,
-        poll=settings.poll if poll is None else poll,
-        media=settings.media if media is None else media,
-        check=settings.check if check is None else check,
-        default_headers=settings.default_headers if default_headers is None else default_headers,
-    )
+    if api_key is not None:
+        options["api_key"] = api_key if callable(api_key) else check_api_key(_secret(api_key))
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return attrs.evolve(settings, **given)
 
 
 def resolve_api_key(api_key: ApiKey | None, variable: str) -> Secret | KeyFunction:

@@ -25,7 +25,6 @@ _FLANK: Final = 12
 _REACH: Final = 24.0
 
 _PRIOR_WEIGHT: Final = 0.5
-_PRIOR_PER_FIRST_POLL: Final = 4.0
 TAIL_SHAPE: Final = 2.0
 """Exponent of the tail: the probability to last longer than an age beyond all data falls as age ** -2."""
 

@@ -221,10 +221,7 @@ class Schemas:
         return entry
 
     async def _try_fetch(self, entry: _Entry, model: str) -> None:
-        from apimart_async.transport.api import Api
-
-        # One attempt: the paid request waits for it.
-        api = Api(attrs.evolve(self._api.settings, max_retries=0), self._api.session, self._api.rate_limiter)
+        api = self._api.revised(max_retries=0)  # as the paid request waits for it
         seconds = min(_TIMEOUT, self._api.settings.timeout.total)
         reason = f"no answer within {seconds:g} s"
         with anyio.move_on_after(seconds):

@@ -53,11 +53,9 @@ class AsyncTasks:
         self._api = api
         settings = api.settings
         total = min(settings.timeout.total, _POLL_TIMEOUT)
-        polling = attrs.evolve(settings, timeout=attrs.evolve(settings.timeout, total=total))
-        self._single_polls = type(api)(polling, api.session, api.rate_limiter)
+        self._single_polls = api.revised(timeout=attrs.evolve(settings.timeout, total=total))
         # A batch that fails is halved instead of sent again.
-        unretried = attrs.evolve(polling, max_retries=0)
-        self._shared_polls = type(api)(unretried, api.session, api.rate_limiter)
+        self._shared_polls = self._single_polls.revised(max_retries=0)
         poll_one = partial(self._fetch, api=self._single_polls, home=None)
         self._queue = shared.queue(
             settings,

@@ -8,7 +8,7 @@ from functools import partial
 from inspect import isawaitable
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import attrs
 from multidict import CIMultiDict
@@ -74,6 +74,11 @@ class Api:
         self._authorization = _taken_out(self._headers)
         if self._authorization is None and isinstance(settings.api_key, Secret):
             self._authorization = Authorization.with_key(settings.api_key)
+
+    def revised(self, **settings: object) -> Self:
+        """Return an ``Api`` with other settings, and with the same connections and limits."""
+        changed: Any = settings
+        return type(self)(attrs.evolve(self.settings, **changed), self.session, self.rate_limiter)
 
     async def request(
         self,
