@@ -251,6 +251,14 @@ class AsyncApimart:
         """Return every base URL that requests may go to, preferred first."""
         return self._settings.base_urls
 
+    @property
+    def event_hooks(self) -> Sequence[EventHooks]:
+        """Return the event hooks that were given to the client.
+
+        .. versionadded:: 0.1
+        """
+        return self._session.hooks
+
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
 

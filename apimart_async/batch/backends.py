@@ -161,16 +161,14 @@ class _JobPreparer(Backend, Generic[_Client]):
     def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:
         """Have the event hooks of the client follow the job in the body."""
         client = self._client
-        hooks = client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
-        if not hooks:
+        if not client.event_hooks:
             return nullcontext()
         paid = PaidCall(self.provider, prepared.job.operation, prepared.record.model, client.base_url)
-        return observation.operation(hooks, paid)
+        return observation.operation(client.event_hooks, paid)
 
     def failed(self, error: BaseException) -> None:
         """Tell the event hooks that the job of the body has failed."""
-        hooks = self._client._session.hooks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] as its own calls
-        observation.tell(hooks, lambda each: each.failed(type(error).__name__))
+        observation.tell(self._client.event_hooks, lambda each: each.failed(type(error).__name__))
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""

@@ -1432,6 +1432,14 @@ class Apimart:
         """Return every base URL that requests may go to, preferred first."""
         return self._wrapped.base_urls
 
+    @property
+    def event_hooks(self) -> Sequence[EventHooks]:
+        """Return the event hooks that were given to the client.
+
+        .. versionadded:: 0.1
+        """
+        return self._wrapped.event_hooks
+
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.
 
@@ -1605,6 +1613,14 @@ class AppleRouter:
     def base_urls(self) -> tuple[str, ...]:
         """Return every base URL that requests may go to, preferred first."""
         return self._wrapped.base_urls
+
+    @property
+    def event_hooks(self) -> Sequence[EventHooks]:
+        """Return the event hooks that were given to the client.
+
+        .. versionadded:: 0.1
+        """
+        return self._wrapped.event_hooks
 
     def rate_limit_stats(self) -> dict[str, Any]:
         """Return the limits of the service, as far as they are known: plain data that JSON can hold.

@@ -257,3 +257,11 @@ async def test_a_hook_that_is_cancelled_at_a_stream_leaves_no_request_behind(emu
 def test_anything_else_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="event_hooks must be EventHooks"):
         AsyncApimart(KEY, event_hooks=wrong)
+
+
+@pytest.mark.parametrize("client", [AsyncApimart, AsyncAppleRouter])
+def test_a_client_and_its_copies_return_their_hooks(client: type[AsyncApimart | AsyncAppleRouter]) -> None:
+    hooks = EventHooks()
+    made = client(KEY, event_hooks=hooks)
+    assert list(made.event_hooks) == list(made.with_options(max_retries=0).event_hooks) == [hooks]
+    assert not client(KEY).event_hooks
