@@ -214,6 +214,8 @@ class AsyncAppleRouter:
         await self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_settings"):  # trackers of errors show a client that could not be made
+            return "AsyncAppleRouter(…)"
         base_url = list(self.base_urls) if len(self.base_urls) > 1 else self.base_url
         return f"AsyncAppleRouter(base_url={base_url!r})"
 

@@ -288,6 +288,8 @@ class AsyncApimart:
         await self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_settings"):  # trackers of errors show a client that could not be made
+            return "AsyncApimart(…)"
         base_url = list(self.base_urls) if len(self.base_urls) > 1 else self.base_url
         return f"AsyncApimart(base_url={base_url!r})"
 

@@ -31,7 +31,11 @@ RESULT_HOSTS_VARIABLE: Final = "APIMART_RESULT_HOSTS"
 
 # Line breaks and other control characters but the tab, and halves of surrogate pairs.
 _UNFIT_IN_HEADERS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,8192}")
+_HOST: Final = re.compile(r"[\w-]+(\.[\w-]+)*\.?|\[[\da-f:.]+(%(25)?[\w.-]+)?\]", re.ASCII)
+_PATH: Final = re.compile(r"[!-\[\]-~]*")
+_BLANK: Final = re.compile(r"[\s\x00-\x1f\x7f]")
+_SHOWN: Final = 200
 _RESERVED_HEADERS: Final = {
     # A client-wide key would replay the first answer; an unrecorded key could be billed twice.
     "idempotency-key": "pass idempotency_key to the request it is for",
@@ -367,10 +371,13 @@ def check_api_key(key: Secret) -> Secret:
     """Return the key without surrounding whitespace.
 
     Raises:
-        InvalidArgumentError: The key is blank or holds characters that a header cannot carry.
+        InvalidArgumentError: The key is blank, too long, or holds characters that a header cannot carry.
     """
     if not _KEY.fullmatch(key.open().strip()):
-        raise InvalidArgumentError("The API key is blank or holds characters that a header cannot carry.")
+        raise InvalidArgumentError(
+            "The API key is blank, has more than 8,192 characters, or holds characters that a header cannot "
+            "carry."
+        )
     return Secret(key.open().strip())
 
 
@@ -437,23 +444,33 @@ def _resolve_base_url(url: str, default: str, *, allow_http: bool) -> str:
     """Return a base URL in one spelling: lower-case host, no usual port, no ``/v1`` and no trailing slash."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        host, port = parts.hostname or "", parts.port
+        # As a name is looked up.
+        host = host if host.isascii() else host.encode("idna").decode()
     except ValueError:
-        raise InvalidArgumentError(f"base_url must look like {default}, not {url!r}.") from None
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        message = f"base_url must look like {default}, not {url!r}."
-        raise InvalidArgumentError(message)
+        raise _unreadable(url, default) from None
+    host = f"[{host}]" if ":" in host else host
+    # Blanks between two URLs would make one of them, and lead to another host.
+    is_readable = _HOST.fullmatch(host) and _PATH.fullmatch(parts.path) and not _BLANK.search(url)
+    if parts.scheme not in {"https", "http"} or not (parts.username or is_readable):
+        raise _unreadable(url, default)
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidArgumentError("base_url must not carry credentials, a query or a fragment.")
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
         message = (
             f"base_url {url} would send the API key unencrypted: use https://, or pass allow_http=True "
             "on a network you trust."
         )
         raise InvalidArgumentError(message)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     authority = host if port in {None, {"https": 443, "http": 80}[parts.scheme]} else f"{host}:{port}"
     return f"{parts.scheme}://{authority}{parts.path}".rstrip("/").removesuffix("/v1")
+
+
+def _unreadable(url: str, default: str) -> InvalidArgumentError:
+    """Make the error for a text that is no base URL; it may hold a password, or be the key by mistake."""
+    if "://" not in url or "@" in url:
+        return InvalidArgumentError(f"base_url must look like {default}, without user and password.")
+    return InvalidArgumentError(f"base_url must look like {default}, not {url[:_SHOWN]!r}.")
 
 
 def resolve_proxy(

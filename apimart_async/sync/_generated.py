@@ -1470,7 +1470,9 @@ class Apimart:
         self._portal.close()
 
     def __repr__(self) -> str:
-        return repr(self._wrapped).removeprefix("Async")
+        wrapped = getattr(self, "_wrapped", None)
+        shown = f"Async{type(self).__name__}(…)" if wrapped is None else repr(wrapped)
+        return shown.removeprefix("Async")
 
     def __reduce__(self) -> tuple[object, ...]:
         return self._wrapped.__reduce__()
@@ -1652,7 +1654,9 @@ class AppleRouter:
         self._portal.close()
 
     def __repr__(self) -> str:
-        return repr(self._wrapped).removeprefix("Async")
+        wrapped = getattr(self, "_wrapped", None)
+        shown = f"Async{type(self).__name__}(…)" if wrapped is None else repr(wrapped)
+        return shown.removeprefix("Async")
 
     def __reduce__(self) -> tuple[object, ...]:
         return self._wrapped.__reduce__()

@@ -178,12 +178,17 @@ def _etag(headers: Mapping[str, str], key: Secret) -> str | None:
 
 def reply_id(headers: Mapping[str, str]) -> str | None:
     """Return the service's id of a request, from the headers of its answer."""
-    return headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id")
+    return header_text(headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id") or "") or None
+
+
+def header_text(value: str) -> str:
+    """Return the value of a header as text: it may hold bytes that are none."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _read_redirect(reply: Reply, url: str) -> FailedAttempt:
     """Allow a redirect that keeps method, body and origin; any other would lose the image or leak the key."""
-    location = reply.headers.get("Location", "")
+    location = header_text(reply.headers.get("Location", ""))
     target = _within_origin(url, location)
     moved_to: str | None = None
     if target is None:

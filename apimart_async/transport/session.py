@@ -35,7 +35,7 @@ from apimart_async.transport.exchange import (
 )
 from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
-from apimart_async.transport.responses import EVENTS, FAREWELL, Reply
+from apimart_async.transport.responses import EVENTS, FAREWELL, Reply, header_text
 from apimart_async.transport.result_hosts import PublicResolver, ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
@@ -65,6 +65,8 @@ _PAID_BUFFER_BYTES: Final = 1
 _NAMES_KEPT: Final = 300
 _DNS_SECONDS: Final = 300
 _MAX_REDIRECTS: Final = 5
+# aiohttp cannot round an infinite time.
+_LONGEST_TIMER: Final = 1e9
 # Proxies and storage services send more than the 8,190 bytes and 128 headers that aiohttp reads by default.
 # An answer to a paid request would be lost with them.
 _HEADER_BYTES: Final = 256 * 1024
@@ -196,7 +198,7 @@ class Session:
                 pool, response = await self._open(
                     purpose, method, target, headers, connect=timeout.connect, body=body, secret=authorization
                 )
-                if accepts_events and response.status < _BAD_FROM and response.content_type == EVENTS:
+                if accepts_events and response.status < _BAD_FROM and _is_events(response.headers):
                     events = self._body(pool, response, (method, url), deadline, limit, limit_name)
                     return Reply(response.status, response.headers, b"", pool, events)
                 data = await read_answer(response, body, limit, deadline.extend, limit_name=limit_name)
@@ -265,7 +267,7 @@ class Session:
                 download.discard()
             download.close()
             if response.status in _REDIRECTS and "Location" in response.headers:
-                url = _joined(url, response.headers["Location"])
+                url = _joined(url, header_text(response.headers["Location"]))
                 continue
             if response.status < _BAD_FROM:
                 raise too_large(url, limit)
@@ -347,6 +349,7 @@ class Session:
                     timeout=_connect_timeout(connect),
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=None if proxy is None else _proxy_headers(url, proxy),
+                    ssl=True if self._settings.ssl is None else self._settings.ssl,
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
@@ -435,7 +438,7 @@ class Session:
         if self._external is not None:
             return _Pool(purpose, self._external, loop, is_external=True)
         settings = self._settings
-        keepalive = settings.limits.keepalive
+        keepalive = min(settings.limits.keepalive, _LONGEST_TIMER)
         # A proxy looks names up by itself.
         is_guarded = purpose == "files"
         resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts) if is_guarded else None
@@ -443,13 +446,17 @@ class Session:
             limit=0,
             keepalive_timeout=min(keepalive, PAID_KEEPALIVE) if purpose == "paid" else keepalive,
             ttl_dns_cache=_DNS_SECONDS,
-            ssl=True if settings.ssl is None else settings.ssl,
             resolver=resolver,
         )
         session = aiohttp.ClientSession(
             connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar()
         )
         return _Pool(purpose, session, loop, resolver)
+
+
+def _is_events(headers: Mapping[str, str]) -> bool:
+    # Not by aiohttp's `content_type`, which is parsed for minutes if the header has very many parameters.
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower() == EVENTS
 
 
 class _Hidden(str):
@@ -485,6 +492,7 @@ def _proxy_headers(url: URL, proxy: Proxy) -> dict[str, str] | None:
 
 @lru_cache(maxsize=64)
 def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
+    connect = min(connect, _LONGEST_TIMER)
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
 
 
