@@ -69,8 +69,8 @@ _MAX_REDIRECTS: Final = 5
 _LONGEST_TIMER: Final = 1e9
 # Proxies and storage services send more than the 8,190 bytes and 128 headers that aiohttp reads by default.
 # An answer to a paid request would be lost with them.
-_HEADER_BYTES: Final = 256 * 1024
-_MAX_HEADERS: Final = 2048
+_HEADER_BYTES: Final = 128 * 1024
+_MAX_HEADERS: Final = 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BAD_FROM: Final = 300
 _HEADERS: Final = {

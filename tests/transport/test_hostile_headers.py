@@ -13,6 +13,7 @@ from apimart_async import (
     APIStatusError,
     AsyncApimart,
     AsyncAppleRouter,
+    DownloadError,
     Limits,
     Poll,
     SubmissionIndeterminateError,
@@ -41,11 +42,11 @@ def answering(server: RawServer, body: bytes, head: str = "Server: raw", status:
     server.handle = handle
 
 
-@pytest.mark.parametrize("repeated", [";", ";a=b", ';"', ";a*1*=x"])
+@pytest.mark.parametrize("repeated", [";", ";a=b"])
 async def test_very_many_parameters_of_a_content_type_do_not_stop_a_stream(
     raw_server: RawServer, repeated: str
 ) -> None:
-    kind = "text/event-stream" + repeated * (250_000 // len(repeated))
+    kind = "text/event-stream" + repeated * (120_000 // len(repeated))
     answering(raw_server, f"data: {COMPLETED}\n\n".encode(), f"Content-Type: {kind}")
     async with (
         AsyncAppleRouter(KEY, base_url=raw_server.base_url) as client,
@@ -130,3 +131,15 @@ async def test_the_ssl_argument_counts_with_the_session_of_the_caller_too(
     ):
         with pytest.raises(Exception, match="certificate is not trusted"):
             await client.tasks.get("task_01J")
+
+
+@pytest.mark.parametrize("head", [("X-Large", "x" * 140_000), ("X-Many", "")], ids=["large", "many"])
+async def test_the_headers_of_an_answer_take_no_gigabytes(
+    raw_server: RawServer, head: tuple[str, str]
+) -> None:
+    name, value = head
+    lines = f"{name}: {value}" if value else "\r\n".join(f"{name}-{number}: x" for number in range(1100))
+    answering(raw_server, png_of(b"one"), lines)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, max_retries=0) as client:
+        with pytest.raises(DownloadError, match="the answer is not HTTP"):
+            await client.images.read(f"{raw_server.base_url}/a.png")
