@@ -10,7 +10,6 @@ import math
 from collections import deque
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
-from urllib.parse import urljoin
 
 import aiohttp
 import attrs
@@ -20,6 +19,7 @@ from yarl import URL
 
 from apimart_async import errors
 from apimart_async.arguments import wrong_type
+from apimart_async.transport.caller_session import check_session, sends_secrets
 from apimart_async.transport.concurrency import Semaphore
 from apimart_async.transport.exchange import (
     FAILURES,
@@ -35,7 +35,7 @@ from apimart_async.transport.exchange import (
 )
 from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
-from apimart_async.transport.responses import EVENTS, FAREWELL, Reply, header_text
+from apimart_async.transport.responses import FAREWELL, Reply, is_events, redirected
 from apimart_async.transport.result_hosts import PublicResolver, ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
@@ -126,9 +126,13 @@ class Session:
     ) -> None:
         if not (external is None or isinstance(cast("object", external), aiohttp.ClientSession)):
             raise wrong_type("session", "an aiohttp.ClientSession", external)
+        if external is not None:
+            check_session(external, settings.base_urls)
         self.hooks: Sequence[EventHooks] = hooks
         self._settings = settings
         self._external = external
+        # File hosts must not see what a session sends with every request.
+        self._is_for_files = external is None or not sends_secrets(external)
         self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)
         for base_url in settings.base_urls:
@@ -198,7 +202,7 @@ class Session:
                 pool, response = await self._open(
                     purpose, method, target, headers, connect=timeout.connect, body=body, secret=authorization
                 )
-                if accepts_events and response.status < _BAD_FROM and _is_events(response.headers):
+                if accepts_events and response.status < _BAD_FROM and is_events(response.headers):
                     events = self._body(pool, response, (method, url), deadline, limit, limit_name)
                     return Reply(response.status, response.headers, b"", pool, events)
                 data = await read_answer(response, body, limit, deadline.extend, limit_name=limit_name)
@@ -267,7 +271,7 @@ class Session:
                 download.discard()
             download.close()
             if response.status in _REDIRECTS and "Location" in response.headers:
-                url = _joined(url, header_text(response.headers["Location"]))
+                url = redirected(url, response.headers["Location"])
                 continue
             if response.status < _BAD_FROM:
                 raise too_large(url, limit)
@@ -420,7 +424,7 @@ class Session:
             raise errors.APITimeoutError(message, method=method, url=bare_url(url)) from error
 
     def _pool(self, purpose: Purpose, proxy: Proxy | None) -> _Pool:
-        if self._external is not None:
+        if self._external is not None and (self._is_for_files or purpose != "files"):
             purpose = "api"
         elif purpose == "files" and proxy is not None:
             purpose = "proxied files"
@@ -435,7 +439,7 @@ class Session:
 
     def _make_pool(self, purpose: Purpose) -> _Pool:
         loop = asyncio.get_running_loop()
-        if self._external is not None:
+        if self._external is not None and purpose == "api":
             return _Pool(purpose, self._external, loop, is_external=True)
         settings = self._settings
         keepalive = min(settings.limits.keepalive, _LONGEST_TIMER)
@@ -452,11 +456,6 @@ class Session:
             connector=connector, headers=_HEADERS, cookie_jar=aiohttp.DummyCookieJar()
         )
         return _Pool(purpose, session, loop, resolver)
-
-
-def _is_events(headers: Mapping[str, str]) -> bool:
-    # Not by aiohttp's `content_type`, which is parsed for minutes if the header has very many parameters.
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower() == EVENTS
 
 
 class _Hidden(str):
@@ -494,10 +493,3 @@ def _proxy_headers(url: URL, proxy: Proxy) -> dict[str, str] | None:
 def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
     connect = min(connect, _LONGEST_TIMER)
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
-
-
-def _joined(url: str, location: str) -> str:
-    try:
-        return urljoin(url, location)
-    except ValueError:
-        return location  # which is refused

@@ -14,6 +14,7 @@ from apimart_async import (
     AsyncApimart,
     AsyncAppleRouter,
     DownloadError,
+    InvalidArgumentError,
     Limits,
     Poll,
     SubmissionIndeterminateError,
@@ -143,3 +144,37 @@ async def test_the_headers_of_an_answer_take_no_gigabytes(
     async with AsyncApimart(KEY, base_url=raw_server.base_url, max_retries=0) as client:
         with pytest.raises(DownloadError, match="the answer is not HTTP"):
             await client.images.read(f"{raw_server.base_url}/a.png")
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": f"Bearer {KEY}"}, {"Cookie": f"sid={KEY}"}], ids=str)
+async def test_what_a_session_sends_with_every_request_reaches_no_file_host(
+    raw_server: RawServer, headers: dict[str, str]
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        request = await exchange.read()
+        await exchange.answer(ACCEPTED if request.method == "POST" else png_of(b"one"))
+
+    raw_server.handle = handle
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        AsyncApimart(KEY, base_url=raw_server.base_url, check="off", session=session) as client,
+    ):
+        assert (await client.edits.create(PICTURE, "stars")).id == "task_01J"
+        assert await client.images.read(f"{raw_server.base_url}/a.png") == png_of(b"one")
+    submit, download = raw_server.seen
+    assert submit.headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in repr(download)
+
+
+async def test_a_session_shows_the_key_to_no_proxy_of_the_environment(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(raw_server, ACCEPTED)
+    monkeypatch.setenv("http_proxy", raw_server.base_url)
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        with pytest.raises(InvalidArgumentError, match="trust_env"):
+            AsyncApimart(KEY, base_url="http://127.0.0.1:9", session=session)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        async with AsyncApimart(KEY, base_url="http://127.0.0.1:9", session=session) as client:
+            assert client.base_url
+    assert not raw_server.seen
