@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from apimart_async import config, errors
 from apimart_async.arguments import check_types
+from apimart_async.base_urls import resolve_base_urls, resolve_proxy
 from apimart_async.credentials import Secret, hide
 from apimart_async.hooks import as_hooks
 from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
@@ -97,7 +98,7 @@ class AsyncAppleRouter:
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
         check_types(allow_http=allow_http)
-        base_urls = config.resolve_base_urls(
+        base_urls = resolve_base_urls(
             base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
         )
         settings = config.Settings(
@@ -109,9 +110,10 @@ class AsyncAppleRouter:
             retry=retry,
             limits=limits,
             media=media,
-            proxy=config.resolve_proxy(proxy, base_urls, allow_http=allow_http),
+            proxy=resolve_proxy(proxy, base_urls, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
+            allow_http=allow_http,
         )
         self._assemble(
             settings, Session(settings, session, as_hooks(event_hooks)), RateLimiter(settings.limits)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 import aiohttp
 import attrs
+from aiohttp.abc import AbstractResolver
 from anyio import CancelScope
 from multidict import CIMultiDict
 from yarl import URL
@@ -33,6 +34,7 @@ from apimart_async.transport.exchange import (
     read_answer,
     too_large,
 )
+from apimart_async.transport.local_names import LocalResolver
 from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
 from apimart_async.transport.responses import FAREWELL, Reply, is_events, redirected
@@ -89,7 +91,7 @@ class _Pool:
     purpose: Purpose
     session: aiohttp.ClientSession
     loop: asyncio.AbstractEventLoop
-    resolver: PublicResolver | None = None
+    resolver: AbstractResolver | None = None
     is_external: bool = False
     users: int = 0
 
@@ -444,8 +446,11 @@ class Session:
         settings = self._settings
         keepalive = min(settings.limits.keepalive, _LONGEST_TIMER)
         # A proxy looks names up by itself.
-        is_guarded = purpose == "files"
-        resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts) if is_guarded else None
+        resolver: AbstractResolver | None = None
+        if purpose == "files":
+            resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts)
+        elif purpose != "proxied files":
+            resolver = LocalResolver.of(settings, aiohttp.DefaultResolver())
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=min(keepalive, PAID_KEEPALIVE) if purpose == "paid" else keepalive,

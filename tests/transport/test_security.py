@@ -119,6 +119,31 @@ async def test_a_name_is_judged_by_the_address_it_leads_to(
         await session.close()
 
 
+async def test_a_name_of_this_machine_that_leads_elsewhere_gets_no_key(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(json.dumps({"data": [{"id": "a"}]}).encode())
+
+    raw_server.handle = handle
+    known, addresses = socket.getaddrinfo, {"api.localhost": "127.0.0.1", "evil.localhost": "192.0.2.7"}
+
+    def look_up(host: str | bytes | None, *arguments: object, **options: object) -> object:
+        name = host.decode() if isinstance(host, bytes) else host
+        return known(addresses.get(str(name), host), *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    url = raw_server.base_url.replace("127.0.0.1", "api.localhost")
+    async with AsyncApimart(KEY, base_url=url) as client:
+        assert await client.account.models()
+    url, timeout = raw_server.base_url.replace("127.0.0.1", "evil.localhost"), Timeout(connect=1)
+    async with AsyncApimart(KEY, base_url=url, check="off", max_retries=0, timeout=timeout) as client:
+        with pytest.raises(APIConnectionError, match="leads to another machine") as caught:
+            await client.edits.create("https://p.example/a.png", PROMPT)
+    assert not isinstance(caught.value, SubmissionIndeterminateError)
+
+
 async def test_an_api_with_tls_names_no_file_without(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
