@@ -18,6 +18,7 @@ from apimart_async import (
     Limits,
     Poll,
     SubmissionIndeterminateError,
+    TaskTimeoutError,
     Timeout,
     record_responses,
 )
@@ -178,3 +179,14 @@ async def test_a_session_shows_the_key_to_no_proxy_of_the_environment(
         async with AsyncApimart(KEY, base_url="http://127.0.0.1:9", session=session) as client:
             assert client.base_url
     assert not raw_server.seen
+
+
+@pytest.mark.parametrize("seconds", ["1e308", "9" * 300], ids=["exponent", "digits"])
+async def test_a_wait_survives_a_retry_after_that_is_endless(raw_server: RawServer, seconds: str) -> None:
+    answering(raw_server, b'{"error":{"message":"busy"}}', f"Retry-After: {seconds}", 429)
+    poll = Poll(first=0.01, shortest=0.01, longest=0.02)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, poll=poll) as client:
+        with pytest.raises(TaskTimeoutError):
+            await client.tasks.wait("task_01J", timeout=0.2)
+        async with client.tasks.watch(["task_01J", "task_02J"], timeout=0.2) as finished:
+            assert not any([task.is_finished async for task in finished])
