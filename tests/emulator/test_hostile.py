@@ -61,8 +61,8 @@ async def test_the_controls_want_the_key(raw: Raw, method: str, path: str, token
 
 async def test_a_token_that_is_no_text_is_refused(raw: Raw) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(raw.emulator.base_url.rpartition(":")[2]))
-    head = b"GET /v1/balance HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer \xff\r\n\r\n"
-    writer.write(head)
+    writer.write(b"GET /v1/balance HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")
+    writer.write(b"Authorization: Bearer \xff\r\n\r\n")
     assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
     writer.close()
 
