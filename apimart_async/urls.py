@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_LONGEST_SHOWN: Final = 2000
 _LOCAL_NAMES: Final = ("localhost", "localdomain", "local", "internal", "home.arpa")
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -25,12 +26,13 @@ _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
 def bare_url(url: str) -> str:
-    """Return a URL without credentials, query and fragment, to be shown."""
+    """Return a URL without credentials, query and fragment, and not too long, to be shown."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "an invalid URL"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return bare if len(bare) <= _LONGEST_SHOWN else f"{bare[:_LONGEST_SHOWN]}…"
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

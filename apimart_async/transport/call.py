@@ -76,7 +76,7 @@ class Call:
     @property
     def shown_url(self) -> str:
         """Return the URL of the last attempt, without the key: a redirect may have led to one with it."""
-        return self.authorization.key.redact(bare_url(self.url))
+        return bare_url(self.authorization.key.redact(self.url))
 
     def complete(self, error: errors.APIError) -> None:
         """Add the facts of the attempt to its error, and take out what may not be shown."""
