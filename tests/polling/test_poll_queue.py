@@ -491,7 +491,7 @@ class CountedId(str):
     __hash__ = str.__hash__
 
 
-async def test_a_hint_looks_at_no_other_waits() -> None:
+async def test_a_hint_searches_no_other_waits() -> None:
     service = Service()
     queue, pace = service.queue(), cadence(Poll(first=40, shortest=40, longest=40))
     async with Watch(queue, pace, [queued(CountedId(name)) for name in names(500)]):
