@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from apimart_async import config, errors
 from apimart_async.arguments import check_types
+from apimart_async.base_urls import resolve_base_urls, resolve_proxy
 from apimart_async.credentials import Secret, hide
 from apimart_async.hooks import as_hooks
 from apimart_async.resources.applerouter_edits import AsyncAppleRouterEdits
@@ -54,7 +55,8 @@ class AsyncAppleRouter:
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
-            it and never closes it.
+            it and never closes it. If it sends an ``Authorization`` or cookies with every request, files are
+            fetched without it.
         event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
             sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
@@ -96,7 +98,7 @@ class AsyncAppleRouter:
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
         check_types(allow_http=allow_http)
-        base_urls = config.resolve_base_urls(
+        base_urls = resolve_base_urls(
             base_url, "APPLEROUTER_BASE_URL", config.APPLEROUTER_BASE_URL, allow_http=allow_http
         )
         settings = config.Settings(
@@ -108,9 +110,10 @@ class AsyncAppleRouter:
             retry=retry,
             limits=limits,
             media=media,
-            proxy=config.resolve_proxy(proxy, base_urls, allow_http=allow_http),
+            proxy=resolve_proxy(proxy, base_urls, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
+            allow_http=allow_http,
         )
         self._assemble(
             settings, Session(settings, session, as_hooks(event_hooks)), RateLimiter(settings.limits)
@@ -214,6 +217,8 @@ class AsyncAppleRouter:
         await self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_settings"):  # trackers of errors show a client that could not be made
+            return "AsyncAppleRouter(…)"
         base_url = list(self.base_urls) if len(self.base_urls) > 1 else self.base_url
         return f"AsyncAppleRouter(base_url={base_url!r})"
 

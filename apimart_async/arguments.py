@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from apimart_async.errors import InvalidArgumentError
 
@@ -134,3 +134,11 @@ def optional_function(instance: object, attribute: attrs.Attribute[Any], value: 
     """Check that an attribute is a function, or ``None``."""
     if not (value is None or callable(value)):
         raise wrong_type(f"{type(instance).__name__}.{attribute.name}", "a function", value)
+
+
+def texts(value: object) -> tuple[str, ...] | None:
+    """Return a text, or several, as a tuple; ``None`` for anything else."""
+    if isinstance(value, str):
+        return (value,)
+    given = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (None,)
+    return cast("tuple[str, ...]", given) if all(isinstance(each, str) for each in given) else None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from apimart_async import config, errors
 from apimart_async.arguments import check_types
+from apimart_async.base_urls import resolve_base_urls, resolve_proxy
 from apimart_async.credentials import Secret, hide
 from apimart_async.hooks import as_hooks
 from apimart_async.polling.poller import SharedPolling
@@ -76,7 +77,8 @@ class AsyncApimart:
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
-            it and never closes it.
+            it and never closes it. If it sends an ``Authorization`` or cookies with every request, files are
+            fetched without it.
         event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
             sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
@@ -129,7 +131,7 @@ class AsyncApimart:
         # Before anything can raise: trackers of errors show local variables.
         api_key, proxy = hide(api_key), hide(proxy)
         check_types(allow_http=allow_http)
-        base_urls = config.resolve_base_urls(
+        base_urls = resolve_base_urls(
             base_url, "APIMART_BASE_URL", config.APIMART_BASE_URL, allow_http=allow_http
         )
         settings = config.Settings(
@@ -143,9 +145,10 @@ class AsyncApimart:
             poll=poll,
             media=media,
             check=check,
-            proxy=config.resolve_proxy(proxy, base_urls, allow_http=allow_http),
+            proxy=resolve_proxy(proxy, base_urls, allow_http=allow_http),
             ssl=ssl,
             default_headers=default_headers,
+            allow_http=allow_http,
         )
         shared = _Shared(
             Session(settings, session, as_hooks(event_hooks)),
@@ -288,6 +291,8 @@ class AsyncApimart:
         await self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_settings"):  # trackers of errors show a client that could not be made
+            return "AsyncApimart(…)"
         base_url = list(self.base_urls) if len(self.base_urls) > 1 else self.base_url
         return f"AsyncApimart(base_url={base_url!r})"
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ssl import SSLContext
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
-from urllib.parse import urlsplit
 
 import attrs
 from attrs import validators
@@ -19,11 +18,12 @@ from apimart_async.arguments import (
     not_negative,
     optional_function,
     positive,
+    texts,
     wrong_type,
 )
 from apimart_async.credentials import Proxy, Secret, hide
 from apimart_async.errors import InvalidArgumentError
-from apimart_async.urls import is_loopback, is_pattern
+from apimart_async.urls import is_pattern
 
 APIMART_BASE_URL: Final = "https://api.apimart.ai"
 APPLEROUTER_BASE_URL: Final = "https://api.applerouter.ai"
@@ -31,7 +31,7 @@ RESULT_HOSTS_VARIABLE: Final = "APIMART_RESULT_HOSTS"
 
 # Line breaks and other control characters but the tab, and halves of surrogate pairs.
 _UNFIT_IN_HEADERS: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_KEY: Final = re.compile(r"[\x21-\x7e]+")
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,8192}")
 _RESERVED_HEADERS: Final = {
     # A client-wide key would replay the first answer; an unrecorded key could be billed twice.
     "idempotency-key": "pass idempotency_key to the request it is for",
@@ -69,18 +69,10 @@ def _environment_hosts() -> list[str]:
 
 
 def _host_patterns(hosts: Iterable[str]) -> tuple[str, ...]:
-    texts = _texts(hosts)
-    if texts is None:
+    found = texts(hosts)
+    if found is None:
         raise wrong_type("Limits.result_hosts", "a list of texts", hosts)
-    return texts
-
-
-def _texts(value: object) -> tuple[str, ...] | None:
-    """Return a text, or several, as a tuple; ``None`` for anything else."""
-    if isinstance(value, str):
-        return (value,)
-    given = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (None,)
-    return cast("tuple[str, ...]", given) if all(isinstance(each, str) for each in given) else None
+    return found
 
 
 def _are_patterns(instance: object, _: attrs.Attribute[Any], patterns: tuple[str, ...]) -> None:
@@ -304,6 +296,7 @@ class Settings:
         ssl: TLS context; ``False`` turns certificate checks off.
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
             among them replaces the key.
+        allow_http: Whether the key may be sent unencrypted to another machine.
     """
 
     api_key: Secret | KeyFunction
@@ -319,6 +312,7 @@ class Settings:
     proxy: Proxy | None = None
     ssl: SSLContext | bool | None = attrs.field(default=None, repr=False, validator=_is_ssl)
     default_headers: Mapping[str, str] = attrs.field(default=None, converter=_resolve_headers, repr=False)
+    allow_http: bool = False
 
     @property
     def base_urls(self) -> tuple[str, ...]:
@@ -367,10 +361,13 @@ def check_api_key(key: Secret) -> Secret:
     """Return the key without surrounding whitespace.
 
     Raises:
-        InvalidArgumentError: The key is blank or holds characters that a header cannot carry.
+        InvalidArgumentError: The key is blank, too long, or holds characters that a header cannot carry.
     """
     if not _KEY.fullmatch(key.open().strip()):
-        raise InvalidArgumentError("The API key is blank or holds characters that a header cannot carry.")
+        raise InvalidArgumentError(
+            "The API key is blank, has more than 8,192 characters, or holds characters that a header cannot "
+            "carry."
+        )
     return Secret(key.open().strip())
 
 
@@ -397,84 +394,3 @@ def check_headers(headers: Mapping[str, str], argument: str = "extra_headers") -
             raise InvalidArgumentError(
                 f"The value of the header {name} holds a line break or another control character."
             )
-
-
-def resolve_base_urls(
-    base_url: str | Iterable[str] | None, variable: str, default: str, *, allow_http: bool = False
-) -> tuple[str, ...]:
-    """Return the given base URLs, those of the environment or the default, each once.
-
-    Args:
-        base_url: One, several separated by commas, or several texts of these.
-        variable: Name of the variable in the environment.
-        default: Base URL of the service.
-        allow_http: Whether the key may be sent unencrypted to another machine.
-
-    Raises:
-        InvalidArgumentError: One is not an ``http(s)`` URL, carries credentials, a query or a fragment, or
-            would send the key unencrypted to another machine; or some that are not on this machine have TLS
-            and others have not.
-    """
-    if base_url is None:
-        base_url = os.environ.get(variable, "").strip(" ,") or default
-    texts = _texts(base_url)
-    if texts is None:
-        raise wrong_type("base_url", "a URL or a list of URLs", base_url)
-    given = [url.strip() for text in texts for url in text.split(",")]
-    found = tuple(dict.fromkeys(_resolve_base_url(url, default, allow_http=allow_http) for url in given))
-    if not found:
-        raise InvalidArgumentError(f"base_url must look like {default}, not {base_url!r}.")
-    elsewhere = [parts for parts in map(urlsplit, found) if not is_loopback(parts.hostname or "")]
-    if len({parts.scheme for parts in elsewhere}) > 1:
-        raise InvalidArgumentError(
-            "base_url mixes https:// and http://: if the encrypted address could not be reached, the API key "
-            "would be sent unencrypted. Use one of them for all."
-        )
-    return found
-
-
-def _resolve_base_url(url: str, default: str, *, allow_http: bool) -> str:
-    """Return a base URL in one spelling: lower-case host, no usual port, no ``/v1`` and no trailing slash."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise InvalidArgumentError(f"base_url must look like {default}, not {url!r}.") from None
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        message = f"base_url must look like {default}, not {url!r}."
-        raise InvalidArgumentError(message)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise InvalidArgumentError("base_url must not carry credentials, a query or a fragment.")
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
-        message = (
-            f"base_url {url} would send the API key unencrypted: use https://, or pass allow_http=True "
-            "on a network you trust."
-        )
-        raise InvalidArgumentError(message)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    authority = host if port in {None, {"https": 443, "http": 80}[parts.scheme]} else f"{host}:{port}"
-    return f"{parts.scheme}://{authority}{parts.path}".rstrip("/").removesuffix("/v1")
-
-
-def resolve_proxy(
-    proxy: str | Secret | None, base_urls: Iterable[str], *, allow_http: bool = False
-) -> Proxy | None:
-    """Return the given proxy.
-
-    Raises:
-        InvalidArgumentError: It is not an HTTP proxy, or would see the key unencrypted.
-    """
-    if proxy is None:
-        return None
-    hidden = hide(proxy)
-    if not isinstance(cast("object", hidden), Secret):
-        raise wrong_type("proxy", "the URL of a proxy", proxy)
-    resolved = Proxy.parse(hidden)
-    bare = next((base_url for base_url in base_urls if base_url.startswith("http://")), None)
-    if bare is not None and not allow_http and not is_loopback(resolved.host):
-        message = (
-            f"The proxy would see the API key unencrypted, as base_url is {bare}: use https://, or pass "
-            "allow_http=True on a network you trust."
-        )
-        raise InvalidArgumentError(message)
-    return resolved

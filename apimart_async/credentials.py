@@ -17,6 +17,8 @@ _STARS: Final = "***"
 _REDACTED: Final = "[api key]"
 _SEARCHED_BYTES: Final = 1024 * 1024
 _LEAST_CUT: Final = 4
+# A shorter key, such as "id" or "task", is a word of the answers: they would be damaged, and paid tasks lost.
+_LEAST_REDACTED: Final = 8
 _T = TypeVar("_T")
 _PROXY_PORTS: Final = {"http": 80, "https": 443}
 
@@ -28,10 +30,12 @@ class Secret:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        is_redacted = len(text) >= _LEAST_REDACTED
         # As it is, and as a URL holds it.
-        self._forms = tuple({text, *(quote(text, safe=safe) for safe in ("", "/"))}) if text else ()
+        quoted = (quote(text, safe=safe, errors="replace") for safe in ("", "/"))
+        self._forms = tuple({text, *quoted}) if is_redacted else ()
         # Some services write a slash in JSON as "\/".
-        written = {*self._forms, text.replace("/", "\\/")} if text else ()
+        written = {*self._forms, text.replace("/", "\\/")} if is_redacted else ()
         self._needles = tuple(form.encode("utf-8", "replace") for form in written)
 
     def open(self) -> str:
@@ -47,7 +51,7 @@ class Secret:
     def redact_cut(self, text: str) -> str:
         """Return a text without the secret, nor the beginning of a secret that was cut at its end."""
         text = self.redact(text)
-        for length in range(len(self._text) - 1, _LEAST_CUT - 1, -1):
+        for length in range(len(self._text) - 1 if self._forms else 0, _LEAST_CUT - 1, -1):
             if text.endswith(self._text[:length]):
                 return text[:-length]
         return text
@@ -59,7 +63,7 @@ class Secret:
                 if data.find(needle, start, start + _SEARCHED_BYTES + len(needle)) >= 0:
                     data = data.replace(needle, _REDACTED.encode())
                     break
-        return self._redact_escaped(data) if self._text and _ESCAPE in data else data
+        return self._redact_escaped(data) if self._needles and _ESCAPE in data else data
 
     def _redact_escaped(self, data: bytes) -> bytes:
         """Return JSON text without the secret, whichever of its characters are escaped."""
@@ -163,7 +167,8 @@ class Proxy:
         if not parts.username:
             return cls(f"{parts.scheme}://{host}:{port}")
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        header = f"Basic {b64encode(login.encode()).decode()}"
+        # The environment may hold bytes that are no text.
+        header = f"Basic {b64encode(login.encode('utf-8', 'surrogateescape')).decode()}"
         return cls(f"{parts.scheme}://{host}:{port}", Secret(header))
 
     @property

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from apimart_async.hooks import EventHooks, Observer, Operation, RequestEvent, ResponseEvent
+from apimart_async.transport.observation import as_name
 
 try:
     from opentelemetry import context, metrics, trace
@@ -246,8 +247,8 @@ class _Hooks(Observer):
 
     def submitted(self, task: Task) -> None:
         """Add a task to the span of its call."""
-        if task.id is not None:
-            self._describe({"gen_ai.response.id": task.id})
+        if (task_id := as_name(task.id)) is not None:
+            self._describe({"gen_ai.response.id": task_id})
 
     def ended(self, task: Task, seconds: float | None) -> None:
         """Count an ended task and its cost."""
@@ -255,8 +256,8 @@ class _Hooks(Observer):
             "gen_ai.provider.name": "apimart",
             "apimart.task.status": task.status,
         }
-        if task.model is not None:
-            attributes["gen_ai.request.model"] = task.model
+        if (model := as_name(task.model)) is not None:
+            attributes["gen_ai.request.model"] = model
         instruments = self._instruments
         instruments.tasks.add(1, attributes)
         if seconds is not None:

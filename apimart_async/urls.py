@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import unicodedata
 from typing import Final, TypeAlias
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_LONGEST_SHOWN: Final = 2000
 _LOCAL_NAMES: Final = ("localhost", "localdomain", "local", "internal", "home.arpa")
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -19,16 +21,18 @@ _NOT_PUBLIC: Final[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]] = 
     ipaddress.IPv6Network("2001:db8::/32"),  # documentation
     ipaddress.IPv6Network("3fff::/20"),  # documentation
 )
+_PATTERN: Final = re.compile(r"(\*\.)?[\w-]+(\.[\w-]+)*\.?")
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
 def bare_url(url: str) -> str:
-    """Return a URL without credentials, query and fragment, to be shown."""
+    """Return a URL without credentials, query and fragment, and not too long, to be shown."""
     try:
         parts = urlsplit(url)
     except ValueError:
         return "an invalid URL"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return bare if len(bare) <= _LONGEST_SHOWN else f"{bare[:_LONGEST_SHOWN]}…"
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
@@ -60,8 +64,7 @@ def is_pattern(text: str) -> bool:
     """Tell whether a text is a pattern for ``matches``."""
     if _network(text) is not None:
         return True
-    name = text.removeprefix("*.")
-    return bool(name) and not set(name) & set("*/:@%[] ")
+    return _PATTERN.fullmatch(text) is not None
 
 
 def matches(pattern: str, host: str) -> bool:
@@ -69,7 +72,7 @@ def matches(pattern: str, host: str) -> bool:
     network, address = _network(pattern), _address(host)
     if network is not None or address is not None:
         return network is not None and address is not None and address in network
-    name, wanted = _name(host), pattern.rstrip(".").lower()
+    name, wanted = _as_looked_up(host), _as_looked_up(pattern)
     return name.endswith(wanted[1:]) if wanted.startswith("*.") else name == wanted
 
 
@@ -102,6 +105,17 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 def _name(host: str) -> str:
     """Return a host as a name is looked up: other digits and dots are those of ASCII."""
     return unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
+
+
+def _as_looked_up(name: str) -> str:
+    """Return a name in ASCII, as it is looked up."""
+    name = _name(name)
+    if name.isascii():
+        return name
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return name
 
 
 def _address(host: str) -> Address | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from apimart_async.client import AsyncApimart
 
 _LARGEST: Final = 1_048_576
+_LONGEST_ID: Final = 1000
 
 # The service gives a receiver about 10 seconds to answer.
 _CONFIRM_TIMEOUT: Final = 8.0
@@ -36,7 +37,8 @@ def parse(body: bytes | bytearray | str | Mapping[str, Any]) -> Task:
         The task as the sender describes it: a claim to ``confirm``, not a result.
 
     Raises:
-        APIResponseValidationError: The body is not JSON, is too large, or holds no task id. Answer 400.
+        APIResponseValidationError: The body is not JSON, is too large, or holds no task id, or one of more
+            than 1,000 characters. Answer 400.
     """
     if isinstance(body, bytes | bytearray | str):
         data = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body)
@@ -47,7 +49,13 @@ def parse(body: bytes | bytearray | str | Mapping[str, Any]) -> Task:
         body = json.loads(data)
     if json.is_mapping(body) and "error" in body and "status" not in body:
         body = {**body, "status": "failed"}
-    return parsing.read_task(body)
+    task = parsing.read_task(body)
+    if task.id is not None and len(task.id) > _LONGEST_ID:
+        # It would be sent to the service, three times as long.
+        raise APIResponseValidationError(
+            f"The notification has a task id of {len(task.id)} characters; at most {_LONGEST_ID} are read."
+        )
+    return task
 
 
 async def confirm(client: AsyncApimart, task: Task, *, timeout: float = _CONFIRM_TIMEOUT) -> Task:

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from apimart_async import AsyncApimart, InvalidArgumentError, Limits, Poll, Retry, Timeout
+from apimart_async import AsyncApimart, AsyncAppleRouter, InvalidArgumentError, Limits, Poll, Retry, Timeout
+from apimart_async.sync import Apimart, AppleRouter
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +163,69 @@ def test_a_proxy_elsewhere_must_not_see_the_key_of_any_address() -> None:
             base_url=["https://a.example", "http://127.0.0.1:1"],
             proxy="http://proxy.example:3128",
         )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example;https://b.example",
+        "https://a.example https://b.example",
+        "https://a.example\nhttps://b.example",
+        "https://a.example\t.evil.example",
+        "https://evil.example\\.a.example",
+        "https://a..example",
+        "https://\u202ea.example",
+        "https://a\u200b..example",
+        "https://\udcff.example",
+        "https://a.example/\x0bb",
+        "https://a.example/a b",
+        "https://a.example/\u00e9",
+    ],
+)
+def test_a_base_url_that_would_lead_elsewhere_raises(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("APIMART_BASE_URL", url)
+    with pytest.raises(InvalidArgumentError, match="base_url must look like"):
+        AsyncApimart("sk-test")
+
+
+def test_a_base_url_is_kept_as_its_host_is_looked_up() -> None:
+    assert (
+        AsyncApimart("sk-test", base_url="https://b\u00fccher.example").base_url
+        == "https://xn--bcher-kva.example"
+    )
+    assert AsyncApimart("sk-test", base_url="http://\u2460\u2461\u2466.0.0.1").base_url == "http://127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:pass-word@a.example:99999",
+        "https://user:pass-word@[a.example",
+        "user:pass-word@a.example",
+        "ftp://user:pass-word@a.example",
+        "sk-pass-word",
+    ],
+)
+def test_an_invalid_base_url_is_not_repeated_if_it_may_hold_a_secret(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="base_url") as caught:
+        AsyncApimart("sk-test", base_url=url)
+    assert "pass-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["\udcff\udcff", "k" * 8193, "a\x01b"], ids=["no text", "long", "control"])
+def test_a_key_that_no_header_carries_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("APIMART_API_KEY", key)
+    with pytest.raises(InvalidArgumentError, match="API key is blank, has more than 8,192 characters, or"):
+        AsyncApimart()
+
+
+def test_a_client_that_cannot_be_made_can_be_shown() -> None:
+    for kind in (AsyncApimart, AsyncAppleRouter, Apimart, AppleRouter):
+        assert repr(object.__new__(kind)) == f"{kind.__name__}(…)"
+
+
+@pytest.mark.parametrize("host", ["a;b", "..", "a..b", "\udcff", "\x1b[31m", "*"])
+def test_result_hosts_that_are_none_raise(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("APIMART_RESULT_HOSTS", host)
+    with pytest.raises(InvalidArgumentError, match="result_hosts"):
+        AsyncApimart("sk-test")

@@ -65,6 +65,9 @@ def test_a_public_host_is_public(host: str) -> None:
         ("10.0.0.1", "10.0.0.1", True),
         ("fd00::/8", "[fd00::1]", True),
         ("*.0.0.1", "10.0.0.1", False),
+        ("*.b\xfccher.example", "a.xn--bcher-kva.example", True),
+        ("xn--bcher-kva.example", "B\xdcCHER.example.", True),
+        ("*.b\xfccher.example", "a.bucher.example", False),
     ],
 )
 def test_a_pattern_matches(pattern: str, host: str, *, is_meant: bool) -> None:

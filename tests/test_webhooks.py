@@ -155,6 +155,17 @@ def test_a_body_without_a_task_is_refused(body: bytes | str) -> None:
         webhooks.parse(body)
 
 
+async def test_a_forged_notification_makes_no_large_request(emulator: Emulator, client: AsyncApimart) -> None:
+    for task_id in ("a" * 1_000_000, "\u4e2d" * 300_000):
+        with pytest.raises(APIResponseValidationError, match="at most 1000 are read"):
+            await webhooks.confirm(
+                client, webhooks.parse(json.dumps({"id": task_id, "status": "completed"}, ensure_ascii=False))
+            )
+    with pytest.raises(NotFoundError):
+        await webhooks.confirm(client, webhooks.parse(json.dumps({"id": "a" * 1000, "status": "completed"})))
+    assert [len(seen.path) for seen in emulator.requests] == [len("/v1/tasks/") + 1000]
+
+
 def test_a_failure_without_a_status_is_read() -> None:
     body = {"id": "task_1", "error": {"type": "task_error", "code": "task_failed", "param": None}}
     for form in (body, json.dumps(body), json.dumps(body).encode()):

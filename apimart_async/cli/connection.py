@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from apimart_async import config
+from apimart_async.base_urls import resolve_base_urls
 from apimart_async.cli.display.output import printable, say
 from apimart_async.cli.options import Conversion
 from apimart_async.cli.signals import UsageError
@@ -98,7 +99,7 @@ def checked(
         advice = _RUN_EMULATOR if local is None else _ADD_LOCAL
         raise UsageError(f"No API key: set {provider}_API_KEY, or {advice}.")
     config.check_api_key(key)
-    urls = config.resolve_base_urls(base_url, f"{provider}_BASE_URL", _DEFAULT_URLS[provider])
+    urls = resolve_base_urls(base_url, f"{provider}_BASE_URL", _DEFAULT_URLS[provider])
     if task_is_old:
         return Connection(base_url, _OLD_TASK_POLL)
     # A service on this machine is an emulator, whose tasks are short.

@@ -22,7 +22,8 @@ def check_token(request: web.Request, key: str, route: Route, request_id: str) -
         ServiceError: 401, worded like the live services.
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), key.encode()):
+    given = token.strip().encode("utf-8", "surrogateescape")
+    if scheme.lower() == "bearer" and hmac.compare_digest(given, key.encode()):
         return
     if route == "applerouter":
         raise ServiceError(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from apimart_async.errors import visible
+
 from .auth import carries_key, check_host, check_token
 from .fault_injection import CLIENT_GONE, inject
 from .file_host import FILES_PATH
@@ -51,7 +53,7 @@ async def middleware(
     except ConnectionError:  # the client closed the connection; re-raised, aiohttp would log an error
         response = web.Response(status=CLIENT_GONE)
     except Exception:
-        _log.exception("The emulator failed to answer %s %s", request.method, request.path)
+        _log.exception("The emulator failed to answer %s %s", request.method, visible(request.path))
         raise
     finally:
         service.record(

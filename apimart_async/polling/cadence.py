@@ -145,7 +145,7 @@ def align(due: float, *, spacing: float, earliest: float, latest: float, sharing
         latest: Before this moment; if no moment of the grid is left, the poll stays at ``due``.
         sharing: Number of polls that share a request.
     """
-    if not spacing > 0 or math.isinf(due):
+    if not spacing > 0 or due >= latest or math.isinf(due):
         return due
     step = 2.0 ** math.floor(math.log2(spacing * min(_STEP_PER_SHARING * sharing, _MAX_STEP)))
     moment = round(due / step) * step

@@ -207,7 +207,8 @@ class PollQueue:
         self._queue: list[tuple[float, int, Wait]] = []
         self._entries = 0
         self._sharing = 1.0
-        self._requested: set[Wait] = set()
+        # By task id, for hints.
+        self._waits: dict[str, list[Wait]] = {}
         # The last batches whose requests wait for the rate limiter: waits that are due join them.
         self._joinable: dict[BatchRequests, PollBatch] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -227,14 +228,27 @@ class PollQueue:
     def hint(self, task_id: str) -> None:
         """Poll a task at once with a request of its own; without a wait for it, do nothing."""
         now = asyncio.get_running_loop().time()
-        # Anybody can send a webhook, so a hint for no wait has to be cheap.
-        for wait in [wait for wait in self._requested if wait.task_id == task_id]:
-            wait.is_hinted = True
-        for _, entry, wait in [each for each in self._queue if each[2].task_id == task_id]:
-            if wait.entry == entry and not (wait.is_single and wait.due <= now):
+        # Anybody can send a webhook, so hints have to be cheap, and repeated ones may leave nothing behind.
+        for wait in self._waits.get(task_id, ()):
+            due = max(now, wait.not_before)
+            if not wait.entry:  # its request is under way
+                wait.is_hinted = True
+            elif not (wait.is_single and wait.due <= due):
                 wait.is_single = True
-                self._push(wait, max(now, wait.not_before))
+                self._push(wait, due)
         self.set_timer()
+
+    def add(self, wait: Wait, now: float) -> None:
+        """Take a new wait, and queue its first poll."""
+        self._waits.setdefault(wait.task_id, []).append(wait)
+        self.schedule(wait, now)
+
+    def remove(self, wait: Wait) -> None:
+        """Forget a wait that has ended."""
+        waits = self._waits[wait.task_id]
+        waits.remove(wait)
+        if not waits:
+            del self._waits[wait.task_id]
 
     def schedule(self, wait: Wait, now: float) -> None:
         """Queue the next poll of a wait, unless it is over."""
@@ -318,7 +332,6 @@ class PollQueue:
                     else:
                         shared[batching] = batch
                 wait.entry = 0
-                self._requested.add(wait)
                 batch.setdefault(task_id, []).append(wait)
             heappop(queue)
         self._joinable = {requests: batch for requests, batch in shared.items() if len(batch) > 1}
@@ -332,7 +345,6 @@ class PollQueue:
         """Poll again for a batch whose request was cancelled before the answer."""
         if request.cancelled():
             self._close(batch)
-            self._requested.difference_update(*batch.values())
             now = asyncio.get_running_loop().time()
             for wait in chain(*batch.values()):
                 self._push(wait, now)
@@ -367,7 +379,6 @@ class PollQueue:
                 answer.found = {task_id: await poll_one(task_id) for task_id in batch}
         except Exception as error:  # noqa: BLE001 the waits raise it
             answer.errors = dict.fromkeys(take_ids(), error)
-        self._requested.difference_update(*batch.values())
         self._sharing += _SHARING_RATE * (len(batch) - self._sharing)
         self._pass_answer(batch, answer, asked_at, clock())
         self.set_timer()

@@ -150,7 +150,7 @@ class BatchRequests:
         if self._failures >= _MAX_FAILURES:
             self._pause(clock(), named(error))
         elif retry_after > _MAX_RETRY_AFTER:
-            self.paused_until = clock() + retry_after
+            self.paused_until = clock() + min(retry_after, _LONGEST_PAUSE)
         else:
             raise error
         return BatchAnswer(is_refused=True)

@@ -96,7 +96,7 @@ class Watch:
         if self._waits and not math.isinf(deadline):
             self._timer = loop.call_at(deadline, self._end_waits)
         for wait in self._waits:
-            self._queue.schedule(wait, now)
+            self._queue.add(wait, now)
         return self
 
     def __aiter__(self) -> Self:
@@ -138,6 +138,7 @@ class Watch:
         """Hand out a task, or the error that ended its wait."""
         if wait.is_over:
             self._unfinished -= 1
+            self._queue.remove(wait)
             if self._on_end is not None and wait.task.is_finished and wait.error is None:
                 # A copy, as a request of this watch runs in the context itself.
                 self._context.copy().run(self._on_end, wait)

@@ -81,7 +81,8 @@ def _operation(api: Api, request: ImageRequest) -> AbstractAsyncContextManager[N
 
 def _tell(request: ImageRequest, answer: Answer, images: int) -> None:
     """Log the images of an answer."""
-    request_id = f", request id {answer.request_id}" if answer.request_id else ""
+    said = observation.as_name(answer.request_id)
+    request_id = f", request id {said}" if said else ""
     url = bare_url(answer.base_url + request.path)
     line = f"POST {url} completed: {observation.counted(images, 'image')}{request_id}"
     log.info("%s.", errors.visible(line))

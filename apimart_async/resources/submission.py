@@ -300,9 +300,11 @@ def _tell(api: Api, task: Task, answer: Answer) -> None:
     if log.isEnabledFor(logging.INFO):
         name, key = f"Task {task.id or 'without an id'}", f"idempotency key {task.idempotency_key}"
         siblings = f" with its siblings {', '.join(task.sibling_ids)}" if task.sibling_ids else ""
-        request = f", request id {answer.request_id}" if answer.request_id else ""
+        request_id = observation.as_name(answer.request_id)
+        request = f", request id {request_id}" if request_id else ""
         replay = ", the answer to a request before it" if task.is_replay else ""
-        line = f"{name}{siblings} submitted: {task.model}, n={task.n}, {key}{request}{replay}"
+        model = observation.as_name(task.model)
+        line = f"{name}{siblings} submitted: {model}, n={task.n}, {key}{request}{replay}"
         log.info("%s.", errors.visible(line))
         if task.is_finished:
             cost = "" if task.cost is None else f", {task.cost:g} USD"

@@ -207,7 +207,8 @@ class AsyncTasks:
         if log.isEnabledFor(logging.INFO):
             age = "" if seconds is None else f" after {seconds:.1f} s"
             images = f", {counted(len(task.images), 'image')}" if task.is_completed else ""
-            code = f", {task.error.code}" if task.error is not None and task.error.code else ""
+            reason = None if task.error is None else observation.as_name(task.error.code)
+            code = f", {reason}" if reason else ""
             cost = "" if task.cost is None else f", {task.cost:g} USD"
             line = f"Task {task.id} {task.status}{age}: {counted(wait.polls, 'poll')}{images}{cost}{code}"
             log.info("%s.", errors.visible(line))

@@ -1278,7 +1278,8 @@ class Apimart:
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
-            it and never closes it.
+            it and never closes it. If it sends an ``Authorization`` or cookies with every request, files are
+            fetched without it.
         event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
             sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
@@ -1470,7 +1471,9 @@ class Apimart:
         self._portal.close()
 
     def __repr__(self) -> str:
-        return repr(self._wrapped).removeprefix("Async")
+        wrapped = getattr(self, "_wrapped", None)
+        shown = f"Async{type(self).__name__}(…)" if wrapped is None else repr(wrapped)
+        return shown.removeprefix("Async")
 
     def __reduce__(self) -> tuple[object, ...]:
         return self._wrapped.__reduce__()
@@ -1504,7 +1507,8 @@ class AppleRouter:
         default_headers: Headers of every request to the API; never sent to a file host. An ``Authorization``
             among them replaces the key.
         session: Your aiohttp session, for its middlewares or traces. The client sends all requests through
-            it and never closes it.
+            it and never closes it. If it sends an ``Authorization`` or cookies with every request, files are
+            fetched without it.
         event_hooks: Functions that are called before and after each HTTP request, as an ``EventHooks`` or a
             sequence of these; none by default.
         allow_http: Whether the key may be sent unencrypted to an ``http://`` base URL on another machine, or
@@ -1652,7 +1656,9 @@ class AppleRouter:
         self._portal.close()
 
     def __repr__(self) -> str:
-        return repr(self._wrapped).removeprefix("Async")
+        wrapped = getattr(self, "_wrapped", None)
+        shown = f"Async{type(self).__name__}(…)" if wrapped is None else repr(wrapped)
+        return shown.removeprefix("Async")
 
     def __reduce__(self) -> tuple[object, ...]:
         return self._wrapped.__reduce__()

@@ -263,7 +263,10 @@ class Renderer(ast.NodeTransformer):
                 yield from [*self._docstring(node, "        "), "        self._portal.close()"]
             case ast.FunctionDef(name="__repr__"):
                 yield "    def __repr__(self) -> str:"
-                yield '        return repr(self._wrapped).removeprefix("Async")'
+                # Without the client that it wraps while that could not be made.
+                yield '        wrapped = getattr(self, "_wrapped", None)'
+                yield '        shown = f"Async{type(self).__name__}(…)" if wrapped is None else repr(wrapped)'
+                yield '        return shown.removeprefix("Async")'
             case ast.FunctionDef(decorator_list=[ast.Name(id="property")], returns=ast.expr() as returns):
                 yield from ["    @property", f"    def {node.name}(self) -> {self._type(returns)}:"]
                 yield from [*self._docstring(node, "        "), f"        return {callee}"]

@@ -17,7 +17,7 @@ from apimart_async.interruption import mark
 from apimart_async.recording import RECORDERS, Response
 from apimart_async.transport.origins import Route
 from apimart_async.transport.paid_requests import Repeats, SendHooks
-from apimart_async.transport.responses import Answer, FailedAttempt, reply_id
+from apimart_async.transport.responses import Answer, FailedAttempt, header_text, reply_id
 from apimart_async.transport.retry import Effect, Kind
 from apimart_async.urls import bare_url
 
@@ -76,7 +76,7 @@ class Call:
     @property
     def shown_url(self) -> str:
         """Return the URL of the last attempt, without the key: a redirect may have led to one with it."""
-        return self.authorization.key.redact(bare_url(self.url))
+        return bare_url(self.authorization.key.redact(self.url))
 
     def complete(self, error: errors.APIError) -> None:
         """Add the facts of the attempt to its error, and take out what may not be shown."""
@@ -95,7 +95,9 @@ class Call:
     def record(self, reply: Reply) -> None:
         """Hand an answer to the recorders of this context."""
         key, request_id = self.authorization.key, reply_id(reply.headers)
-        headers = CIMultiDict((name, key.redact(value)) for name, value in reply.headers.items())
+        headers = CIMultiDict(
+            (key.redact(name), key.redact(header_text(value))) for name, value in reply.headers.items()
+        )
         shown_id = request_id and key.redact(request_id)
         response = Response(self.method, self.shown_url, reply.status, headers, shown_id)
         for responses in RECORDERS.get():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 _HOOK_SECONDS: Final = 5.0
-_LONGEST_ID: Final = 200
+_NAME: Final = re.compile(r"[\w.:/+=@-]{1,200}", re.ASCII)
 
 
 class _Send(Protocol):
@@ -67,8 +68,8 @@ async def request(
         await observed.end(error=error.error if isinstance(error, NoAnswerError) else error)
         raise
     try:
-        request_id = key.redact_cut((reply_id(reply.headers) or "")[:_LONGEST_ID])
-        await observed.end(reply.status, request_id or None)
+        request_id = as_name(reply_id(reply.headers))
+        await observed.end(reply.status, request_id and key.redact(request_id))
     except BaseException:
         if reply.events is not None:
             reply.events.close()
@@ -189,6 +190,11 @@ async def operation(hooks: Sequence[EventHooks], described: Operation) -> AsyncG
 def named(error: object) -> str:
     """Return the class and the status of an error for the log, without the words of the service."""
     return f"{type(error).__name__} {getattr(error, 'status', None) or ''}".strip()
+
+
+def as_name(text: str | None) -> str | None:
+    """Return an id, code or name of a service, to be shown; ``None`` for words, which may be of a prompt."""
+    return text if text is not None and _NAME.fullmatch(text) else None
 
 
 def counted(number: int, name: str) -> str:

@@ -60,12 +60,16 @@ class Proxies:
 
 def _covers(entry: str, host: str, port: int | None) -> bool:
     """Tell whether an entry of NO_PROXY is a name, a domain, an address or a network that has the host."""
-    if entry == "*":
-        return True
     if matches(entry, host):
         return True
     name, _, number = entry.rpartition(":")
     if name and number.isdecimal():
-        return int(number) == port and _covers(name, host, port)
+        if number != str(port):
+            return False
+        entry = name
     domain = entry.removeprefix("*").strip(".")
-    return bool(domain) and (matches(domain, host) or matches(f"*.{domain}", host))
+    return (
+        entry == "*"
+        or matches(entry, host)
+        or (bool(domain) and (matches(domain, host) or matches(f"*.{domain}", host)))
+    )

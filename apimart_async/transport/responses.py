@@ -178,12 +178,32 @@ def _etag(headers: Mapping[str, str], key: Secret) -> str | None:
 
 def reply_id(headers: Mapping[str, str]) -> str | None:
     """Return the service's id of a request, from the headers of its answer."""
-    return headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id")
+    return header_text(headers.get("X-Oneapi-Request-Id") or headers.get("X-Request-Id") or "") or None
+
+
+def header_text(value: str) -> str:
+    """Return the value of a header as text: it may hold bytes that are none."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def redirected(url: str, location: str) -> str:
+    """Return the target of a redirect of a file; one that cannot be joined is refused where it is fetched."""
+    location = header_text(location)
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location
+
+
+def is_events(headers: Mapping[str, str]) -> bool:
+    """Tell whether an answer is a series of events."""
+    # Not by aiohttp's `content_type`, which is parsed for minutes if the header has very many parameters.
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower() == EVENTS
 
 
 def _read_redirect(reply: Reply, url: str) -> FailedAttempt:
     """Allow a redirect that keeps method, body and origin; any other would lose the image or leak the key."""
-    location = reply.headers.get("Location", "")
+    location = header_text(reply.headers.get("Location", ""))
     target = _within_origin(url, location)
     moved_to: str | None = None
     if target is None:

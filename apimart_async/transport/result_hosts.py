@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apimart_async.config import Settings
 
 _HOSTS_KEPT: Final = 300
+_LONGEST_URL: Final = 65_536
 _AUTHORITY: Final = re.compile("[^/?]*")
 _PRINTABLE: Final = "".join(map(chr, range(ord("!"), ord("~") + 1)))
 
@@ -58,6 +59,11 @@ class ResultHosts:
         Raises:
             DownloadError: It may not be fetched.
         """
+        if len(url) > _LONGEST_URL:
+            message = (
+                f"The address of the file has {len(url):,} characters; at most {_LONGEST_URL:,} are fetched."
+            )
+            raise DownloadError(message, url=bare_url(url))
         try:
             target = _as_written(url)
             raw_host, host = target.raw_host, target.host

@@ -10,16 +10,17 @@ import math
 from collections import deque
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
-from urllib.parse import urljoin
 
 import aiohttp
 import attrs
+from aiohttp.abc import AbstractResolver
 from anyio import CancelScope
 from multidict import CIMultiDict
 from yarl import URL
 
 from apimart_async import errors
 from apimart_async.arguments import wrong_type
+from apimart_async.transport.caller_session import check_session, sends_secrets
 from apimart_async.transport.concurrency import Semaphore
 from apimart_async.transport.exchange import (
     FAILURES,
@@ -33,9 +34,10 @@ from apimart_async.transport.exchange import (
     read_answer,
     too_large,
 )
+from apimart_async.transport.local_names import LocalResolver
 from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
-from apimart_async.transport.responses import EVENTS, FAREWELL, Reply
+from apimart_async.transport.responses import FAREWELL, Reply, is_events, redirected
 from apimart_async.transport.result_hosts import PublicResolver, ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
@@ -65,10 +67,12 @@ _PAID_BUFFER_BYTES: Final = 1
 _NAMES_KEPT: Final = 300
 _DNS_SECONDS: Final = 300
 _MAX_REDIRECTS: Final = 5
+# aiohttp cannot round an infinite time.
+_LONGEST_TIMER: Final = 1e9
 # Proxies and storage services send more than the 8,190 bytes and 128 headers that aiohttp reads by default.
 # An answer to a paid request would be lost with them.
-_HEADER_BYTES: Final = 256 * 1024
-_MAX_HEADERS: Final = 2048
+_HEADER_BYTES: Final = 128 * 1024
+_MAX_HEADERS: Final = 1024
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BAD_FROM: Final = 300
 _HEADERS: Final = {
@@ -87,7 +91,7 @@ class _Pool:
     purpose: Purpose
     session: aiohttp.ClientSession
     loop: asyncio.AbstractEventLoop
-    resolver: PublicResolver | None = None
+    resolver: AbstractResolver | None = None
     is_external: bool = False
     users: int = 0
 
@@ -124,9 +128,13 @@ class Session:
     ) -> None:
         if not (external is None or isinstance(cast("object", external), aiohttp.ClientSession)):
             raise wrong_type("session", "an aiohttp.ClientSession", external)
+        if external is not None:
+            check_session(external, settings.base_urls)
         self.hooks: Sequence[EventHooks] = hooks
         self._settings = settings
         self._external = external
+        # File hosts must not see what a session sends with every request.
+        self._is_for_files = external is None or not sends_secrets(external)
         self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)
         for base_url in settings.base_urls:
@@ -196,7 +204,7 @@ class Session:
                 pool, response = await self._open(
                     purpose, method, target, headers, connect=timeout.connect, body=body, secret=authorization
                 )
-                if accepts_events and response.status < _BAD_FROM and response.content_type == EVENTS:
+                if accepts_events and response.status < _BAD_FROM and is_events(response.headers):
                     events = self._body(pool, response, (method, url), deadline, limit, limit_name)
                     return Reply(response.status, response.headers, b"", pool, events)
                 data = await read_answer(response, body, limit, deadline.extend, limit_name=limit_name)
@@ -265,7 +273,7 @@ class Session:
                 download.discard()
             download.close()
             if response.status in _REDIRECTS and "Location" in response.headers:
-                url = _joined(url, response.headers["Location"])
+                url = redirected(url, response.headers["Location"])
                 continue
             if response.status < _BAD_FROM:
                 raise too_large(url, limit)
@@ -347,6 +355,7 @@ class Session:
                     timeout=_connect_timeout(connect),
                     proxy=None if proxy is None else proxy.url,
                     proxy_headers=None if proxy is None else _proxy_headers(url, proxy),
+                    ssl=True if self._settings.ssl is None else self._settings.ssl,
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,
@@ -417,7 +426,7 @@ class Session:
             raise errors.APITimeoutError(message, method=method, url=bare_url(url)) from error
 
     def _pool(self, purpose: Purpose, proxy: Proxy | None) -> _Pool:
-        if self._external is not None:
+        if self._external is not None and (self._is_for_files or purpose != "files"):
             purpose = "api"
         elif purpose == "files" and proxy is not None:
             purpose = "proxied files"
@@ -432,18 +441,20 @@ class Session:
 
     def _make_pool(self, purpose: Purpose) -> _Pool:
         loop = asyncio.get_running_loop()
-        if self._external is not None:
+        if self._external is not None and purpose == "api":
             return _Pool(purpose, self._external, loop, is_external=True)
         settings = self._settings
-        keepalive = settings.limits.keepalive
+        keepalive = min(settings.limits.keepalive, _LONGEST_TIMER)
         # A proxy looks names up by itself.
-        is_guarded = purpose == "files"
-        resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts) if is_guarded else None
+        resolver: AbstractResolver | None = None
+        if purpose == "files":
+            resolver = PublicResolver(aiohttp.DefaultResolver(), self._result_hosts)
+        elif purpose != "proxied files":
+            resolver = LocalResolver.of(settings, aiohttp.DefaultResolver())
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=min(keepalive, PAID_KEEPALIVE) if purpose == "paid" else keepalive,
             ttl_dns_cache=_DNS_SECONDS,
-            ssl=True if settings.ssl is None else settings.ssl,
             resolver=resolver,
         )
         session = aiohttp.ClientSession(
@@ -485,11 +496,5 @@ def _proxy_headers(url: URL, proxy: Proxy) -> dict[str, str] | None:
 
 @lru_cache(maxsize=64)
 def _connect_timeout(connect: float) -> aiohttp.ClientTimeout:
+    connect = min(connect, _LONGEST_TIMER)
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
-
-
-def _joined(url: str, location: str) -> str:
-    try:
-        return urljoin(url, location)
-    except ValueError:
-        return location  # which is refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -56,6 +57,14 @@ async def test_the_controls_want_the_key(raw: Raw, method: str, path: str, token
     answer = await raw.send(method, path, headers={"Authorization": token}, data=b"[]")
     assert answer.status == 401
     assert len(raw.emulator.faults) == 1
+
+
+async def test_a_token_that_is_no_text_is_refused(raw: Raw) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(raw.emulator.base_url.rpartition(":")[2]))
+    writer.write(b"GET /v1/balance HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n")
+    writer.write(b"Authorization: Bearer \xff\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
 
 
 async def test_faults_hold_no_more_than_they_may(raw: Raw) -> None:

@@ -478,6 +478,48 @@ async def test_a_hint_during_a_poll_is_followed_by_another() -> None:
     wait.cancel()
 
 
+class CountedId(str):
+    """Counts how often ids are compared."""
+
+    __slots__ = ()
+    comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedId.comparisons += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+async def test_a_hint_searches_no_other_waits() -> None:
+    service = Service()
+    queue, pace = service.queue(), cadence(Poll(first=40, shortest=40, longest=40))
+    async with Watch(queue, pace, [queued(CountedId(name)) for name in names(500)]):
+        CountedId.comparisons = 0
+        for task_id in ("unknown", "task_0"):
+            queue.hint(task_id)
+        assert CountedId.comparisons < 5
+    queue.hint("task_0")
+    assert not queue._waits
+
+
+async def test_a_flood_of_hints_leaves_nothing_in_the_queue() -> None:
+    service = Service()
+    service.ends = {"task_0": math.inf}
+    service.error = RateLimitError("wait", status=429, retry_after=60.0)
+    queue = service.queue()
+    wait = asyncio.create_task(until_ended(queue, cadence(Poll(first=1, shortest=1)), queued("task_0")))
+    await until(lambda: service.requests)
+    async with Watch(queue, cadence(Poll(first=20, shortest=20, longest=20)), [queued("task_1")]):
+        await asyncio.sleep(1)
+        for _ in range(1000):
+            queue.hint("task_0")
+        assert len(queue._queue) < 5
+    service.error, service.ends["task_0"] = None, now()
+    assert (await wait).is_completed
+    assert service.requests == 2
+
+
 async def test_polls_that_share_requests_are_closer_together() -> None:
     def delay(sharing: float) -> float:
         pace = cadence(Poll(shortest=0.1))

@@ -265,7 +265,9 @@ class Client:
         self._portal.close()
 
     def __repr__(self) -> str:
-        return repr(self._wrapped).removeprefix("Async")
+        wrapped = getattr(self, "_wrapped", None)
+        shown = f"Async{type(self).__name__}(…)" if wrapped is None else repr(wrapped)
+        return shown.removeprefix("Async")
 
 
 def do_many(client: Client, names: list[str], *, limit: int | None = None) -> int:

@@ -171,7 +171,7 @@ async def test_a_hostile_schema_does_not_hold_up_a_paid_request(
 
 @pytest.mark.parametrize(
     "etag",
-    [b"\xff\xfe", b"\x01", b"a" * 100_000, b"sk-test", b"a b"],
+    [b"\xff\xfe", b"\x01", b"a" * 100_000, b"sk-secret", b"a b"],
     ids=["bytes", "control", "long", "key", "two"],
 )
 async def test_a_version_that_cannot_be_sent_back_is_not_kept(
@@ -188,7 +188,7 @@ async def test_a_version_that_cannot_be_sent_back_is_not_kept(
         await exchange.writer.drain()
 
     schema_server.handle = handle
-    async with AsyncApimart("sk-test", base_url=schema_server.base_url) as client:
+    async with AsyncApimart("sk-secret", base_url=schema_server.base_url) as client:
         for _ in range(2):
             assert await client.models.schema("painter") is not None
             clock.advance(3700)

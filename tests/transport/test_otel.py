@@ -211,6 +211,42 @@ async def test_a_failed_edit_shows_no_words_of_the_prompt(emulator: Emulator, te
         assert secret not in shown
 
 
+async def test_words_in_place_of_ids_codes_and_models_are_shown_nowhere(
+    raw_server: RawServer, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = f"refused: {PROMPT}"
+
+    async def handle(exchange: Exchange) -> None:
+        request = await exchange.read()
+        data: Any = {"id": "task_1", "status": "failed", "model": words, "error": {"code": words}}
+        if request.method == "POST":
+            data = [{"task_id": "task_1", "model": words}]
+        answer = {"code": 200, "data": data, "request_id": words}
+        await exchange.answer(json.dumps(answer).encode(), headers={"X-Request-Id": words})
+
+    raw_server.handle = handle
+    caplog.set_level(logging.DEBUG, "apimart_async")
+    ends: list[object] = []
+    async with AsyncApimart(
+        KEY,
+        base_url=raw_server.base_url,
+        poll=Poll(first=0.01, shortest=0.01),
+        event_hooks=[telemetry.hooks(), EventHooks(on_response=ends.append)],
+    ) as client:
+        with pytest.raises(TaskFailedError):
+            await client.edits.run("https://p.example/a.png", "stars")
+        with pytest.raises(TaskFailedError):
+            await client.tasks.wait("task_1")
+    assert ends
+    shown = [
+        *caplog.messages,
+        repr(ends),
+        repr(telemetry.points()),
+        *(each.to_json() for each in telemetry.spans()),
+    ]
+    assert PROMPT not in "".join(shown)
+
+
 async def test_the_trace_context_goes_to_the_service_and_to_no_file_host(
     raw_server: RawServer, telemetry: Telemetry
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from base64 import b64decode
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,3 +177,28 @@ def test_no_proxy_exempts(
     assert (proxy is not None) == is_proxied
     if proxy is not None:
         assert proxy.url == "http://proxy.example:3128"
+
+
+async def test_a_password_that_is_no_text_is_sent_as_it_is(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        exchange.writer.close()
+
+    raw_server.handle = handle
+    monkeypatch.setenv("HTTPS_PROXY", raw_server.base_url.replace("http://", "http://us\udcffer:pass-word@"))
+    async with AsyncApimart(KEY, base_url="https://api.example", max_retries=0) as client:
+        with pytest.raises(APIConnectionError):
+            await client.tasks.get("task_01J")
+    sent = raw_server.seen[0].headers["proxy-authorization"].removeprefix("Basic ")
+    assert b64decode(sent) == b"us\xffer:pass-word"
+
+
+@pytest.mark.parametrize(
+    "entry", ["a:" + "1" * 5000, "api.example:443" + ":443" * 3000, "api.example:\u0664"]
+)
+def test_an_odd_entry_of_no_proxy_exempts_nothing(monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", entry)
+    assert Proxies(None).find(URL("https://api.example/v1/models")) is not None

@@ -17,6 +17,7 @@ from apimart_async import (
     APIConnectionError,
     ApimartError,
     AsyncApimart,
+    BadRequestError,
     DownloadError,
     InvalidArgumentError,
     Limits,
@@ -117,6 +118,56 @@ async def test_a_name_is_judged_by_the_address_it_leads_to(
             assert await client.images.read(url) == GIF
     if session is not None:
         await session.close()
+
+
+async def test_a_name_of_this_machine_that_leads_elsewhere_gets_no_key(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(json.dumps({"data": [{"id": "a"}]}).encode())
+
+    raw_server.handle = handle
+    known, addresses = socket.getaddrinfo, {"api.localhost": "127.0.0.1", "evil.localhost": "192.0.2.7"}
+
+    def look_up(host: str | bytes | None, *arguments: object, **options: object) -> object:
+        name = host.decode() if isinstance(host, bytes) else host
+        return known(addresses.get(str(name), host), *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    url = raw_server.base_url.replace("127.0.0.1", "api.localhost")
+    async with AsyncApimart(KEY, base_url=url) as client:
+        assert await client.account.models()
+    url, timeout = raw_server.base_url.replace("127.0.0.1", "evil.localhost"), Timeout(connect=1)
+    async with AsyncApimart(KEY, base_url=url, check="off", max_retries=0, timeout=timeout) as client:
+        with pytest.raises(APIConnectionError, match="leads to another machine") as caught:
+            await client.edits.create("https://p.example/a.png", PROMPT)
+    assert not isinstance(caught.value, SubmissionIndeterminateError)
+
+
+async def test_a_long_address_fills_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "apimart_async")
+    async with AsyncApimart(KEY, base_url="http://127.0.0.1:9", max_retries=1) as client:
+        with pytest.raises(DownloadError, match=r"at most 65,536 are fetched") as caught:
+            await client.images.read(f"http://127.0.0.1:9/{'a' * 1_000_000}?signature=x")
+    assert max(map(len, [*caplog.messages, str(caught.value)])) < 3000
+
+
+async def test_a_long_redirect_shows_no_part_of_the_key(raw_server: RawServer) -> None:
+    padding = "a" * (2000 - len(raw_server.base_url) - 12)
+
+    async def handle(exchange: Exchange) -> None:
+        request = await exchange.read()
+        if padding in request.path:
+            await exchange.answer(b'{"error":{"message":"no"}}', 400)
+        else:
+            await exchange.answer(status=307, headers={"Location": f"/{padding}{KEY}"})
+
+    raw_server.handle = handle
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(BadRequestError) as caught:
+            await client.account.models()
+    assert KEY[:6] not in str(caught.value) + str(caught.value.url)
 
 
 async def test_an_api_with_tls_names_no_file_without(raw_server: RawServer) -> None:

@@ -1,0 +1,42 @@
+"""The caller's aiohttp session: it must not stand in the way of the key, nor show it to others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.request import getproxies, proxy_bypass
+
+from yarl import URL
+
+from apimart_async.errors import InvalidArgumentError
+from apimart_async.urls import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import aiohttp
+
+_SECRETS: Final = ("Authorization", "Cookie")
+
+
+def sends_secrets(session: aiohttp.ClientSession) -> bool:
+    """Tell whether a session sends headers with every request that file hosts must not see."""
+    return any(name in session.headers for name in _SECRETS)
+
+
+def check_session(session: aiohttp.ClientSession, base_urls: Iterable[str]) -> None:
+    """Check a session.
+
+    Raises:
+        InvalidArgumentError: It would replace the key, or send the key to a proxy in clear.
+    """
+    if session.auth is not None:
+        raise InvalidArgumentError("The auth of your session stands in the way of the API key: leave it out.")
+    if not session.trust_env or "http" not in getproxies():
+        return
+    for url in map(URL, base_urls):
+        host = url.host or ""
+        if url.scheme == "http" and is_loopback(host) and not proxy_bypass(host):
+            raise InvalidArgumentError(
+                "Your session has trust_env, so that the proxy of the environment would see the API key for "
+                f"{host} unencrypted: make the session without it, or exempt the host in NO_PROXY."
+            )
