@@ -115,7 +115,7 @@ def command_reference() -> str:
 def _sections(command: App, names: tuple[str, ...]) -> Iterator[str]:
     if len(names) > 1:
         yield f"\n{'#' * len(names)} {' '.join(names)}\n"
-    children = [name for name in command if not name.startswith("-")]
+    children = [name for name in command if name not in {*command.help_flags, *command.version_flags}]
     usage = str(command.usage or f"{' '.join(names)} {'COMMAND' if children else '[OPTIONS]'}")
     yield f"```text\n{usage.strip().removeprefix('Usage: ')}\n```\n"
     yield from _paragraphs(inspect.cleandoc(command.help))

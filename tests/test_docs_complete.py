@@ -163,7 +163,7 @@ def test_the_search_for_variables_finds_every_way_to_read_one() -> None:
 def commands(app: App, names: tuple[str, ...] = ("apimart",)) -> Iterator[tuple[str, App]]:
     yield " ".join(names), app
     for name in app:
-        if not name.startswith("-"):
+        if name not in {"--help", "-h", "--version"}:
             yield from commands(app[name], (*names, name))
 
 
@@ -173,6 +173,7 @@ def test_the_command_reference_has_every_command_and_option(conf: ModuleType) ->
     found = dict(commands(build()))
     found.pop("apimart")
     assert list(sections) == list(found)
+    assert "apimart --install-completion" in found
     for name, command in found.items():
         if command.default_command is not None:
             for argument in command.assemble_argument_collection():

@@ -16,9 +16,7 @@ from apimart_async.cli.display.output import (
     complain,
     debugging,
     printable,
-    say,
     set_quiet,
-    write_line,
 )
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
@@ -74,11 +72,6 @@ _COMMANDS: Final[Mapping[str, str]] = {
 
 _VERBOSITY: Final = {"-q": 0, "-v": 1, "-vv": 2}
 _INSTALL_COMPLETION: Final = "--install-completion"
-_BASH_FILES: Final[Mapping[str, str]] = {
-    "COMPREPLY=( $(compgen -f ": "local IFS=$'\\n'; COMPREPLY=( $(compgen -f ",
-    "complete -F ": "complete -o default -o filenames -F ",
-}
-"""Changes to the script for bash: names of files may have spaces, and folders get a slash."""
 
 
 def build(only: str | None = None) -> App:
@@ -101,36 +94,21 @@ def _install_completion(
     *,
     shell: Annotated[
         Literal["bash", "zsh", "fish"] | None,
-        Parameter(name="--shell", help="The shell; that of the variable SHELL by default."),
+        Parameter(name="--shell", help="The shell; by default the one that runs the command."),
     ] = None,
 ) -> Exit:
     """Let the Tab key complete commands, options and files in bash, zsh or fish.
 
     Writes the completion script of the shell into the home directory and, for
-    bash and zsh, adds the line that loads it to ~/.bashrc or ~/.zshrc.
+    bash and zsh, adds the lines that load it to ~/.bashrc or ~/.zshrc.
 
     Try this:
 
       apimart --install-completion --shell bash
     """
-    from cyclopts.completion.detect import ShellDetectionError, detect_shell
+    from apimart_async.cli.completion import install
 
-    app = build()
-    try:
-        known = shell or detect_shell()
-        path = app.install_completion(shell=known)
-    except ShellDetectionError:
-        raise UsageError("The shell is not known: name it with --shell.") from None
-    except OSError as error:
-        raise UsageError(f"The completion cannot be installed: {error}") from error
-    if known == "bash":
-        script = path.read_text(encoding="utf-8")
-        for original, better in _BASH_FILES.items():
-            script = script.replace(original, better)
-        path.write_text(script, encoding="utf-8")
-    write_line(str(path))
-    say(f"Completion for {known} is installed; it works in every shell that is started from now on.")
-    return Exit.ALL_DONE
+    return install(build(), shell)
 
 
 def _add(app: App, name: str) -> None:
