@@ -87,9 +87,9 @@ def callers_signature(
 
 
 def unreleased_changes() -> str:
-    """Return the news fragments as the section that the next release gets in CHANGELOG.md."""
+    """Return the news fragments as the section of the next release, which a release leaves empty."""
     towncrier = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["towncrier"]
-    lines = ["## Unreleased"]
+    lines: list[str] = []
     for kind in towncrier["type"]:
         fragments = sorted((ROOT / towncrier["directory"]).glob(f"*.{kind['directory']}.md"))
         if fragments:
@@ -97,7 +97,7 @@ def unreleased_changes() -> str:
         for fragment in fragments:
             text = fragment.read_text(encoding="utf-8").strip()
             lines.append("- " + indent(text, INDENT).removeprefix(INDENT))
-    return "\n".join(lines)
+    return "\n".join(["## Unreleased", *lines] if lines else [])
 
 
 def changelog() -> str:
