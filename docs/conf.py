@@ -120,6 +120,7 @@ def _sections(command: App, names: tuple[str, ...]) -> Iterator[str]:
     usage = str(command.usage or f"{' '.join(names)} {'COMMAND' if children else '[OPTIONS]'}")
     yield f"```text\n{usage.strip().removeprefix('Usage: ')}\n```\n"
     yield from _paragraphs(inspect.cleandoc(command.help))
+    yield from _paragraphs((command.help_epilogue or "").strip())
     if command.default_command is not None:
         for argument in command.assemble_argument_collection():
             if argument.show:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from typing import Annotated, Final, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 import apimart_async
 from apimart_async.cli.display.output import (
@@ -32,12 +33,6 @@ Try these:
   apimart task save TASK_ID -o edited
   apimart --install-completion --shell bash
 
-Everywhere:
-
-  -v                log submits, retries, costs and saved files to stderr
-  -vv               log each HTTP request too
-  -q                no progress and no summary, only errors
-
 Environment:
 
   APIMART_API_KEY   the key; only `emulator` and `--local` work without it
@@ -55,6 +50,12 @@ Exit codes:
   130  interrupted; stderr says how to continue with paid tasks"""
 
 
+_EPILOGUE: Final = """Every command also has:
+
+  -v   log submits, retries, costs and saved files to stderr
+  -vv  log each HTTP request too
+  -q   no progress and no summary, only errors
+"""
 _COMMANDS: Final[Mapping[str, str]] = {
     "edit": "Edit pictures as a prompt says, all of them at once.",
     "generate": "Make a picture as a prompt says, from other pictures if you like.",
@@ -80,13 +81,20 @@ def build(only: str | None = None) -> App:
     Args:
         only: Name of the command to import; the others are only listed. All by default.
     """
-    app = App(name="apimart", help=_HELP, help_format="plaintext", version=apimart_async.__version__)
-    for name, summary in _COMMANDS.items():
+    app = App(
+        name="apimart",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        version=apimart_async.__version__,
+    )
+    for number, (name, summary) in enumerate(_COMMANDS.items()):
         if only is None or name == only:
             _add(app, name)
         else:
             app.command(App(name=name, help=summary))
-    app.command(_install_completion, name=_INSTALL_COMPLETION, sort_key=1)
+        app[name].sort_key = number
+    app.command(_install_completion, name=_INSTALL_COMPLETION, sort_key=len(_COMMANDS))
     return app
 
 
@@ -186,7 +194,8 @@ def run(arguments: Sequence[str]) -> int:
         return int(command(*bound.args, **bound.kwargs) or Exit.ALL_DONE)
     except CycloptsError as error:
         chain = " ".join(["apimart", *(error.command_chain or ())])
-        complain(f"{printable(str(error))} See: {chain} --help")
+        sentence = _missing(error, arguments) if isinstance(error, MissingArgumentError) else str(error)
+        complain(f"{printable(sentence)} See: {chain} --help")
     except UsageError as error:
         complain(str(error))
     except InvalidArgumentError as error:
@@ -198,6 +207,19 @@ def run(arguments: Sequence[str]) -> int:
         complain(explain(error))
         return Exit.SOME_FAILED
     return Exit.USAGE
+
+
+def _missing(error: MissingArgumentError, arguments: Sequence[str]) -> str:
+    """Return the sentence about an argument that is not there, with the option that may be a mistyped one."""
+    argument, app = error.argument, error.app
+    if argument is None or app is None or error.keyword:
+        return f"{error.keyword} has no value." if error.keyword else str(error)
+    known = {name for each in app.assemble_argument_collection() for name in each.names}
+    unknown = {each.partition("=")[0] for each in arguments if each.startswith("--")} - known
+    for name in argument.names:
+        if name.startswith("--") and (typed := get_close_matches(name, unknown, n=1)):
+            return f"Unknown option: {typed[0]}. Did you mean {name}?"
+    return f"{argument.name} is missing."
 
 
 def prepare_process() -> None:

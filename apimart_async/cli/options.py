@@ -95,7 +95,7 @@ Output: TypeAlias = Annotated[
     ),
 ]
 Json: TypeAlias = Annotated[
-    bool, flag("--json", "Write one JSON object a line to stdout, for each argument in its order.")
+    bool, flag("--json", "Write JSON to stdout: one object a line, in the order of the arguments.")
 ]
 Local: TypeAlias = Annotated[
     bool, flag("--local", "Try it without a key: an emulator on this machine does the work, for play money.")
