@@ -100,7 +100,9 @@ class BatchRun:
         last, total = self._progress, self._total
         if error is not None:
             complain(_reason(error))
-        retried, is_local = batch_options.retry_failed, service.local
+        # Jobs whose upload did not get through are started again without --retry-failed.
+        retried = batch_options.retry_failed or isinstance(error, errors.APIConnectionError)
+        is_local = service.local
         for hint in messages.batch_hints(
             last,
             self._output,
