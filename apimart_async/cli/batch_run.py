@@ -19,6 +19,7 @@ from apimart_async.cli.display.output import (
     complain,
     dollars,
     is_terminal,
+    may_reach_terminal,
     printable,
     same_command,
     say,
@@ -75,7 +76,7 @@ class BatchRun:
         self._failures = 0
         self._missing = 0
         self._doubtful_edits = 0
-        is_plain = json and is_terminal(sys.stdout)
+        is_plain = self._writes and may_reach_terminal(sys.stdout)
         self._display = Display(lambda console: draw_batch(self._progress, console), is_plain=is_plain)
 
     def __len__(self) -> int:
