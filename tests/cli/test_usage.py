@@ -50,7 +50,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
         ("edit PHOTO -p x -o PHOTO", "exists already"),
         ("edit PHOTO -p x -o PHOTO/out", "Nothing can be saved in"),
         ("edit ftp://host/picture.png -p x", "ftp://"),
-        ("edit FOLDER -p x", "is a directory"),
+        ("edit FOLDER -p x", "is a directory: give its pictures, such as "),
         ("edit PHOTO -p x --mask m.png", "--mask is for --service applerouter"),
         ("edit PHOTO -p x --size 256x256", "--size is for --service applerouter"),
         ("edit PHOTO -p x --service other", "other"),
