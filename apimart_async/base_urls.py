@@ -73,8 +73,8 @@ def _resolve_base_url(url: str, default: str, *, allow_http: bool) -> str:
         raise InvalidArgumentError("base_url must not carry credentials, a query or a fragment.")
     if parts.scheme == "http" and not allow_http and not is_loopback(host):
         message = (
-            f"base_url {url} would send the API key unencrypted: use https://, or pass allow_http=True "
-            "on a network you trust."
+            f"base_url {url} would send the API key unencrypted: use https://, or in Python pass "
+            "allow_http=True on a network you trust."
         )
         raise InvalidArgumentError(message)
     authority = host if port in {None, {"https": 443, "http": 80}[parts.scheme]} else f"{host}:{port}"

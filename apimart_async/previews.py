@@ -1,17 +1,20 @@
 """Results as HTML for notebooks: every text is escaped, and only images are referred to.
 
-A notebook shows the result of its last line with ``_repr_html_``. The browser fetches the images; nothing is
-requested here.
+A notebook shows the result of its last line with ``_repr_html_``. The browser fetches the images of a task;
+nothing is requested here. Saved files are embedded as thumbnails: the page of a notebook may not read them.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from html import escape
+from io import BytesIO
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from apimart_async.models import Image, ImageSet, Task
 
@@ -19,7 +22,8 @@ _MOST_IMAGES: Final = 24
 _LONGEST: Final = 300
 _HTTP: Final = re.compile(r"https?://[^\s\x00-\x20\x7f]+", re.IGNORECASE)
 _DATA: Final = re.compile(r"data:image/(?:png|jpeg|webp|gif|avif);base64,[A-Za-z0-9+/=\s]*")
-_IMAGE: Final = "max-height:240px;max-width:100%;margin:4px;vertical-align:top"
+_HEIGHT: Final = 240
+_IMAGE: Final = f"max-height:{_HEIGHT}px;max-width:100%;margin:4px;vertical-align:top"
 
 
 def html_of_task(task: Task) -> str:
@@ -43,13 +47,36 @@ def html_of_image(image: Image) -> str:
     return _html((("Image", image.index), ("type", image.content_type), ("size", size)), (image,))
 
 
+def html_of_files(facts: Iterable[tuple[str, object]], paths: tuple[Path, ...]) -> str:
+    """Return facts and saved images as HTML."""
+    return _shown(facts, [_thumbnail(path) for path in paths[:_MOST_IMAGES]], len(paths))
+
+
 def _html(facts: Iterable[tuple[str, object]], images: tuple[Image, ...]) -> str:
+    return _shown(facts, map(_tag, images[:_MOST_IMAGES]), len(images))
+
+
+def _shown(facts: Iterable[tuple[str, object]], tags: Iterable[str], total: int) -> str:
     words = " · ".join(
         f"{name} <code>{_escaped(value)}</code>" for name, value in facts if value not in {None, ""}
     )
-    shown = "".join(map(_tag, images[:_MOST_IMAGES]))
-    more = f"<div>and {len(images) - _MOST_IMAGES} more</div>" if len(images) > _MOST_IMAGES else ""
-    return f"<div><div>{words}</div>{shown}{more}</div>"
+    more = f"<div>and {total - _MOST_IMAGES} more</div>" if total > _MOST_IMAGES else ""
+    return f"<div><div>{words}</div>{''.join(tags)}{more}</div>"
+
+
+def _thumbnail(path: Path) -> str:
+    """Return a saved image as a tag, or its path if Pillow is missing or cannot read the file."""
+    try:
+        from PIL import Image as Pillow
+
+        with Pillow.open(path) as image:
+            image.thumbnail((_HEIGHT * 4, _HEIGHT * 2))
+            image.convert("RGBA").save(content := BytesIO(), "WEBP")
+    except Exception:  # noqa: BLE001 a preview never fails: Pillow raises errors of many classes for a damaged file
+        return f"<div>No preview of <code>{_escaped(path)}</code></div>"
+    source = f"data:image/webp;base64,{b64encode(content.getvalue()).decode()}"
+    name = escape(str(path))
+    return f'<img src="{source}" alt="{name}" title="{name}" style="{_IMAGE}">'
 
 
 def _tag(image: Image) -> str:

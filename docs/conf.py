@@ -51,6 +51,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
+html_js_files = ["tables.js"]
 copybutton_prompt_text = "$ "
 
 SINGLE_BACKTICKS = re.compile(r"(?<![`:])`([^`]+)`(?![`_])")
@@ -86,9 +87,9 @@ def callers_signature(
 
 
 def unreleased_changes() -> str:
-    """Return the news fragments as the section that the next release gets in CHANGELOG.md."""
+    """Return the news fragments as the section of the next release, which a release leaves empty."""
     towncrier = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["towncrier"]
-    lines = ["## Unreleased"]
+    lines: list[str] = []
     for kind in towncrier["type"]:
         fragments = sorted((ROOT / towncrier["directory"]).glob(f"*.{kind['directory']}.md"))
         if fragments:
@@ -96,7 +97,7 @@ def unreleased_changes() -> str:
         for fragment in fragments:
             text = fragment.read_text(encoding="utf-8").strip()
             lines.append("- " + indent(text, INDENT).removeprefix(INDENT))
-    return "\n".join(lines)
+    return "\n".join(["## Unreleased", *lines] if lines else [])
 
 
 def changelog() -> str:
@@ -115,10 +116,11 @@ def command_reference() -> str:
 def _sections(command: App, names: tuple[str, ...]) -> Iterator[str]:
     if len(names) > 1:
         yield f"\n{'#' * len(names)} {' '.join(names)}\n"
-    children = [name for name in command if not name.startswith("-")]
+    children = [name for name in command if name not in {*command.help_flags, *command.version_flags}]
     usage = str(command.usage or f"{' '.join(names)} {'COMMAND' if children else '[OPTIONS]'}")
     yield f"```text\n{usage.strip().removeprefix('Usage: ')}\n```\n"
     yield from _paragraphs(inspect.cleandoc(command.help))
+    yield from _paragraphs((command.help_epilogue or "").strip())
     if command.default_command is not None:
         for argument in command.assemble_argument_collection():
             if argument.show:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from io import BytesIO
+from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image as Pillow
 
-from apimart_async import Image, ImageSet, Task, TaskFailure
+from apimart_async import ApimartError, Image, ImageSet, Job, Outcome, Task, TaskFailure
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOSTILE = "<script>alert(1)</script>\"' onerror=alert(2) &amp;"
 
@@ -15,7 +22,7 @@ HOSTILE = "<script>alert(1)</script>\"' onerror=alert(2) &amp;"
 class Html(HTMLParser):
     """The tags, the sources of images and the text of a preview."""
 
-    def __init__(self, result: Task | Image | ImageSet) -> None:
+    def __init__(self, result: Task | Image | ImageSet | Outcome) -> None:
         super().__init__()
         self.tags: set[str] = set()
         self.sources: list[str | None] = []
@@ -52,6 +59,25 @@ def test_image_and_image_set_are_shown() -> None:
     shown = Html(ImageSet(datetime(2026, 11, 28, tzinfo=UTC), (image,) * 30, cost=0.5))
     assert len(shown.sources) == 24
     assert shown.text == "Created 2026-11-28 00:00:00 UTC · cost $0.5000and 6 more"
+
+
+def test_an_outcome_is_shown_with_its_saved_files(tmp_path: Path) -> None:
+    saved, damaged = tmp_path / "a.png", tmp_path / "b.png"
+    Pillow.new("RGB", (2000, 1000), "green").save(saved)
+    damaged.write_bytes(b"not an image")
+    job = Job("photo.jpg", HOSTILE)
+    html = Html(Outcome(job, "saved", paths=(saved, damaged), cost=0.03, id="job_1"))
+    assert html.text == f"Job job_1 · status saved · prompt {HOSTILE} · cost $0.0300No preview of {damaged}"
+    (source,) = html.sources
+    assert source
+    kind, _, content = source.partition(";base64,")
+    assert kind == "data:image/webp"
+    with Pillow.open(BytesIO(b64decode(content))) as thumbnail:
+        assert thumbnail.size == (960, 480)
+
+    failed = Html(Outcome(job, "failed", error=ApimartError(HOSTILE), id="job_1"))
+    assert failed.text.endswith(f"error {HOSTILE}")
+    assert (failed.sources, failed.tags) == ([], {"div", "code"})
 
 
 @pytest.mark.parametrize(

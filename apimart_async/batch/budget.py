@@ -202,8 +202,9 @@ class Budget:
         if self._is_blind:
             why = "The service does not report the cost of jobs, so max_cost cannot be kept."
         else:
-            why = f"The next job could pass the budget of {limit:.2f} USD: {self.spent:.2f} USD are spent."
+            spent = round(self.spent, 4)
+            why = f"The next job could pass the budget of {round(limit, 4)} USD: {spent} USD are spent."
             owed = self.expected - self.spent
             if owed > _ROUNDING:
-                why = f"{why[:-1]}, and {owed:.2f} USD may still be billed."
+                why = f"{why[:-1]}, and {round(owed, 4)} USD may still be billed."
         return BudgetExceededError(why, spent=self.spent, limit=limit)

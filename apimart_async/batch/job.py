@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from apimart_async import previews
 from apimart_async.arguments import wrong_type
 from apimart_async.models import Task
 from apimart_async.resources.submission import Operation
@@ -126,6 +127,11 @@ class Outcome:
     resumed: bool = False
     id: str = ""
     is_elsewhere: bool = False
+
+    def _repr_html_(self) -> str:
+        cost = None if self.cost is None else f"${self.cost:.4f}"
+        facts = ("Job", self.id), ("status", self.status), ("prompt", self.job.prompt), ("cost", cost)
+        return previews.html_of_files((*facts, ("error", str(self.error or ""))), self.paths)
 
     @property
     def has_unknown_cost(self) -> bool:

@@ -52,8 +52,8 @@ def models(*, base_url: options.BaseUrl = None, json: options.Json = False) -> E
       apimart models
       apimart models --json
 
-    A line has the name of the model and, after two spaces, the price of an image, if
-    the service tells one. With --json, each line is the service's own
+    A line has the name of the model and, after two spaces, the price of an
+    image, if the service tells one. With --json, each line is the service's own
     description of the model; id is its name, and usd_per_image its price or null.
     """
     found = _ask(_priced_models, base_url)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from io import TextIOWrapper
 from typing import Annotated, Final, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 import apimart_async
 from apimart_async.cli.display.output import (
@@ -16,9 +17,7 @@ from apimart_async.cli.display.output import (
     complain,
     debugging,
     printable,
-    say,
     set_quiet,
-    write_line,
 )
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
@@ -33,12 +32,6 @@ Try these:
   APIMART_API_KEY=... apimart edit portrait.png -p "Watercolour" -n 3
   apimart task save TASK_ID -o edited
   apimart --install-completion --shell bash
-
-Everywhere:
-
-  -v                log submits, retries, costs and saved files to stderr
-  -vv               log each HTTP request too
-  -q                no progress and no summary, only errors
 
 Environment:
 
@@ -57,6 +50,12 @@ Exit codes:
   130  interrupted; stderr says how to continue with paid tasks"""
 
 
+_EPILOGUE: Final = """Every command also has:
+
+  -v   log submits, retries, costs and saved files to stderr
+  -vv  log each HTTP request too
+  -q   no progress and no summary, only errors
+"""
 _COMMANDS: Final[Mapping[str, str]] = {
     "edit": "Edit pictures as a prompt says, all of them at once.",
     "generate": "Make a picture as a prompt says, from other pictures if you like.",
@@ -74,11 +73,6 @@ _COMMANDS: Final[Mapping[str, str]] = {
 
 _VERBOSITY: Final = {"-q": 0, "-v": 1, "-vv": 2}
 _INSTALL_COMPLETION: Final = "--install-completion"
-_BASH_FILES: Final[Mapping[str, str]] = {
-    "COMPREPLY=( $(compgen -f ": "local IFS=$'\\n'; COMPREPLY=( $(compgen -f ",
-    "complete -F ": "complete -o default -o filenames -F ",
-}
-"""Changes to the script for bash: names of files may have spaces, and folders get a slash."""
 
 
 def build(only: str | None = None) -> App:
@@ -87,13 +81,20 @@ def build(only: str | None = None) -> App:
     Args:
         only: Name of the command to import; the others are only listed. All by default.
     """
-    app = App(name="apimart", help=_HELP, help_format="plaintext", version=apimart_async.__version__)
-    for name, summary in _COMMANDS.items():
+    app = App(
+        name="apimart",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        version=apimart_async.__version__,
+    )
+    for number, (name, summary) in enumerate(_COMMANDS.items()):
         if only is None or name == only:
             _add(app, name)
         else:
             app.command(App(name=name, help=summary))
-    app.command(_install_completion, name=_INSTALL_COMPLETION, sort_key=1)
+        app[name].sort_key = number
+    app.command(_install_completion, name=_INSTALL_COMPLETION, sort_key=len(_COMMANDS))
     return app
 
 
@@ -101,36 +102,21 @@ def _install_completion(
     *,
     shell: Annotated[
         Literal["bash", "zsh", "fish"] | None,
-        Parameter(name="--shell", help="The shell; that of the variable SHELL by default."),
+        Parameter(name="--shell", help="The shell; by default the one that runs the command."),
     ] = None,
 ) -> Exit:
     """Let the Tab key complete commands, options and files in bash, zsh or fish.
 
     Writes the completion script of the shell into the home directory and, for
-    bash and zsh, adds the line that loads it to ~/.bashrc or ~/.zshrc.
+    bash and zsh, adds the lines that load it to ~/.bashrc or ~/.zshrc.
 
     Try this:
 
       apimart --install-completion --shell bash
     """
-    from cyclopts.completion.detect import ShellDetectionError, detect_shell
+    from apimart_async.cli.completion import install
 
-    app = build()
-    try:
-        known = shell or detect_shell()
-        path = app.install_completion(shell=known)
-    except ShellDetectionError:
-        raise UsageError("The shell is not known: name it with --shell.") from None
-    except OSError as error:
-        raise UsageError(f"The completion cannot be installed: {error}") from error
-    if known == "bash":
-        script = path.read_text(encoding="utf-8")
-        for original, better in _BASH_FILES.items():
-            script = script.replace(original, better)
-        path.write_text(script, encoding="utf-8")
-    write_line(str(path))
-    say(f"Completion for {known} is installed; it works in every shell that is started from now on.")
-    return Exit.ALL_DONE
+    return install(build(), shell)
 
 
 def _add(app: App, name: str) -> None:
@@ -208,7 +194,8 @@ def run(arguments: Sequence[str]) -> int:
         return int(command(*bound.args, **bound.kwargs) or Exit.ALL_DONE)
     except CycloptsError as error:
         chain = " ".join(["apimart", *(error.command_chain or ())])
-        complain(f"{printable(str(error))} See: {chain} --help")
+        sentence = _missing(error, arguments) if isinstance(error, MissingArgumentError) else str(error)
+        complain(f"{printable(sentence)} See: {chain} --help")
     except UsageError as error:
         complain(str(error))
     except InvalidArgumentError as error:
@@ -220,6 +207,19 @@ def run(arguments: Sequence[str]) -> int:
         complain(explain(error))
         return Exit.SOME_FAILED
     return Exit.USAGE
+
+
+def _missing(error: MissingArgumentError, arguments: Sequence[str]) -> str:
+    """Return the sentence about an argument that is not there, with the option that may be a mistyped one."""
+    argument, app = error.argument, error.app
+    if argument is None or app is None or error.keyword:
+        return f"{error.keyword} has no value." if error.keyword else str(error)
+    known = {name for each in app.assemble_argument_collection() for name in each.names}
+    unknown = {each.partition("=")[0] for each in arguments if each.startswith("--")} - known
+    for name in argument.names:
+        if name.startswith("--") and (typed := get_close_matches(name, unknown, n=1)):
+            return f"Unknown option: {typed[0]}. Did you mean {name}?"
+    return f"{argument.name} is missing."
 
 
 def prepare_process() -> None:

@@ -41,9 +41,10 @@ with one prompt, or a CSV, JSONL, Parquet or Arrow file with a row for each
 job. Its columns are image and prompt, and optionally operation, model, n, id
 and name; documented fields of the request, such as size, and columns called
 option.NAME are options (option.mask is an image), and any other column is only
-carried into results.jsonl. Paths of images start from the folder of the file, and
-lead out of it only with --allow-outside; a CSV or JSONL file on stdin (-) starts
-from the working directory. All rows are checked before anything is sent.
+carried into results.jsonl. Paths of images start from the folder of the file
+and lead out of it only with --allow-outside; a CSV or JSONL file on stdin (-)
+starts from the working directory. All rows are checked before anything is
+sent.
 
 The operation of a row, or of --operation, is edit by default; generate makes
 an image from a prompt and needs no column image; segment is free and needs no

@@ -19,6 +19,7 @@ from apimart_async.cli.display.output import (
     complain,
     dollars,
     is_terminal,
+    may_reach_terminal,
     printable,
     same_command,
     say,
@@ -75,7 +76,7 @@ class BatchRun:
         self._failures = 0
         self._missing = 0
         self._doubtful_edits = 0
-        is_plain = json and is_terminal(sys.stdout)
+        is_plain = self._writes and may_reach_terminal(sys.stdout)
         self._display = Display(lambda console: draw_batch(self._progress, console), is_plain=is_plain)
 
     def __len__(self) -> int:
@@ -100,7 +101,9 @@ class BatchRun:
         last, total = self._progress, self._total
         if error is not None:
             complain(_reason(error))
-        retried, is_local = batch_options.retry_failed, service.local
+        # Jobs whose upload did not get through are started again without --retry-failed.
+        retried = batch_options.retry_failed or isinstance(error, errors.APIConnectionError)
+        is_local = service.local
         for hint in messages.batch_hints(
             last,
             self._output,

@@ -73,7 +73,7 @@ def work(
     ] = 30.0,
     json: Annotated[bool, options.flag("--json", "Write one JSON object a line to stdout.")] = False,
 ) -> Exit:
-    """Do the jobs of a manifest beside other workers; the same command again continues.
+    """Do the jobs of a manifest beside other workers, or continue them.
 
     Exit codes: 0 all saved, or with other living workers; 1 some were not saved;
     2 usage, nothing was sent.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ Output: TypeAlias = Annotated[
     ),
 ]
 Json: TypeAlias = Annotated[
-    bool, flag("--json", "Write one JSON object a line to stdout, for each argument in its order.")
+    bool, flag("--json", "Write JSON to stdout: one object a line, in the order of the arguments.")
 ]
 Local: TypeAlias = Annotated[
     bool, flag("--local", "Try it without a key: an emulator on this machine does the work, for play money.")
@@ -174,7 +175,8 @@ def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
     """Return the pictures, with the matching files in place of patterns that no shell has expanded.
 
     Raises:
-        UsageError: One of them is an option that the command does not have, or a pattern without a match.
+        UsageError: One of them is an option that the command does not have, a directory, or a pattern
+            without a match.
     """
     return list(chain.from_iterable(_expanded(str(argument)) for argument in arguments))
 
@@ -182,6 +184,9 @@ def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
 def _expanded(image: str) -> list[str]:
     if image.startswith("-") and image != STDIN and not os.path.lexists(image):
         raise UsageError(f"Unknown option: {printable(image)}. --help lists the options.")
+    if os.path.isdir(image):  # noqa: PTH112 a text
+        pattern = printable(shlex.quote(os.path.join(image, "*.jpg")))  # noqa: PTH118 a text
+        raise UsageError(f"{printable(image)} is a directory: give its pictures, such as {pattern}.")
     if "://" in image or not any(mark in image for mark in "*?[") or os.path.lexists(image):
         return [image]
     found = glob.iglob(os.path.expanduser(image), recursive=True)  # noqa: PTH111, PTH207 as batches match

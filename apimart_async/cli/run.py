@@ -13,7 +13,7 @@ import anyio
 from apimart_async.cli.display import messages
 from apimart_async.cli.display.item import Item
 from apimart_async.cli.display.messages import ResumeHint, Wording
-from apimart_async.cli.display.output import is_terminal, printable, say
+from apimart_async.cli.display.output import may_reach_terminal, printable, say
 from apimart_async.cli.display.results import Render, Results
 from apimart_async.cli.signals import SIGNALS, Exit
 from apimart_async.errors import ApimartError
@@ -59,7 +59,9 @@ class Run:
         self._wording = wording
         self._resume_hint = resume_hint
         self._display = Display(partial(draw_items, items))
-        self._results = Results(items, render, hold=hold or (self._display.draws and is_terminal(sys.stdout)))
+        self._results = Results(
+            items, render, hold=hold or (self._display.draws and may_reach_terminal(sys.stdout))
+        )
         self._scope: anyio.CancelScope
         self._is_interrupted = False
 

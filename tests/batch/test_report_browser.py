@@ -16,7 +16,7 @@ from apimart_async.batch.journal.sqlite import SqliteJournal
 from apimart_async.batch.report.page import write_report
 
 from .chromium import Tab, tab
-from .report_rows import HOSTILE, mixed, record
+from .report_rows import HOSTILE, PNG, mixed, record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -295,6 +295,32 @@ async def test_large_view_steps_through_the_jobs_by_keys_and_links_the_files(
     assert await browser.evaluate("location.hash") == "#page=2"
     assert await browser.evaluate("document.activeElement.ariaLabel") == "Enlarge a photo.png"
     assert browser.complaints() == []
+
+
+async def test_given_ids_are_shown_and_all_files_of_a_row_linked(browser: Tab, tmp_path: Path) -> None:
+    place = tmp_path / "out"
+    place.mkdir()
+    paths = tuple(place / f"result {number}.png" for number in range(10))
+    for path in paths:
+        path.write_bytes(PNG)
+    digest = "ab" * 16
+    records = [record(1, id="sku-1", paths=paths), record(2, id=digest, paths=paths)]
+    await browser.open(await report_of(place, records))
+    text = "[...document.querySelectorAll('.card .small')].map((part) => part.textContent)"
+    shown = await browser.evaluate(text)
+    assert ["sku-1" in each for each in shown] == [True, False]
+    assert digest not in "".join(shown)
+    await browser.evaluate("document.querySelector('.enlarge').click()")
+    assert "sku-1" in await browser.evaluate("document.getElementById('caption').textContent")
+    await browser.press("Escape")
+
+    await browser.evaluate("document.querySelector('input[name=view][value=table]').click()")
+    cut = (
+        "[...document.querySelectorAll('td.files a')].filter((link) => "
+        "link.getBoundingClientRect().right > link.parentElement.getBoundingClientRect().right).length"
+    )
+    assert await browser.evaluate("document.querySelectorAll('td.files a').length") == 20
+    assert await browser.evaluate(cut) == 0
 
 
 async def test_labels_can_be_read_and_buttons_hit_on_a_phone(browser: Tab, tmp_path: Path) -> None:

@@ -135,8 +135,13 @@ class Command:
         )
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    async def on_terminal(self, *arguments: str | Path, stdout_too: bool = False) -> Finished:
+    async def on_terminal(
+        self, *arguments: str | Path, stdout_too: bool = False, through_cat: bool = False
+    ) -> Finished:
         """Run it with stderr, and stdout if wanted, on a terminal of 100 columns."""
+        command = [*MODULE, *map(str, arguments)]
+        if through_cat:
+            command = ["sh", "-c", '"$@" | cat', "sh", *command]
         ours, theirs = os.openpty()
         screen, stdout, code = bytearray(), b"", None
 
@@ -147,7 +152,7 @@ class Command:
 
         async with anyio.create_task_group() as group:
             process = await anyio.open_process(
-                [*MODULE, *map(str, arguments)],
+                command,
                 cwd=self.directory,
                 env=self.whole_environment | {"TERM": "xterm-256color"},
                 stdin=subprocess.DEVNULL,

@@ -373,6 +373,8 @@ async def test_a_dead_network_ends_the_batch(apimart: Command, many: Path) -> No
 
     assert done.code == 1
     assert "see to the connection, then run it again" in done.stderr
+    # Nothing was submitted, so that the same command starts all jobs again.
+    assert "--retry-failed" not in done.stderr
     assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-3]
 
 

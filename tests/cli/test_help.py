@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import tomllib
+from inspect import cleandoc
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,7 +21,10 @@ from apimart_async.resources.edits import DEFAULT_MODEL
 from .conftest import MODULE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from cyclopts import App
 
     from .conftest import Command
 
@@ -55,6 +59,28 @@ def test_every_help_shows_an_example(command: tuple[str, ...], capsys: pytest.Ca
     text = help_of(capsys, *command)
     assert re.search(rf"^  (\S+=\S+ )?apimart {' '.join(command)}", text, re.MULTILINE)
     assert not [line for line in text.splitlines() if len(line) > 80]
+
+
+def test_no_text_of_help_is_wrapped_on_80_columns_and_commands_are_in_the_order_of_use() -> None:
+    def commands(app: App, *names: str) -> Iterator[tuple[str, App]]:
+        yield " ".join(names), app
+        for name in app:
+            if name not in {"--help", "-h", "--version"}:
+                yield from commands(app[name], *names, name)
+
+    everything = dict(commands(build()))
+    texts = {name: f"{app.help}\n{app.help_epilogue or ''}" for name, app in everything.items()}
+    # In the panel of the commands, a first line may be wrapped; it has fewer columns there.
+    assert [
+        line for text in texts.values() for line in cleandoc(text).splitlines()[1:] if len(line) > 80
+    ] == []
+    top = [name for name, app in sorted(everything.items(), key=lambda each: each[1].sort_key or 0) if name]
+    assert [name for name in top if " " not in name][:3] == ["edit", "generate", "upload"]
+
+
+def test_every_help_names_the_options_of_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ((), ("edit",), ("batch", "status")):
+        assert "\n  -q   no progress" in help_of(capsys, *command)
 
 
 @pytest.mark.long

@@ -111,7 +111,7 @@ async def test_edits_stop_before_the_budget(apimart: Command, emulator: Emulator
     assert done.code == 1
     assert len(done.results) == 2
     assert len(emulator.ledger.entries) == 2
-    assert "could pass the budget" in done.stderr
+    assert "could pass the budget of 0.031 USD: 0.03 USD are spent" in done.stderr
     assert "2 of 3 images edited" in done.stderr
 
 

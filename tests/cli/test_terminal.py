@@ -41,16 +41,26 @@ async def test_the_display_shows_stages_and_ends_with_a_line_each(
     assert "2 of 3 tasks saved, 1 failed" in text
 
 
+@pytest.mark.parametrize("through_cat", [False, True])
 async def test_results_on_the_same_terminal_come_after_the_display(
-    apimart: Command, photos: list[Path]
+    apimart: Command, photos: list[Path], *, through_cat: bool
 ) -> None:
-    done = await apimart.on_terminal("upload", *photos, stdout_too=True)
+    done = await apimart.on_terminal("upload", *photos, stdout_too=True, through_cat=through_cat)
 
     assert done.code == 0
     last = [line for line in CONTROL.sub("", done.stderr).splitlines() if line.strip()][-4:]
     assert last[0].startswith("3 images uploaded")
     assert all(line.startswith("http://127.0.0.1") for line in last[1:])
     assert [line.rpartition(".")[2] for line in last[1:]] == [photo.suffix[1:] for photo in photos]
+
+
+async def test_a_batch_draws_nothing_over_the_lines_of_a_pipe(apimart: Command, photos: list[Path]) -> None:
+    done = await apimart.on_terminal(
+        "batch", photos[0].parent, "-p", "snow", "-o", "out", stdout_too=True, through_cat=True
+    )
+
+    assert not CONTROL.search(done.stderr)
+    assert "out/" in done.stderr
 
 
 @pytest.mark.may_block  # by writing results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import stat
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -77,6 +78,14 @@ def complain(message: str) -> None:
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether a stream is a terminal."""
     return stream is not None and stream.isatty()
+
+
+def may_reach_terminal(stream: TextIO | None) -> bool:
+    """Tell whether lines may appear on the terminal: directly, or by way of a pipe such as ``| tee``."""
+    try:
+        return stream is not None and (stream.isatty() or stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode))
+    except OSError:  # the stream has no file
+        return False
 
 
 def _print(line: str, stream: TextIO | None) -> None:

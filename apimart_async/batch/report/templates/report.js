@@ -118,6 +118,9 @@
     return made;
   };
 
+  // Other ids are digests, which nobody has to read.
+  const givenId = (row) => (/^[0-9a-f]{32}/.test(row.id) ? null : row.id);
+
   const links = (row) => {
     const original = row.link ?? (row.before?.startsWith("data:") ? undefined : row.before);
     const results = row.after ?? [];
@@ -202,7 +205,7 @@
     pair.querySelector(".enlarge").remove();
     $("stage").replaceChildren(pair);
     $("place").textContent = `${count(at + 1)} of ${count(found.length)}`;
-    $("caption").textContent = [row.name, row.prompt, row.error].filter(Boolean).join(" · ");
+    $("caption").textContent = [row.name, givenId(row), row.prompt, row.error].filter(Boolean).join(" · ");
     $("files").replaceChildren(...links(row));
     for (const [id, is] of [["before", at > 0], ["after", at < found.length - 1]]) {
       $(`large-${id}`).setAttribute("aria-disabled", String(!is));
@@ -259,6 +262,7 @@
     }
     part(".small").textContent = [
       row.number == null ? null : `#${count(row.number)}`,
+      givenId(row),
       row.seconds == null ? null : duration(row.seconds),
       row.cost == null ? null : dollars(row.cost),
     ].filter(Boolean).join(" · ");
