@@ -41,7 +41,7 @@ async def run(client: AsyncApimart, jobs: list[Job], output: Path) -> list[Outco
     ("suffix", "content"),
     [("", b""), *((suffix, PRECIOUS) for suffix in ("-wal", "-shm", "-journal", "-lock", "-lock-journal"))],
 )
-async def test_a_hard_link_in_the_place_of_a_file_of_the_journal_is_refused(
+async def test_a_hard_link_among_the_files_of_the_journal_is_refused(
     client: AsyncApimart, pictures: list[Path], tmp_path: Path, suffix: str, content: bytes
 ) -> None:
     outside = tmp_path / "precious"
@@ -94,7 +94,7 @@ def tamper(change: str, journal: Path, elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["moved", "moved with its folder", "removed", "replaced"])
-async def test_nothing_is_paid_for_while_the_journal_is_not_in_its_place(
+async def test_nothing_is_paid_for_once_the_journal_was_moved(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, change: str
 ) -> None:
     output = tmp_path / "out"
