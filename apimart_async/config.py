@@ -437,21 +437,21 @@ def _resolve_base_url(url: str, default: str, *, allow_http: bool) -> str:
     """Return a base URL in one spelling: lower-case host, no usual port, no ``/v1`` and no trailing slash."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        port, host = parts.port, parts.hostname
     except ValueError:
-        raise InvalidArgumentError(f"base_url must look like {default}, not {url!r}.") from None
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        message = f"base_url must look like {default}, not {url!r}."
-        raise InvalidArgumentError(message)
+        parts, port, host = urlsplit(""), None, None
+    if parts.scheme not in {"https", "http"} or not host:
+        shown = "" if "@" in url else f", not {url!r}"  # it may hold a password
+        raise InvalidArgumentError(f"base_url must look like {default}{shown}.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidArgumentError("base_url must not carry credentials, a query or a fragment.")
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not allow_http and not is_loopback(host):
         message = (
             f"base_url {url} would send the API key unencrypted: use https://, or pass allow_http=True "
             "on a network you trust."
         )
         raise InvalidArgumentError(message)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{host}]" if ":" in host else host
     authority = host if port in {None, {"https": 443, "http": 80}[parts.scheme]} else f"{host}:{port}"
     return f"{parts.scheme}://{authority}{parts.path}".rstrip("/").removesuffix("/v1")
 
