@@ -133,7 +133,8 @@ class Database:
         if other is not None:
             raise JournalError(
                 f"The journal at {self.shown} is in the schema {other!r}, and a new one would be made in "
-                "another, where its jobs would be paid for again: name the schema with ?search_path= in the URL.",
+                "another, where its jobs would be paid for again: name the schema with ?search_path= in the "
+                "URL.",
                 path=self.shown,
             )
 
