@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ntpath
 import os
 import sqlite3
 from contextlib import closing
@@ -14,6 +15,7 @@ import pytest
 from apimart_async import InvalidArgumentError, Job, JournalError, edit_many
 from apimart_async.batch import SqliteJournal, read_outcomes
 from apimart_async.batch.journal.opening import journal_path
+from apimart_async.batch.manifest.paths import names_another_host
 from apimart_async.batch.manifest.reader import open_manifest
 from apimart_async.batch.manifest.rows import BadRow, ManifestOptions, Row, Skipped
 from apimart_async.batch.report.page import write_report
@@ -249,3 +251,25 @@ def test_a_pipe_with_the_name_of_a_photo_holds_up_no_pattern(tmp_path: Path, pic
     rows = list(open_manifest(tmp_path / "*", options).rows())
     assert [row.location for row in rows if isinstance(row, Row)] == sorted(map(str, pictures))
     assert [Path(row.location).name for row in rows if isinstance(row, Skipped)] == ["photo.heic"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_elsewhere"),
+    [
+        (r"\\evil.example\share\a.jpg", True),
+        ("//evil.example/share/a.jpg", True),
+        (r"\/evil.example\share\a.jpg", True),
+        (r'"\\evil.example\share\a.jpg"', True),
+        ("\u200e\\\\evil.example\\share\\a.jpg", True),
+        (r"\\?\UNC\evil.example\share\a.jpg", True),
+        (r"\\.\pipe\a.jpg", True),
+        (r"\\NAS\Photos\a.jpg", False),
+        (r"C:\photos\a.jpg", False),
+        ("a.jpg", False),
+        (r"..\a.jpg", False),
+    ],
+)
+def test_a_path_on_another_host_is_known_before_it_is_looked_for(path: str, *, is_elsewhere: bool) -> None:
+    # Windows would tell the name and a digest of the password of the user to the host.
+    assert names_another_host(path, r"\\nas\photos\new", ntpath) == is_elsewhere
+    assert not names_another_host(path, "/home/me/photos")

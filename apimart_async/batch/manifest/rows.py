@@ -15,7 +15,7 @@ import attrs
 
 from apimart_async.batch.job import Job
 from apimart_async.batch.manifest.jsonl import parse_json
-from apimart_async.batch.manifest.paths import found_path
+from apimart_async.batch.manifest.paths import found_path, names_another_host
 from apimart_async.batch.nesting import MOST_LEVELS, is_too_deep
 from apimart_async.batch.requests import APIMART_MODELS, check_job
 from apimart_async.errors import InvalidArgumentError
@@ -388,8 +388,9 @@ def _image(value: object, folder: Folder, options: ManifestOptions, embedding: s
                 "--allow-outside, if you trust the manifest."
             )
         return value
-    path = found_path(value, folder.path)
-    if not options.allow_outside and not folder.contains(path):
+    is_elsewhere = not options.allow_outside and names_another_host(value, folder.path)
+    path = value if is_elsewhere else found_path(value, folder.path)
+    if is_elsewhere or (not options.allow_outside and not folder.contains(path)):
         raise InvalidArgumentError(
             f"{shown(value)} is outside the folder of the manifest: permit such paths with --allow-outside, "
             "if you trust the manifest."
