@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import traceback
 
 import pytest
 
@@ -117,6 +118,22 @@ def test_every_public_name_can_be_imported() -> None:
 def test_headers_of_the_connection_cannot_be_given(name: str) -> None:
     with pytest.raises(InvalidArgumentError, match="cannot be given"):
         AsyncApimart("sk-test", default_headers={name: "x"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "me:hunter2@api.example",
+        "https://me:hunter2@[::1",
+        "https://me:hunter2@api.example:99999",
+        "ftp://me:hunter2@h",
+        "https://me:hunter2@api.example",
+    ],
+)
+def test_a_base_url_with_a_password_is_refused_without_it(url: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="base_url") as raised:
+        AsyncApimart("sk-test", base_url=url)
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_several_base_urls_come_as_a_list_or_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from apimart_async.batch.nesting import MOST_LEVELS, is_too_deep
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources import edits, generations, submission
 from apimart_async.resources.submission import check_request
@@ -63,6 +64,8 @@ def check_job(job: Job, models: Mapping[Operation, str]) -> None:
         InvalidArgumentError: Its attributes do not go together, or one is out of range.
         ImageError: Its images are not images, or an empty list of them.
     """
+    if is_too_deep([job.options, job.extra]):
+        raise InvalidArgumentError(f"The options and extra data of a job have {MOST_LEVELS} levels at most.")
     model, operation = model_of(job, models), job.operation
     if operation not in models:
         listed = ", ".join(map(repr, models))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -189,14 +190,14 @@ def status(
                 {
                     "id": worker.id,
                     "host": worker.host,
-                    "seconds": round(worker.seconds, 1),
-                    "lease": round(worker.lease, 1),
+                    "seconds": _finite(worker.seconds, 1),
+                    "lease": _finite(worker.lease, 1),
                     "jobs": worker.jobs,
                 }
                 for worker in workers
             ],
             "jobs": dict(tally.jobs),
-            "spent": round(tally.spent, 6),
+            "spent": _finite(tally.spent, 6),
             "outstanding": dict(tally.outstanding),
         }
         write_line(json_line(record))
@@ -210,3 +211,8 @@ def status(
         write_line(f"{state.replace('_', ' ') + ':':<12} {number:>9,}")
     write_line(f"{'spent:':<12} {dollars(tally.spent):>9}")
     return Exit.ALL_DONE
+
+
+def _finite(number: float, digits: int) -> float | None:
+    """Return a number that JSON has: a stranger may have written infinite times into the database."""
+    return round(number, digits) if math.isfinite(number) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shlex
 import sys
@@ -21,6 +20,7 @@ from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError, InvalidArgumentError
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files import objects
+from apimart_async.transport.files.patterns import matches_of
 from apimart_async.transport.media import forms, inputs
 from apimart_async.transport.object_storage import ObjectPath, any_path
 
@@ -189,7 +189,7 @@ def _expanded(image: str) -> list[str]:
         raise UsageError(f"{printable(image)} is a directory: give its pictures, such as {pattern}.")
     if "://" in image or not any(mark in image for mark in "*?[") or os.path.lexists(image):
         return [image]
-    found = glob.iglob(os.path.expanduser(image), recursive=True)  # noqa: PTH111, PTH207 as batches match
+    found = matches_of(os.path.expanduser(image))  # noqa: PTH111 as batches match
     matches = sorted(path for path in found if os.path.isfile(path))  # noqa: PTH113 a text
     if not matches:
         raise UsageError(f"No file matches {printable(image)}. Nothing was sent.")

@@ -26,10 +26,12 @@ class Target:
     Attributes:
         directory: Directory for the images.
         file: Exact path of the only image, if it was given.
+        earlier: Names of the files that the directory had before; one may have the content of the image.
     """
 
     directory: Path
     file: Path | None = None
+    earlier: frozenset[str] = frozenset()
 
     def name(self, items: list[Item]) -> None:
         """Name the results of the only item after the file."""
@@ -43,7 +45,8 @@ class Target:
         """
         if self.file is not None and item.paths:
             first, *others = item.paths
-            item.paths = (await to_thread.run_sync(_move, first, self.file), *others)
+            is_earlier = first.name in self.earlier
+            item.paths = (await to_thread.run_sync(_move, first, self.file, is_earlier), *others)
 
 
 def target_of(output: Path, images: int) -> Target:
@@ -71,11 +74,20 @@ def target_of(output: Path, images: int) -> Target:
         raise UsageError(
             f"{printable(str(output))} exists already, and no file is overwritten: name another one."
         )
-    return Target(output.parent, output)
+    stem = clean_stem(output.stem)
+    earlier = output.parent.iterdir() if output.parent.is_dir() else ()
+    return Target(
+        output.parent, output, frozenset(path.name for path in earlier if path.name.startswith(stem))
+    )
 
 
-def _move(saved: Path, file: Path) -> Path:
-    """Move a file, unless the new name is taken; blocks.
+def _move(saved: Path, file: Path, is_earlier: bool) -> Path:  # noqa: FBT001 for to_thread.run_sync
+    """Give a file a new name, unless that is taken; blocks.
+
+    Args:
+        saved: Its path.
+        file: Its new path.
+        is_earlier: Whether it was there before the command, and stays.
 
     Returns:
         Its path.
@@ -83,15 +95,33 @@ def _move(saved: Path, file: Path) -> Path:
     if saved == file:
         return file
     try:
-        os.link(saved, file)
+        if not _is_linked(saved, file):  # a file system without hard links
+            if is_earlier:
+                say(f"{printable(str(saved))} has had the same content before, so it is the result.")
+                return saved
+            file.open("xb").close()  # reserves the name, which a rename would take from another file
+            saved.replace(file)
     except FileExistsError:
         say(f"{printable(str(file))} exists by now, so the result is in {printable(str(saved))}.")
         return saved
-    except OSError:  # a file system without hard links
-        saved.rename(file)
-    else:
-        saved.unlink()
+    if not is_earlier:
+        saved.unlink(missing_ok=True)
     if saved.suffix.lower() != file.suffix.lower():
         kind = saved.suffix.removeprefix(".").upper().replace("JPG", "JPEG")
         say(f"{printable(str(file))} is a {kind} image, as the service has sent it.")
     return file
+
+
+def _is_linked(saved: Path, file: Path) -> bool:
+    """Give a file another name, and tell whether the file system can.
+
+    Raises:
+        FileExistsError: The name is taken.
+    """
+    try:
+        os.link(saved, file)
+    except FileExistsError:
+        raise
+    except OSError:
+        return False
+    return True

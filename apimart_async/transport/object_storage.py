@@ -144,6 +144,18 @@ def object_path(url: str) -> ObjectPath:
     return path
 
 
+def exact_path(url: str) -> ObjectPath:
+    """Return the path of an object, unless a path leaves out a part of its key: that is another object.
+
+    Raises:
+        InvalidArgumentError: It is the URL of no bucket, or of a key with ``//`` or ``/./``.
+    """
+    path, rest = object_path(url), url.partition("://")[2]
+    if path.parts[0] != "file:" and ("//" in rest or "." in rest.split("/")):
+        raise InvalidArgumentError("The key of an image cannot hold '//' or '/./': rename the object.")
+    return path
+
+
 def store_of(path: ObjectPath) -> ObjectStore:
     """Return the store of a path, with the credentials of the environment; one for all calls of a process.
 

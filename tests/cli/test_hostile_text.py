@@ -76,3 +76,20 @@ def test_a_command_without_hostile_ids_is_plain() -> None:
     command = ResumeHint(Path("my results")).command([("task_1", None)])
     assert command is not None
     assert shlex.split(command) == ["apimart", "task", "save", "task_1", "-o", "my results"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter2@h/db",
+        "postgresql://h/db?user=u&password=hunter2",
+        "postgres://h?sslpassword=hunter2",
+    ],
+)
+@pytest.mark.parametrize("form", ["--journal {}", "--journal={}"])
+def test_a_command_to_be_copied_holds_no_password_of_a_journal(url: str, form: str) -> None:
+    token = output.ARGUMENTS.set(["batch", "jobs.csv", "-o", "out", *form.format(url).split()])
+    try:
+        assert output.same_command() is None
+    finally:
+        output.ARGUMENTS.reset(token)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
+from apimart_async.cli.display.item import Item
+from apimart_async.cli.target import Target
 from apimart_async.transport.media.sniffing import identify
 
 if TYPE_CHECKING:
@@ -35,6 +40,39 @@ async def test_the_only_image_gets_the_exact_path(
     again = await apimart(*words, "-o", f"made/exact{extension}")
     assert again.code == 2
     assert "exists already, and no file is overwritten" in again.stderr
+
+
+async def test_an_earlier_file_of_the_same_content_stays(apimart: Command, photo: Path) -> None:
+    first = await apimart("edit", photo, "-p", "stars", "-o", "made/exact.jpg")
+    content = (apimart.directory / "made" / "exact.jpg").read_bytes()
+    again = await apimart("edit", photo, "-p", "stars", "-o", "made/exact.png")
+    assert (first.code, again.code, again.results) == (0, 0, ["made/exact.png"])
+    made = {path.name: path.read_bytes() for path in (apimart.directory / "made").iterdir()}
+    assert made == {"exact.jpg": content, "exact.png": content}
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    # As on file systems without links, such as exFAT on a memory card.
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "saved.png").write_bytes(b"new")
+    item = Item("photo.png", "photo.png")
+    item.paths = (tmp_path / "saved.png",)
+    target = Target(tmp_path, tmp_path / "exact.png")
+    (tmp_path / "exact.png").write_bytes(b"old")
+    anyio.run(target.place, item)
+    assert (tmp_path / "exact.png").read_bytes() == b"old"
+    assert item.paths[0].read_bytes() == b"new"
+    assert "exists by now" in capsys.readouterr().err
+
+    (tmp_path / "exact.png").unlink()
+    anyio.run(target.place, item)
+    assert item.paths == (tmp_path / "exact.png",)
+    assert [path.name for path in tmp_path.iterdir()] == ["exact.png"]
 
 
 async def test_a_file_cannot_take_several_images_and_a_directory_may_have_any_name(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 from anyio import to_thread
 
@@ -85,6 +87,20 @@ async def test_a_database_without_a_journal_is_not_changed_by_reading(url: str, 
     for _ in range(2):
         with pytest.raises(JournalError, match="There is no journal at"):
             list(read_outcomes(tmp_path, journal=url))
+
+
+async def test_the_status_of_a_fleet_with_infinite_times_is_json(url: str, emulator: Emulator) -> None:
+    async with PostgresJournal(url):
+        pass
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "INSERT INTO apimart_workers (id, lease_until, host, started_at) "
+        "VALUES (gen_random_uuid(), 'infinity', 'evil', '-infinity')"
+    )
+    await connection.close()
+    status = await apimart("fleet", "status", "--journal", url, "--json", env=environment(emulator))
+    (worker,) = json.loads(status.stdout, parse_constant=pytest.fail)["workers"]
+    assert (worker["seconds"], worker["lease"]) == (None, None)
 
 
 @pytest.mark.parametrize("secret", ["hunter2/slash", "hunter2#hash", "hunter2?question", "hunter2:colon"])

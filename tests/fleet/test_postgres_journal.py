@@ -341,6 +341,26 @@ async def test_a_version_of_a_stranger_is_a_journal_error(url: str, version: byt
         await to_thread.run_sync(read_tally, url)
 
 
+async def test_a_schema_that_hides_the_journal_starts_no_new_one(
+    url: str, emulator: Emulator, client: AsyncApimart, tmp_path: Path
+) -> None:
+    async def run(journal: str, *ids: str) -> list[str]:
+        jobs = [Job(PNG, "stars", id=job_id) for job_id in ids]
+        async with edit_many(client, jobs, output=tmp_path, journal=journal) as outcomes:
+            return [outcome.status async for outcome in outcomes]
+
+    assert await run(url, "a") == ["saved"]
+    # The default search path is "$user", public, and each user may get a schema of their own.
+    await change(url, "CREATE SCHEMA postgres")
+    with pytest.raises(JournalError, match=r"in the schema 'public'.*search_path"):
+        await run(url, "a", "b")
+    assert await run(f"{url}?search_path=public", "a", "b") == ["saved", "saved"]
+    assert len(emulator.ledger.entries) == 2
+    # Another journal in a schema of its own is meant.
+    assert await run(f"{url}?search_path=postgres", "a") == ["saved"]
+    assert await run(url, "a") == ["saved"]
+
+
 @pytest.mark.parametrize("prices", [b"{", b"[]", b'{"m":"x"}', b'{"m":-1}', b'{"m":NaN}'])
 async def test_prices_of_a_stranger_are_a_journal_error(
     url: str, emulator: Emulator, client: AsyncApimart, tmp_path: Path, prices: bytes

@@ -64,6 +64,17 @@ async def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     assert "SeCrEt" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["a//photo.png", "/photo.png", "a/./photo.png"], ids=["two", "first", "dot"])
+async def test_a_key_that_a_path_cannot_hold_names_no_other_object(photo: ObjectPath, key: str) -> None:
+    # Those of a path are "a/photo.png" and "photo.png", which may be other pictures.
+    for other in ("a/photo.png", "photo.png"):
+        path = any_path(f"{photo.bucket}/{other}")
+        assert isinstance(path, ObjectPath)
+        store_of(path).put(path.key, picture())
+    with pytest.raises(ImageError, match="cannot hold"):
+        await open_media(f"{photo.bucket}/{key}")
+
+
 async def test_url_of_an_object_in_a_mapping_is_refused(client: AsyncApimart, photo: ObjectPath) -> None:
     # A mapping may come from a request of somebody else, who must not read the buckets of the caller.
     with pytest.raises(ImageError, match="an https:// or data: URL"):

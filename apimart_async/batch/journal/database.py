@@ -124,6 +124,20 @@ class Database:
         """Return the error of a database without tables of this package."""
         return JournalError(f"There is no journal at {self.shown}: no batch has run there.", path=self.shown)
 
+    def check_schema(self, other: str | None) -> None:
+        """Check that no journal is in another schema than the first of the search path.
+
+        Raises:
+            JournalError: One is in this schema.
+        """
+        if other is not None:
+            raise JournalError(
+                f"The journal at {self.shown} is in the schema {other!r}, and a new one would be made in "
+                "another, where its jobs would be paid for again: name the schema with ?search_path= in the "
+                "URL.",
+                path=self.shown,
+            )
+
     def explained(self, error: Exception) -> Exception:
         """Return an error of a statement that only reads as the error of the journal that it is."""
         if self.is_outage(error):

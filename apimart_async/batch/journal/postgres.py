@@ -108,6 +108,7 @@ class PostgresJournal:
             connection = await self._database.connected()
             async with connection.transaction():
                 await connection.execute(sql.LOCK_TABLES, _LOCK)
+                self._database.check_schema(await connection.fetchval(sql.OTHER_SCHEMA))
                 await connection.execute(sql.TABLES)
                 await connection.execute(sql.SET_VERSION, b"%d" % VERSION)
                 found: bytes | None = await connection.fetchval(sql.GET_VERSION)

@@ -38,6 +38,7 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.batch.job import Job, Outcome, Status
+from apimart_async.batch.nesting import is_too_deep
 from apimart_async.models import ImageSet, Task, Upload
 from apimart_async.resources.submission import Operation, is_free
 from apimart_async.transport.json import converter, structure
@@ -62,6 +63,9 @@ _STATUSES: Final[Mapping[State, Status]] = {
 _LONGEST: Final = 512
 _CREDENTIALS: Final = re.compile(r"\A((?:s3|gs|az)://)[^/]*@", re.IGNORECASE)
 _NOT_FOUND: Final = 404
+_MOST_SECONDS: Final = 1e10
+"""More than three hundred years."""
+
 _UNREADABLE: Final = (
     *(ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError, OSError),
     errors.APIResponseValidationError,
@@ -170,6 +174,8 @@ class Record:
     @classmethod
     def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
         """Return a row that describes a job in words; its id is a digest of them unless one is given."""
+        if is_too_deep([job.options, job.extra]):  # it fails, and no row could hold them
+            job = attrs.evolve(job, options={}, extra={})
         image = "" if job.image is None else _in_words(job.image)
         if job_id is None:
             words = [image, str(job.prompt), str(job.model), repr(job.n), repr(job.options)]
@@ -344,7 +350,7 @@ class Record:
         try:
             body: dict[str, Any] = json.loads(text)
             _check_types(state, body)
-            _check_numbers(images, cost)
+            _check_numbers(images, cost, body.get("seconds", 0.0))
             task, image_set, error = body.get("task"), body.get("images"), body.get("error")
             return cls(
                 id=job_id,
@@ -392,7 +398,6 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
         and all(isinstance(body.get(name, ""), str) for name in ("payload", "image", "prompt", "operation"))
         and all(isinstance(body.get(name, {}), dict) for name in ("options", "extra"))
         and all(isinstance(body.get(name), str | None) for name in ("name", "base_url"))
-        and isinstance(body.get("seconds", 0.0), int | float)
         and isinstance(body.get("number", 0), int)
         and all(isinstance(text, str) for name in ("paths", "roles") for text in body.get(name, ()))
         and all(_is_within(path) for path in body.get("paths", ()))
@@ -405,20 +410,26 @@ def _check_types(state: str, body: Mapping[str, Any]) -> None:
 
 
 def _is_within(path: str) -> bool:
-    """Tell whether a path stays in the output folder: an equal job copies the files of a row."""
+    """Tell whether a path stays in the output folder: an equal job copies the files of a row.
+
+    Raises:
+        UnicodeEncodeError: It holds half a surrogate pair, so it is no name of ours.
+    """
+    path.encode()
     parts = PurePath(path)
     return not parts.anchor and ".." not in parts.parts
 
 
-def _check_numbers(images: object, cost: object) -> None:
-    """Check the numbers that the budget is computed with.
+def _check_numbers(images: object, cost: object, seconds: object) -> None:
+    """Check the numbers that the budget and the report are computed with.
 
     Raises:
-        ValueError: One would make room for more jobs than the budget allows.
+        ValueError: One would make room for more jobs than the budget allows, or is no duration.
     """
     is_count = isinstance(images, int) and images >= 0
     is_cost = cost is None or (isinstance(cost, int | float) and 0 <= cost < math.inf)
-    if not (is_count and is_cost):
+    is_duration = isinstance(seconds, int | float) and 0 <= seconds <= _MOST_SECONDS
+    if not (is_count and is_cost and is_duration):
         raise ValueError("a number out of its range")
 
 

@@ -89,6 +89,11 @@ TABLES: Final = """
         usd double precision NOT NULL
     );"""
 
+OTHER_SCHEMA: Final = """
+    SELECT nspname::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+     WHERE pg_class.oid = to_regclass('apimart_jobs') AND nspname <> current_schema()"""
+"""The schema of a journal that new tables would hide: they are made in the first of the search path."""
+
 COLUMNS: Final = "id, state, key, model, images, cost, body"
 _ROWS: Final = (
     "unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::double precision[], "

@@ -123,11 +123,15 @@ class SqliteJournal:
         if self._file.error is not None:
             raise self._file.error
         row = intent.to_row()
-        if previous is None:
-            _, count = await self._execute(f"{_INSERT} DO NOTHING", *row)
-        else:
-            _, count = await self._execute(_REPLACE, *row[1:], previous.id, previous.state, previous.key)
-        return count == 1
+
+        def write(connection: sqlite3.Connection) -> bool:
+            self._file.check_location()
+            if previous is None:
+                return connection.execute(f"{_INSERT} DO NOTHING", row).rowcount == 1
+            replaced = (*row[1:], previous.id, previous.state, previous.key)
+            return connection.execute(_REPLACE, replaced).rowcount == 1
+
+        return await self._run(write)
 
     async def put(self, record: Record) -> None:
         """Write a job's row over any earlier one."""
@@ -269,7 +273,7 @@ def read_journal(path: Path) -> Iterator[Record]:
         raise JournalError(f"There is no journal at {path}: no batch has run there.", path=str(path))
     address = f"{path.absolute().as_uri()}?mode=ro"
     try:
-        refuse_linked_files(path)
+        refuse_linked_files(path, only_read=True)
         with closing(
             sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
         ) as connection:

@@ -22,11 +22,12 @@ from typing import Any, Final
 import attrs
 
 from apimart_async.errors import JournalError, JournalInUseError
-from apimart_async.transport.files.private import LinkError, create_private_file, make_private_folder
+from apimart_async.transport.files.private import create_private_file, make_private_folder, refuse_link
 
 MEMORY: Final = ":memory:"
 FOLDER: Final = ".batch"
-_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", "-lock", "-lock-journal", "-reserve")
+_RESERVE: Final = "-reserve"
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal", "-lock", "-lock-journal", _RESERVE)
 
 VERSION: Final = 1
 _APPLICATION_ID: Final = 0x41504A4C
@@ -85,6 +86,7 @@ class JournalFile:
     locks: ExitStack = attrs.field(factory=ExitStack)
     error: JournalError | None = None
     """The reason why no further intents may be written, after a write that failed at the first try."""
+    _location: tuple[Path, int, int] | None = None
 
     def open(self) -> sqlite3.Connection:
         """Lock the file, check it and return a connection in autocommit mode."""
@@ -94,6 +96,7 @@ class JournalFile:
             connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
             try:
                 self._prepare(connection)
+                self._note_location()
             except BaseException:
                 connection.close()
                 raise
@@ -124,6 +127,31 @@ class JournalFile:
                 file.write(bytes(_RESERVE_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
+
+    def _note_location(self) -> None:
+        if str(self.path) != MEMORY:
+            status = self.path.stat()
+            self._location = self.path.absolute(), status.st_dev, status.st_ino
+
+    def check_location(self) -> None:
+        """Check that the next run will find this journal.
+
+        Raises:
+            JournalError: Its file was moved, removed or replaced.
+        """
+        if self._location is None:
+            return
+        path, *identity = self._location
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = path.stat()
+            if [status.st_dev, status.st_ino] == identity:
+                return
+        raise JournalError(
+            f"The journal {path} was moved, removed or replaced while the batch was running. Nothing more is "
+            "submitted, as the next run would not find it there, and would pay for its jobs again: bring it "
+            "back, and run the batch again.",
+            path=str(path),
+        )
 
     def _lock(self) -> None:
         """Take a lock that ends with the process, however it ends."""
@@ -184,11 +212,12 @@ class JournalFile:
                 call.error = error
 
 
-def refuse_linked_files(path: Path) -> None:
-    """Raise ``LinkError`` if a file of the journal is a symbolic link."""
+def refuse_linked_files(path: Path, *, only_read: bool = False) -> None:
+    """Raise ``LinkError`` if a file of the journal is a link; one that is not written may be a hard link."""
     for suffix in _SUFFIXES:
-        if (file := Path(f"{path}{suffix}")).is_symlink():
-            raise LinkError(f"{file} is a symbolic link, which could lead anywhere; remove it")
+        # Readers write into the shared memory beside the file.
+        is_written = suffix != _RESERVE and not (only_read and not suffix)
+        refuse_link(Path(f"{path}{suffix}"), hard=is_written)
 
 
 def check(connection: sqlite3.Connection, path: Path) -> bool:

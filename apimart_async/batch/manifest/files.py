@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
+from apimart_async.transport.files.patterns import matches_of
 from apimart_async.transport.media import conversion, inputs, sniffing
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ _PROGRAM_ENDINGS: Final = (".aplibrary", ".lrdata", ".photolibrary", ".photoslib
 _PLACEHOLDER: Final = ".icloud"
 _NOT_LOCAL: Final = "only in iCloud"
 _MAGIC: Final = re.compile(r"[*?\[]")
+# O_NONBLOCK: a pipe may have the name of an image.
+_READ: Final[int] = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BINARY"))
 
 
 def is_pattern(path: Path) -> bool:
@@ -68,7 +70,7 @@ def matches(pattern: Path, output: str | None, *, convert: bool) -> Iterator[tup
         convert: Whether images that have to be converted are taken.
     """
     refused, fixed = _refused(convert=convert), fixed_part(pattern)
-    for path in sorted(glob.iglob(os.path.expanduser(pattern), recursive=True)):  # noqa: PTH111, PTH207 links and hidden files as a shell treats them
+    for path in sorted(matches_of(os.path.expanduser(pattern))):  # noqa: PTH111 a text again
         folder = os.path.dirname(path) or os.curdir  # noqa: PTH120 a text again
         if output is not None and PurePath(os.path.realpath(folder)).is_relative_to(output):
             continue
@@ -158,8 +160,11 @@ def _refused(*, convert: bool) -> Mapping[str, str]:
 
 def _head(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 a text again
-            return file.read(sniffing.HEAD_BYTES)
+        descriptor = os.open(path, _READ)
+        try:
+            return os.read(descriptor, sniffing.HEAD_BYTES)
+        finally:
+            os.close(descriptor)
     except OSError:
         return b""
 

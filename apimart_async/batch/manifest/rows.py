@@ -15,7 +15,8 @@ import attrs
 
 from apimart_async.batch.job import Job
 from apimart_async.batch.manifest.jsonl import parse_json
-from apimart_async.batch.manifest.paths import found_path
+from apimart_async.batch.manifest.paths import found_path, names_another_host
+from apimart_async.batch.nesting import MOST_LEVELS, is_too_deep
 from apimart_async.batch.requests import APIMART_MODELS, check_job
 from apimart_async.errors import InvalidArgumentError
 from apimart_async.resources.submission import Operation, is_free
@@ -233,6 +234,8 @@ def read_row(
         options: Of the manifest.
         embedding: Path in the names of images that are inside the manifest.
     """
+    if is_too_deep(values):
+        return BadRow(location, f"It has more than {MOST_LEVELS} lists or objects within each other.")
     try:
         named = {column_name(name): value for name, value in values.items()}
         if len(named) < len(values):
@@ -340,7 +343,8 @@ def _as_list(value: object) -> list[object]:
     """Return a list, which a CSV file has as JSON, or a list of the only value."""
     if isinstance(value, str) and value.startswith("["):
         with suppress(ValueError):
-            value = parse_json(value)
+            parsed = parse_json(value)
+            value = value if is_too_deep(parsed) else parsed
     return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
@@ -384,8 +388,9 @@ def _image(value: object, folder: Folder, options: ManifestOptions, embedding: s
                 "--allow-outside, if you trust the manifest."
             )
         return value
-    path = found_path(value, folder.path)
-    if not options.allow_outside and not folder.contains(path):
+    is_elsewhere = not options.allow_outside and names_another_host(value, folder.path)
+    path = value if is_elsewhere else found_path(value, folder.path)
+    if is_elsewhere or (not options.allow_outside and not folder.contains(path)):
         raise InvalidArgumentError(
             f"{shown(value)} is outside the folder of the manifest: permit such paths with --allow-outside, "
             "if you trust the manifest."

@@ -123,10 +123,11 @@ def command_line(words: Sequence[str]) -> str:
 def same_command() -> str | None:
     """Return the command that runs, to be copied into a shell; ``None`` if it cannot be repeated as it is.
 
-    That is so if it reads stdin, or if an argument has the address of a server with a password.
+    That is so if it reads stdin, or if an argument has the address of a server with a password, which may be
+    in the query too.
     """
     arguments = ARGUMENTS.get()
-    is_secret = any("://" in argument and "@" in argument for argument in arguments)
+    is_secret = any("://" in argument and ("@" in argument or "?" in argument) for argument in arguments)
     return None if is_secret or "-" in arguments or not arguments else command_line(["apimart", *arguments])
 
 

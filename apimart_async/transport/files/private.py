@@ -6,6 +6,7 @@ No link is followed: one could lead to a file outside, which would then be empti
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path  # attrs resolves it at run time
 from random import getrandbits
@@ -49,8 +50,28 @@ def refuse_links(folder: Path) -> None:
     """
     paths = [folder, *folder.iterdir()] if not folder.is_symlink() else [folder]
     for path in paths:
-        if path.is_symlink():
+        refuse_link(path)
+
+
+def refuse_link(path: Path, *, hard: bool = False) -> None:
+    """Check that a path is no link; nothing need be there.
+
+    Args:
+        path: The path.
+        hard: Whether a file with a second name is refused too: the file outside would be written with it.
+
+    Raises:
+        LinkError: It is one.
+        OSError: It cannot be examined.
+    """
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
             raise LinkError(f"{path} is a symbolic link, which could lead anywhere; remove it")
+        if hard and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            raise LinkError(
+                f"{path} is a hard link: a file of another name would be written too; put a copy in its place"
+            )
 
 
 def create_private_file(path: Path) -> int:

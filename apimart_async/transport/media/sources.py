@@ -170,7 +170,7 @@ class InObject:
             InvalidArgumentError: The extra ``storage`` is missing.
         """
         try:
-            path = object_storage.object_path(url)
+            path = object_storage.exact_path(url)
             with object_storage.explained():
                 found = object_storage.store_of(path).head(path.key)
         except InvalidArgumentError as error:
