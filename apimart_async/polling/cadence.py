@@ -27,8 +27,8 @@ _MANY: Final = 4
 _EARLY: Final = 1 / 8
 # A poll that shares a request costs its share, but no less than a fourth.
 _MAX_SHARING: Final = 4.0
-# A poll moves to meet others as far as that costs an eighth of a poll; where several share a request, as far as
-# it costs about a whole one.
+# A poll moves to meet others as far as that costs an eighth of a poll; where several share a request, as far
+# as it costs about a whole one.
 _MOVE_COST: Final = 1 / 8
 _MAX_MOVE_COST: Final = 9 / 8
 # Tasks are polled again after half of their usual duration, if that is less than the setting.
