@@ -185,10 +185,12 @@ class Poll:
         delay_per_poll: Delay that is worth one poll, default 0.25. Where tasks take many polls, a fourth of
             it about halves the delay and doubles the polls. A poll that shares a request costs its share,
             down to a fourth, unless there is a maximum number of polls per second.
-        first: Time until the first poll of a task while the durations of its model are unknown, default 5.
-            Such tasks are expected to take four times as long, or the ``estimated_time`` of the service as
-            far as it is at most 20 s; of a longer one, a third, but no less than 20 s.
-        shortest: Minimum time between two polls of a task, default 0.5.
+        first: Time until the first poll of a task while the durations of its model are unknown, default 5;
+            an eighth of it beside four or more other waits, which share the request. Such tasks are expected
+            to take four times as long, or the ``estimated_time`` of the service as far as it is at most 20 s;
+            of a longer one, a third, but no less than 20 s.
+        shortest: Minimum time between two polls of a task, default 0.5. Where half of the tasks of a model
+            end sooner than in twice this time, it is half of their median duration.
         longest: Maximum time between two polls of a task, default 15. The first poll may come later when the
             durations of its model are known.
         requests_per_second: Maximum number of polls per second; ``None``, the default, for no limit. Tasks

@@ -20,10 +20,11 @@ from pathlib import Path
 from statistics import median
 
 import attrs
-from cadences import emulated, families, figure
+from cadences import closed, emulated, families, figure
 from cadences import simulation as sim
 
 from apimart_async.config import Poll
+from apimart_async.polling.duration_stats import DurationStats
 
 KNOBS = (0.05, 0.25, 2.0)
 FAMILIES = {**families.FAMILIES, **families.SHIFTING}
@@ -165,6 +166,25 @@ def cost(tasks: int, seed: int) -> None:
         )
 
 
+def short(seed: int) -> None:
+    """Print seconds, requests and delays of many short tasks with a fixed number of them in flight."""
+    print("tasks with a fixed number in flight; a fresh client, and again with its statistics:")
+    for name, family in families.SHORT.items():
+        for at_once, tasks in ((64, 1000), (8, 200), (1, 200)):
+            stats = DurationStats()
+            least = sum(family.durations(tasks, seed)) / at_once
+            runs = [closed.run(family, tasks, at_once, seed, stats) for _ in range(2)]
+            numbers = " | ".join(
+                f"{run.seconds:6.1f} s, {run.requests / tasks:5.3f} requests a task, delay {run.delay:.2f} s"
+                for run in runs
+            )
+            print(
+                f"  {name:28}{tasks:5} tasks, {at_once:2} at once, least {least:5.1f} s: {numbers}",
+                flush=True,
+            )
+    print()
+
+
 def emulate(seed: int) -> None:
     """Print requests, polls, delays and the cost over the optimum on the emulator, over real sockets."""
     name, knob = "log-normal 20, spread 0.3", Poll().delay_per_poll
@@ -192,7 +212,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of the first tables")
     parser.add_argument("--knob", type=float, action="append", help="of the first table; 0.05, 0.25 and 2")
     parser.add_argument("--unreported", action="store_true", help="durations are known from polls alone")
-    parts = ("arrive", "begin", "shift", "compare", "cost", "emulate")
+    parts = ("arrive", "begin", "shift", "compare", "cost", "short", "emulate")
     parser.add_argument("--only", choices=parts, help="one part")
     options = parser.parse_args()
     seeds = range(1, 1 + options.seeds)
@@ -202,6 +222,7 @@ def main() -> None:
         "shift": lambda: shift(seeds),
         "compare": lambda: compare(options.tasks, 1),
         "cost": lambda: cost(5 * options.tasks, 1),
+        "short": lambda: short(1),
         "emulate": lambda: emulate(1),
     }
     for name in parts:

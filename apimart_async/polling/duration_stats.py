@@ -108,6 +108,7 @@ class ModelStats:
     _first_running: float = math.inf
     _oldest_running: int = -_MAX_TASKS
     _phase: float = 0.0
+    _unknown_to: float = 0.0
 
     @property
     def observations(self) -> list[Observation]:
@@ -170,13 +171,14 @@ class ModelStats:
         high, low = known.survival_at(after), known.survival_at(by)
         self._phase = (self._phase + _GOLDEN) % 1.0
         outlived = high - self._phase * (high - low)
-        if by - after < _NARROW * by:
-            guess: float | None = (after + by) / 2
-        else:
-            guess = known.age_at(outlived)
-            guess = guess if after < guess < by else None
+        guess = (after + by) / 2 if by - after < _NARROW * by else known.age_at(outlived)
+        # Nothing tells where below the age of the earliest poll tasks end: evenly.
+        unknown = min(by, self._unknown_to)
+        if after == 0 and guess < unknown:
+            guess = unknown * (1.0 - outlived) / (1.0 - known.survival_at(unknown))
         self._surprise += 1.0 + math.log(max(outlived, _LEAST_SURVIVAL))
-        self._remember(Remembered(number, Observation(after, by, guess)))
+        likely = guess if after < guess < by else None
+        self._remember(Remembered(number, Observation(after, by, likely)))
 
     def record_abandoned(self, number: int) -> None:
         """Record that a wait ended before its task; the age counts where most tasks had ended before."""
@@ -219,6 +221,8 @@ class ModelStats:
             sample = self._sample()
             if known is not None:
                 sample = self._without_older_speed(known, sample)
+            polled = (seen.after or seen.by for (_, seen), _ in sample)
+            self._unknown_to = min(polled, default=0.0)
             weight = 1.0
             weighted: list[tuple[Observation, float]] = []
             for entry, repeated in sample:
@@ -264,7 +268,7 @@ class ModelStats:
         share = 1 / max((weight for _, weight in sample), default=1.0)
         counts = [share if entry.number >= self._first_running else 1.0 for entry, _ in sample]
         hazards = [
-            count * weight * _hazard(known, entry.seen)
+            count * weight * self._hazard(known, entry.seen)
             for count, (entry, weight) in zip(counts, sample, strict=True)
         ]
         is_end = [entry.seen.by < math.inf for entry, _ in sample]
@@ -288,12 +292,14 @@ class ModelStats:
             self.memory = [entry for entry in self.memory if entry.number >= self._since]
         return sample[:kept]
 
-
-def _hazard(known: Distribution, seen: Observation) -> float:
-    """Return the cumulative hazard of a task up to its end, or up to its age."""
-    after, by, guess = seen
-    age = after if by == math.inf else (after + by) / 2 if guess is None else guess
-    return -math.log(max(known.survival_at(age), _LEAST_SURVIVAL))
+    def _hazard(self, known: Distribution, seen: Observation) -> float:
+        """Return the cumulative hazard of a task up to its end, or up to its age, as far as that is known."""
+        after, by, guess = seen
+        if by < math.inf:
+            after = (after + by) / 2 if guess is None else guess
+        elif after <= self._unknown_to:
+            return 0.0
+        return -math.log(max(known.survival_at(after), _LEAST_SURVIVAL))
 
 
 def _log_likelihood(ends: float, expected: float) -> float:

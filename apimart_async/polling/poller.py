@@ -37,8 +37,7 @@ log: logging.Logger = logging.getLogger("apimart_async.polling")
 _LEAST_NOT_FOUND: Final = 2
 _LEAST_OWN_NOT_FOUND: Final = 3
 _LEAST_OWN_NOT_FOUND_SECONDS: Final = 60.0
-# A poll that shares a request costs its share, but no less than a fourth, and the mean follows slowly.
-_MAX_SHARING: Final = 4.0
+# The mean number of polls that share a request follows slowly.
 _SHARING_RATE: Final = 0.1
 
 PollBatch = dict[str, "list[Wait]"]
@@ -261,9 +260,9 @@ class PollQueue:
             return
         is_shared = self._batching(wait, now) is not None
         # A budget makes each request dearer than its share.
-        sharing = self._sharing if is_shared and not self._interval else 1.0
+        sharing, others = (self._sharing, len(self._queue)) if is_shared and not self._interval else (1.0, 0)
         age = now - wait.submitted_at
-        delay, spacing = wait.cadence.next_poll(
+        delay, earliest, latest, least = wait.cadence.next_poll(
             wait.kind,
             age,
             remaining=wait.deadline - now,
@@ -271,12 +270,14 @@ class PollQueue:
             polled_at=age if wait.due else 0.0,
             is_age_known=wait.is_age_known,
             estimated_time=wait.task.estimated_time,
-            sharing=min(sharing, _MAX_SHARING),
+            sharing=sharing,
+            others=others,
         )
         due = max(now + delay, wait.not_before)
         if is_shared:
-            earliest = max(now + min(delay, wait.cadence.settings.shortest), wait.not_before)
-            due = align(due, spacing=spacing, earliest=earliest, latest=wait.deadline, sharing=sharing)
+            not_before = max(now + least, wait.not_before)
+            moment = align(due, earliest=now + earliest, latest=now + latest, not_before=not_before)
+            due = moment if moment < wait.deadline else due
         self._push(wait, due)
         self.set_timer()
 
@@ -387,6 +388,7 @@ class PollQueue:
         if answer.errors:
             self._log_errors(answer.errors)
         waits = list(chain(*batch.values()))
+        unknown = {wait.kind for wait in waits if not wait.stats.memory}
         for wait in waits:
             if wait.is_over:
                 continue
@@ -410,6 +412,10 @@ class PollQueue:
                 # A task omitted twice is polled singly from now on.
                 wait.is_single = wait.omissions > 1
                 wait.answered(task, asked_at, now)
+                self.schedule(wait, now)
+        # With the first duration of a model, the first polls of its other tasks may come sooner.
+        for _, entry, wait in list(self._queue) if unknown else ():
+            if wait.entry == entry and not wait.polls and wait.kind in unknown and wait.stats.memory:
                 self.schedule(wait, now)
 
     def _log_errors(self, failed: dict[str, Exception]) -> None:

@@ -144,6 +144,15 @@ FAMILIES: dict[str, Family] = {
     "Pareto 8, shape 1.5": Family(*_pareto(8, 1.5), 3000),
 }
 
+SHORT: dict[str, Family] = {
+    "constant 0.3": Family(lambda _: 0.3, lambda age: float(age < 0.3), 1),  # noqa: PLR2004 the duration
+    "log-normal 0.3, spread 0.3": Family(*_log_normal(0.3, 0.3), 3),
+    "log-normal 0.3, spread 0.9": Family(*_log_normal(0.3, 0.9), 20),
+    "uniform 0.1 to 0.9": Family(*_uniform(0.1, 0.9), 1),
+    "log-normal 1, spread 0.3": Family(*_log_normal(1, 0.3), 10),
+    "log-normal 3, spread 0.5": Family(*_log_normal(3, 0.5), 40),
+}
+
 SHIFTING: dict[str, Family] = {
     "drifting 20 to 40, spread 0.2": Family(*_log_normal(20, 0.2), 60, _drifting),
     "a busy hour, thrice as slow": Family(*_log_normal(20, 0.3), 120, _busy),

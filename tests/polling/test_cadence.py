@@ -70,19 +70,59 @@ def test_a_poll_is_never_too_soon_too_late_or_past_the_deadline(
     cadence = Cadence(poll, DurationStats(), Random(seed))
     for duration in durations:
         stats_of(cadence).record_end(1, 0.9 * duration, duration)
-    delay, _ = cadence.next_poll(
+    delay, earliest, latest, least = cadence.next_poll(
         "a", age, remaining=remaining, polls=polls, is_age_known=is_age_known, estimated_time=estimated
     )
     assert 0 <= delay <= remaining
+    assert earliest <= delay <= latest <= remaining
     if polls or not durations:
         assert delay <= poll.longest * 1.1 + poll.shortest
     if remaining > 2 * poll.longest and age:
-        assert delay >= poll.shortest
+        assert delay >= least
+        usual = stats_of(cadence).distribution().age_at(0.5)
+        assert least == pytest.approx(poll.shortest) or least == pytest.approx(usual / 2)
 
 
 def test_the_first_poll_of_an_unknown_model_follows_the_settings() -> None:
     assert polled_ages(Cadence(Poll(), random=Random(1)), 1)[0] == pytest.approx(5, abs=0.6)
     assert polled_ages(Cadence(Poll(first=2), random=Random(1)), 1)[0] == pytest.approx(2, abs=0.3)
+
+
+def test_many_tasks_of_an_unknown_model_are_polled_early_too() -> None:
+    cadence = Cadence(Poll(first=4), random=Random(1))
+    assert cadence.next_poll("a", 0, remaining=600, others=3).delay == pytest.approx(4, abs=0.5)
+    assert cadence.next_poll("a", 0, remaining=600, others=4).delay == pytest.approx(0.5, abs=0.1)
+    assert cadence.next_poll("a", 0.5, remaining=600, polls=1, others=4).delay > 2
+
+
+def test_tasks_shorter_than_the_least_spacing_are_polled_when_they_end() -> None:
+    cadence = trained([0.3] * 60)
+    ages = [polled_ages(cadence, 0.3) for _ in range(20)]
+    assert sum(polls[-1] for polls in ages) / 20 < 0.45
+    assert sum(map(len, ages)) <= 1.5 * 20
+    # Half of the usual duration lies between two polls, instead of `shortest`.
+    usual = stats_of(cadence).distribution().age_at(0.5)
+    assert usual < 0.4
+    second = cadence.next_poll("a", 0.3, remaining=600, polls=1)
+    assert second.least == pytest.approx(usual / 2)
+    assert second.delay < 0.5
+
+
+def test_a_user_s_least_spacing_below_half_of_the_usual_duration_holds() -> None:
+    cadence = Cadence(Poll(shortest=0.05), trained([0.3] * 60).stats, Random(1))
+    assert cadence.next_poll("a", 0.3, remaining=600, polls=1).least == 0.05
+
+
+def test_a_poll_moves_to_meet_others_less_where_the_end_is_known() -> None:
+    def window(durations: list[float]) -> float:
+        cadence = Cadence(Poll(), DurationStats(), Random(1))
+        for duration in durations:
+            stats_of(cadence).record_end(next_number(), duration - 0.01, duration)
+        _, earliest, latest, _ = cadence.next_poll("a", 0, remaining=600, sharing=4)
+        return latest - earliest
+
+    assert window([0.3] * 60) < 0.2
+    assert window(drawn(0.3, 60)) < window(drawn(3, 60)) < window(drawn(30, 60))
 
 
 def test_a_task_of_unknown_age_is_polled_at_once() -> None:
@@ -197,12 +237,14 @@ def test_the_schedule_has_the_least_cost_of_all(
     best = [0.0] * last + [tail]
     chosen = [0.0] * last + [tail]
     for here in range(last - 1, -1, -1):
-        others = [there for there in range(here + 1, last + 1) if ages[there] >= ages[here] + shortest]
+        # The first poll may come sooner.
+        earliest = ages[here] + (shortest if here else 0.0)
+        others = [there for there in range(here + 1, last + 1) if ages[there] >= earliest]
         if not others:
             best[here] = chosen[here] = survival[here] * (cost + ages[-1])
             continue
         best[here] = min(between(here, there) + best[there] for there in others)
         there = ages.index(schedule.next_ages[here])
-        assert ages[there] >= ages[here] + shortest
+        assert ages[there] >= earliest
         chosen[here] = between(here, there) + chosen[there]
     assert chosen[0] == pytest.approx(best[0], rel=1e-6, abs=1e-9)

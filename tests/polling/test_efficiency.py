@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from apimart_async import Poll
+from apimart_async.polling.duration_stats import DurationStats
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ FAMILIES = {
 @pytest.fixture(scope="module")
 def cadences(repository: Path) -> SimpleNamespace:
     modules = SimpleNamespace()
-    for name in ("families", "simulation"):
+    for name in ("families", "simulation", "closed"):
         path = repository / "benchmarks" / "cadences" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"polling_{name}", path)
         assert spec
@@ -93,6 +94,28 @@ def test_no_other_schedule_has_fewer_polls_and_less_delay(cadences: Any) -> None
         for label, peer in sim.PEERS.items():
             theirs = sim.follow(peer, lasting, SEED).part(judged)
             assert theirs.mean_polls > ours.mean_polls or theirs.mean_delay > ours.mean_delay, (name, label)
+
+
+@pytest.mark.parametrize("name", ["constant 0.3", "log-normal 0.3, spread 0.3"])
+def test_a_batch_of_tasks_of_a_third_of_a_second_takes_little_longer_than_the_tasks(
+    cadences: Any, name: str
+) -> None:
+    family, stats = cadences.families.SHORT[name], DurationStats()
+    fresh = cadences.closed.run(family, 500, 64, SEED, stats)
+    learnt = cadences.closed.run(family, 500, 64, SEED, stats)
+    least = sum(family.durations(500, SEED)) / 64
+    assert fresh.seconds < 6
+    assert learnt.seconds < 1.75 * least
+    assert fresh.requests + learnt.requests < 0.15 * 1000
+
+
+@pytest.mark.parametrize("name", ["constant 0.3", "log-normal 0.3, spread 0.3"])
+def test_short_tasks_are_learnt_from_polls_one_by_one(cadences: Any, name: str) -> None:
+    family, stats = cadences.families.SHORT[name], DurationStats()
+    cadences.closed.run(family, 50, 1, SEED, stats)
+    learnt = cadences.closed.run(family, 100, 1, SEED + 1, stats)
+    assert learnt.delay < 0.2
+    assert learnt.requests < 1.4 * 100
 
 
 @pytest.mark.parametrize("name", ["log-normal 20, spread 0.3", "log-normal 20, spread 0.9", "exponential 20"])

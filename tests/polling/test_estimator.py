@@ -208,6 +208,25 @@ def test_a_wave_that_drains_forgets_no_older_durations(stats: ModelStats) -> Non
     assert known.survival_at(55) / known.survival_at(10) < 0.1
 
 
+def test_tasks_that_ended_before_their_first_poll_are_spread_evenly_before_it(stats: ModelStats) -> None:
+    for number in range(100):
+        stats.record_end(number, 0.0, 2.0)
+        stats.distribution()
+    assert new_estimate(stats).age_at(0.75) == pytest.approx(0.5, abs=0.15)
+    assert new_estimate(stats).age_at(0.25) == pytest.approx(1.5, abs=0.15)
+
+
+def test_running_tasks_younger_than_any_poll_so_far_are_no_sign_of_a_slow_service(stats: ModelStats) -> None:
+    for number in range(60):
+        stats.record_end(number, 0.0, 0.7)
+    assert stats.distribution().age_at(0.5) < 0.7
+    for number in range(100, 140):
+        stats.record_running(number, 0.5)
+    stats.record_end(141, 0.0, 0.7)
+    assert new_estimate(stats).age_at(0.5) < 0.8
+    assert len(stats.memory) == 61
+
+
 def test_the_usual_duration_is_known_after_three_tasks() -> None:
     stats = DurationStats()
     for count, duration in enumerate((11.0, 12.0, 13.0), 1):

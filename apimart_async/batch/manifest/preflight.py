@@ -300,7 +300,7 @@ class _Count:
                 return f"Its id {job.id} is that of {earlier[0]} already."
             self.seen.execute("INSERT INTO ids VALUES (?, ?)", (job.id, row.location))
         self._note_columns(job)
-        work = job.id or _digest(job, model, keys)
+        work = job.id or (payload if keys == contents else _digest(job, model, keys))
         if not self.seen.execute("INSERT OR IGNORE INTO works VALUES (?)", (work,)).rowcount:
             found.repeated += 1
             return None

@@ -51,6 +51,7 @@ IMAGE_COLUMNS: Final = frozenset({"image", "option.mask"})
 """The columns whose cells may hold the bytes of an image."""
 
 _IMAGES: Final = frozenset({"images", "image_urls"})
+_KNOWN: Final = COLUMNS | OPTIONS | ALIASES.keys()
 _CALLS: Final = ("webhook", "callback")
 _TEXTS: Final = ("prompt", "model", "id", "name", "operation")
 _ERRORS: Final = frozenset(
@@ -198,7 +199,7 @@ def column_name(name: str) -> str:
     known = name.lower()
     if known.startswith(_PREFIX):
         return f"{_PREFIX}{name[len(_PREFIX) :]}"
-    return known if known in COLUMNS | OPTIONS | ALIASES.keys() else name
+    return known if known in _KNOWN else name
 
 
 def option_name(column: str) -> str | None:
@@ -418,7 +419,8 @@ def _name_after(job_id: str | None, image: str | EmbeddedImage | None) -> str | 
         return clean_stem(path.stem if path.suffix else f"row-{path.parent.name}")
     if image is None or is_data_url(image):
         return None
-    return clean_stem(PurePath(url_filename(image) if remote_url(image) else image).stem)
+    filename = url_filename(image) if remote_url(image) else image
+    return clean_stem(os.path.splitext(os.path.basename(filename))[0])  # noqa: PTH119, PTH122 a path takes five times as long
 
 
 def _shown(value: object) -> str:

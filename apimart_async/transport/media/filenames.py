@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from apimart_async.transport.media.sniffing import IMAGES
 
@@ -33,6 +32,7 @@ PLAIN: Final = re.compile(
 _FORBIDDEN: Final = re.compile(
     r'[\x00-\x1f\x7f-\x9f"*/:<>?\\|\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]'
 )
+_QUERY: Final = re.compile(r"[?#].*\Z", re.DOTALL)
 _EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{1,8}\Z")
 _LEADING: Final = re.compile(r"^[\s.\-]+")
 _TRAILING: Final = re.compile(r"[\s.]+$")
@@ -58,7 +58,8 @@ def safe_filename(name: str, content_type: str) -> str:
 
 def url_filename(url: str) -> str:
     """Return the decoded last component of the path of a URL; empty for a URL without a path."""
-    return unquote(PurePosixPath(urlsplit(url).path).name)
+    path = _QUERY.sub("", url).partition("://")[2].partition("/")[2]
+    return unquote(path.rstrip("/").rpartition("/")[2])
 
 
 def clean_stem(text: str, limit: int = STEM_BYTES) -> str:

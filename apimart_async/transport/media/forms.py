@@ -91,7 +91,8 @@ def unwrapped(image: SingleImage) -> SingleImage:
     Raises:
         ImageError: The object holds no ``https://``, ``http://`` or ``data:`` URL.
     """
-    if not isinstance(image, Mapping):
+    # Most are texts, and the check for a mapping is slow.
+    if isinstance(image, str) or not isinstance(image, Mapping):
         return image
     found: object = image.get("url") or image.get("image_url")
     if isinstance(found, Mapping):
@@ -131,14 +132,13 @@ def remote_url(image: SingleImage) -> str | None:
         UnsupportedImageError: The URL has another scheme than ``https:``, ``http:`` and ``data:``.
     """
     image = unwrapped(image)
-    if isinstance(image, Upload):
-        return image.url
-    scheme = _SCHEME.match(image) if isinstance(image, str) else None
-    if not isinstance(image, str) or scheme is None:
-        return None
-    if scheme.group(1).lower() in {"http", "https"}:
+    if not isinstance(image, str):
+        return image.url if isinstance(image, Upload) else None
+    scheme = _SCHEME.match(image)
+    name = "" if scheme is None else scheme.group(1).lower()
+    if name in {"http", "https"}:
         return image
-    if scheme.group(1).lower() in OBJECT_SCHEMES:
+    if scheme is None or name in OBJECT_SCHEMES:
         return None
     advice = "Give a path, or download it first."
     path = image[len(_FILE_SCHEME) :].removeprefix("localhost")
