@@ -81,11 +81,14 @@ class ApimartError(Exception):
         facts = [
             f"HTTP {self.status}" if self.status else None,
             request,
-            f"request id {self.request_id}" if self.request_id else None,
-            f"task {self.task_id}" if self.task_id and self.task_id not in self.message else None,
+            self._unless_said("request id", self.request_id),
+            self._unless_said("task", self.task_id),
         ]
         context = ", ".join(fact for fact in facts if fact)
         return visible(f"{self.message} ({context})" if context else self.message)
+
+    def _unless_said(self, kind: str, name: str | None) -> str | None:
+        return f"{kind} {name}" if name and name not in self.message else None
 
     def __repr__(self) -> str:
         known = ((field.name, getattr(self, field.name)) for field in attrs.fields(type(self)))

@@ -40,6 +40,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 maximum_signature_line_length = 90
+napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
@@ -63,10 +64,13 @@ INDENT: Final = "  "
 
 
 def code_in_single_backticks(
-    _app: Sphinx, _what: str, _name: str, _item: object, _options: object, lines: list[str]
+    _app: Sphinx, kind: str, _name: str, _item: object, _options: object, lines: list[str]
 ) -> None:
     """Let docstrings write code as the pages do; reStructuredText wants two backticks."""
     lines[:] = [SINGLE_BACKTICKS.sub(r"``\1``", line) for line in lines]
+    if kind in {"attribute", "data", "property"} and lines:
+        # As below: napoleon takes the first words of an attribute, too, for a type.
+        lines[0] = f": {lines[0]}"
     for number, line in enumerate(lines[:-1]):
         if line.strip() == "Returns:":
             # Without this, napoleon takes the words before a colon for a type.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import io
 from contextlib import AbstractAsyncContextManager
@@ -207,7 +208,8 @@ async def test_arguments_of_the_other_functions(clients: dict[type, Any]) -> Non
             Deliveries(cast("Any", limit))
     for twin in (sync.run_many, sync.edit_many, sync.estimate):
         with pytest.raises(
-            InvalidArgumentError, match="client must be an Apimart or an AppleRouter, not Async"
+            InvalidArgumentError,
+            match=r"^client must be an Apimart or an AppleRouter \(apimart_async has .* not AsyncA",
         ):
             cast("Any", twin)(clients[AsyncApimart], [], output="out")
     with pytest.raises(InvalidArgumentError, match="task must be"):
@@ -240,3 +242,17 @@ async def test_a_key_of_another_type_is_not_shown() -> None:
         with pytest.raises(InvalidArgumentError, match="The result of the function api_key") as late:
             await client.account.balance()
     assert "secret" not in repr(late.value)
+
+
+def test_the_error_for_a_blocking_client_names_the_module_that_takes_it() -> None:
+    client = cast("Any", sync.Apimart("sk-emulator"))
+
+    async def run() -> None:
+        async with run_many(client, [], output="out"):
+            pass
+
+    with pytest.raises(InvalidArgumentError, match=r"\(apimart_async\.sync has run_many .*, not Apimart\.$"):
+        asyncio.run(run())
+    with pytest.raises(InvalidArgumentError, match=r"\(apimart_async\.sync has estimate .*, not Apimart\.$"):
+        asyncio.run(estimate(client, []))
+    client.close()

@@ -180,6 +180,16 @@ def test_the_command_reference_has_every_command_and_option(conf: ModuleType) ->
                 assert f"`{argument.names[0]}`" in sections[name], (name, argument.names)
 
 
+@pytest.mark.long  # Sphinx is imported
+def test_the_first_words_of_an_attribute_are_not_shown_as_its_type(conf: ModuleType) -> None:
+    google = pytest.importorskip("sphinx.ext.napoleon").GoogleDocstring
+    assert not conf.napoleon_numpy_docstring  # it would take the mark of the empty type away
+    for kind, text in (("attribute", "The faults: add to them."), ("property", "The faults.")):
+        lines = [text, "", "Added later."]
+        conf.code_in_single_backticks(None, kind, "", None, None, lines)
+        assert google(lines, what=kind, name="faults").lines()[:3] == [text, "", "Added later."]
+
+
 def test_the_changelog_has_every_fragment(repository: Path, conf: ModuleType) -> None:
     text = conf.changelog()
     fragments = list((repository / "docs" / "changes").glob("*.md"))

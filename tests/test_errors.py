@@ -101,6 +101,8 @@ def test_the_sentence_names_the_known_facts() -> None:
         "Too many requests. "
         "(HTTP 429, POST https://api.apimart.ai/v1/images/edits, request id r-1, task task_9)"
     )
+    repeated = errors.APIStatusError("No such key. (request id: r-1)", status=401, request_id="r-1")
+    assert str(repeated) == "No such key. (request id: r-1) (HTTP 401)"
     assert repr(error).startswith("RateLimitError(message='Too many requests.', status=429")
 
 

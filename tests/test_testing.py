@@ -185,7 +185,7 @@ def test_a_wrong_bill_is_listed(pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest_subprocess(*FLAGS)
     result.assert_outcomes(failed=4)
-    result.stdout.fnmatch_lines(["*1 executions were billed instead of 2:*", "*generations gemini-3-pro*"])
+    result.stdout.fnmatch_lines(["*1 execution was billed instead of 2:*", "*generations gemini-3-pro*"])
     result.stdout.fnmatch_lines(["*0.05000 USD were billed instead of 1.00000:*"])
     result.stdout.fnmatch_lines(
         ["*billed more than once:*", "*: 0.05000 USD", "*: 0.05000 USD (the same request as *)"]

@@ -65,6 +65,8 @@ class Budget:
         self.prices: dict[str, float] = dict(prices)
         self._outstanding = dict(tally.outstanding)
         self._active = 0
+        self.waiting: int = 0
+        """Number of submits that wait until they fit."""
         self.has_new_price: bool = False
         """Whether a price was learnt that is not kept yet."""
         self._is_blind = False
@@ -102,7 +104,11 @@ class Budget:
                 continue
             if not self._active or self._is_blind:
                 raise self._exceeded(self.limit)
-            await self._changed.wait()
+            self.waiting += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self.waiting -= 1
         if self._is_closed:
             return False
         self._outstanding[model] = self._outstanding.get(model, 0) + n

@@ -111,7 +111,10 @@ def run_many(
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
     if not isinstance(cast("object", client), AsyncApimart | AsyncAppleRouter):
-        raise wrong_type("client", "an AsyncApimart or an AsyncAppleRouter", client)
+        expected = (
+            "an AsyncApimart or an AsyncAppleRouter (apimart_async.sync has run_many for blocking clients)"
+        )
+        raise wrong_type("client", expected, client)
     check_types(jobs=jobs)
     options = BatchOptions(
         output=output,

@@ -84,7 +84,7 @@ async def estimate(
     Cancellation leaves nothing behind.
     """
     if not isinstance(cast("object", client), AsyncApimart):
-        raise wrong_type("client", "an AsyncApimart", client)
+        raise wrong_type("client", "an AsyncApimart (apimart_async.sync has estimate for an Apimart)", client)
     check_types(jobs=jobs)
     check_location(journal)
     if output is not None:

@@ -224,7 +224,7 @@ class Runner:
         context = self._context
         try:
             counter.report(
-                in_flight=self._options.max_in_flight - context.in_flight.value,
+                in_flight=self._options.max_in_flight - context.in_flight.value - context.budget.waiting,
                 spent=context.budget.spent,
                 is_rate_limited=context.upload_cooldown.is_limited or context.submit_cooldown.is_limited,
                 rate_limit=self._backend.rate_limit(),

@@ -110,7 +110,8 @@ class Ledger:
             lines.append(f"  {entry.endpoint} {entry.model} {entry.task_id}: {entry.cost:.5f} USD{mark}")
         listed = "\n".join(lines)
         if len(billed) != times:
-            raise AssertionError(f"{len(billed)} executions were billed instead of {times}:\n{listed}")
+            found = "1 execution was" if len(billed) == 1 else f"{len(billed)} executions were"
+            raise AssertionError(f"{found} billed instead of {times}:\n{listed}")
         if self.billed_more_than_once:
             raise AssertionError(f"the same request was billed more than once:\n{listed}")
         if cost is not None and not math.isclose(self.total, cost, abs_tol=1e-5):

@@ -95,7 +95,10 @@ def portal_of(client: object) -> Portal:
     """
     portal = getattr(client, "_portal", None)
     if not isinstance(portal, Portal):
-        raise wrong_type("client", "an Apimart or an AppleRouter", client)
+        expected = (
+            "an Apimart or an AppleRouter (apimart_async has this function for the asynchronous clients)"
+        )
+        raise wrong_type("client", expected, client)
     return portal
 
 

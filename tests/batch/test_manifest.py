@@ -282,7 +282,9 @@ def test_each_mistake_in_jsonl_is_named(folder: Path, line: str | bytes, part: s
     ("name", "text", "part"),
     [
         ("jobs.csv", "", "names no column `image`"),
-        ("jobs.csv", "picture,prompt\n", "names no column `image`"),
+        ("jobs.csv", "picture,prompt\n", "names no column `image`, only 'picture,prompt'; it should look"),
+        ("jobs.csv", "file|text\n", "only 'file.text'; it should look like: image,prompt"),
+        ("jobs.csv", "x" * 100_000 + "\n", "only 'x{39}…; it should"),
         ("jobs.csv", "image,prompt,Image\n", "two columns image"),
         ("jobs.txt", "image,prompt\n", "give a .csv, .jsonl or .parquet file"),
         ("photo.jpg", "", "is an image"),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from apimart_async.batch import Progress
     from tests.clock import Clock
 
 POLL = Poll(first=0.02, shortest=0.02, longest=0.05)
@@ -154,6 +155,35 @@ async def test_jobs_in_flight_do_not_pass_a_budget(
     assert all(outcome.resumed for outcome in seen)
     assert await finish(client, todo, tmp_path / "out", max_cost=0.61) == {"saved": 40}
     assert emulator.ledger.total == pytest.approx(0.6)
+
+
+async def test_jobs_that_wait_for_the_budget_are_not_in_flight(pictures: list[Path], tmp_path: Path) -> None:
+    shutdown = Shutdown()
+    reports = 0
+
+    def note(progress: Progress) -> None:
+        nonlocal reports
+        # The first task runs alone, as the price is not known yet.
+        reports = reports + 1 if slow.ledger.entries and progress.in_flight == 1 else 0
+        if reports == 3:
+            shutdown.request()
+            slow.advance(10_000)
+
+    async with (
+        Emulator(task_seconds=100, images="tiny") as slow,
+        AsyncApimart(slow.api_key, base_url=slow.base_url, poll=POLL) as client,
+    ):
+        with anyio.fail_after(120):
+            found = await finish(
+                client,
+                jobs(pictures, 20),
+                tmp_path / "out",
+                max_in_flight=8,
+                max_cost=1.0,
+                on_progress=note,
+                shutdown=shutdown,
+            )
+    assert found == {"saved": 1}
 
 
 async def test_a_budget_counts_possible_costs_and_gives_back_free_ones(

@@ -182,8 +182,10 @@ def read_columns(names: Sequence[str], *, needs_image: bool = True) -> Sequence[
     if "image" not in columns:
         columns = [ALIASES.get(column, column) for column in columns]
     if needs_image and not {"image", "image_with_roles", "operation"} & set(columns):
+        found = f", only {_shown(','.join(names))}" if any(names) else ""
         raise InvalidArgumentError(
-            "The first line of the manifest names no column `image`; it should look like: image,prompt"
+            f"The first line of the manifest names no column `image`{found}; "
+            "it should look like: image,prompt"
         )
     if "prompt" not in columns and not needs_image and "image" not in columns:
         raise InvalidArgumentError(

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
 from httpx import ASGITransport, AsyncClient
+from PIL import Image
 
 import main
 from apimart_async.emulator import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from apimart_async.emulator import Emulator
     from apimart_async.testing import TestClock
 
-PHOTO = (Path(__file__).parent.parent / "photos" / "lighthouse.jpg").read_bytes()
+
+def photo() -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(file, "JPEG")
+    return file.getvalue()
+
+
+PHOTO = photo()
 EDIT = "/edits/an-order-of-1017"
 FORM = {"prompt": "A starry sky"}
 
