@@ -165,8 +165,9 @@ class JobFlow:
     async def _resume(self, record: Record) -> Outcome | None:
         """Wait for the task of an earlier run, and finish the job."""
         context = self._context
-        context.budget.resume()
         async with context.in_flight:
+            # Not before: a submit that waits for the budget may hold the last place.
+            context.budget.resume()
             self._state.report("waiting", record)
             record = await self._wait(record)
         if record.is_missing and context.options.retry_missing:

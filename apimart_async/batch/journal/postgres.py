@@ -51,6 +51,7 @@ class _Call:
 
     Attributes:
         is_begun: Whether the row was this intent already, as after a commit whose answer was lost.
+        is_finished: Whether its future has what it waits for.
     """
 
     kind: _Kind
@@ -60,6 +61,7 @@ class _Call:
     previous: Any = None
     result: Any = None
     is_begun: bool = False
+    is_finished: bool = False
 
 
 class PostgresJournal:
@@ -238,7 +240,7 @@ class PostgresJournal:
 
         Cancellation leaves the others, and those under way, which may be repeated, to the next writer.
         """
-        waiting = self._waiting
+        waiting = self._waiting = [call for call in self._waiting if not call.is_finished]
         while True:
             if not waiting:
                 waiting.append(await self._calls.get())
@@ -279,11 +281,13 @@ class PostgresJournal:
                 return
             found = error if isinstance(error, JournalError) else self._database.unwritable(error)
             for call in calls:
+                call.is_finished = True
                 self._calls.task_done()
                 if not call.future.done():
                     call.future.set_exception(found)
             return
         for call in calls:
+            call.is_finished = True
             self._calls.task_done()
             if not call.future.done():
                 call.future.set_result(call.result)
