@@ -310,10 +310,11 @@ class JobFlow:
         try:
             return await backend.save(result, options.output, self._template())
         except errors.DownloadError as error:
-            if is_fresh or not isinstance(result, Task):
+            # A result that cannot be fetched again is asked for in the next run too, while it may come back.
+            if is_fresh or not isinstance(result, Task) or result.id is None:
                 raise
             # URLs may be those of a mirror that is out of reach now; another has its own.
-            if not (error.is_gone or (result.id is not None and is_unreached(error))):
+            if not (error.is_gone or is_unreached(error)):
                 raise
         return await backend.save(await refetch(backend, result), options.output, self._template())
 

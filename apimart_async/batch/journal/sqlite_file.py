@@ -16,11 +16,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from apimart_async.batch.journal.open_files import OpenFiles
 from apimart_async.errors import JournalError, JournalInUseError
 from apimart_async.transport.files.private import LinkError, create_private_file, make_private_folder
 
@@ -75,6 +77,8 @@ class Call:
     function: Callable[[sqlite3.Connection], Any] = lambda _: None
     result: Any = None
     error: Exception | None = None
+    is_intent: bool = False
+    is_row: bool = False
 
 
 @attrs.define(eq=False)
@@ -85,6 +89,7 @@ class JournalFile:
     locks: ExitStack = attrs.field(factory=ExitStack)
     error: JournalError | None = None
     """The reason why no further intents may be written, after a write that failed at the first try."""
+    files: OpenFiles = attrs.field(factory=partial(OpenFiles, ()))
 
     def open(self) -> sqlite3.Connection:
         """Lock the file, check it and return a connection in autocommit mode."""
@@ -158,30 +163,56 @@ class JournalFile:
         # Always write something, to know before anything is paid that the file can be written.
         connection.execute("INSERT OR REPLACE INTO states VALUES ('opened', ?)", (os.urandom(8),))
         connection.execute("COMMIT")
+        self.files = OpenFiles(Path(f"{self.path}{suffix}") for suffix in ("", "-wal"))
 
     def commit(self, connection: sqlite3.Connection, calls: list[Call]) -> None:
         """Run calls in one transaction; try once more if that fails for lack of space that can be freed."""
+        self._check_place()
         try:
             connection.execute("BEGIN IMMEDIATE")
             for call in calls:
-                try:
-                    call.result = call.function(connection)
-                except sqlite3.Error:
-                    raise
-                except Exception as error:  # noqa: BLE001 it failed before it wrote anything
-                    call.error = error
+                self._execute(connection, call)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self.error = self.error or explained(error, self.path)
-            reserve = Path(f"{self.path}-reserve")
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and reserve.exists():
-                reserve.unlink()
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._free_reserve():
                 self.commit(connection, calls)
                 return
             for call in calls:
                 call.error = error
+            return
+        if not self._check_place():
+            for call in calls:
+                # The row is where the next run does not look for it.
+                call.error = call.error or (self.error if call.is_row else None)
+
+    def _check_place(self) -> bool:
+        """Tell whether the next run finds this file, and allow no further intents if it does not."""
+        if self.files.are_in_place():
+            return True
+        why = "it was deleted, moved or replaced"
+        self.error = self.error or _unwritable(self.path, why, is_full=False)
+        return False
+
+    def _free_reserve(self) -> bool:
+        try:
+            Path(f"{self.path}-reserve").unlink()
+        except OSError:
+            return False
+        return True
+
+    def _execute(self, connection: sqlite3.Connection, call: Call) -> None:
+        call.error = self.error if call.is_intent else None
+        if call.error is not None:
+            return
+        try:
+            call.result = call.function(connection)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 it failed before it wrote anything
+            call.error = error
 
 
 def refuse_linked_files(path: Path) -> None:
