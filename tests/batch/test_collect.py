@@ -80,7 +80,11 @@ async def test_broken_promise_ends_collecting_for_its_model(emulator: Emulator, 
     assert len(emulator.ledger.entries) == 4
 
 
-@pytest.mark.parametrize("age", [timedelta(hours=24), None], ids=["too old", "of unknown age"])
+@pytest.mark.parametrize(
+    "age",
+    [timedelta(hours=24), None, timedelta(hours=-1)],
+    ids=["too old", "of unknown age", "sent in the future"],
+)
 async def test_job_whose_key_may_be_forgotten_is_left(
     emulator: Emulator, tmp_path: Path, age: timedelta | None
 ) -> None:
