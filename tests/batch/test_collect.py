@@ -98,6 +98,7 @@ async def test_job_whose_key_may_be_forgotten_is_left(
     for _ in range(2):
         (left,) = await run(emulator, ["keeps-edit-1"], tmp_path, in_doubt="collect")
         assert left.status == "in_doubt"
+    assert [times for _, times in emulator.faults.happened] == [1]  # nothing was sent again
     assert len(emulator.ledger.entries) == 1
     # The user decides otherwise.
     emulator.faults.clear()
