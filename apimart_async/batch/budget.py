@@ -184,7 +184,8 @@ class Budget:
             cost: USD; 0 when it was not executed; ``None`` when the service does not report it.
             images: Number of images delivered.
         """
-        self._outstanding[model] = max(0, self._outstanding.get(model, 0) - n)
+        if cost is not None or not images:
+            self._outstanding[model] = max(0, self._outstanding.get(model, 0) - n)
         self.spent += cost or 0.0
         if cost is None and images:
             self._is_blind = self.limit is not None
@@ -234,8 +235,8 @@ class Budget:
             why = "The service does not report the cost of jobs, so max_cost cannot be kept."
         elif model not in self.prices and self._unpriced:
             why = (
-                f"The price of {self._unpriced} images that may still be billed is not known, and neither is "
-                f"that of {model}, so max_cost cannot be kept."
+                f"The price of {self._unpriced} images that are or may be billed is not known, and neither "
+                f"is that of {model}, so max_cost cannot be kept."
             )
         else:
             why = f"The next job could pass the budget of {limit:.2f} USD: {self.spent:.2f} USD are spent."

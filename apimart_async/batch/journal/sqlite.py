@@ -54,8 +54,7 @@ _PAGE: Final = (
     "ORDER BY rowid LIMIT 500"
 )
 _OUTSTANDING: Final = (
-    "SELECT model, sum(max(images, 0)) FROM jobs WHERE cost IS NULL AND state NOT IN ('saved', 'failed') "
-    "GROUP BY model"
+    "SELECT model, sum(max(images, 0)) FROM jobs WHERE cost IS NULL AND state <> 'failed' GROUP BY model"
 )
 
 _MAX_TRANSACTION: Final = 1000
