@@ -24,7 +24,7 @@ class OpenFiles:
             with suppress(OSError):
                 self._found[path] = path.stat()
 
-    def are_in_place(self) -> bool:
+    def are_unchanged(self) -> bool:
         """Tell whether each path still leads to the file that was opened."""
         try:
             return all(os.path.samestat(path.stat(), found) for path, found in self._found.items())

@@ -167,7 +167,7 @@ class JournalFile:
 
     def commit(self, connection: sqlite3.Connection, calls: list[Call]) -> None:
         """Run calls in one transaction; try once more if that fails for lack of space that can be freed."""
-        self._check_place()
+        self._check_files()
         try:
             connection.execute("BEGIN IMMEDIATE")
             for call in calls:
@@ -183,14 +183,14 @@ class JournalFile:
             for call in calls:
                 call.error = error
             return
-        if not self._check_place():
+        if not self._check_files():
             for call in calls:
                 # The row is where the next run does not look for it.
                 call.error = call.error or (self.error if call.is_row else None)
 
-    def _check_place(self) -> bool:
+    def _check_files(self) -> bool:
         """Tell whether the next run finds this file, and allow no further intents if it does not."""
-        if self.files.are_in_place():
+        if self.files.are_unchanged():
             return True
         why = "it was deleted, moved or replaced"
         self.error = self.error or _unwritable(self.path, why, is_full=False)
