@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from apimart_async import Apimart, AsyncApimart, Interrupted, Poll, TaskFailedError, interrupted
+from apimart_async import (
+    Apimart,
+    AsyncApimart,
+    AsyncAppleRouter,
+    EventHooks,
+    Interrupted,
+    Poll,
+    SubmissionIndeterminateError,
+    TaskFailedError,
+    interrupted,
+)
 from apimart_async.emulator import Emulator, Fault
+from apimart_async.hooks import Observer
 from apimart_async.interruption import mark
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from apimart_async import Task
+    from apimart_async.hooks import Operation
 
 PICTURE = "https://pictures.example/a.png"
 LOST = Interrupted(idempotency_key="order-1")
@@ -161,7 +175,7 @@ SOON = Poll(first=0.02)
 {code}
 """
 BLOCKING = """
-with Apimart(poll=SOON) as client:
+with Apimart(poll=Poll(first=0.02)) as client:
     task = client.edits.create("https://pictures.example/a.png", "stars", idempotency_key="order-1")
     print(task.id, flush=True)
     try:
@@ -172,7 +186,7 @@ with Apimart(poll=SOON) as client:
 ASYNC = """
 import asyncio
 async def main():
-    async with AsyncApimart(poll=SOON) as client:
+    async with AsyncApimart(poll=Poll(first=0.02)) as client:
         task = await client.edits.create("https://pictures.example/a.png", "stars", idempotency_key="order-1")
         print(task.id, flush=True)
         await client.tasks.wait(task, on_update=lambda task: print("waits", flush=True))
@@ -224,3 +238,104 @@ async def test_a_blocking_call_that_another_thread_ends_has_the_ids(slow: Emulat
         error = await anyio.to_thread.run_sync(wait)
     assert error
     assert interrupted(error) == Interrupted(task.id, task.idempotency_key)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("method", ["edits", "generations"])
+async def test_error_of_on_update_names_the_task(call: int, method: str) -> None:
+    calls = 0
+
+    def on_update(_: Task) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise LookupError("a mistake of the caller")
+
+    async with (
+        Emulator(task_seconds=0.01, images="tiny") as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=Poll(first=0.02)) as client,
+    ):
+        if method == "edits":
+            run = client.edits.run(PICTURE, "stars", idempotency_key="order-1", on_update=on_update)
+        else:
+            run = client.generations.run("stars", idempotency_key="order-1", on_update=on_update)
+        with pytest.raises(LookupError) as caught:
+            await run
+    (entry,) = emulator.ledger.entries
+    assert interrupted(caught.value) == Interrupted(entry.task_id, "order-1")
+    assert str(entry.task_id) in str(caught.value.__notes__)
+
+
+async def test_closing_the_client_during_a_wait_names_the_task(slow: Emulator) -> None:
+    submitted = asyncio.Event()
+    client = AsyncApimart(slow.api_key, base_url=slow.base_url, poll=Poll(first=0.02))
+    run = client.edits.run(
+        PICTURE, "stars", idempotency_key="order-1", on_update=lambda _: submitted.set(), timeout=36_000
+    )
+    call = asyncio.ensure_future(run)
+    await submitted.wait()
+    await client.close()
+    with pytest.raises(RuntimeError, match="closed") as caught:
+        await call
+    (entry,) = slow.ledger.entries
+    assert interrupted(caught.value) == Interrupted(entry.task_id, "order-1")
+
+
+class BadObserver(Observer):
+    """Fails at every end of a paid call, and would suppress its errors."""
+
+    @contextmanager
+    def operation(self, operation: Operation) -> Iterator[None]:
+        with suppress(Exception):
+            yield
+        raise LookupError(operation.name)
+
+
+async def test_errors_of_an_observer_cost_no_task_and_hide_no_error(silent: Emulator) -> None:
+    url = silent.base_url
+    async with AsyncApimart(silent.api_key, base_url=url, event_hooks=BadObserver()) as client:
+        task = await client.generations.create("stars", idempotency_key="order-1")
+        assert task.id == silent.ledger.entries[0].task_id
+        with pytest.raises(SubmissionIndeterminateError):
+            await client.edits.create(PICTURE, "stars", timeout=0.1)
+
+
+async def test_error_of_a_key_function_after_a_lost_answer_has_the_key_of_the_request() -> None:
+    lost = Fault(kind="disconnect", route="generations", executed=True)
+    async with Emulator(images="tiny", faults=[lost]) as emulator:
+
+        def api_key() -> str:
+            if emulator.ledger.entries:
+                raise LookupError("no key any more")
+            return emulator.api_key
+
+        async with AsyncApimart(api_key, base_url=emulator.base_url, check="off") as client:
+            with pytest.raises(LookupError) as caught:
+                await client.generations.create(
+                    "stars", model="gpt-image-2.5-flare", idempotency_key="order-1"
+                )
+    assert interrupted(caught.value) == LOST
+
+
+async def test_answer_of_applerouter_that_is_cut_off_while_it_is_read_is_noted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls: list[asyncio.Future[Any]] = []
+
+    def cancel_at_the_answer(_: object) -> None:
+        calls[0].cancel()
+
+    hooks = EventHooks(on_response=cancel_at_the_answer)
+    picture = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    async with (
+        Emulator(images="tiny") as emulator,
+        AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url, event_hooks=hooks) as client,
+    ):
+        calls.append(asyncio.ensure_future(client.edits.create(picture, "stars", model="gpt-image-2")))
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await calls[0]
+    assert len(emulator.ledger.entries) == 1
+    assert "may have been billed" in str(caught.value.__notes__)
+    assert "may have been billed" in caplog.text

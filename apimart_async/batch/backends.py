@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 _Client = TypeVar("_Client", AsyncApimart, AsyncAppleRouter)
 
+DOCUMENTED_PRICES: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
+"""USD for an image in the documentation of the service, for services whose catalogue has no prices."""
+
 _DIGESTS_KEPT: Final = 4096
 
 
@@ -133,6 +136,10 @@ class Backend(Protocol):
     async def save(self, result: Task | ImageSet, directory: Path, template: str) -> Sequence[Path]:
         """Save every image durably: the journal records it as saved next."""
         ...
+
+    async def price(self, model: str) -> float | None:  # noqa: ARG002 of others
+        """Return the USD of an image that the service quotes, if it does; free."""
+        return None
 
     def stats(self) -> Mapping[str, Any]:
         """Return the client's statistics of task durations and rate limits, in a JSON form."""
@@ -306,6 +313,11 @@ class ApimartBackend(_JobPreparer[AsyncApimart]):
     async def save(self, result: Task | ImageSet, directory: Path, template: str) -> Sequence[Path]:
         """Download every image."""
         return await self._client.images.save(result, directory, name=template, fsync=True)
+
+    async def price(self, model: str) -> float | None:
+        """Return the price of the catalogue, or else of the documentation."""
+        quote = await self._client.quote(model)
+        return DOCUMENTED_PRICES.get(model) if quote is None else quote.price
 
     def stats(self) -> Mapping[str, Any]:
         """Return the client's statistics."""

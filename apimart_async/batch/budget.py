@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 
-from apimart_async.errors import BudgetExceededError, JournalError
+from apimart_async.errors import ApimartError, BudgetExceededError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from apimart_async.batch.journal.protocol import Tally
     from apimart_async.batch.journal.shared_budget import SharedBudget
@@ -20,6 +21,7 @@ PRICES: Final = "prices"
 """The name under which the journal keeps prices."""
 
 _ROUNDING: Final = 1e-9
+_MOST_SECONDS: Final = 10.0
 
 
 def read_prices(data: bytes | None) -> dict[str, float]:
@@ -43,14 +45,17 @@ def read_prices(data: bytes | None) -> dict[str, float]:
 class Budget:
     """Admits submits as long as the spent, the outstanding and the next one fit the limit.
 
-    The price of a model is the highest cost of an image that the service has reported. While no price is
-    known, one job runs at a time. Free submits, those of no images, always fit.
+    The price of a model is the highest cost of an image that the service has reported. While none is
+    reported, one job runs at a time, at the price that the service quotes. If it quotes none either, and such
+    a job ends without its cost, no other is admitted: the limit could be passed without any notice. Free
+    submits, those of no images, always fit.
 
     Args:
         limit: USD, over all runs with the journal; ``None`` for no limit.
         tally: Of the journal.
         prices: USD an image of each model, as learnt by earlier runs.
         shared: Reserves USD of the limit, if several processes share it.
+        quote: Returns the USD of an image of a model that the service quotes, if it does.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Budget:
         tally: Tally,
         prices: Mapping[str, float],
         shared: SharedBudget | None = None,
+        quote: Callable[[str], Awaitable[float | None]] | None = None,
     ) -> None:
         self.limit: float | None = limit
         self.spent: float = tally.spent
@@ -73,6 +79,8 @@ class Budget:
         self._is_closed = False
         self._changed = anyio.Event()
         self._shared = shared
+        self._quote = quote
+        self._quotes: dict[str, float] = {}
         self._unwritten: dict[str, int] = {}
         self._reserved = 0.0
         self._worker: object = None
@@ -86,7 +94,18 @@ class Budget:
         return self.spent + sum(images * self._price(model) for model, images in self._outstanding.items())
 
     def _price(self, model: str) -> float:
-        return self.prices.get(model) or max(self.prices.values(), default=0.0)
+        return self._known_price(model) or max((*self.prices.values(), *self._quotes.values()), default=0.0)
+
+    def _known_price(self, model: str) -> float:
+        return self.prices.get(model) or self._quotes.get(model, 0.0)
+
+    async def _fetch_quotes(self, model: str) -> None:
+        if self._quote is None:
+            return
+        for each in {model, *(name for name, images in self._outstanding.items() if images)}:
+            if each not in self.prices and each not in self._quotes:
+                with suppress(ApimartError), anyio.move_on_after(_MOST_SECONDS):
+                    self._quotes[each] = await self._quote(each) or 0.0
 
     async def admit(self, model: str, n: int) -> bool:
         """Wait until a submit fits, and count it as outstanding; ``settle`` or ``leave_open`` must follow.
@@ -99,11 +118,13 @@ class Budget:
 
         Cancellation leaves it not admitted.
         """
+        if n and self.limit is not None:
+            await self._fetch_quotes(model)
         while not self._is_closed and self.limit is not None and not self._fits(model, n, self.limit):
             if await self._reserve(model, n, self.limit):
                 continue
             if not self._active or self._is_blind:
-                raise self._exceeded(self.limit)
+                raise self._exceeded(self.limit, model)
             self.waiting += 1
             try:
                 await self._changed.wait()
@@ -114,7 +135,7 @@ class Budget:
         self._outstanding[model] = self._outstanding.get(model, 0) + n
         self._active += 1
         if self._shared is not None:
-            self._reserved -= n * self.prices.get(model, 0.0)
+            self._reserved -= n * self._known_price(model)
             self.unwritten(model, n)
         return True
 
@@ -169,7 +190,8 @@ class Budget:
             cost: USD; 0 when it was not executed; ``None`` when the service does not report it.
             images: Number of images delivered.
         """
-        self._outstanding[model] = max(0, self._outstanding.get(model, 0) - n)
+        if cost is not None or not images:
+            self._outstanding[model] = max(0, self._outstanding.get(model, 0) - n)
         self.spent += cost or 0.0
         if cost is None and images:
             self._is_blind = self.limit is not None
@@ -196,17 +218,32 @@ class Budget:
             return True
         if self._is_blind:
             return False
-        if model not in self.prices:
+        if model not in self.prices and (self._active or self._unpriced):
+            return False
+        cost = n * self._known_price(model)
+        if not cost:
             is_known = self._shared is None or self._worker is not None
-            return is_known and not self._active and self.expected < limit
+            return is_known and self.expected < limit
         if self._shared is not None:
             is_ours = self._worker == self._shared.worker
-            return is_ours and n * self.prices[model] <= self._reserved + _ROUNDING
-        return self.expected + n * self.prices[model] <= limit + _ROUNDING
+            return is_ours and cost <= self._reserved + _ROUNDING
+        return self.expected + cost <= limit + _ROUNDING
 
-    def _exceeded(self, limit: float) -> BudgetExceededError:
+    @property
+    def _unpriced(self) -> int:
+        """Return the number of images that may still be billed, nobody knows for how much."""
+        if self._shared is not None:  # those of other processes are in flight
+            return 0
+        return sum(images for model, images in self._outstanding.items() if not self._known_price(model))
+
+    def _exceeded(self, limit: float, model: str) -> BudgetExceededError:
         if self._is_blind:
             why = "The service does not report the cost of jobs, so max_cost cannot be kept."
+        elif model not in self.prices and self._unpriced:
+            why = (
+                f"The price of {self._unpriced} images that are or may be billed is not known, and neither "
+                f"is that of {model}, so max_cost cannot be kept."
+            )
         else:
             spent = round(self.spent, 4)
             why = f"The next job could pass the budget of {round(limit, 4)} USD: {spent} USD are spent."

@@ -69,7 +69,8 @@ def run_many(
         max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more.
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
             in flight; with a journal in PostgreSQL, of all processes together. The price of a model is learnt
-            from its tasks: until the first has ended, one runs at a time, in each process.
+            from its tasks: until the first has ended, one runs at a time, in each process, at the price that
+            the service quotes.
         in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
             ``"collect"`` those again under the same idempotency key whose model promises to execute a key
             once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that

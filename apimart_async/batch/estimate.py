@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterable, Iterable, Mapping
 
-DOCUMENTED_PRICES: Final[Mapping[str, float]] = {"grok-imagine-1.0-edit-apimart": 0.015}
-"""USD for an image in the documentation of the service, for services whose catalogue has no prices."""
-
 _JOBS_AT_ONCE: Final = 64
 
 
@@ -123,7 +120,7 @@ async def estimate(
     quotes = [
         Quote(model, n, price, round(n * price, 9))
         for model, n in sorted((+images).items())
-        if (price := prices.get(model) or await _price(client, model)) is not None
+        if (price := prices.get(model) or await backend.price(model)) is not None
     ]
     unpriced = tuple(sorted((+images).keys() - {quote.model for quote in quotes}))
     return Estimate(
@@ -136,11 +133,6 @@ async def estimate(
         started=counts["started"],
         invalid=counts["invalid"],
     )
-
-
-async def _price(client: AsyncApimart, model: str) -> float | None:
-    quote = await client.quote(model)
-    return DOCUMENTED_PRICES.get(model) if quote is None else quote.price
 
 
 def _read_journal(

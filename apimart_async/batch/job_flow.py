@@ -165,8 +165,9 @@ class JobFlow:
     async def _resume(self, record: Record) -> Outcome | None:
         """Wait for the task of an earlier run, and finish the job."""
         context = self._context
-        context.budget.resume()
         async with context.in_flight:
+            # Not before: a submit that waits for the budget may hold the last place.
+            context.budget.resume()
             self._state.report("waiting", record)
             record = await self._wait(record)
         if record.is_missing and context.options.retry_missing:
@@ -309,10 +310,11 @@ class JobFlow:
         try:
             return await backend.save(result, options.output, self._template())
         except errors.DownloadError as error:
-            if is_fresh or not isinstance(result, Task):
+            # A result that cannot be fetched again is asked for in the next run too, while it may come back.
+            if is_fresh or not isinstance(result, Task) or result.id is None:
                 raise
             # URLs may be those of a mirror that is out of reach now; another has its own.
-            if not (error.is_gone or (result.id is not None and is_unreached(error))):
+            if not (error.is_gone or is_unreached(error)):
                 raise
         return await backend.save(await refetch(backend, result), options.output, self._template())
 

@@ -47,11 +47,20 @@ class JobState:
             await self.context.journal.put(record)
         except errors.JournalError as error:
             self.context.shutdown.fail(error)
-            if record.key is not None:
-                task = f"task {record.task.id}, " if record.task else ""
-                text = f"Job {record.id} is {record.state}, which its journal does not know: {task}"
-                _tell(errors.visible(f"{text}idempotency key {record.key}."))
+            _tell_ids(record, "does not know")
         return record
+
+    async def put_answer(self, record: Record) -> Record:
+        """Write the row of the answer to a paid request.
+
+        Cancellation leaves it to be written, and logs its ids.
+        """
+        try:
+            return await self.put(record)
+        except BaseException:
+            # Another Ctrl-C may end the program before it is written.
+            _tell_ids(record, "may not know")
+            raise
 
     def report_stop(self, error: Exception) -> None:
         """Report the error that stops the batch, once: others in flight meet the same one."""
@@ -76,6 +85,14 @@ class JobState:
     def seconds(self) -> float:
         """Return the seconds spent on the job, those of earlier runs included."""
         return self.earlier_seconds + time.monotonic() - self._started
+
+
+def _tell_ids(record: Record, knows: str) -> None:
+    """Tell the ids of paid work that its journal does not know, or may not."""
+    if record.key is not None:
+        task = f"task {record.task.id}, " if record.task else ""
+        text = f"Job {record.id} is {record.state}, which its journal {knows}: {task}"
+        _tell(errors.visible(f"{text}idempotency key {record.key}."))
 
 
 def _tell(text: str) -> None:

@@ -102,7 +102,11 @@ class Runner:
                 raise errors.JournalError(f"The journal is damaged: its {_STATS} cannot be read.") from error
             shared = journal if isinstance(journal, PostgresJournal) else None
             budget = Budget(
-                options.max_cost, await journal.tally(), prices, shared.budget if shared else None
+                options.max_cost,
+                await journal.tally(),
+                prices,
+                shared.budget if shared else None,
+                backend.price,
             )
             self._shutdown = ShutdownState(budget=budget)
             self._context = Context(

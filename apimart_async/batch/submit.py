@@ -144,7 +144,7 @@ async def _send_with(
         record = intent.completed(result) if is_ready else intent.submitted(cast("Task", result))
     if record.state != "in_doubt":
         context.shutdown.reached()
-    await state.put(record)
+    await state.put_answer(record)
     if record.state == "submitted":
         state.report("waiting", record)
     return record

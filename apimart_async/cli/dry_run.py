@@ -77,7 +77,7 @@ class DryRun:
         """Return the USD for all images, if the price is known; the service is asked where there is a key."""
         if self.provider == "APPLEROUTER" or self.model is None:  # this service tells no prices
             return None
-        from apimart_async.batch.estimate import DOCUMENTED_PRICES
+        from apimart_async.batch.backends import DOCUMENTED_PRICES
 
         known = dict(DOCUMENTED_PRICES)
         if not self.local:

@@ -35,7 +35,7 @@ async def check_budget(client: AsyncApimart, model: str, n: int, max_cost: float
     Raises:
         UsageError: It does not.
     """
-    from apimart_async.batch.estimate import DOCUMENTED_PRICES
+    from apimart_async.batch.backends import DOCUMENTED_PRICES
 
     if max_cost is None:
         return

@@ -7,15 +7,16 @@ import contextvars
 import logging
 import math
 from collections import deque
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from apimart_async.errors import visible
+from apimart_async.errors import ApimartError, visible
 from apimart_async.interruption import mark
 from apimart_async.polling.poller import PollQueue, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Generator, Iterable
     from types import TracebackType
 
     from apimart_async.models import Task
@@ -182,7 +183,7 @@ async def until_ended(
     """
     if task.is_finished:
         return task
-    try:
+    with naming(task):
         every_poll = on_update is not None
         async with Watch(queue, cadence, [task], timeout, every_poll=every_poll, on_end=on_end) as watch:
             if notified is not None:
@@ -192,9 +193,6 @@ async def until_ended(
                 if on_update is not None and seen is not task:
                     on_update(seen)
                 task = seen
-    except asyncio.CancelledError as cancelled:
-        note_cut_off(cancelled, task)
-        raise
     return task
 
 
@@ -205,12 +203,25 @@ async def _hint(queue: PollQueue, task_id: str, notified: Notification) -> None:
     queue.hint(task_id)
 
 
-def note_cut_off(cancelled: asyncio.CancelledError, task: Task) -> None:
-    """Name a task that is waited for no more, and its siblings, in the exception and in the log."""
+@contextmanager
+def naming(task: Task) -> Generator[None]:
+    """Name a paid task, and its siblings, in an exception of the body and in the log.
+
+    Such as a cancellation, or an error of the caller's ``on_update``. Errors about the task name it already.
+    """
+    try:
+        yield
+    except BaseException as raised:
+        if not (isinstance(raised, ApimartError) and raised.task_id):
+            _note_cut_off(raised, task)
+        raise
+
+
+def _note_cut_off(raised: BaseException, task: Task) -> None:
     siblings = f", with its siblings {visible(', '.join(task.sibling_ids))}," if task.sibling_ids else ""
     note = (
         f"The wait was cut off; task {visible(str(task.id))}{siblings} goes on and can be waited for again."
     )
-    cancelled.add_note(note)
-    mark(cancelled, task_id=task.id, idempotency_key=task.idempotency_key, sibling_ids=task.sibling_ids)
+    raised.add_note(note)
+    mark(raised, task_id=task.id, idempotency_key=task.idempotency_key, sibling_ids=task.sibling_ids)
     log.info(note)

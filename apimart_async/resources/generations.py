@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
 from apimart_async.arguments import check_types
+from apimart_async.polling.watch import naming
 from apimart_async.resources import submission
 from apimart_async.resources.tasks import check_wait_timeout
 from apimart_async.resources.uploads import check_images, image_urls, renewing
@@ -281,7 +282,8 @@ class AsyncGenerations:
                 extra_headers=extra_headers,
             )
             if on_update is not None:
-                on_update(task)
+                with naming(task):
+                    on_update(task)
             return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("apimart_async.resources")
 
 _NOT_EXECUTED: Final = frozenset({Effect.REJECTED, Effect.DEFERRED})
+_UNREAD: Final = "The answer to a paid request was not read to its end; it may have been billed."
 _LEFT: Final = "A paid stream of images was left before its end and may have been billed."
 
 
@@ -69,6 +70,10 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
             )
         except errors.APIResponseValidationError as error:
             raise indeterminate(_complete(request, error, answer)) from error
+        except BaseException as raised:
+            raised.add_note(_UNREAD)
+            log.warning("POST %s: %s", bare_url(answer.base_url + request.path), _UNREAD)
+            raise
     _tell(request, answer, len(found.images))
     return parsing.resolved(found, answer.base_url)
 

@@ -15,6 +15,7 @@ from apimart_async import errors
 from apimart_async.arguments import check_types, wrong_type
 from apimart_async.config import check_headers
 from apimart_async.hooks import Operation as PaidCall
+from apimart_async.polling.watch import naming
 from apimart_async.resources.schemas import LostRequest
 from apimart_async.transport import json, observation, parsing
 from apimart_async.transport.responses import indeterminate
@@ -290,7 +291,8 @@ async def submit(
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
     task = attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
-    _tell(api, task, answer)
+    with naming(task):
+        _tell(api, task, answer)
     return task
 
 

@@ -19,7 +19,7 @@ from apimart_async.polling.duration_stats import kind_of
 from apimart_async.polling.poller import PollQueue, SharedPolling, is_from_service
 from apimart_async.polling.shared_requests import BatchRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
-from apimart_async.polling.watch import Watch, note_cut_off, until_ended
+from apimart_async.polling.watch import Watch, naming, until_ended
 from apimart_async.transport import json, observation, parsing
 from apimart_async.transport.observation import counted
 from apimart_async.transport.retry import Kind
@@ -162,12 +162,9 @@ class AsyncTasks:
         siblings = [
             attrs.evolve(task, id=task_id, status="submitted", images=()) for task_id in task.sibling_ids
         ]
-        try:
+        with naming(task):
             async with self.watch(siblings, timeout=timeout) as finished:
                 ended = {sibling.id: sibling async for sibling in finished}
-        except asyncio.CancelledError as cancelled:
-            note_cut_off(cancelled, task)
-            raise
         return parsing.joined([task, *(ended[task_id] for task_id in task.sibling_ids)])
 
     def watch(

@@ -116,7 +116,7 @@ class Call:
             if self.hooks is not None:
                 with CancelScope(shield=True):
                     await self.hooks.not_executed()
-        elif self.was_unknown or not isinstance(raised, Exception):
+        else:
             key = f"; idempotency key {self.idempotency_key}" if self.idempotency_key else ""
             note = f"A paid request was cut off and may have been billed{key}."
             raised.add_note(note)

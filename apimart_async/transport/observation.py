@@ -10,7 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 from anyio import CancelScope, move_on_after
@@ -21,6 +21,7 @@ from apimart_async.transport.responses import reply_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
+    from types import TracebackType
 
     from apimart_async.credentials import Secret
     from apimart_async.hooks import Operation
@@ -31,6 +32,9 @@ log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 _HOOK_SECONDS: Final = 5.0
 _NAME: Final = re.compile(r"[\w.:/+=@-]{1,200}", re.ASCII)
+
+
+_Raised: TypeAlias = "tuple[type[BaseException] | None, BaseException | None, TracebackType | None]"
 
 
 class _Send(Protocol):
@@ -183,8 +187,26 @@ async def operation(hooks: Sequence[EventHooks], described: Operation) -> AsyncG
     with ExitStack() as stack:
         for each in hooks:
             if isinstance(each, Observer):
-                stack.enter_context(each.operation(described))
+                _enter(stack, each, described)
         yield
+
+
+def _enter(stack: ExitStack, observer: Observer, described: Operation) -> None:
+    try:
+        manager = observer.operation(described)
+        manager.__enter__()
+    except Exception:
+        log.exception("An event hook failed.")
+        return
+
+    def leave(*raised: *_Raised) -> None:
+        # Neither an error of a hook nor a suppressed one may take the place of a paid task.
+        try:
+            manager.__exit__(*raised)
+        except Exception:
+            log.exception("An event hook failed.")
+
+    stack.push(leave)
 
 
 def named(error: object) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 _SUSPENSION: Final = 3600.0
+_MOST_SKEW: Final = 60.0
 
 log: logging.Logger = logging.getLogger("apimart_async.transport")
 
@@ -125,9 +126,11 @@ class Repeats:
         """
         if self._retention is None or not self._trust.is_given:
             return False
+        age = time.time() - self.began_at
+        if age < -_MOST_SKEW:
+            return False  # the clock was set back, so nobody knows when an earlier run sent it
         # The monotonic clock of some systems stands still while the machine sleeps.
-        age = max(time.time() - self.began_at, monotonic() - self._began)
-        return age + longest <= self._retention
+        return max(age, monotonic() - self._began) + longest <= self._retention
 
     def not_answered(self) -> None:
         """Note that a repeat may have been executed too: nobody knows whether the promise was kept."""

@@ -80,7 +80,11 @@ async def test_broken_promise_ends_collecting_for_its_model(emulator: Emulator, 
     assert len(emulator.ledger.entries) == 4
 
 
-@pytest.mark.parametrize("age", [timedelta(hours=24), None], ids=["too old", "of unknown age"])
+@pytest.mark.parametrize(
+    "age",
+    [timedelta(hours=24), None, timedelta(hours=-1)],
+    ids=["too old", "of unknown age", "sent in the future"],
+)
 async def test_job_whose_key_may_be_forgotten_is_left(
     emulator: Emulator, tmp_path: Path, age: timedelta | None
 ) -> None:
@@ -94,6 +98,7 @@ async def test_job_whose_key_may_be_forgotten_is_left(
     for _ in range(2):
         (left,) = await run(emulator, ["keeps-edit-1"], tmp_path, in_doubt="collect")
         assert left.status == "in_doubt"
+    assert [times for _, times in emulator.faults.happened] == [1]  # nothing was sent again
     assert len(emulator.ledger.entries) == 1
     # The user decides otherwise.
     emulator.faults.clear()

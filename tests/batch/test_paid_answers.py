@@ -22,7 +22,7 @@ from apimart_async import (
 from apimart_async.batch import SqliteJournal
 from apimart_async.batch.journal.opening import journal_path
 from apimart_async.batch.report.statistics import Totals
-from apimart_async.emulator import Emulator
+from apimart_async.emulator import Emulator, Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -155,6 +155,22 @@ async def test_a_result_at_once_is_downloaded_after_a_crash(
     (outcome,) = await run(client, [job], output)
     assert outcome.status == "saved"
     assert all(path.is_file() for path in outcome.paths)
+    assert len(emulator.ledger.entries) == executed
+
+
+async def test_a_result_without_a_task_whose_host_does_not_have_it_now_is_not_paid_again(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    job, output = Job(pictures[0], "stars", name="red"), tmp_path / "out"
+    await left_completed(client, job, output, timedelta(hours=1))
+    (output / "red.jpg").unlink(missing_ok=True)
+    executed = len(emulator.ledger.entries)
+    emulator.faults.add(Fault(kind="status", status=410, route="files"))
+    statuses = [outcome.status for outcome in await run(client, [job, job], output, retry_failed=True)]
+    assert statuses == ["unfinished"] * 2
+    emulator.faults.clear()
+    (outcome,) = await run(client, [job], output, retry_failed=True)
+    assert outcome.status == "saved"
     assert len(emulator.ledger.entries) == executed
 
 

@@ -111,7 +111,7 @@ async def test_nothing_is_paid_for_once_the_journal_was_moved(
                 if len(ended) == 1:
                     tamper(change, path, tmp_path / "elsewhere")
 
-    with pytest.raises(JournalError, match=r"moved, removed or replaced .* bring it back"):
+    with pytest.raises(JournalError, match=r"deleted, moved or replaced .* bring it back"):
         await run_and_tamper()
     # The next job may have begun before the outcome of the first was taken.
     assert len(emulator.ledger.entries) == len(ended) < len(pictures)

@@ -51,6 +51,7 @@ class _Call:
 
     Attributes:
         is_begun: Whether the row was this intent already, as after a commit whose answer was lost.
+        is_finished: Whether its future has what it waits for.
     """
 
     kind: _Kind
@@ -60,6 +61,7 @@ class _Call:
     previous: Any = None
     result: Any = None
     is_begun: bool = False
+    is_finished: bool = False
 
 
 class PostgresJournal:
@@ -93,7 +95,9 @@ class PostgresJournal:
             self.rate = SharedRate(self._database, requests_per_second)
         self._calls: asyncio.Queue[_Call] = asyncio.Queue()
         self._group = asyncio.TaskGroup()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: list[_Call] = []
+        self._writer: asyncio.Task[None]
+        self._renewer: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
         """Connect, create missing tables, and register this process.
@@ -123,7 +127,8 @@ class PostgresJournal:
                 raise self._database.unreachable(error) from None
             raise
         await self._group.__aenter__()
-        self._tasks = [self._group.create_task(self._write()), self._group.create_task(self._renew())]
+        self._writer = self._group.create_task(self._write())
+        self._renewer = self._group.create_task(self._renew())
         return self
 
     async def __aexit__(
@@ -133,10 +138,12 @@ class PostgresJournal:
         trace: TracebackType | None,
     ) -> None:
         """Finish all writes, end the lease and disconnect."""
-        await self._calls.join()
-        for task in self._tasks:
-            task.cancel()
-        await self._group.__aexit__(None, None, None)
+        try:
+            await self._finish_writes()
+        finally:
+            self._writer.cancel()
+            self._renewer.cancel()
+            await self._group.__aexit__(None, None, None)
         with suppress(Exception):  # the lease ends by itself
             await self._lease.end(await self._database.connected())
         await self._database.disconnect()
@@ -230,8 +237,11 @@ class PostgresJournal:
         return await future
 
     async def _write(self) -> None:
-        """Carry out calls, those that wait together in one transaction."""
-        waiting: list[_Call] = []
+        """Carry out calls, those that wait together in one transaction.
+
+        Cancellation leaves the others, and those under way, which may be repeated, to the next writer.
+        """
+        waiting = self._waiting = [call for call in self._waiting if not call.is_finished]
         while True:
             if not waiting:
                 waiting.append(await self._calls.get())
@@ -246,8 +256,19 @@ class PostgresJournal:
                     calls[call.job_id] = call
                 else:
                     later.append(call)
-            waiting = later
             await self._finish(list(calls.values()))
+            self._waiting = waiting = later
+
+    async def _finish_writes(self) -> None:
+        joined = self._group.create_task(self._calls.join())
+        try:
+            while not joined.done():
+                if self._writer.done():
+                    # ``asyncio.run`` cancels every task on its way out, the writer too; its calls are left.
+                    self._writer = self._group.create_task(self._write())
+                await asyncio.wait((joined, self._writer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            joined.cancel()
 
     async def _finish(self, calls: list[_Call]) -> None:
         """Carry out calls, and give them their results, or the errors that prevented them."""
@@ -261,11 +282,13 @@ class PostgresJournal:
                 return
             found = error if isinstance(error, JournalError) else self._database.unwritable(error)
             for call in calls:
+                call.is_finished = True
                 self._calls.task_done()
                 if not call.future.done():
                     call.future.set_exception(found)
             return
         for call in calls:
+            call.is_finished = True
             self._calls.task_done()
             if not call.future.done():
                 call.future.set_result(call.result)

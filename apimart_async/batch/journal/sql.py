@@ -157,7 +157,7 @@ CLEAN: Final = f"DELETE FROM apimart_jobs j WHERE state = 'failed' AND key IS NU
 TALLY: Final = "SELECT state, count(*), coalesce(sum(greatest(cost, 0)), 0) FROM apimart_jobs GROUP BY state"
 OUTSTANDING: Final = (
     "SELECT model, sum(greatest(images, 0)) FROM apimart_jobs "
-    "WHERE cost IS NULL AND state NOT IN ('saved', 'failed') GROUP BY model"
+    "WHERE cost IS NULL AND state <> 'failed' GROUP BY model"
 )
 WORKERS: Final = """
     SELECT id, host, extract(epoch FROM clock_timestamp() - started_at)::double precision,

@@ -12,7 +12,7 @@ import threading
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from apimart_async.batch.journal.protocol import Tally
 from apimart_async.batch.journal.record import Record, UnreadableRowError
@@ -54,8 +54,7 @@ _PAGE: Final = (
     "ORDER BY rowid LIMIT 500"
 )
 _OUTSTANDING: Final = (
-    "SELECT model, sum(max(images, 0)) FROM jobs WHERE cost IS NULL AND state NOT IN ('saved', 'failed') "
-    "GROUP BY model"
+    "SELECT model, sum(max(images, 0)) FROM jobs WHERE cost IS NULL AND state <> 'failed' GROUP BY model"
 )
 
 _MAX_TRANSACTION: Final = 1000
@@ -123,19 +122,19 @@ class SqliteJournal:
         if self._file.error is not None:
             raise self._file.error
         row = intent.to_row()
-
-        def write(connection: sqlite3.Connection) -> bool:
-            self._file.check_location()
-            if previous is None:
-                return connection.execute(f"{_INSERT} DO NOTHING", row).rowcount == 1
-            replaced = (*row[1:], previous.id, previous.state, previous.key)
-            return connection.execute(_REPLACE, replaced).rowcount == 1
-
-        return await self._run(write)
+        sql, parameters = f"{_INSERT} DO NOTHING", cast("tuple[object, ...]", row)
+        if previous is not None:
+            sql, parameters = _REPLACE, (*row[1:], previous.id, previous.state, previous.key)
+        count = await self._run(
+            lambda connection: connection.execute(sql, parameters).rowcount, is_intent=True
+        )
+        return count == 1
 
     async def put(self, record: Record) -> None:
         """Write a job's row over any earlier one."""
-        await self._run(lambda connection: connection.execute(_INSERT + _UPDATE, record.to_row()).rowcount)
+        await self._run(
+            lambda connection: connection.execute(_INSERT + _UPDATE, record.to_row()).rowcount, is_row=True
+        )
 
     async def undo(self, intent: Record, previous: Record | None) -> None:
         """Put back the row that an intent replaced, unless it has changed since."""
@@ -200,14 +199,20 @@ class SqliteJournal:
             lambda connection: ((done := connection.execute(sql, parameters)).fetchall(), done.rowcount)
         )
 
-    async def _run(self, function: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def _run(
+        self,
+        function: Callable[[sqlite3.Connection], Result],
+        *,
+        is_intent: bool = False,
+        is_row: bool = False,
+    ) -> Result:
         """Run a function in the thread, and return its result once its writes are on disk.
 
         Concurrent calls share one transaction, and so one sync to disk; when it fails, it fails for all of
         them. A function executes one statement that writes at most, as its last act. Cancellation leaves the
         function to be run.
         """
-        call = Call(self._loop.create_future(), function)
+        call = Call(self._loop.create_future(), function, is_intent=is_intent, is_row=is_row)
         self._calls.put(call)
         try:
             result: Result = await call.future

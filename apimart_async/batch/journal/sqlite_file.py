@@ -16,11 +16,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from apimart_async.batch.journal.open_files import OpenFiles
 from apimart_async.errors import JournalError, JournalInUseError
 from apimart_async.transport.files.private import create_private_file, make_private_folder, refuse_link
 
@@ -76,6 +78,8 @@ class Call:
     function: Callable[[sqlite3.Connection], Any] = lambda _: None
     result: Any = None
     error: Exception | None = None
+    is_intent: bool = False
+    is_row: bool = False
 
 
 @attrs.define(eq=False)
@@ -86,7 +90,7 @@ class JournalFile:
     locks: ExitStack = attrs.field(factory=ExitStack)
     error: JournalError | None = None
     """The reason why no further intents may be written, after a write that failed at the first try."""
-    _location: tuple[Path, int, int] | None = None
+    files: OpenFiles = attrs.field(factory=partial(OpenFiles, ()))
 
     def open(self) -> sqlite3.Connection:
         """Lock the file, check it and return a connection in autocommit mode."""
@@ -96,7 +100,6 @@ class JournalFile:
             connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
             try:
                 self._prepare(connection)
-                self._note_location()
             except BaseException:
                 connection.close()
                 raise
@@ -127,31 +130,6 @@ class JournalFile:
                 file.write(bytes(_RESERVE_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
-
-    def _note_location(self) -> None:
-        if str(self.path) != MEMORY:
-            status = self.path.stat()
-            self._location = self.path.absolute(), status.st_dev, status.st_ino
-
-    def check_location(self) -> None:
-        """Check that the next run will find this journal.
-
-        Raises:
-            JournalError: Its file was moved, removed or replaced.
-        """
-        if self._location is None:
-            return
-        path, *identity = self._location
-        with suppress(FileNotFoundError, NotADirectoryError):
-            status = path.stat()
-            if [status.st_dev, status.st_ino] == identity:
-                return
-        raise JournalError(
-            f"The journal {path} was moved, removed or replaced while the batch was running. Nothing more is "
-            "submitted, as the next run would not find it there, and would pay for its jobs again: bring it "
-            "back, and run the batch again.",
-            path=str(path),
-        )
 
     def _lock(self) -> None:
         """Take a lock that ends with the process, however it ends."""
@@ -186,30 +164,60 @@ class JournalFile:
         # Always write something, to know before anything is paid that the file can be written.
         connection.execute("INSERT OR REPLACE INTO states VALUES ('opened', ?)", (os.urandom(8),))
         connection.execute("COMMIT")
+        self.files = OpenFiles(Path(f"{self.path}{suffix}") for suffix in ("", "-wal"))
 
     def commit(self, connection: sqlite3.Connection, calls: list[Call]) -> None:
         """Run calls in one transaction; try once more if that fails for lack of space that can be freed."""
+        self._check_files()
         try:
             connection.execute("BEGIN IMMEDIATE")
             for call in calls:
-                try:
-                    call.result = call.function(connection)
-                except sqlite3.Error:
-                    raise
-                except Exception as error:  # noqa: BLE001 it failed before it wrote anything
-                    call.error = error
+                self._execute(connection, call)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self.error = self.error or explained(error, self.path)
-            reserve = Path(f"{self.path}-reserve")
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and reserve.exists():
-                reserve.unlink()
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL and self._free_reserve():
                 self.commit(connection, calls)
                 return
             for call in calls:
                 call.error = error
+            return
+        if not self._check_files():
+            for call in calls:
+                # The row is where the next run does not look for it.
+                call.error = call.error or (self.error if call.is_row else None)
+
+    def _check_files(self) -> bool:
+        """Tell whether the next run finds this file, and allow no further intents if it does not."""
+        if self.files.are_unchanged():
+            return True
+        self.error = self.error or JournalError(
+            f"The journal {self.path} was deleted, moved or replaced while the batch was running. Nothing "
+            "more is submitted, as the next run would not find it there, and would pay for its jobs again: "
+            "bring it back, and run the batch again.",
+            path=str(self.path),
+        )
+        return False
+
+    def _free_reserve(self) -> bool:
+        try:
+            Path(f"{self.path}-reserve").unlink()
+        except OSError:
+            return False
+        return True
+
+    def _execute(self, connection: sqlite3.Connection, call: Call) -> None:
+        call.error = self.error if call.is_intent else None
+        if call.error is not None:
+            return
+        try:
+            call.result = call.function(connection)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 it failed before it wrote anything
+            call.error = error
 
 
 def refuse_linked_files(path: Path, *, only_read: bool = False) -> None:

@@ -111,7 +111,7 @@ class Plan:
         return sorted(self._images().keys() - self._known().keys())
 
     def _known(self) -> Mapping[str, float]:
-        from apimart_async.batch.estimate import DOCUMENTED_PRICES
+        from apimart_async.batch.backends import DOCUMENTED_PRICES
 
         earlier = self.found.earlier
         return {**DOCUMENTED_PRICES, **self.prices, **(earlier.prices if earlier else {})}
