@@ -84,6 +84,7 @@ async def write_results(journal: Journal, directory: Path) -> None:
 def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
     """Return an outcome as ``results.jsonl`` has it; paths are relative to the directory."""
     job, task, error = outcome.job, outcome.task, outcome.error
+    folder = f"{directory.as_posix().rstrip('/')}/"
     return {
         "id": outcome.id,
         "status": outcome.status,
@@ -97,10 +98,7 @@ def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
         "roles": list(job.roles),
         "extra": dict(job.extra),
         "task_id": task.id if task else None,
-        "paths": [
-            (path.relative_to(directory) if path.is_relative_to(directory) else path).as_posix()
-            for path in outcome.paths
-        ],
+        "paths": [path.as_posix().removeprefix(folder) for path in outcome.paths],
         "cost": outcome.cost,
         "seconds": None if outcome.seconds is None else round(outcome.seconds, 3),
         "error": None

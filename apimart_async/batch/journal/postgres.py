@@ -93,11 +93,10 @@ class PostgresJournal:
         self.rate: SharedRate | None = None
         if requests_per_second is not None:
             self.rate = SharedRate(self._database, requests_per_second)
-        self._calls: asyncio.Queue[_Call] = asyncio.Queue()
-        self._group = asyncio.TaskGroup()
         self._waiting: list[_Call] = []
-        self._writer: asyncio.Task[None]
-        self._renewer: asyncio.Task[None]
+        self._group = asyncio.TaskGroup()
+        self._writer: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None]
 
     async def __aenter__(self) -> Self:
         """Connect, create missing tables, and register this process.
@@ -127,8 +126,7 @@ class PostgresJournal:
                 raise self._database.unreachable(error) from None
             raise
         await self._group.__aenter__()
-        self._writer = self._group.create_task(self._write())
-        self._renewer = self._group.create_task(self._renew())
+        self._renewal = self._group.create_task(self._renew())
         return self
 
     async def __aexit__(
@@ -141,8 +139,9 @@ class PostgresJournal:
         try:
             await self._finish_writes()
         finally:
-            self._writer.cancel()
-            self._renewer.cancel()
+            if self._writer is not None:
+                self._writer.cancel()
+            self._renewal.cancel()
             await self._group.__aexit__(None, None, None)
         with suppress(Exception):  # the lease ends by itself
             await self._lease.end(await self._database.connected())
@@ -232,43 +231,41 @@ class PostgresJournal:
         self, kind: _Kind, job_id: str, record: Record | None = None, previous: Record | None = None
     ) -> Any:  # noqa: ANN401 each kind has its own result
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls.put_nowait(_Call(kind, job_id, future, record, previous))
+        self._waiting.append(_Call(kind, job_id, future, record, previous))
+        self._start_writer()
         # A write that is cancelled is carried out all the same.
         return await future
 
+    def _start_writer(self) -> asyncio.Task[None]:
+        if self._writer is None or self._writer.done():
+            self._writer = self._group.create_task(self._write())
+        return self._writer
+
     async def _write(self) -> None:
-        """Carry out calls, those that wait together in one transaction.
+        """Carry out calls until none waits, those that wait together in one transaction.
 
         Cancellation leaves the others, and those under way, which may be repeated, to the next writer.
         """
-        waiting = self._waiting = [call for call in self._waiting if not call.is_finished]
-        while True:
-            if not waiting:
-                waiting.append(await self._calls.get())
-            while not self._calls.empty():
-                waiting.append(self._calls.get_nowait())
+        while self._waiting:
             calls: dict[str, _Call] = {}
             later: list[_Call] = []
-            for call in waiting:
+            for call in self._waiting:
                 # Of two calls about a job the second waits for the first.
                 is_next = len(calls) < _MOST_CALLS and call.job_id not in calls
                 if is_next:
                     calls[call.job_id] = call
                 else:
                     later.append(call)
-            await self._finish(list(calls.values()))
-            self._waiting = waiting = later
+            self._waiting = later
+            try:
+                await self._finish(list(calls.values()))
+            finally:
+                self._waiting[:0] = [call for call in calls.values() if not call.is_finished]
 
     async def _finish_writes(self) -> None:
-        joined = self._group.create_task(self._calls.join())
-        try:
-            while not joined.done():
-                if self._writer.done():
-                    # ``asyncio.run`` cancels every task on its way out, the writer too; its calls are left.
-                    self._writer = self._group.create_task(self._write())
-                await asyncio.wait((joined, self._writer), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            joined.cancel()
+        # ``asyncio.run`` cancels every task on its way out, the writer too; another carries out its calls.
+        while self._waiting or not (self._writer is None or self._writer.done()):
+            await asyncio.wait([self._start_writer()])
 
     async def _finish(self, calls: list[_Call]) -> None:
         """Carry out calls, and give them their results, or the errors that prevented them."""
@@ -283,13 +280,11 @@ class PostgresJournal:
             found = error if isinstance(error, JournalError) else self._database.unwritable(error)
             for call in calls:
                 call.is_finished = True
-                self._calls.task_done()
                 if not call.future.done():
                     call.future.set_exception(found)
             return
         for call in calls:
             call.is_finished = True
-            self._calls.task_done()
             if not call.future.done():
                 call.future.set_result(call.result)
 
@@ -342,8 +337,7 @@ class PostgresJournal:
     async def _put_rows(self, connection: Connection, calls: list[_Call]) -> None:
         worker, records = self._lease.worker, [call.record for call in calls]
         await connection.execute(sql.PUT, worker, *_columns(records))
-        payments = [payment for record in records for payment in _payments(record)]
-        if payments:
+        if payments := _payments(records):
             await connection.execute(sql.PAY, worker, *map(list, zip(*payments, strict=True)))
 
     async def _undo_rows(self, connection: Connection, calls: list[_Call]) -> None:
@@ -402,10 +396,12 @@ def _columns(records: Sequence[Record]) -> list[list[Any]]:
     return [list(column) for column in zip(*(record.to_row() for record in records), strict=True)]
 
 
-def _payments(record: Record) -> list[tuple[str, str, str]]:
-    """Return job, task and key of each task that a row names. A text of PostgreSQL holds no zero byte."""
-    task = record.task
-    if task is None or task.id is None or record.key is None:
-        return []
-    task_ids = [task_id.replace("\0", "\\0") for task_id in (task.id, *task.sibling_ids) if task_id]
-    return [(record.id, task_id, record.key) for task_id in task_ids]
+def _payments(records: Sequence[Record]) -> list[tuple[str, str, str]]:
+    """Return job, task and key of each task that rows name. A text of PostgreSQL holds no zero byte."""
+    return [
+        (record.id, task_id.replace("\0", "\\0"), record.key)
+        for record in records
+        if record.task is not None and record.key is not None
+        for task_id in (record.task.id, *record.task.sibling_ids)
+        if task_id
+    ]

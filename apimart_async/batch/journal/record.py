@@ -41,7 +41,7 @@ from apimart_async.batch.job import Job, Outcome, Status
 from apimart_async.batch.nesting import is_too_deep
 from apimart_async.models import ImageSet, Task, Upload
 from apimart_async.resources.submission import Operation, is_free
-from apimart_async.transport.json import converter, structure
+from apimart_async.transport.json import converter, dumps_anything, structure
 from apimart_async.transport.media.forms import is_named_file
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Failure:
         )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Record:
     """One row of a journal.
 
@@ -282,7 +282,9 @@ class Record:
         return self._changed(self.state, error=Failure.of(error), seconds=seconds)
 
     def _changed(self, state: State, **changes: Any) -> Record:  # noqa: ANN401 attributes of any type
-        return attrs.evolve(self, state=state, changed_at=datetime.now(UTC), **changes)
+        # The result of `attrs.evolve` in half the time; each job is changed four times.
+        fields: dict[str, Any] = {**self.__dict__, "state": state, "changed_at": datetime.now(UTC), **changes}
+        return Record(**fields)
 
     def outcome(self, directory: Path, *, job: Job | None = None, resumed: bool = True) -> Outcome:
         """Return the outcome of its job.
@@ -336,7 +338,7 @@ class Record:
             # From 1, as fields that are false are left out.
             "number": None if self.position is None else self.position + 1,
         }
-        text = json.dumps({name: value for name, value in body.items() if value}, default=repr)
+        text = dumps_anything({name: value for name, value in body.items() if value})
         return self.id, self.state, self.key, self.model, self.n, self.cost, text
 
     @classmethod

@@ -16,7 +16,6 @@ from random import getrandbits
 from typing import TYPE_CHECKING, Final
 
 import anyio
-from anyio import to_thread
 
 from apimart_async.errors import DownloadError
 from apimart_async.transport.concurrency import run_in_file_thread
@@ -114,7 +113,11 @@ async def have_content(paths: Sequence[Path]) -> bool:
             return await objects.have_content(in_store)
         except OSError as error:
             raise _not_saved(in_store[0].parent, error) from error
-    return await to_thread.run_sync(lambda: all(path.is_file() and path.stat().st_size for path in paths))
+    return await run_in_file_thread(_have_content, paths)
+
+
+def _have_content(paths: Sequence[Path]) -> bool:
+    return all(path.is_file() and path.stat().st_size for path in paths)
 
 
 def _find_images(directory: Path, stems: Sequence[str]) -> list[Path | None]:
