@@ -12,7 +12,7 @@ import attrs
 from anyio import to_thread
 
 from apimart_async.errors import DownloadError
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.files.atomic import write_image
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.files.objects import ObjectContent
@@ -70,7 +70,7 @@ async def copy_images(paths: Sequence[Path], directory: Path, template: str, tas
         DownloadError: A file cannot be written, or is a link to one outside of the directory.
         OSError: A file cannot be read.
     """
-    await run_in_file_thread(_check_links, paths, directory)
+    await file_threads.run(_check_links, paths, directory)
     names = NameTemplate.parse(template)
     stems = names.stems([(task_id, index) for index in range(1, len(paths) + 1)])
     return [
@@ -102,7 +102,7 @@ class _File:
         self._position = 0
 
     async def read(self) -> bytes:
-        return await run_in_file_thread(self._read)
+        return await file_threads.run(self._read)
 
     def _read(self) -> bytes:
         with self._path.open("rb") as file:

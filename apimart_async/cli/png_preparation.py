@@ -18,7 +18,7 @@ from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError, InvalidArgumentError
 from apimart_async.resources.image_fields import takes_json, text_of
 from apimart_async.resources.published_limits import are_published, check_words
-from apimart_async.transport.concurrency import for_each, run_in_picture_thread
+from apimart_async.transport.concurrency import for_each, picture_threads
 from apimart_async.transport.media import conversion, forms, inputs, png, sniffing
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PngBackend(AppleRouterBackend):
         if job.image is None or job.image not in self._unfit:
             return await super().prepare(job)
         sources = [*forms.flatten(job.image), *([job.options["mask"]] if "mask" in job.options else [])]
-        image, *mask = await run_in_picture_thread(_convert, sources, self._side)
+        image, *mask = await picture_threads.run(_convert, sources, self._side)
         options = {**job.options, "mask": mask[0]} if mask else job.options
         return await super().prepare(attrs.evolve(job, image=image, options=options))
 
@@ -97,12 +97,12 @@ class PngPreparingBackend(AppleRouterBackend):
         """Return the images to send."""
         job = prepared.job
         pictures = [image for image in prepared.sent_images if not isinstance(image, str)]
-        if not are_published(job.model) or await run_in_picture_thread(_are_fit, pictures):
+        if not are_published(job.model) or await picture_threads.run(_are_fit, pictures):
             return await super().upload(prepared)
         mask = [job.options["mask"]] if "mask" in job.options else []
         size = str(job.options.get("size") or "").partition("x")[0]
         side = int(size) if size.isdecimal() else DEFAULT_SIDE
-        return await run_in_picture_thread(_convert, [*images_of(job), *mask], side)
+        return await picture_threads.run(_convert, [*images_of(job), *mask], side)
 
 
 def _are_fit(pictures: Sequence[Media]) -> bool:
@@ -158,7 +158,7 @@ async def _check_mask(mask: str, convert: Conversion) -> tuple[png.PngHeader, bo
 async def _read(image: SingleImage, convert: Conversion) -> tuple[png.PngHeader, bool]:
     """Return the size and transparency of a picture, and whether it is a PNG small enough for dall-e-2."""
     picture = await inputs.open_media(image, limit=png.SENT_LIMIT, convert=convert == "auto")
-    return await run_in_picture_thread(_examine, picture)
+    return await picture_threads.run(_examine, picture)
 
 
 def _examine(picture: Media) -> tuple[png.PngHeader, bool]:

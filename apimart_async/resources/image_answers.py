@@ -15,7 +15,7 @@ from apimart_async.hooks import Operation
 from apimart_async.models import CompletedImageEvent, ImageEvent, ImageSet
 from apimart_async.resources.image_fields import Arguments
 from apimart_async.transport import image_parsing, observation, parsing
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.json import not_understood
 from apimart_async.transport.media.multipart import Body
@@ -65,9 +65,7 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
         answer = await _send(api, request, accepts_events=False)
         try:
             # Images in base64 are copied into their URLs.
-            found = await run_in_file_thread(
-                image_parsing.read_image_set, answer.payload, request.arguments.n
-            )
+            found = await file_threads.run(image_parsing.read_image_set, answer.payload, request.arguments.n)
         except errors.APIResponseValidationError as error:
             raise indeterminate(_complete(request, error, answer)) from error
         except BaseException as raised:
@@ -190,7 +188,7 @@ class _ImageStream:
                 if not self._images:
                     raise not_understood("image", None)
             else:
-                self._events += await run_in_file_thread(
+                self._events += await file_threads.run(
                     image_parsing.read_image_events, outcome.payload, self._n
                 )
         except errors.APIResponseValidationError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 
 from apimart_async import errors
-from apimart_async.transport.concurrency import run_in_picture_thread
+from apimart_async.transport.concurrency import picture_threads
 from apimart_async.transport.media import png
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def check_images(images: Sequence[Media], mask: Media | None) -> None:
             f"{images[0].name} is {header.width} x {header.height} pixels; dall-e-2 takes squares. {_HINT}"
         )
     if mask is None:
-        if not await run_in_picture_thread(png.has_transparency, images[0], header):
+        if not await picture_threads.run(png.has_transparency, images[0], header):
             raise errors.ImageError(
                 f"{images[0].name} has no transparency; dall-e-2 needs that, or a mask, to know where to "
                 f"edit. {_HINT}"

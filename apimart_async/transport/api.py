@@ -21,7 +21,7 @@ from apimart_async.hooks import RequestEvent
 from apimart_async.recording import RECORDERS
 from apimart_async.transport import observation, retry
 from apimart_async.transport.call import PERHAPS_EXECUTED, Call, event_of
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.exchange import NoAnswerError, RequestBody
 from apimart_async.transport.json import LARGE_BYTES
@@ -406,7 +406,7 @@ async def _read(reply: Reply, call: Call) -> Answer | FailedAttempt:
         request_id = reply_id(reply.headers)
         return Answer(stream, request_id and key.redact(request_id), replayed=False)
     if len(reply.data) > LARGE_BYTES:
-        return await run_in_file_thread(read_response, reply, call.kind, call.url, key)
+        return await file_threads.run(read_response, reply, call.kind, call.url, key)
     return read_response(reply, call.kind, call.url, key)
 
 

@@ -108,7 +108,7 @@ class Semaphore:
                 waiter.set_result(None)
 
 
-class _Threads:
+class Threads:
     """A few threads for calls that would block the event loop."""
 
     def __init__(self, number: int, name: str) -> None:
@@ -145,12 +145,11 @@ class _Threads:
             raise
 
 
-_files: Final = _Threads(4, "apimart-async files")
-_pictures: Final = _Threads(2, "apimart-async pictures")
-
-run_in_file_thread = _files.run
-run_in_picture_thread = _pictures.run
+file_threads: Final = Threads(4, "apimart-async files")
+"""Threads that read and write files."""
+picture_threads: Final = Threads(2, "apimart-async pictures")
+"""Threads that decode pictures: fewer, as each picture may take much memory."""
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_files.start_anew)
-    os.register_at_fork(after_in_child=_pictures.start_anew)
+    os.register_at_fork(after_in_child=file_threads.start_anew)
+    os.register_at_fork(after_in_child=picture_threads.start_anew)

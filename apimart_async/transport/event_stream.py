@@ -11,7 +11,7 @@ import attrs
 
 from apimart_async.credentials import Secret
 from apimart_async.errors import APIConnectionError, APIError, DownloadError
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.exchange import Download
 from apimart_async.transport.json import LARGE_BYTES, is_mapping
 from apimart_async.transport.responses import EVENTS_END, Answer, FailedAttempt, Reply, read_response
@@ -135,7 +135,7 @@ class EventStream:
             self._events.clear()
             return None
         if len(event.data) > LARGE_BYTES:
-            outcome = await run_in_file_thread(self._decode, event)
+            outcome = await file_threads.run(self._decode, event)
         else:
             outcome = self._decode(event)
         if isinstance(outcome, FailedAttempt):
@@ -156,7 +156,7 @@ class EventStream:
         elif not self._plain:
             # The split of a flood of short lines takes long.
             if chunk.count(b"\n") + chunk.count(b"\r") > _MANY_LINES:
-                self._events += await run_in_file_thread(self._parser.feed, chunk)
+                self._events += await file_threads.run(self._parser.feed, chunk)
             else:
                 self._events += self._parser.feed(chunk)
 

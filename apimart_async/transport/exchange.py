@@ -20,7 +20,7 @@ from apimart_async.errors import (
     DownloadError,
 )
 from apimart_async.transport import compression
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
 
@@ -316,7 +316,7 @@ class Download:
             while packed := self._packed or await self._read():
                 self._packed = packed[compression.PIECE_BYTES :]
                 piece = packed[: compression.PIECE_BYTES]
-                if content := await run_in_file_thread(decompressor.decode, piece):
+                if content := await file_threads.run(decompressor.decode, piece):
                     return content
             return decompressor.finish()
         except compression.TooLargeError as error:
@@ -376,7 +376,7 @@ async def read_answer(
                 chunks.append(chunk)
                 size += len(chunk)
             # A join of this size releases the interpreter's lock.
-            data = await run_in_file_thread(b"".join, chunks) if size > _LARGE_BYTES else b"".join(chunks)
+            data = await file_threads.run(b"".join, chunks) if size > _LARGE_BYTES else b"".join(chunks)
     finally:
         # aiohttp gives a connection back at the end of a body, unless its request is still sent.
         if not content.at_eof() or (body is not None and body.is_sending):
@@ -390,7 +390,7 @@ async def read_answer(
             arguments = (data, coding or "", limit)
             if size <= _LARGE_COMPRESSED_BYTES:
                 return compression.decompress(*arguments)
-            return await run_in_file_thread(compression.decompress, *arguments)
+            return await file_threads.run(compression.decompress, *arguments)
     except ValueError as error:
         if response.status >= _BAD_FROM:  # it says enough
             return data[:limit] if size > limit else b""

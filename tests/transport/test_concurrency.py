@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +22,18 @@ HANG = 300
 
 
 async def test_function_runs_in_another_thread_and_its_result_is_returned() -> None:
-    assert await run_in_file_thread(pow, 2, 10) == 1024
-    assert await run_in_file_thread(threading.get_ident) != threading.get_ident()
+    assert await file_threads.run(pow, 2, 10) == 1024
+    assert await file_threads.run(threading.get_ident) != threading.get_ident()
 
 
 async def test_exception_of_the_function_is_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await run_in_file_thread(os.stat, tmp_path / "missing")
-    assert await run_in_file_thread(os.path.basename, "a/b") == "b"
+        await file_threads.run(os.stat, tmp_path / "missing")
+    assert await file_threads.run(os.path.basename, "a/b") == "b"
 
 
 async def test_more_calls_than_threads_all_return() -> None:
-    results = await asyncio.gather(*(run_in_file_thread(abs, -number) for number in range(500)))
+    results = await asyncio.gather(*(file_threads.run(abs, -number) for number in range(500)))
     assert results == list(range(500))
 
 
@@ -53,7 +53,7 @@ class Blocked:
 
     async def call(self) -> None:
         try:
-            await run_in_file_thread(self)
+            await file_threads.run(self)
         finally:
             self.order.append("caller")
 
@@ -97,7 +97,7 @@ async def test_cancelled_scope_waits_for_the_function() -> None:
 
 def test_threads_outlive_an_event_loop() -> None:
     for number in range(3):
-        assert asyncio.run(run_in_file_thread(abs, -number)) == number
+        assert asyncio.run(file_threads.run(abs, -number)) == number
 
 
 def output_of(code: str) -> str:
@@ -109,11 +109,11 @@ def output_of(code: str) -> str:
 def test_forked_process_starts_its_own_threads() -> None:
     code = """
 import asyncio, os
-from apimart_async.transport.concurrency import run_in_file_thread
-asyncio.run(run_in_file_thread(abs, -1))
+from apimart_async.transport.concurrency import file_threads
+asyncio.run(file_threads.run(abs, -1))
 child = os.fork()
 if not child:
-    os._exit(asyncio.run(run_in_file_thread(abs, -7)))
+    os._exit(asyncio.run(file_threads.run(abs, -7)))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert output_of(code) == "7"
@@ -122,11 +122,11 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_file_work_goes_on_while_the_interpreter_shuts_down() -> None:
     code = """
 import asyncio, threading
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 
 def work():
     threading.main_thread().join()
-    print(asyncio.run(run_in_file_thread(abs, -7)))
+    print(asyncio.run(file_threads.run(abs, -7)))
 
 threading.Thread(target=work).start()
 """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from apimart_async.errors import DownloadError
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.files import objects
 from apimart_async.transport.media import sniffing
 from apimart_async.transport.media.sniffing import EndFinder, is_surely_whole
@@ -72,12 +72,12 @@ async def write_image(content: Chunks, directory: Path, stem: str, *, fsync: boo
             buffer.append(chunk)
             buffered += len(chunk)
             if buffered >= _WRITE_BYTES:
-                await run_in_file_thread(file.write, buffer)
+                await file_threads.run(file.write, buffer)
                 buffer, buffered = [], 0
-        return await run_in_file_thread(file.finish, buffer, content.extension)
+        return await file_threads.run(file.finish, buffer, content.extension)
     except BaseException as error:
         with anyio.CancelScope(shield=True):
-            await run_in_file_thread(file.discard)
+            await file_threads.run(file.discard)
         if isinstance(error, OSError):
             raise _not_saved(directory, error) from error
         raise
@@ -96,7 +96,7 @@ async def find_images(directory: Path, stems: Sequence[str]) -> list[Path | None
     try:
         if isinstance(directory, ObjectPath):
             return [*await objects.find_objects(directory, stems)]
-        return await run_in_file_thread(_find_images, directory, stems)
+        return await file_threads.run(_find_images, directory, stems)
     except OSError as error:
         raise _not_saved(directory, error) from error
 
@@ -113,7 +113,7 @@ async def have_content(paths: Sequence[Path]) -> bool:
             return await objects.have_content(in_store)
         except OSError as error:
             raise _not_saved(in_store[0].parent, error) from error
-    return await run_in_file_thread(_have_content, paths)
+    return await file_threads.run(_have_content, paths)
 
 
 def _have_content(paths: Sequence[Path]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from apimart_async.errors import APIConnectionError, ApimartError, DownloadError
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.media import data_urls, sniffing
 from apimart_async.transport.media.sniffing import EndFinder
 
@@ -74,7 +74,7 @@ async def open_download(api: Api, url: str, attempt: int = 1) -> VerifiedDownloa
 async def _decode(url: str, limit: int) -> _Decoded:
     if data_urls.least_size(url) <= limit:
         try:
-            content = await run_in_file_thread(data_urls.decode, url)
+            content = await file_threads.run(data_urls.decode, url)
         except ValueError as error:
             raise DownloadError(f"The image's data: URL cannot be read: {error}.") from error
         if len(content) <= limit:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from apimart_async.errors import APIResponseValidationError
 from apimart_async.models import Upload
 from apimart_async.transport import json
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.files.private import Replacement
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class UploadFolder:
 
     async def get_upload(self, key: str) -> Upload | None:
         """Return an upload that was kept, expired or not."""
-        return await run_in_file_thread(self._read, key)
+        return await file_threads.run(self._read, key)
 
     async def put_upload(self, key: str, upload: Upload) -> None:
         """Keep an upload in the place of another; a folder that cannot be written is a warning in the log."""
         try:
-            await run_in_file_thread(self._write, key, upload)
+            await file_threads.run(self._write, key, upload)
         except OSError as error:
             _log.warning("The upload is not kept in %s: %s.", self._folder, error.strerror)
 

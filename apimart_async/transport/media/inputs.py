@@ -14,7 +14,7 @@ import attrs
 from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError, UnsupportedImageError, visible
-from apimart_async.transport.concurrency import run_in_file_thread, run_in_picture_thread
+from apimart_async.transport.concurrency import file_threads, picture_threads
 from apimart_async.transport.media import conversion, data_urls, sniffing
 from apimart_async.transport.media.filenames import safe_filename
 from apimart_async.transport.media.forms import (
@@ -132,7 +132,7 @@ async def as_sent(media: Media, options: config.Media) -> Media:
     """
     if media.refused_kind is None:
         return media if options.keep_metadata else await _without_metadata(media)
-    result, change = await run_in_picture_thread(_convert, media, media.refused_kind)
+    result, change = await picture_threads.run(_convert, media, media.refused_kind)
     line = f"{media.name} {change}."
     _log.info("%s", visible(line))
     if options.on_convert is not None:
@@ -201,7 +201,7 @@ async def _run_in_thread(function: Callable[[], Result], image: SingleImage) -> 
     if is_in_store(image):
         return await to_thread.run_sync(function)
     if isinstance(image, (str, os.PathLike, bytes)):
-        return await run_in_file_thread(function)
+        return await file_threads.run(function)
     # A read from a pipe may never return, so cancellation does not wait for it.
     content = image[1] if is_named_file(image) else image
     may_hang = is_binary_file(content) and not is_seekable(content)

@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from apimart_async.errors import ImageError, ImageTooLargeError, InvalidArgumentError
 from apimart_async.transport import object_storage
-from apimart_async.transport.concurrency import run_in_file_thread
+from apimart_async.transport.concurrency import file_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -322,7 +322,7 @@ async def read_in_thread(source: Source, read: Callable[[], Result]) -> Result:
     origin = source.origin if isinstance(source, Parts) else source
     if isinstance(origin, (InSeekableFile, InObject)):
         return await to_thread.run_sync(read)  # the caller's file object and a network may take any time
-    return await run_in_file_thread(read)
+    return await file_threads.run(read)
 
 
 def read_rest(name: str, file: BinaryFile, limit: int) -> InMemory:
