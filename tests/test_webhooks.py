@@ -364,6 +364,7 @@ async def test_the_asgi_example_ends_a_wait_with_a_notification(
         assert await call("/apimart/callback", await receiver.bodies.get()) == (200, b"")
         assert await call("/apimart/callback", b"not JSON") == (400, b"")
         status, path = await edit
+        assert (await call("/edits", b""))[0] == 400
         incoming.put_nowait({"type": "lifespan.shutdown"})
     assert status == 200
     assert (configured / path.decode()).stat().st_size

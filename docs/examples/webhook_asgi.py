@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from apimart_async import APIResponseValidationError, AsyncApimart, webhooks
+from apimart_async import APIResponseValidationError, AsyncApimart, InvalidArgumentError, webhooks
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -20,6 +21,8 @@ Send = Callable[[Message], Awaitable[None]]
 WEBHOOK = os.environ.get("WEBHOOK", "https://example.com/apimart")
 
 notifications: dict[str | None, asyncio.Event] = {}
+# A notification can come before the answer to the submit is read.
+early: deque[str | None] = deque(maxlen=1000)
 client: AsyncApimart
 
 
@@ -32,7 +35,10 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["path"].endswith("/callback"):
         status, text = notify(body), ""
     else:
-        status, text = 200, await generate(body.decode())
+        try:
+            status, text = 200, await generate(body.decode())
+        except InvalidArgumentError as error:
+            status, text = 400, str(error)
     await send({"type": "http.response.start", "status": status, "headers": []})
     await send({"type": "http.response.body", "body": text.encode()})
 
@@ -45,6 +51,8 @@ def notify(body: bytes) -> int:
         return 400
     if task.id in notifications:
         notifications[task.id].set()
+    else:
+        early.append(task.id)
     return 200
 
 
@@ -52,6 +60,8 @@ async def generate(prompt: str) -> str:
     """Submit a generation, wait for it, and return the paths of its images."""
     task = await client.generations.create(prompt, webhook=WEBHOOK)
     notified = notifications[task.id] = asyncio.Event()
+    if task.id in early:
+        notified.set()
     try:
         task = await client.tasks.wait(task, notified=notified)
     finally:

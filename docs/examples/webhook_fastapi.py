@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import BackgroundTasks, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 
 from apimart_async import (
     APIError,
     APIResponseValidationError,
     AsyncApimart,
+    InvalidArgumentError,
     NotFoundError,
     Task,
     webhooks,
@@ -37,6 +39,12 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(InvalidArgumentError)
+async def refuse(_: Request, error: InvalidArgumentError) -> JSONResponse:
+    """Name the fault of a request, such as an empty prompt; nothing was sent to the service."""
+    return JSONResponse({"error": str(error)}, 400)
 
 
 @app.post("/generations", status_code=202)

@@ -83,6 +83,7 @@ async def test_the_webhook_receiver_saves_the_image_once(
     ):
         submitted = await service.post("/generations", params={"prompt": "A lighthouse"})
         assert submitted.status_code == 202
+        assert (await service.post("/generations", params={"prompt": ""})).status_code == 400
         notification = {"id": submitted.json()["task_id"], "status": "completed"}
         statuses = {503}
         while 503 in statuses:  # until the task has ended
