@@ -70,7 +70,9 @@ class Mirror:
         for handshake in self._handshakes:
             handshake.cancel()
         for transport in self._transports:
-            transport.abort()
+            # asyncio cannot abort a TLS connection that was closed twice: it has no protocol any more.
+            if not transport.is_closing():
+                transport.abort()
         self._transports.clear()
 
     async def close(self) -> None:
