@@ -198,7 +198,7 @@ class Task:
 
     @property
     def is_completed(self) -> bool:
-        """Whether the task has ended with images."""
+        """Whether the status is ``completed``; ``tasks.wait`` raises if there are no images all the same."""
         return self.status == COMPLETED
 
     @property

@@ -30,7 +30,6 @@ class Stub:
     """The resources of a client whose service is done before it is asked."""
 
     def __init__(self) -> None:
-        self._schemas = self
         self._numbers = itertools.count(1)
 
     async def create(self, *_: object, idempotency_key: str, model: str, **__: object) -> Task:
@@ -44,11 +43,8 @@ class Stub:
             model=model,
         )
 
-    async def path(self, model: str) -> str | None:
-        """Return no endpoint: the models have no schemas."""
-
-    async def check(self, path: str, fields: object) -> None:
-        """Check nothing."""
+    async def check(self, request: object, *, path: str | None) -> None:
+        """Check nothing: the models have no schemas."""
 
     async def wait(self, task: Task, **_: object) -> Task:
         """Wait for a task."""

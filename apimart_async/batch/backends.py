@@ -36,7 +36,7 @@ from apimart_async.transport.media.filenames import clean_stem
 from apimart_async.transport.media.inputs import Media
 from apimart_async.transport.media.sniffing import EXTENSIONS
 from apimart_async.transport.media.sources import Stored
-from apimart_async.transport.paid_requests import SEND_HOOKS, SendHooks
+from apimart_async.transport.paid_requests import PAID_RECORD, PaidRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -111,9 +111,9 @@ class Backend(Protocol):
         return cast("list[SingleImage]", list(prepared.sent_images))
 
     async def submit(
-        self, prepared: PreparedJob, images: Sequence[SingleImage], key: str, hooks: SendHooks
+        self, prepared: PreparedJob, images: Sequence[SingleImage], key: str, paid_record: PaidRecord
     ) -> Task | ImageSet:
-        """Send the paid request; the hooks follow each attempt.
+        """Send the paid request; the record follows each attempt.
 
         Raises:
             RateLimitError: The service asks to wait; it is not sent again.
@@ -222,13 +222,13 @@ class _JobPreparer(Backend, Generic[_Client]):
 
 
 @contextmanager
-def following(hooks: SendHooks) -> Generator[None]:
-    """Have hooks follow the paid request of the body."""
-    token = SEND_HOOKS.set(hooks)
+def following(paid_record: PaidRecord) -> Generator[None]:
+    """Have a record follow the paid request of the body."""
+    token = PAID_RECORD.set(paid_record)
     try:
         yield
     finally:
-        SEND_HOOKS.reset(token)
+        PAID_RECORD.reset(token)
 
 
 def _digest(image: str | Media) -> str:
@@ -276,7 +276,7 @@ class ApimartBackend(_JobPreparer[AsyncApimart]):
         return await for_each(send, prepared.sent_images)
 
     async def submit(
-        self, prepared: PreparedJob, images: Sequence[SingleImage], key: str, hooks: SendHooks
+        self, prepared: PreparedJob, images: Sequence[SingleImage], key: str, paid_record: PaidRecord
     ) -> Task:
         """Submit the job to the endpoint of its model."""
         job, client = prepared.job, self._client
@@ -286,7 +286,7 @@ class ApimartBackend(_JobPreparer[AsyncApimart]):
             "idempotency_key": key,
             "extra_body": prepared.options,
         }
-        with following(hooks):
+        with following(paid_record):
             if is_plain_edit(job):
                 return await client.edits.create(images, job.prompt, n=job.n, **sent)
             return await client.generations.create(
@@ -365,14 +365,14 @@ class AppleRouterBackend(_JobPreparer[AsyncAppleRouter]):
         prepared: PreparedJob,
         images: Sequence[SingleImage],
         key: str,  # noqa: ARG002 the protocol's
-        hooks: SendHooks,
+        paid_record: PaidRecord,
     ) -> ImageSet:
         """Make the edit; the service has no idempotency keys."""
         options = prepared.options
         arguments: dict[str, Any] = {name: options[name] for name in self._ARGUMENTS & options.keys()}
         if prepared.mask is not None:
             arguments["mask"] = images[-1]
-        with following(hooks):
+        with following(paid_record):
             return await self._client.edits.create(
                 images[: len(prepared.images)],
                 prepared.job.prompt,

@@ -76,7 +76,7 @@ async def _send(
         budget.written(*cost)
         state.report("submitting", intent)
 
-    hooks = _Intent(
+    paid_record = _Intent(
         context.journal,
         context.shutdown,
         intent,
@@ -90,30 +90,30 @@ async def _send(
         needs_promise=doubt is not None and context.options.in_doubt == "collect",
     )
     try:
-        await hooks.wait()
-        return await _send_with(state, hooks, images, previous, doubt)
+        await paid_record.wait()
+        return await _send_with(state, paid_record, images, previous, doubt)
     finally:
-        if not hooks.is_written:
+        if not paid_record.is_written:
             budget.written(*cost)
 
 
 async def _send_with(
     state: JobState,
-    hooks: _Intent,
+    paid_record: _Intent,
     images: Sequence[SingleImage],
     previous: Record | None,
     doubt: Record | None,
 ) -> Record | None:
     """Send the paid request, and write its result."""
-    context, intent = state.context, hooks.record
+    context, intent = state.context, paid_record.record
     key = cast("str", intent.key)
     try:
-        result = await context.backend.submit(state.prepared, images, key, hooks)
+        result = await context.backend.submit(state.prepared, images, key, paid_record)
     except _NotSentError:
         return None
     except errors.SubmissionIndeterminateError as error:
         state.error = error
-        intent = hooks.record
+        intent = paid_record.record
         task = Task(
             error.task_id or "",
             "submitted",
@@ -134,13 +134,13 @@ async def _send_with(
         state.error = error
         return await _refused(state, intent, error, doubt)
     except Exception as error:
-        if not hooks.is_written:
+        if not paid_record.is_written:
             raise
         state.error = error
-        record = hooks.record.in_doubt(error)
+        record = paid_record.record.in_doubt(error)
     else:
         is_ready = not isinstance(result, Task) or (result.is_completed and bool(result.images))
-        intent = hooks.record
+        intent = paid_record.record
         record = intent.completed(result) if is_ready else intent.submitted(cast("Task", result))
     if record.state != "in_doubt":
         context.shutdown.reached()
@@ -189,7 +189,7 @@ class _NotSentError(Exception):
 
 @attrs.define(eq=False)
 class _Intent:
-    """Hooks of a paid request that keep its row in the journal; see ``SendHooks``.
+    """The row of a paid request in the journal, kept while it is sent; see ``PaidRecord``.
 
     Args:
         journal: Of the batch.

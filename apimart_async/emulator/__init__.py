@@ -1,4 +1,4 @@
-"""Both services of contract.md on loopback, for tests and for a first try without a key.
+"""Both services, APIMart and AppleRouter, on loopback, for tests and for a first try without a key.
 
 ```python
 async with Emulator() as emulator:

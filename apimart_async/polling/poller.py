@@ -22,7 +22,7 @@ from apimart_async import errors
 from apimart_async.models import EXPIRED, Task, TaskFailure
 from apimart_async.polling.cadence import Cadence, align
 from apimart_async.polling.duration_stats import DurationStats, ModelStats, kind_of, next_number
-from apimart_async.polling.shared_requests import BatchAnswer, BatchRequests, PollMany
+from apimart_async.polling.shared_requests import BatchAnswer, PollMany, PollRequests
 from apimart_async.transport import parsing
 from apimart_async.transport.observation import named
 
@@ -196,11 +196,11 @@ class PollQueue:
         poll_one: Callable[[str], Awaitable[Task]],
         poll_many: PollMany | None = None,
         requests_per_second: float | None = None,
-        requests_of: Callable[[Task], BatchRequests] | None = None,
+        requests_of: Callable[[Task], PollRequests] | None = None,
     ) -> None:
         self._poll_one = poll_one
-        batches = None if poll_many is None else BatchRequests(poll_one, poll_many)
-        self._requests_of: Callable[[Task], BatchRequests | None] = requests_of or (lambda _: batches)
+        batches = None if poll_many is None else PollRequests(poll_one, poll_many)
+        self._requests_of: Callable[[Task], PollRequests | None] = requests_of or (lambda _: batches)
         self._interval = 1.0 / requests_per_second if requests_per_second else 0.0
         self._next_request = 0.0
         self._queue: list[tuple[float, int, Wait]] = []
@@ -209,7 +209,7 @@ class PollQueue:
         # By task id, for hints.
         self._waits: dict[str, list[Wait]] = {}
         # The last batches whose requests wait for the rate limiter: waits that are due join them.
-        self._joinable: dict[BatchRequests, PollBatch] = {}
+        self._joinable: dict[PollRequests, PollBatch] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
 
@@ -219,7 +219,7 @@ class PollQueue:
         requests = self._requests_of(Task(id="", status=""))
         return requests is not None and asyncio.get_running_loop().time() >= requests.paused_until
 
-    def _batching(self, wait: Wait, now: float) -> BatchRequests | None:
+    def _batching(self, wait: Wait, now: float) -> PollRequests | None:
         """Return the requests that a poll may share now; ``None`` if it is a request of its own."""
         requests = None if wait.is_single else self._requests_of(wait.task)
         return requests if requests is not None and now >= requests.paused_until else None

@@ -65,8 +65,8 @@ class BatchAnswer:
     is_refused: bool = False
 
 
-class BatchRequests:
-    """Requests for many tasks at once.
+class PollRequests:
+    """The requests for the tasks of one base URL: for one task, or for many at once.
 
     Args:
         poll_one: Fetches a task by id.

@@ -49,7 +49,8 @@ class AsyncEdits:
 
         The schema of the model names the endpoint. Without a schema, a model with ``-edit-`` in its name
         edits on ``/v1/images/edits``, every other on ``/v1/images/generations``. All arguments are checked
-        before anything is sent. The paid request is sent again only if it certainly was not executed.
+        before anything is sent. The paid request is sent again only if it certainly was not executed, or, as
+        ``Retry.indeterminate`` says, under the same key.
 
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image, ``https://`` or

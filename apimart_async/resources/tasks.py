@@ -17,7 +17,7 @@ from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
 from apimart_async.polling.poller import PollQueue, SharedPolling, is_from_service
-from apimart_async.polling.shared_requests import BatchRequests
+from apimart_async.polling.shared_requests import PollRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
 from apimart_async.polling.watch import Watch, naming, until_ended
 from apimart_async.transport import json, observation, parsing
@@ -53,10 +53,10 @@ class AsyncTasks:
         self._api = api
         settings = api.settings
         total = min(settings.timeout.total, _POLL_TIMEOUT)
-        self._single_polls = api.revised(timeout=attrs.evolve(settings.timeout, total=total))
+        self._api_of_polls = api.revised(timeout=attrs.evolve(settings.timeout, total=total))
         # A batch that fails is halved instead of sent again.
-        self._shared_polls = self._single_polls.revised(max_retries=0)
-        poll_one = partial(self._fetch, api=self._single_polls, home=None)
+        self._api_of_batches = self._api_of_polls.revised(max_retries=0)
+        poll_one = partial(self._fetch, api=self._api_of_polls, home=None)
         self._queue = shared.queue(
             settings,
             lambda: PollQueue(
@@ -64,7 +64,7 @@ class AsyncTasks:
             ),
         )
         # By the base URL of the submit.
-        self._requests: dict[str | None, BatchRequests] = {}
+        self._requests: dict[str | None, PollRequests] = {}
         self._cadence = Cadence(settings.poll, shared.stats)
         knob = settings.poll.delay_per_poll * _NOTIFICATIONS_FOR_A_LOST_ONE
         self._rare_cadence = Cadence(attrs.evolve(settings.poll, delay_per_poll=knob), shared.stats)
@@ -261,20 +261,20 @@ class AsyncTasks:
         check_types(model=model, resolution=resolution, n=n)
         return self._cadence.stats.summary(kind_of(model, resolution, n))
 
-    def _requests_of(self, task: Task) -> BatchRequests:
+    def _requests_of(self, task: Task) -> PollRequests:
         """Return the requests for the tasks that were submitted to the same base URL."""
         home = task.base_url
         if home is None and not self._api.settings.mirrors:
             home = self._api.settings.base_url
         requests = self._requests.get(home)
         if requests is None:
-            poll_one = partial(self._fetch, api=self._single_polls, home=home)
+            poll_one = partial(self._fetch, api=self._api_of_polls, home=home)
             poll_many = partial(self._poll_many, home=home)
-            requests = self._requests[home] = BatchRequests(poll_one, poll_many)
+            requests = self._requests[home] = PollRequests(poll_one, poll_many)
         return requests
 
     async def _poll_many(self, take_ids: TakeIds, home: str | None = None) -> dict[str, Task]:
-        answer = await self._shared_polls.request(
+        answer = await self._api_of_batches.request(
             "POST",
             "/v1/tasks/batch",
             kind=Kind.READ,

@@ -26,7 +26,7 @@ from apimart_async.transport.event_stream import EventStream
 from apimart_async.transport.exchange import NoAnswerError, RequestBody
 from apimart_async.transport.json import LARGE_BYTES
 from apimart_async.transport.origins import Route
-from apimart_async.transport.paid_requests import SEND_HOOKS, Repeats, SendHooks
+from apimart_async.transport.paid_requests import PAID_RECORD, PaidRecord, Repeats
 from apimart_async.transport.responses import (
     FAREWELL,
     Answer,
@@ -131,12 +131,12 @@ class Api:
         settings = self.settings
         check_types(timeout=timeout)
         headers, authorization = await self._request_headers(idempotency_key, extra_headers)
-        hooks = _take_hooks() if kind is Kind.PAID_WRITE else None
+        paid_record = _take_paid_record() if kind is Kind.PAID_WRITE else None
         call = Call(
             method,
             path,
             kind,
-            Route(self.session.origins, kind, home if hooks is None else hooks.home),
+            Route(self.session.origins, kind, home if paid_record is None else paid_record.home),
             authorization,
             headers,
             settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
@@ -147,7 +147,7 @@ class Api:
             monotonic(),
             make_body,
             shares_limits,
-            hooks,
+            paid_record,
         )
         await self._prepare_repeats(call, repeats)
         number = 1
@@ -158,8 +158,8 @@ class Api:
                 if delay:
                     await asyncio.sleep(delay)
                 outcome = await (self._attempt(call, data) if call.repeats is None else self._try(call, data))
-                if call.hooks is not None and call.is_not_executed(outcome):
-                    await call.hooks.not_executed()
+                if call.paid_record is not None and call.is_not_executed(outcome):
+                    await call.paid_record.not_executed()
             except BaseException as raised:
                 if call.kind is Kind.PAID_WRITE:
                     await call.cut_off(raised, data)
@@ -184,14 +184,14 @@ class Api:
             SubmissionIndeterminateError: An earlier request with its key may have been executed, and the
                 service does not promise to execute the key once; nothing was sent.
         """
-        hooks, needs_promise = call.hooks, False
-        if hooks is None and repeats is None:
+        paid_record, needs_promise = call.paid_record, False
+        if paid_record is None and repeats is None:
             return
         if repeats is not None:
             needs_promise = repeats.needs_promise
-            if hooks is not None and hooks.first_sent_at is not None:
-                repeats.began_at = hooks.first_sent_at
-        needs_promise = needs_promise or (hooks is not None and hooks.needs_promise)
+            if paid_record is not None and paid_record.first_sent_at is not None:
+                repeats.began_at = paid_record.first_sent_at
+        needs_promise = needs_promise or (paid_record is not None and paid_record.needs_promise)
         if needs_promise or (self.settings.retry.indeterminate == "schema" and call.idempotency_key):
             call.repeats = repeats
         if not needs_promise:
@@ -217,7 +217,7 @@ class Api:
         call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
         status = wait = events = None
         try:
-            is_followed = call.was_unknown or call.hooks is not None
+            is_followed = call.was_unknown or call.paid_record is not None
             if is_followed and (late := await call.before_send()) is not None:
                 return late
             call.attempts += 1
@@ -315,7 +315,7 @@ class Api:
             is_promised=call.is_promised,
             refusals=call.refusals,
         )
-        is_refused = call.hooks is not None and isinstance(error, errors.RateLimitError)
+        is_refused = call.paid_record is not None and isinstance(error, errors.RateLimitError)
         max_retries = 0 if is_refused else self.settings.max_retries
         decision = retry.decide(attempt, self.settings.retry, max_retries, self._random)
         if decision.action is Action.INDETERMINATE:
@@ -410,8 +410,8 @@ async def _read(reply: Reply, call: Call) -> Answer | FailedAttempt:
     return read_response(reply, call.kind, call.url, key)
 
 
-def _take_hooks() -> SendHooks | None:
-    hooks = SEND_HOOKS.get()
-    if hooks is not None:
-        SEND_HOOKS.set(None)
-    return hooks
+def _take_paid_record() -> PaidRecord | None:
+    paid_record = PAID_RECORD.get()
+    if paid_record is not None:
+        PAID_RECORD.set(None)
+    return paid_record

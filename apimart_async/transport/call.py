@@ -16,7 +16,7 @@ from apimart_async.credentials import Authorization
 from apimart_async.interruption import mark
 from apimart_async.recording import RECORDERS, Response
 from apimart_async.transport.origins import Route
-from apimart_async.transport.paid_requests import Repeats, SendHooks
+from apimart_async.transport.paid_requests import PaidRecord, Repeats
 from apimart_async.transport.responses import Answer, FailedAttempt, header_text, reply_id
 from apimart_async.transport.retry import Effect, Kind
 from apimart_async.urls import bare_url
@@ -52,7 +52,7 @@ class Call:
     began: float
     make_body: Callable[[], bytes] | None = None
     shares_limits: bool = True
-    hooks: SendHooks | None = None
+    paid_record: PaidRecord | None = None
     repeats: Repeats | None = None
     target: str = ""
     url: str = ""
@@ -64,13 +64,13 @@ class Call:
     attempts: int = 0
 
     async def before_send(self) -> FailedAttempt | None:
-        """Call the hooks; return the last failure instead if this repeat may not be sent any more."""
+        """Prepare the record; return the last failure instead if this repeat may not be sent any more."""
         repeats, error = self.repeats, self.last_error
         is_late = repeats is not None and self.was_unknown and not repeats.may_be_sent(self.timeout.total)
         if is_late and error is not None:
             return FailedAttempt(Effect.REJECTED, error)
-        if self.hooks is not None:
-            await self.hooks.before_send(self.route.base_url)
+        if self.paid_record is not None:
+            await self.paid_record.before_send(self.route.base_url)
         return None
 
     @property
@@ -109,13 +109,13 @@ class Call:
         return is_known and not self.was_unknown
 
     async def cut_off(self, raised: BaseException, body: RequestBody | None) -> None:
-        """Tell the hooks that an exception ended a paid request, or its notes, if it may be executed."""
+        """Tell the record that an exception ended a paid request, or its notes, if it may be executed."""
         # An ``ApimartError`` ends a request before its last byte.
         is_sent = body is not None and body.started and not isinstance(raised, errors.ApimartError)
         if not (is_sent or self.was_unknown):
-            if self.hooks is not None:
+            if self.paid_record is not None:
                 with CancelScope(shield=True):
-                    await self.hooks.not_executed()
+                    await self.paid_record.not_executed()
         else:
             key = f"; idempotency key {self.idempotency_key}" if self.idempotency_key else ""
             note = f"A paid request was cut off and may have been billed{key}."

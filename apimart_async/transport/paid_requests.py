@@ -1,4 +1,4 @@
-"""Paid requests: the hooks that keep a record of one, and its repeats under the same idempotency key.
+"""Paid requests: the record that a batch keeps of one, and its repeats under the same idempotency key.
 
 Repeats are sent where the service promises to execute the key once. The promise is held against the answers.
 Until one answer was marked as a replay, one repeat for a model is sent at a time, and none for an hour after
@@ -29,7 +29,7 @@ _MOST_SKEW: Final = 60.0
 log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 
-class SendHooks(Protocol):
+class PaidRecord(Protocol):
     """Follows a paid request, to keep a record of it on disk. A 429 is raised at once: its owner waits.
 
     Attributes:
@@ -59,8 +59,8 @@ class SendHooks(Protocol):
         ...
 
 
-SEND_HOOKS: Final[ContextVar[SendHooks | None]] = ContextVar("send_hooks", default=None)
-"""The hooks of the next paid request in this context."""
+PAID_RECORD: Final[ContextVar[PaidRecord | None]] = ContextVar("paid_record", default=None)
+"""The record of the next paid request in this context."""
 
 
 @attrs.define(eq=False)

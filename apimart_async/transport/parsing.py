@@ -101,7 +101,7 @@ def _task_source(payload: object) -> dict[str, Any]:
 def submitted_task_id(payload: object) -> str | None:
     """Find the task id in the answer to a submit, wherever the service put it; ``None`` when nowhere.
 
-    The order is contract.md's: ``data[0].task_id``, ``data.task_id``, ``data[0].id``, ``data.id``, ``id``.
+    The order: ``task_id`` of the part that describes the task, its ``id``, then both of the whole answer.
     """
     source = _task_source(payload)
     found = _identifier(source.get("task_id"))  # where it nearly always is
