@@ -208,9 +208,10 @@ def align(due: float, *, earliest: float, latest: float, not_before: float) -> f
         latest: Its end; where it is not after the beginning, the poll stays at ``due``.
         not_before: If the nearest moment of the grid is earlier, the poll comes at the first one after this.
     """
-    if not latest - earliest > _LEAST_WINDOW or max(due, not_before) > _FARTHEST:
+    width = min(latest - earliest, _FARTHEST)
+    if not width > _LEAST_WINDOW or max(due, not_before) > _FARTHEST:
         return due
-    step = 2.0 ** math.floor(math.log2(latest - earliest))
+    step = 2.0 ** math.floor(math.log2(width))
     moment = round(due / step) * step
     if moment < earliest:
         moment += step

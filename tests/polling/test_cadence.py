@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apimart_async.config import Poll
-from apimart_async.polling.cadence import Cadence, best_schedule
+from apimart_async.polling.cadence import Cadence, align, best_schedule
 from apimart_async.polling.duration_stats import DurationStats, ModelStats, next_number
 from apimart_async.polling.estimator import Distribution
 
@@ -249,3 +249,16 @@ def test_the_schedule_has_the_least_cost_of_all(
         assert ages[there] >= earliest
         chosen[here] = between(here, there) + chosen[there]
     assert chosen[0] == pytest.approx(best[0], rel=1e-6, abs=1e-9)
+
+
+@given(
+    due=st.floats(0, allow_infinity=True),
+    earlier=st.floats(0, 1e9),
+    later=st.floats(0, allow_infinity=True),
+    not_before=st.floats(0, allow_infinity=True),
+)
+def test_a_poll_of_any_time_can_be_aligned(
+    *, due: float, earlier: float, later: float, not_before: float
+) -> None:
+    moment = align(due, earliest=due - earlier, latest=due + later, not_before=not_before)
+    assert moment >= 0
