@@ -24,8 +24,7 @@ _EXPLANATION: Final = (
     "Written by `nox -s bench`. Processor time (user and system) of the client's process for one piece of "
     "work, as its ratio to plain aiohttp in turns within one process, the median over the rounds with the "
     "least and the most; extra memory at the peak; how late the event loop was at most in 99 of 100 times "
-    "(nothing for blocking clients). `docs/performance.md` describes the clients. Tables dated before "
-    "2026-11-28 measured an earlier transport; their rows of the package no longer hold."
+    "(nothing for blocking clients). `docs/performance.md` describes the clients."
 )
 _STEADY: Final = (0.97, 1.03)
 
