@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apimart_async import AsyncApimart, EventHooks, Job, JournalError, Poll, edit_many
+from apimart_async.batch.journal.sqlite_file import Call, JournalFile
 from apimart_async.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -61,3 +63,22 @@ async def test_a_batch_that_loses_its_journal_submits_nothing_more_and_names_its
     (entry,) = emulator.ledger.entries
     assert statuses == ["saved"]
     assert str(entry.task_id) in capfd.readouterr().err
+
+
+@pytest.mark.may_block  # it is the thread of the journal
+@pytest.mark.parametrize("kind", ["intent", "row"])
+async def test_a_journal_that_moves_during_a_commit_fails_its_rows(tmp_path: Path, kind: str) -> None:
+    file = JournalFile(tmp_path / "journal.sqlite3")
+    connection = file.open()
+    try:
+        call = Call(
+            asyncio.get_running_loop().create_future(),
+            lambda _: file.path.rename(tmp_path / "elsewhere"),
+            is_intent=kind == "intent",
+            is_row=kind == "row",
+        )
+        file.commit(connection, [call])
+        assert isinstance(call.error, JournalError)
+    finally:
+        connection.close()
+        file.locks.close()

@@ -72,7 +72,12 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @attrs.define(eq=False)
 class Call:
-    """A function to run with the connection, and the future of its result."""
+    """A function to run with the connection, and the future of its result.
+
+    Attributes:
+        is_intent: Whether it writes the row of a paid request that is about to be sent.
+        is_row: Whether it writes another row of a job.
+    """
 
     future: asyncio.Future[Any]
     function: Callable[[sqlite3.Connection], Any] = lambda _: None
@@ -186,8 +191,8 @@ class JournalFile:
             return
         if not self._check_files():
             for call in calls:
-                # The row is where the next run does not look for it.
-                call.error = call.error or (self.error if call.is_row else None)
+                # The row is where the next run does not look for it, so an intent must not be followed.
+                call.error = call.error or (self.error if call.is_intent or call.is_row else None)
 
     def _check_files(self) -> bool:
         """Tell whether the next run finds this file, and allow no further intents if it does not."""
