@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _EDIT = (
     '{"model": "grok-imagine-1.0-edit-apimart", "prompt": "Change the background to a starry sky", '
-    '"image_urls": ["https://example.com/photo.jpg"], "n": 1}'
+    '"image_urls": ["UPLOAD_URL"], "n": 1}'
 )
 
 
@@ -59,8 +59,9 @@ def emulator(
     """Serve both image services on this machine, for play money.
 
     It edits pictures with Pillow, bills nothing real, and runs until Ctrl-C. It
-    prints its address, its key and examples of requests. With the two variables
-    set that it prints, the other commands use it.
+    prints its base URL, its key, the form of the URLs of uploads and results, and
+    examples of requests. With the two variables set that it prints, the other
+    commands use it.
 
     Try these:
 
@@ -121,17 +122,19 @@ async def _serve(running: Emulator, host: str, *, json: bool) -> None:
 
 def _introduction(running: Emulator) -> str:
     """Return the variables to set and some requests, as lines for a shell."""
+    from apimart_async.emulator.file_host import RESULTS_PATH, UPLOADS_PATH
+
     url, key = running.base_url, running.api_key
     bearer = shlex.quote(f"Authorization: Bearer {key}")
     return f"""export APIMART_BASE_URL={shlex.quote(url)}
 export APIMART_API_KEY={shlex.quote(key)}
 
-# Upload a picture; the answer has its address:
+# Upload a picture. The answer has its URL, {url}{UPLOADS_PATH}NAME, which needs no key:
 curl {url}/v1/uploads/images -H {bearer} -F file=@photo.jpg
 
-# Submit an edit, of that address; the answer has the id of a task:
+# Submit an edit, with the URL of an upload in place of UPLOAD_URL. The answer has the id of a task:
 curl {url}/v1/images/edits -H {bearer} -H 'Content-Type: application/json' -d {shlex.quote(_EDIT)}
 
-# Look at the task:
+# Look at the task. Completed, it has the URLs of its images, {url}{RESULTS_PATH}TASK_ID/NAME:
 curl {url}/v1/tasks/TASK_ID -H {bearer}
 """

@@ -313,9 +313,9 @@ def _tell(api: Api, task: Task, answer: Answer) -> None:
             images = observation.counted(len(task.images), "image")
             log.info("%s.", errors.visible(f"{name} {task.status} at once: {images}{cost}"))
     if hooks:
-        observation.tell(hooks, lambda each: each.submitted(task))
+        observation.tell(hooks, "submitted", lambda each: each.submitted(task))
         if task.is_finished:
-            observation.tell(hooks, lambda each: each.ended(task, 0.0))
+            observation.tell(hooks, "ended", lambda each: each.ended(task, 0.0))
 
 
 async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: float | None) -> Task:

@@ -210,7 +210,7 @@ class AsyncTasks:
             line = f"Task {task.id} {task.status}{age}: {counted(wait.polls, 'poll')}{images}{cost}{code}"
             log.info("%s.", errors.visible(line))
         if self._api.session.hooks:
-            observation.tell(self._api.session.hooks, lambda each: each.ended(task, seconds))
+            observation.tell(self._api.session.hooks, "ended", lambda each: each.ended(task, seconds))
 
     def duration_stats(self) -> dict[str, Any]:
         """Return the duration statistics of each model, resolution and number of images.

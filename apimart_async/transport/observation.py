@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from inspect import isawaitable
+from inspect import isawaitable, isroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log: logging.Logger = logging.getLogger("apimart_async.transport")
 
 _HOOK_SECONDS: Final = 5.0
+_FAILED: Final = "The %s hook %s failed."
 _NAME: Final = re.compile(r"[\w.:/+=@-]{1,200}", re.ASCII)
 
 
@@ -120,9 +121,9 @@ class _Observed:
         try:
             for each in self._hooks:
                 if isinstance(each, Observer):
-                    await _call(partial(each.request, self._event, headers))
+                    await _call("request", partial(each.request, self._event, headers))
                 elif each.on_request is not None:
-                    await _call(partial(each.on_request, self._event))
+                    await _call("on_request", partial(each.on_request, self._event))
         except BaseException as error:
             await self.end(error=error)
             raise
@@ -145,40 +146,50 @@ class _Observed:
         for each in self._hooks:
             try:
                 if isinstance(each, Observer):
-                    await _call(partial(each.response, event))
+                    await _call("response", partial(each.response, event))
                 elif each.on_response is not None:
                     with CancelScope(shield=True):
-                        await _call(partial(each.on_response, event), _HOOK_SECONDS)
+                        await _call("on_response", partial(each.on_response, event), _HOOK_SECONDS)
             except asyncio.CancelledError as raised:
                 cancelled = raised  # after the other hooks
         if cancelled is not None:
             raise cancelled
 
 
-async def _call(hook: Callable[[], object], seconds: float | None = None) -> None:
-    """Call a hook, and wait for it if it is async; log its errors."""
+async def _call(event: str, hook: Callable[[], object], seconds: float | None = None) -> None:
+    """Call a hook of an event, and wait for it if it is async; log its errors."""
     try:
         waited = hook()
         if isawaitable(waited):
             with move_on_after(seconds) as scope:
                 await waited
             if scope.cancelled_caught:
-                log.error("An event hook took more than %g s and was cancelled.", seconds)
+                text = "The %s hook %s took more than %g s and was cancelled."
+                log.error(text, event, _qualified_name(hook), seconds)
     except (Exception, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
-        log.exception("An event hook failed.")
+        log.exception(_FAILED, event, _qualified_name(hook))
 
 
-def tell(hooks: Sequence[EventHooks], call: Callable[[Observer], None]) -> None:
-    """Call a method of each observer; log its errors."""
+def _qualified_name(hook: object) -> str:
+    """Return the module and the qualified name of a function, or of the class of another object."""
+    while isinstance(hook, partial):
+        hook = hook.func
+    # Attributes of any other object may be computed by its own code, which may raise.
+    named = hook if isroutine(hook) or isinstance(hook, type) else type(hook)
+    return f"{named.__module__}.{named.__qualname__}".removeprefix("None.")  # of a builtin method
+
+
+def tell(hooks: Sequence[EventHooks], event: str, call: Callable[[Observer], None]) -> None:
+    """Call the method of each observer for an event; log its errors."""
     for each in hooks:
         if isinstance(each, Observer):
             try:
                 call(each)
             except Exception:
-                log.exception("An event hook failed.")
+                log.exception(_FAILED, event, _qualified_name(each))
 
 
 @asynccontextmanager
@@ -196,7 +207,7 @@ def _enter(stack: ExitStack, observer: Observer, described: Operation) -> None:
         manager = observer.operation(described)
         manager.__enter__()
     except Exception:
-        log.exception("An event hook failed.")
+        log.exception(_FAILED, "operation", _qualified_name(observer))
         return
 
     def leave(*raised: *_Raised) -> None:
@@ -204,7 +215,7 @@ def _enter(stack: ExitStack, observer: Observer, described: Operation) -> None:
         try:
             manager.__exit__(*raised)
         except Exception:
-            log.exception("An event hook failed.")
+            log.exception(_FAILED, "operation", _qualified_name(observer))
 
     stack.push(leave)
 

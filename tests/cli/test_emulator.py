@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -32,15 +33,25 @@ async def test_the_requests_it_prints_get_the_documented_answers(offline: Comman
     exports, (upload, submit, look) = lines[:2], lines[2:]
     uploaded = json.loads(await shell(*exports, upload, directory=offline.directory))
     submitted = json.loads(
-        await shell(
-            submit.replace("https://example.com/photo.jpg", uploaded["url"]), directory=offline.directory
-        )
+        await shell(submit.replace("UPLOAD_URL", uploaded["url"]), directory=offline.directory)
     )
     (data,) = submitted["data"]
     looked = json.loads(await shell(look.replace("TASK_ID", data["task_id"]), directory=offline.directory))
+    while looked["data"]["status"] not in {"completed", "failed"}:
+        await anyio.sleep(0.05)
+        again = look.replace("TASK_ID", data["task_id"])
+        looked = json.loads(await shell(again, directory=offline.directory))
+    downloaded = await shell(f"curl {uploaded['url']} -o uploaded.jpg", directory=offline.directory)
     done = await running.interrupt()
 
     assert uploaded["filename"] == "photo.jpg"
+    upload_form, result_form = re.findall(r"http://[^ ,:]+:\d+/files/[^ ,:]+", introduction)
+    assert re.fullmatch(upload_form.replace("NAME", r"\w+\.png"), uploaded["url"])
+    urls: list[str] = looked["data"]["result"]["images"][0]["url"]
+    of_task = result_form.replace("TASK_ID", data["task_id"])
+    assert all(re.fullmatch(of_task.replace("NAME", r"image_0\.\w+"), url) for url in urls)
+    assert not downloaded
+    assert (offline.directory / "uploaded.jpg").read_bytes() == photo.read_bytes()
     assert data["status"] == "submitted"
     assert looked["data"]["id"] == data["task_id"]
     assert done.code == 0

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
@@ -29,6 +30,7 @@ from apimart_async import (
 )
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
+from apimart_async.hooks import Observer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -153,6 +155,59 @@ async def test_a_hook_that_raises_loses_no_paid_answer(
     assert all(record.exc_info and record.name == "apimart_async.transport" for record in failures)
 
 
+class Counter:
+    """A hook that is an object, and has no name of its own."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise KeyError(name)
+
+    def __call__(self, _: RequestEvent) -> NoReturn:
+        raise ZeroDivisionError
+
+    async def count(self, _: ResponseEvent, **_options: int) -> NoReturn:
+        raise ZeroDivisionError
+
+
+async def test_a_failed_hook_is_named_in_the_log(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    hooks = [
+        EventHooks(on_request=Counter(), on_response=partial(Counter().count, step=2)),
+        EventHooks(on_request=[object()].remove, on_response=failing(ZeroDivisionError())[0]),
+        FailingObserver(),
+    ]
+    async with connected(emulator, *hooks) as client:
+        await client.account.balance()
+        await client.edits.create("https://p.example/a.png", PROMPT)
+    here = __name__
+    assert caplog.messages[:6] == [
+        f"The on_request hook {here}.Counter failed.",
+        "The on_request hook list.remove failed.",
+        f"The request hook {here}.FailingObserver.request failed.",
+        f"The on_response hook {here}.Counter.count failed.",
+        f"The on_response hook {here}.failing.<locals>.raises failed.",
+        f"The response hook {here}.FailingObserver.response failed.",
+    ]
+    assert f"The operation hook {here}.FailingObserver failed." in caplog.messages
+    assert f"The submitted hook {here}.FailingObserver failed." in caplog.messages
+
+
+class FailingObserver(Observer):
+    """An observer of which each method raises."""
+
+    def request(self, *_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    def response(self, *_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    def operation(self, *_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    def submitted(self, *_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError
+
+
 async def test_a_cancellation_during_a_hook_loses_no_paid_answer(emulator: Emulator) -> None:
     scope = anyio.CancelScope()
 
@@ -178,7 +233,8 @@ async def test_a_hook_that_hangs_is_cancelled_after_five_seconds(
     async with connected(emulator, EventHooks(on_response=hang)) as client, clock.rushing(0.5):
         task = await client.edits.create("https://p.example/a.png", PROMPT)
     assert [entry.task_id for entry in emulator.ledger.billed] == [task.id]
-    assert "took more than 5 s" in caplog.text
+    name = f"{__name__}.{test_a_hook_that_hangs_is_cancelled_after_five_seconds.__name__}.<locals>.hang"
+    assert f"The on_response hook {name} took more than 5 s and was cancelled." in caplog.messages
 
 
 async def test_async_hooks_are_awaited_in_their_order(emulator: Emulator) -> None:
