@@ -58,7 +58,12 @@ async def host(pieces: int) -> AsyncGenerator[Host]:
     server = await asyncio.start_server(partial(found.answer, size), "127.0.0.1", 0)
     async with server:
         found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.gif"
-        yield found
+        try:
+            yield found
+        finally:
+            # From Python 3.12 on, the server waits for its handlers to end.
+            for _ in range(pieces):
+                found.send()
 
 
 def connect(timeout: Timeout) -> AsyncApimart:
