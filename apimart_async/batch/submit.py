@@ -255,6 +255,11 @@ class _Intent:
             if self._rate is not None and self._slot is not None:
                 await self._reach(self._rate, self._slot)
                 self._slot = None
+        if self._shutdown.is_requested:
+            # Its cancellation would cut off a request that aiohttp sends before it waits for anything.
+            self._on_write()
+            await self.not_executed()
+            raise _NotSentError
         self._shutdown.protect(self._scope)
         self._on_write()
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -23,7 +24,7 @@ from apimart_async import (
     Timeout,
     edit_many,
 )
-from apimart_async.batch import Shutdown, read_outcomes
+from apimart_async.batch import Shutdown, SqliteJournal, read_outcomes
 from apimart_async.emulator import Emulator
 from apimart_async.emulator.faults import Fault
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from apimart_async.batch import Progress
+    from apimart_async.batch import Progress, Record
     from tests.clock import Clock
 
 POLL = Poll(first=0.02, shortest=0.02, longest=0.05)
@@ -104,6 +105,36 @@ async def test_paid_tasks_are_finished_when_the_balance_is_used_up(
     assert "top up the account" in error.message
     assert Counter(outcome.status for outcome in seen) == {"saved": 20}
     assert await statuses(tmp_path / "out") == {"saved": 20}
+
+
+class Interrupted(SqliteJournal):
+    """A journal in which the batch is asked to end while the intent of its second job is written."""
+
+    def __init__(self, path: Path, shutdown: Shutdown) -> None:
+        super().__init__(path)
+        self._shutdown = shutdown
+        self._begun = 0
+
+    async def begin(self, intent: Record, previous: Record | None) -> bool:
+        began = await super().begin(intent, previous)
+        self._begun += began
+        if self._begun == 2:
+            self._shutdown.request()
+            await anyio.lowlevel.checkpoint()  # the loop tells the batch
+        return began
+
+
+async def test_a_shutdown_while_the_intent_is_written_sends_nothing(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    """The connection of the first job is still open: aiohttp sends the second request at once."""
+    shutdown = Shutdown()
+    journal = Interrupted(tmp_path / "out" / ".batch" / "journal.sqlite3", shutdown)
+    todo = jobs(pictures, 2)
+    seen = await finish(client, todo, tmp_path / "out", max_in_flight=1, journal=journal, shutdown=shutdown)
+    assert seen["saved"] == 1
+    assert len(emulator.ledger.entries) == 1
+    assert await statuses(tmp_path / "out") == {"saved": 1}
 
 
 async def test_a_dead_network_ends_the_batch_without_waiting_for_tasks(
