@@ -52,7 +52,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
-html_js_files = ["tables.js"]
+html_js_files = ["tables.js", "versions.js"]
 copybutton_prompt_text = "$ "
 
 SINGLE_BACKTICKS = re.compile(r"(?<![`:])`([^`]+)`(?![`_])")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -104,11 +105,15 @@ def test_the_pages_keep_every_version_and_lead_to_the_newest(clone: Path, tmp_pa
         "0.11.0rc1",
         "0.9.0",
         "index.html",
+        "versions.json",
     }
     assert "0.10.0/_static/style.css" in names
     front = git(remote, "show", "gh-pages:index.html")
     assert "url=0.10.0/" in front
-    assert re.findall(r'href="([^"]+)/"', front) == ["0.11.0rc1", "0.10.0", "0.9.0"]
+    versions = ["0.11.0rc1", "0.10.0", "0.9.0"]
+    assert re.findall(r'href="([^"]+)/"', front) == versions
+    listed = json.loads(git(remote, "show", "gh-pages:versions.json"))
+    assert listed == {"newest": "0.10.0", "versions": versions}
     # The same version again changes nothing.
     assert len(git(remote, "log", "--format=%h", "gh-pages").split()) == 3
     assert "clone" not in git(clone, "worktree", "list").partition("\n")[2]
