@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from io import TextIOWrapper
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
@@ -213,7 +214,10 @@ def _missing(error: MissingArgumentError, arguments: Sequence[str]) -> str:
     """Return the sentence about an argument that is not there, with the option that may be a mistyped one."""
     argument, app = error.argument, error.app
     if argument is None or app is None or error.keyword:
-        return f"{error.keyword} has no value." if error.keyword else str(error)
+        if not error.keyword:
+            return str(error)
+        is_dash = (error.keyword, "-") in pairwise(arguments)
+        return f"{error.keyword} {'does not take -' if is_dash else 'has no value'}."
     known = {name for each in app.assemble_argument_collection() for name in each.names}
     unknown = {each.partition("=")[0] for each in arguments if each.startswith("--")} - known
     for name in argument.names:

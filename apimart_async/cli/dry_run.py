@@ -51,13 +51,15 @@ class DryRun:
             json: Whether to print one object.
         """
         sizes = anyio.run(for_each, _size, pictures)
+        sent = [size for size in sizes if size is not None]
+        addresses = len(sizes) - len(sent)
         cost = self._cost()
         if json:
             record = {
                 "service": self.provider.lower(),
                 "model": self.model,
                 "pictures": len(sizes),
-                "bytes": sum(sizes),
+                "bytes": sum(sent),
                 "images": self.images,
                 "estimated_cost": cost,
                 "output": str(self.output),
@@ -66,7 +68,8 @@ class DryRun:
         else:
             lines = [
                 f"Model: {printable(self.model or 'none is named')}",
-                f"Pictures to send: {len(sizes):,}, {decimal(sum(sizes))}",
+                f"Pictures to send: {len(sent):,}, {decimal(sum(sent))}"
+                + (f"; {addresses:,} by URL" * bool(addresses)),
                 f"Images to come: {self.images:,}, into {printable(str(self.output))}",
                 f"Estimated cost: {'not known' if cost is None else dollars(cost)}",
                 "Nothing was sent: this is a dry run.",
@@ -92,8 +95,8 @@ async def _quoted(service: connection.Connection, model: str) -> dict[str, float
         return await prices.quoted(client, [model])
 
 
-async def _size(picture: str | NamedFile) -> int:
-    """Return the size of a picture; 0 for one at an address, which is not sent."""
+async def _size(picture: str | NamedFile) -> int | None:
+    """Return the size of a picture; ``None`` for one at an address, which is not sent."""
     if forms.remote_url(picture) is not None:
-        return 0
+        return None
     return (await inputs.open_media(picture, limit=png.SENT_LIMIT)).size

@@ -57,8 +57,10 @@ def target_of(output: Path, images: int) -> Target:
         images: Number of images that the command makes.
 
     Raises:
-        UsageError: A file is meant, and there will be several images or the file exists.
+        UsageError: A file is meant, and there will be several images or the file exists; or it is ``-``.
     """
+    if str(output) == "-":
+        raise UsageError("-o does not take -: results are files, and their paths go to stdout.")
     if not output.suffix or isinstance(output, ObjectPath):  # the import of the batch takes long
         return Target(output)
     from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS

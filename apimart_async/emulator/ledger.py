@@ -113,7 +113,8 @@ class Ledger:
             found = "1 execution was" if len(billed) == 1 else f"{len(billed)} executions were"
             raise AssertionError(f"{found} billed instead of {times}:\n{listed}")
         if self.billed_more_than_once:
-            raise AssertionError(f"the same request was billed more than once:\n{listed}")
+            hint = "if both are meant, give them different prompts"
+            raise AssertionError(f"the same request was billed more than once ({hint}):\n{listed}")
         if cost is not None and not math.isclose(self.total, cost, abs_tol=1e-5):
             raise AssertionError(f"{self.total:.5f} USD were billed instead of {cost:.5f}:\n{listed}")
 

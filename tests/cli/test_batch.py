@@ -193,7 +193,7 @@ async def test_a_check_counts_and_sends_nothing_and_needs_no_key(
     size = sum(photo.stat().st_size for photo in photos)
     assert (done.code, done.stderr) == (0, "")
     assert done.results == [
-        "Jobs: 3 (1 more rows ask for the same)",
+        "Jobs: 3 (1 more row asks for the same)",
         "Images to come: 6",
         "Models: grok-imagine-1.0-edit-apimart for 6 images",
         f"Pictures to upload: 3, {size / 1000:.1f} kB",

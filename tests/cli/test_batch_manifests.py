@@ -66,6 +66,15 @@ async def test_a_folder_is_segmented_for_free(apimart: Command, emulator: Emulat
 # --- folders and patterns -----------------------------------------------------------------------------------
 
 
+async def test_left_out_results_are_counted_as_such(apimart: Command, photo: Path) -> None:
+    for name in ("photos/1.png", "photos/old/1.png", "photos/old/2.png", "photos/old/.batch/journal.sqlite3"):
+        path = apimart.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, path)
+    checked = await apimart("batch", "photos", "-p", "sunset", "-o", "out", "--check", "--recursive")
+    assert "2 files skipped: 2 results of a batch" in checked.results
+
+
 async def test_left_out_files_are_counted_and_the_others_are_done(
     apimart: Command, emulator: Emulator, folder: Path
 ) -> None:
@@ -252,7 +261,7 @@ async def test_a_check_counts_copies_of_a_picture_once(apimart: Command, folder:
     picture = next(path for path in folder.iterdir() if path.suffix == ".png")
     shutil.copy(picture, folder / "copy.png")
     checked = await apimart("batch", folder, "-p", "sunset", "-o", "out", "--check")
-    assert checked.results[:2] == ["Jobs: 2 (1 more rows ask for the same)", "Images to come: 2"]
+    assert checked.results[:2] == ["Jobs: 2 (1 more row asks for the same)", "Images to come: 2"]
 
 
 @pytest.mark.long

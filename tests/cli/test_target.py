@@ -122,6 +122,11 @@ async def test_a_dry_run_needs_no_key_and_sends_nothing(
     assert not emulator.counts["uploads"]
 
 
+async def test_a_dry_run_counts_pictures_at_addresses_by_themselves(offline: Command, photo: Path) -> None:
+    done = await offline("edit", photo, "https://example.com/a.jpg", "-p", "stars", "--dry-run")
+    assert done.results[1] == f"Pictures to send: 1, {photo.stat().st_size} bytes; 1 by URL"
+
+
 async def test_a_dry_run_as_json_has_the_price_of_the_service(apimart: Command, photo: Path) -> None:
     done = await apimart("edit", photo, "-p", "stars", "-n", "2", "--dry-run", "--json")
     (record,) = done.records

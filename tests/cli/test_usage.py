@@ -37,6 +37,8 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
         ("edit", "IMAGES"),
         ("edit PHOTO", "--prompt is missing. See: apimart edit --help"),
         ("edit PHOTO -p", "-p has no value."),
+        ("edit PHOTO -p x -o -", "-o does not take -."),
+        ("edit PHOTO -p x -o=-", "-o does not take -: results are files, and their paths go to stdout."),
         ("edit PHOTO --promt=x", "Unknown option: --promt. Did you mean --prompt?"),
         ("edit PHOTO -p ' '", "prompt must be a text that is not empty"),
         ("edit PHOTO -p x -n 11", "n must be a whole number from 1 to 10, not 11"),

@@ -28,7 +28,7 @@ IMAGE_EXTENSIONS: Final = (*_ACCEPTED, *_CONVERTIBLE)
 
 SUBFOLDER: Final = "in a subfolder"
 _LINK: Final = "link to a folder"
-_RESULT: Final = "result of a batch"
+RESULT: Final = "result of a batch"
 _JUNK: Final = frozenset({"thumbs.db", "desktop.ini"})
 _PROGRAM: Final = "folder of a program"
 # Folders that systems and programs keep thumbnails, copies and deleted files in.
@@ -120,7 +120,7 @@ def images(
                 yield path, _LINK
             elif output is None or os.path.realpath(entry.path) != output:
                 has_results = os.path.isdir(os.path.join(entry.path, ".batch"))  # noqa: PTH112, PTH118 a text again
-                reason = left_out or (_RESULT if has_results else None if recursive else SUBFOLDER)
+                reason = left_out or (RESULT if has_results else None if recursive else SUBFOLDER)
                 subfolders.append((path, reason))
         pending.extend(reversed(subfolders))
 

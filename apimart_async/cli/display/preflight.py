@@ -66,10 +66,11 @@ def _skipped(found: Preflight) -> Sequence[str]:
     """Return the line that counts the left-out files of a folder, if there are any."""
     if not found.skipped:
         return []
-    from apimart_async.batch.manifest.files import SUBFOLDER
+    from apimart_async.batch.manifest.files import RESULT, SUBFOLDER
 
+    plurals = {SUBFOLDER: "in subfolders", RESULT: "results of a batch"}
     kinds = [
-        f"{count:,} {'in subfolders' if reason == SUBFOLDER and count > 1 else printable(reason)}"
+        f"{count:,} {(plurals.get(reason) if count > 1 else None) or printable(reason)}"
         for reason, count in found.skipped.most_common()
     ]
     count = found.skipped.total()
@@ -149,7 +150,10 @@ class Plan:
         found = self.found
         lines = [
             f"Jobs: {found.jobs:,}"
-            + (f" ({found.repeated:,} more rows ask for the same)" * bool(found.repeated)),
+            + (
+                f" ({found.repeated:,} more {'row asks' if found.repeated == 1 else 'rows ask'} for the same)"
+                * bool(found.repeated)
+            ),
         ]
         if found.earlier is not None:
             states = [(found.started[status], text) for status, text in _STARTED.items()]
