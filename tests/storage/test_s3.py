@@ -47,9 +47,11 @@ MEBIBYTE = 1024 * 1024
 async def host() -> AsyncIterator[RawServer]:
     """A host of result files."""
     running = RawServer()
-    async with await asyncio.start_server(running.serve, "127.0.0.1", 0) as listening:
-        running.base_url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        yield running
+    listener = await asyncio.start_server(running.serve, "127.0.0.1", 0)
+    running.base_url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    yield running
+    # From Python 3.12 on, `async with` would wait for the connections, which the client may keep.
+    listener.close()
 
 
 async def upload_of(bucket: Bucket) -> None:
