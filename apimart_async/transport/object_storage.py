@@ -198,7 +198,7 @@ def explained() -> Generator[None]:
     except FileNotFoundError as error:
         if _NO_BUCKET.search(str(error)):
             raise _reason(error) from None
-        raise FileNotFoundError(errno.ENOENT, "the object does not exist") from None
+        raise FileNotFoundError(errno.ENOENT, "the object, or its bucket, does not exist") from None
     except OSError:
         raise
     except Exception as error:

@@ -287,7 +287,7 @@ async def test_object_that_changes_is_not_sent(client: AsyncApimart, bucket: Buc
     store_of(bucket.folder).put("in/a.png", picture(size=701))
     with pytest.raises(ImageError, match="has changed"):
         [chunk async for chunk in multipart([("file", media)]).chunks()]
-    with pytest.raises(ImageError, match="the object does not exist"):
+    with pytest.raises(ImageError, match="the object, or its bucket, does not exist"):
         await client.edits.run(f"s3://{bucket.name}/in/b.png", "Add snow")
 
 

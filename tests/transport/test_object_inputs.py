@@ -51,7 +51,9 @@ async def test_object_that_changed_since_the_check_is_not_sent(photo: ObjectPath
 
 
 async def test_missing_object_and_object_that_is_no_image_are_refused(photo: ObjectPath) -> None:
-    with pytest.raises(ImageError, match=r"memory://.*other\.png cannot be read: the object does not exist"):
+    with pytest.raises(
+        ImageError, match=r"memory://.*other\.png cannot be read: the object, or its bucket, does not exist"
+    ):
         await open_media(str(photo.with_name("other.png")))
     put(photo, b"text" * 10)
     with pytest.raises(UnsupportedImageError, match="JPEG, PNG, WebP and GIF"):

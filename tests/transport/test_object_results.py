@@ -190,5 +190,5 @@ def test_object_that_is_missing_does_not_exist(folder: ObjectPath) -> None:
     assert not (folder / "a.png").exists()
     store_of(folder).put(f"{folder.key}/a.png", b"1")
     assert (folder / "a.png").exists()
-    with pytest.raises(FileNotFoundError, match="the object does not exist"):
+    with pytest.raises(FileNotFoundError, match="the object, or its bucket, does not exist"):
         (folder / "b.png").read_bytes()
