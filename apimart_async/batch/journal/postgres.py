@@ -304,7 +304,7 @@ class PostgresJournal:
         async with connection.transaction():
             # In one order, so that no two processes wait for each other.
             rows = await connection.fetch(sql.LOCK_ROWS, [call.job_id for call in calls])
-            intents = {job_id: key for job_id, state, key in rows if state == "intent"}
+            intents = dict(cast("list[tuple[str, str]]", rows))
             for call in calls:
                 call.is_begun = call.record is not None and intents.get(call.job_id) == call.record.key
             for kind, group in by_kind.items():

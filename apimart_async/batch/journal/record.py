@@ -282,9 +282,10 @@ class Record:
         return self._changed(self.state, error=Failure.of(error), seconds=seconds)
 
     def _changed(self, state: State, **changes: Any) -> Record:  # noqa: ANN401 attributes of any type
-        # The result of `attrs.evolve` in half the time; each job is changed four times.
-        fields: dict[str, Any] = {**self.__dict__, "state": state, "changed_at": datetime.now(UTC), **changes}
-        return Record(**fields)
+        # The result of `attrs.evolve` in a third of the time; each job is changed four times.
+        changed = object.__new__(Record)
+        changed.__dict__.update(self.__dict__, state=state, changed_at=datetime.now(UTC), **changes)
+        return changed
 
     def outcome(self, directory: Path, *, job: Job | None = None, resumed: bool = True) -> Outcome:
         """Return the outcome of its job.

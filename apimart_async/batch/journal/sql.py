@@ -115,7 +115,11 @@ _RANK: Final = (
     "array_position(ARRAY['intent', 'in_doubt', 'submitted', 'failed', 'completed', 'saved'], {}.state)"
 )
 
-LOCK_ROWS: Final = "SELECT id, state, key FROM apimart_jobs WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE"
+# Of all the rows that it locks, it returns the intents.
+LOCK_ROWS: Final = """
+    WITH locked AS (
+        SELECT id, state, key FROM apimart_jobs WHERE id = ANY($1::text[]) ORDER BY id FOR UPDATE)
+    SELECT id, key FROM locked WHERE state = 'intent'"""
 STEAL: Final = f"""
     UPDATE apimart_jobs j SET owner = $1
     WHERE j.id = ANY($2::text[]) AND j.owner <> $1 AND j.state <> 'saved'
