@@ -19,7 +19,7 @@ from apimart_async.models import DurationEstimate
 from apimart_async.polling.estimator import Distribution, Observation, estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _PRIOR_PER_FIRST_POLL: Final = 4.0
 
@@ -185,6 +185,14 @@ class ModelStats:
         age = self.running.pop(number, None)
         if age is not None and self.memory and self.distribution().survival_at(age) < _COMMON:
             self._remember(Remembered(number, Observation(age, math.inf)))
+
+    def load(self, prior_median: float, observations: Sequence[Observation]) -> None:
+        """Start with what an earlier process observed, oldest first, unless a task has ended already."""
+        if not self.memory:
+            self.prior_median = prior_median
+            for number, seen in enumerate(observations[-_MAX_TASKS:], -_MAX_TASKS):
+                self._remember(Remembered(number, seen))
+            self.discard_estimate()
 
     def _remember(self, entry: Remembered) -> None:
         memory = self.memory
@@ -369,13 +377,7 @@ class DurationStats:
                 continue
             if not _MIN_MEDIAN <= median <= _MAX_MEDIAN:
                 continue
-            known = self.of(str(name), median)
-            if not known.memory:
-                known.prior_median = median
-                valid = list(filter(_is_valid, observations))[-_MAX_TASKS:]
-                # Before all tasks of this process.
-                known.memory += [Remembered(place - len(valid), seen) for place, seen in enumerate(valid)]
-                known.discard_estimate()
+            self.of(str(name), median).load(median, list(filter(_is_valid, observations)))
 
 
 def _observation(after: Any, by: Any, guess: Any) -> Observation:  # noqa: ANN401 values of JSON
@@ -388,5 +390,5 @@ def _is_valid(seen: Observation) -> bool:
     is_possible = _MIN_DURATION <= seen.by <= _MAX_MEDIAN or (
         seen.by == math.inf and seen.after <= _MAX_MEDIAN
     )
-    in_order = 0 <= seen.after < seen.by and (seen.guess is None or seen.after <= seen.guess <= seen.by)
+    in_order = 0 <= seen.after < seen.by and (seen.guess is None or seen.after < seen.guess < seen.by)
     return is_possible and in_order

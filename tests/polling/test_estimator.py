@@ -8,7 +8,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from apimart_async.models import DurationEstimate
@@ -141,14 +141,33 @@ def test_malformed_data_and_other_versions_are_not_loaded(data: dict[str, object
     assert stats.to_dict()["models"] == {}
 
 
-numbers = st.none() | st.integers() | st.floats() | st.just(10**400) | st.text(max_size=3)
+def test_loaded_statistics_are_estimated_once() -> None:
+    saved, stats = DurationStats(), DurationStats()
+    for number, duration in enumerate(drawn(20, 100, 0.2)):
+        saved.of("a", 5).record_end(number, duration - 0.5, duration)
+    stats.load(saved.to_dict())
+    known = stats.of("a", 5)
+    first = known.distribution()
+    for age in range(1, 20):
+        known.record_running(next_number(), age)
+        assert known.distribution() is first
+
+
+numbers = (
+    st.none() | st.integers() | st.floats() | st.sampled_from([0, 1, 10**400, 5e-324]) | st.text(max_size=3)
+)
 
 
 @given(numbers, st.lists(st.lists(numbers, min_size=3, max_size=3), max_size=6))
-def test_any_loaded_data_can_be_saved_as_json(typical: object, spans: list[list[object]]) -> None:
+@example(9, [[0, 1, 0]])
+@example(9, [[1, 2, 1], [1, 2, 2]])
+def test_any_loaded_data_can_be_saved_as_json_and_estimated(
+    typical: object, spans: list[list[object]]
+) -> None:
     stats = DurationStats()
     stats.load({"version": 2, "models": {"a": {"typical": typical, "spans": spans}}})
     json.dumps(stats.to_dict(), allow_nan=False)
+    assert stats.of("a", 5).distribution().survival_at(0) == 1
 
 
 def median_after_wave(size: int, *, drained: float) -> float:
