@@ -37,12 +37,13 @@ _MIN_DURATION: Final = 1e-6
 # Weight of a task relative to the next newer one.
 _DECAY: Final = 0.99
 
-# The estimate is renewed when an eighth of the known tasks is new: of those in memory, if the new ones ended
-# sooner or later than expected, and otherwise of all so far. It is renewed after so many polls at the latest.
+# The estimate is renewed when an eighth of all tasks so far is new, or after so many polls; and when four new
+# ones, an eighth of a few, ended much sooner or later than expected. The sum of their log-odds to outlast an
+# expected task has a standard deviation of 1.8 times the root of their number.
 _NEW_PART: Final = 8
 _MAX_NEW: Final = 400
 _MAX_POLLS: Final = 600
-_SURPRISING: Final = 2.5
+_SURPRISING: Final = 6.0
 
 # A shift of speed: the log-likelihood ratio that proves it, and the least numbers of newer and older tasks.
 _SHIFT: Final = 8.0
@@ -176,7 +177,8 @@ class ModelStats:
         unknown = min(by, self._unknown_to)
         if after == 0 and guess < unknown:
             guess = unknown * (1.0 - outlived) / (1.0 - known.survival_at(unknown))
-        self._surprise += 1.0 + math.log(max(outlived, _LEAST_SURVIVAL))
+        outlived = min(max(outlived, _LEAST_SURVIVAL), 1.0 - _LEAST_SURVIVAL)
+        self._surprise += math.log(outlived / (1.0 - outlived))
         likely = guess if after < guess < by else None
         self._remember(Remembered(number, Observation(after, by, likely)))
 
@@ -221,7 +223,7 @@ class ModelStats:
         self._distribution = None
 
     def distribution(self) -> Distribution:
-        """Return the distribution; it is estimated anew once an eighth of the known tasks is new."""
+        """Return the distribution; it is estimated anew once enough tasks are new, or surprising."""
         known = self._distribution
         if known is None or self._is_outdated():
             self._polls = self._new = 0
@@ -245,7 +247,7 @@ class ModelStats:
         if known < _FEW:
             return new > 0 or self._polls >= _MAX_POLLS
         is_surprising = abs(self._surprise) > _SURPRISING * math.sqrt(new)
-        part = known if is_surprising else min(self._ended, _NEW_PART * _MAX_NEW)
+        part = _FEW if is_surprising else min(self._ended, _NEW_PART * _MAX_NEW)
         return new * _NEW_PART >= part or self._polls >= _MAX_POLLS
 
     def _sample(self) -> list[tuple[Remembered, float]]:

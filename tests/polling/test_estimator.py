@@ -153,6 +153,17 @@ def test_loaded_statistics_are_estimated_once() -> None:
         assert known.distribution() is first
 
 
+@pytest.mark.parametrize("factor", [0.5, 3])
+def test_a_change_of_speed_is_noticed_after_a_few_tasks(stats: ModelStats, factor: float) -> None:
+    for number, duration in enumerate(drawn(40, 200, 0.2)):
+        stats.record_end(number, 0.9 * duration, duration)
+        stats.distribution()
+    for number, duration in enumerate(drawn(40 * factor, 8, 0.2), 200):
+        stats.record_end(number, 0.9 * duration, duration)
+        stats.distribution()
+    assert stats.distribution().age_at(0.5) == pytest.approx(40 * factor, rel=0.25)
+
+
 numbers = (
     st.none() | st.integers() | st.floats() | st.sampled_from([0, 1, 10**400, 5e-324]) | st.text(max_size=3)
 )
