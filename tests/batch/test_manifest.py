@@ -368,17 +368,20 @@ async def test_the_jobs_are_those_that_were_checked_or_an_error(folder: Path) ->
 async def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
     manifest = folder / "many.csv"
     peaks: list[int] = []
-    for rows in (100, 1_000, 4_000):  # the first run also imports modules
+    for rows in (100, 1_000, 5_000):  # the first run also imports modules
         with manifest.open("w") as file:
             file.write("image,prompt,id\n")
             file.writelines(f"photos/a.png,a prompt of some length {row},{row}\n" for row in range(rows))
         tracemalloc.start()
         found = await preflight(await aside(open_manifest, manifest))
-        counted = sum([1 async for _ in (await aside(open_manifest, manifest)).jobs()])
+        counted = 0
+        async for _ in (await aside(open_manifest, manifest)).jobs():
+            counted += 1
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert found.jobs == counted == rows
-    assert peaks[2] < peaks[1] + 80_000
+    # A row that is kept takes some hundred bytes; what is collected late takes as much whatever their number.
+    assert peaks[2] < peaks[1] + 300_000
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows names are Unicode")
