@@ -28,7 +28,7 @@ from apimart_async.cli.display.output import (
     write_line,
 )
 from apimart_async.cli.display.results import json_line
-from apimart_async.cli.signals import SIGNALS, Exit
+from apimart_async.cli.signals import SIGNALS, Exit, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -72,9 +72,12 @@ class BatchRun:
         self._writes = json or not is_terminal(sys.stdout)
         self._are_results_whole = True
         self._progress: Progress = Progress(total=total)
+        self._has_started = False
+        self._spent_before = 0.0
         self._next_line = time.monotonic() + _LINE_INTERVAL
         self._failures = 0
         self._missing = 0
+        self._invalid = 0
         self._doubtful_edits = 0
         is_plain = self._writes and may_reach_terminal(sys.stdout)
         self._display = Display(lambda console: draw_batch(self._progress, console), is_plain=is_plain)
@@ -91,12 +94,18 @@ class BatchRun:
         Returns:
             The exit code. The first SIGINT or SIGTERM starts no further jobs and finishes those in flight;
             the second cancels the batch.
+
+        Raises:
+            UsageError: The batch cannot start, for example because its journal is in use.
         """
         is_interrupted, error = False, None
         try:
             is_interrupted = anyio.run(self._run, service, batch_options)
         except errors.ApimartError as ending:
             messages.trace(ending)
+            if not self._has_started:
+                # The journal was not read, so that nothing is known about the jobs of earlier runs.
+                raise UsageError(sentence(ending.message)) from ending
             error = ending
         last, total = self._progress, self._total
         if error is not None:
@@ -108,13 +117,18 @@ class BatchRun:
             last,
             self._output,
             missing=self._missing,
+            invalid=self._invalid,
             doubtful_edits=self._doubtful_edits,
             retried=retried,
             is_local=is_local,
         ):
             say(hint, always=True)
         is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
-        say(messages.batch_summary(last, total, self._output, is_interrupted=is_interrupted))
+        is_continued = not self._has_started or self._spent_before > 0 or last.resumed > 0
+        for line in messages.batch_summary(
+            last, total, self._output, is_interrupted=is_interrupted, is_continued=is_continued
+        ):
+            say(line)
         needs_more_budget = isinstance(error, errors.BudgetExceededError)
         is_stopped = is_interrupted or error is not None or (last.unfinished > 0 and not is_local)
         if is_stopped and not needs_more_budget:
@@ -144,12 +158,15 @@ class BatchRun:
                 _backend(service, batch_options) as backend,
                 Runner(backend, self, self._journal, batch_options) as outcomes,
             ):
+                self._has_started = True
                 async for outcome in outcomes:
                     self._report(outcome)
         return scope.cancelled_caught
 
     def show(self, progress: Progress) -> None:
         """Show the progress: in the display, or as a line every ten seconds."""
+        if not self._progress.elapsed:
+            self._spent_before = progress.spent
         self._progress = progress
         if not self._display.draws and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_INTERVAL
@@ -173,6 +190,7 @@ class BatchRun:
         messages.trace(outcome.error)
         is_missing = isinstance(outcome.error, errors.TaskExpiredError) and outcome.status == "unfinished"
         self._missing += is_missing
+        self._invalid += outcome.status == "failed" and isinstance(outcome.error, errors.InvalidArgumentError)
         self._doubtful_edits += outcome.status == "in_doubt" and outcome.job.operation == "edit"
         self._failures += 1
         if self._failures <= _MOST_FAILURES:

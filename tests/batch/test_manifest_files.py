@@ -118,6 +118,15 @@ def test_links_to_folders_are_not_followed(photos: Path) -> None:
 
 
 @links
+def test_links_in_a_circle_are_left_out_and_end_nothing(photos: Path) -> None:
+    (photos / "c.png").symlink_to("d.png")
+    (photos / "d.png").symlink_to("c.png")
+    manifest = opened(photos)
+    assert taken(manifest) == ["a.JPG", "b.png"]
+    assert left_out(manifest)["c.png"] == left_out(manifest)["d.png"] == "no regular file"
+
+
+@links
 def test_a_link_out_of_the_folder_needs_permission(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "private.png").write_bytes(PNG)
     (photos / "link.png").symlink_to(tmp_path / "private.png")
@@ -186,3 +195,12 @@ async def test_bad_rows_are_left_out_by_their_number(photos: Path) -> None:
     assert list(found.bad_rows) == [1, 3]
     jobs = [Path(str(job.image)).name async for job in manifest.jobs(found.bad_rows)]
     assert jobs == ["a.JPG", "b.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode only")
+async def test_a_name_that_is_not_utf8_is_to_be_changed_and_not_the_picture(photos: Path) -> None:
+    Path(os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png")).write_bytes(PNG)
+
+    manifest = await anyio.to_thread.run_sync(opened, photos)
+    (bad,) = (await preflight(manifest)).bad
+    assert bad.complaint == "Its path is not UTF-8: rename it."

@@ -120,5 +120,6 @@ def test_a_cost_is_unknown_once_the_images_were_made(
 )
 def test_the_summary_names_both(tmp_path: Path, spent: float, unknown: int, said: str) -> None:
     progress = Progress(saved=2, spent=spent, unknown_costs=unknown)
-    assert batch_summary(progress, 2, tmp_path, is_interrupted=False).endswith(f"0.0 s{said}.")
+    (summary,) = batch_summary(progress, 2, tmp_path, is_interrupted=False)
+    assert summary.endswith(f"0.0 s{said}.")
     assert ("unknown" in " ".join(batch_facts(progress))) is bool(unknown)

@@ -109,10 +109,11 @@ def images(
                 yield os.path.join(below, name), left_out or _NOT_LOCAL  # noqa: PTH118 a text again
             if entry.name.startswith(".") or entry.name.lower() in _JUNK:
                 continue
-            if entry.is_dir() and _is_of_program(entry.name):
+            is_folder, is_file = _kind(entry)
+            if is_folder and _is_of_program(entry.name):
                 yield path, _PROGRAM
-            elif not entry.is_dir():
-                reason = _reason(entry.path, refused) if entry.is_file() else "no regular file"
+            elif not is_folder:
+                reason = _reason(entry.path, refused) if is_file else "no regular file"
                 if left_out is None or reason is None:
                     yield path, left_out or reason
             elif entry.is_symlink():
@@ -123,6 +124,14 @@ def images(
                 reason = left_out or (RESULT if has_results else None if recursive else SUBFOLDER)
                 subfolders.append((path, reason))
         pending.extend(reversed(subfolders))
+
+
+def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Tell whether an entry is a folder, and whether it is a file; a link in a circle is neither."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError:
+        return False, False
 
 
 def _is_of_program(name: str) -> bool:

@@ -18,6 +18,7 @@ from apimart_async.batch.manifest import files, tables
 from apimart_async.batch.manifest.csv import LONGEST_CELL, csv_rows
 from apimart_async.batch.manifest.jsonl import jsonl_rows
 from apimart_async.batch.manifest.rows import (
+    NOT_UTF8,
     BadRow,
     EmbeddedImage,
     Folder,
@@ -113,11 +114,12 @@ class Manifest:
         for path, reason in found:
             # A name such as https: is no address.
             image = f".{os.sep}{path}" if self.kind == "folder" else os.path.abspath(path)  # noqa: PTH100 as in Folder.at
-            yield (
-                read_row(shown(path), {"image": image}, base, self.options)
-                if reason is None
-                else Skipped(shown(path), reason)
-            )
+            if reason is not None:
+                yield Skipped(shown(path), reason)
+                continue
+            row = read_row(shown(path), {"image": image}, base, self.options)
+            is_badly_named = isinstance(row, BadRow) and row.complaint == NOT_UTF8
+            yield BadRow(shown(path), "Its path is not UTF-8: rename it.") if is_badly_named else row
 
     @property
     def _needs_image(self) -> bool:

@@ -40,6 +40,7 @@ OPTIONS: Final = frozenset(
 )
 """The documented fields of the service's requests; columns of these names are options."""
 
+NOT_UTF8: Final = "It is not UTF-8: save it as UTF-8."
 _PREFIX: Final = "option."
 _MARK: Final = "\ufeff"
 """Byte order mark; a file that was saved repeatedly may have several."""
@@ -268,7 +269,7 @@ def _job(values: Mapping[str, Any], folder: Folder, options: ManifestOptions, em
         texts = [image if isinstance(image, str) else image.name for image in given_images]
         json.dumps([texts, roles, given, extra], ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise InvalidArgumentError("It is not UTF-8: save it as UTF-8.") from error
+        raise InvalidArgumentError(NOT_UTF8) from error
     for column in ("n", "id"):
         # Spreadsheets and data frames write whole numbers as 2.0 in columns with gaps.
         if isinstance(given.get(column), float) and given[column].is_integer():

@@ -246,27 +246,40 @@ def _cost(progress: Progress) -> str:
     return " and ".join(filter(None, (known, unknown_costs(unknown) if unknown else "")))
 
 
-def batch_summary(progress: Progress, total: int, output: Path, *, is_interrupted: bool) -> str:
-    """Return the sentence about a batch that has ended.
+def batch_summary(
+    progress: Progress, total: int, output: Path, *, is_interrupted: bool, is_continued: bool = False
+) -> Sequence[str]:
+    """Return the sentence about a batch that has ended, and one about jobs that this run has not reached.
 
     Args:
         progress: The last of the batch.
         total: Number of jobs.
         output: Directory of the results.
         is_interrupted: Whether a signal ended it.
+        is_continued: Whether an earlier run may have saved some of the jobs that this one has not reached.
     """
     rest = total - progress.done
     jobs = "job" if total == 1 else "jobs"
     parts = [f"{progress.saved:,} of {total:,} {jobs} saved in {output}", *batch_counts(progress)]
     if rest > 0:
-        parts.append(f"{rest:,} not done yet")
+        parts.append(f"{rest:,} not reached" if is_continued else f"{rest:,} not done yet")
     beginning = "Interrupted: " if is_interrupted else ""
     spent = f", {_cost(progress)} in all" if progress.spent or progress.unknown_costs else ""
-    return f"{beginning}{', '.join(parts)}; {seconds(progress.elapsed)}{spent}."
+    lines = [f"{beginning}{', '.join(parts)}; {seconds(progress.elapsed)}{spent}."]
+    if rest > 0 and is_continued:
+        lines.append("`apimart batch status` counts the jobs that earlier runs have saved, too.")
+    return lines
 
 
 def batch_hints(
-    progress: Progress, output: Path, *, missing: int, doubtful_edits: int, retried: bool, is_local: bool
+    progress: Progress,
+    output: Path,
+    *,
+    missing: int,
+    invalid: int,
+    doubtful_edits: int,
+    retried: bool,
+    is_local: bool,
 ) -> Sequence[str]:
     """Return how to continue with the jobs that were not saved, a line each.
 
@@ -274,6 +287,7 @@ def batch_hints(
         progress: Of a batch that has ended.
         output: Directory of the results.
         missing: How many of the unfinished jobs have a task that the service does not know.
+        invalid: How many of the failed jobs cannot be submitted as they are.
         doubtful_edits: How many of the jobs in doubt are edits, for which the service promises nothing.
         retried: Whether failed jobs were started anew.
         is_local: Whether its service ended with it.
@@ -295,8 +309,12 @@ def batch_hints(
             f"The service does not know the task of {missing:,} of these: look at the account. "
             "They are submitted again only with --retry-missing."
         )
-    if progress.failed and not retried:
-        lines.append(f"{progress.failed:,} failed: run it again with --retry-failed to try them once more.")
-    if lines and (progress.failed or progress.in_doubt):
+    failed = progress.failed - invalid
+    if failed and not retried:
+        lines.append(f"{failed:,} failed: run it again with --retry-failed to try them once more.")
+    if lines and (failed or progress.in_doubt):
         lines.append(f"The reasons are in {shlex.quote(str(output / 'results.jsonl'))}.")
+    if invalid:
+        # One whose id belongs to other work is not in results.jsonl: the other work is.
+        lines.append(f"{invalid:,} cannot be submitted as they are: change them. --check lists the reasons.")
     return lines

@@ -1,0 +1,82 @@
+"""The last lines of `apimart batch`: they claim nothing about jobs that the run has not seen."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from apimart_async.batch.journal.sqlite import SqliteJournal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from apimart_async.emulator import Emulator
+
+    from .conftest import Command, Finished
+
+NAMES = ("a", "b", "c")
+
+
+@pytest.fixture
+async def saved(apimart: Command, photo: Path) -> Finished:
+    """A batch of three saved jobs in the folder ``out``."""
+    shutil.copy(photo, apimart.directory / "photo")
+    write_manifest(apimart, {name: f"Stars {name}" for name in NAMES})
+    done = await apimart("batch", "jobs.csv", "-o", "out")
+    assert done.code == 0
+    return done
+
+
+def write_manifest(apimart: Command, prompts: dict[str, str]) -> None:
+    rows = "".join(f"{name},photo,{prompt}\n" for name, prompt in prompts.items())
+    (apimart.directory / "jobs.csv").write_text(f"id,image,prompt\n{rows}")
+
+
+@pytest.mark.usefixtures("saved")
+async def test_a_batch_that_cannot_start_counts_no_jobs(apimart: Command, emulator: Emulator) -> None:
+    journal = apimart.directory / "out" / ".batch" / "journal.sqlite3"
+    async with SqliteJournal(journal):
+        in_use = await apimart("batch", "jobs.csv", "-o", "out")
+    mistaken = await apimart("batch", "jobs.csv", "-o", "out", APIMART_CHECK="no")
+    journal.write_bytes(b"no database" * 1000)
+    damaged = await apimart("batch", "jobs.csv", "-o", "out")
+
+    reasons = ("another batch is running", "APIMART_CHECK must be 'schema' or 'off'", "out/.batch/journal")
+    for done, reason in zip((in_use, mistaken, damaged), reasons, strict=True):
+        assert (done.code, done.results) == (2, [])
+        assert reason in done.stderr
+        assert "jobs saved" not in done.stderr
+        assert "Continue with" not in done.stderr
+    assert len(emulator.ledger.entries) == 3
+
+
+@pytest.mark.usefixtures("saved")
+async def test_jobs_that_a_run_has_not_reached_are_not_called_undone(apimart: Command) -> None:
+    new = {f"new{number}": f"Snow {number}" for number in range(300)}
+    write_manifest(apimart, new | {name: f"Stars {name}" for name in NAMES})
+    done = await apimart("batch", "jobs.csv", "-o", "out", "--max-cost", "0.05", "--in-flight", "1")
+
+    assert done.code == 1
+    assert "0 of 303 jobs saved in out, 303 not reached; " in done.stderr
+    assert "`apimart batch status` counts the jobs that earlier runs have saved" in done.stderr
+    status = await apimart("batch", "status", "out", "--json")
+    assert status.records[0]["saved"] == 3
+
+
+@pytest.mark.usefixtures("saved")
+async def test_a_changed_row_under_a_used_id_is_not_to_be_retried(
+    apimart: Command, emulator: Emulator
+) -> None:
+    write_manifest(apimart, {"a": "Stars a", "b": "Rain"})
+    done = await apimart("batch", "jobs.csv", "-o", "out")
+
+    assert done.code == 1
+    assert "b: The id 'b' belongs to another image, prompt" in done.stderr
+    assert "1 cannot be submitted as they are: change them. --check lists the reasons." in done.stderr
+    assert "--retry-failed" not in done.stderr
+    assert "results.jsonl" not in done.stderr
+    checked = await apimart("batch", "jobs.csv", "-o", "out", "--check")
+    assert "line 3: Its id b is that of another image, prompt" in checked.stdout
+    assert len(emulator.ledger.entries) == 3
