@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from apimart_async.batch.journal.sqlite import SqliteJournal
+from apimart_async.emulator import Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,4 +80,21 @@ async def test_a_changed_row_under_a_used_id_is_not_to_be_retried(
     assert "results.jsonl" not in done.stderr
     checked = await apimart("batch", "jobs.csv", "-o", "out", "--check")
     assert "line 3: Its id b is that of another image, prompt" in checked.stdout
+    assert len(emulator.ledger.entries) == 3
+
+
+async def test_the_command_that_continues_a_batch_cannot_pay_twice(
+    apimart: Command, emulator: Emulator, photo: Path
+) -> None:
+    shutil.copy(photo, apimart.directory / "photo")
+    write_manifest(apimart, {name: f"Stars {name}" for name in NAMES})
+    emulator.faults.add(Fault(kind="disconnect", route="edits", executed=True, times=1))
+    command = ("batch", "jobs.csv", "-o", "out")
+    assert "1 in doubt" in (await apimart(*command)).stderr
+
+    unsafe = ("--resubmit-unsafe", "--retry-missing")
+    stopped = await apimart(*command, *unsafe, APIMART_API_KEY="sk-another")
+    *_, advice, continuing = stopped.stderr.splitlines()
+    assert (advice, continuing) == ("Continue with:", "  apimart batch jobs.csv -o out")
+    assert "1 in doubt" in (await apimart(*continuing.split()[1:])).stderr
     assert len(emulator.ledger.entries) == 3

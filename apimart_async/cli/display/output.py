@@ -16,6 +16,8 @@ from apimart_async.errors import visible
 
 _LONGEST_SENTENCE: Final = 1000
 
+_UNSAFE: Final = frozenset({"--resubmit-unsafe", "--retry-missing"})
+
 ARGUMENTS: Final[ContextVar[Sequence[str]]] = ContextVar("arguments", default=())
 """The arguments of the command that runs."""
 
@@ -124,9 +126,9 @@ def same_command() -> str | None:
     """Return the command that runs, to be copied into a shell; ``None`` if it cannot be repeated as it is.
 
     That is so if it reads stdin, or if an argument has the address of a server with a password, which may be
-    in the query too.
+    in the query too. Options that may pay twice are left out: they were given for the jobs of earlier runs.
     """
-    arguments = ARGUMENTS.get()
+    arguments = [each for each in ARGUMENTS.get() if each.replace("_", "-").partition("=")[0] not in _UNSAFE]
     is_secret = any("://" in argument and ("@" in argument or "?" in argument) for argument in arguments)
     return None if is_secret or "-" in arguments or not arguments else command_line(["apimart", *arguments])
 
