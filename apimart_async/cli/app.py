@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from itertools import pairwise
 from typing import Annotated, Final, Literal
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 import apimart_async
 from apimart_async.cli.display.output import (
@@ -19,6 +19,7 @@ from apimart_async.cli.display.output import (
     debugging,
     printable,
     set_quiet,
+    shorten,
 )
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.errors import InvalidArgumentError
@@ -195,8 +196,7 @@ def run(arguments: Sequence[str]) -> int:
         return int(command(*bound.args, **bound.kwargs) or Exit.ALL_DONE)
     except CycloptsError as error:
         chain = " ".join(["apimart", *(error.command_chain or ())])
-        sentence = _missing(error, arguments) if isinstance(error, MissingArgumentError) else str(error)
-        complain(f"{printable(sentence)} See: {chain} --help")
+        complain(f"{printable(_mistake(error, arguments))} See: {chain} --help")
     except UsageError as error:
         complain(str(error))
     except InvalidArgumentError as error:
@@ -208,6 +208,20 @@ def run(arguments: Sequence[str]) -> int:
         complain(explain(error))
         return Exit.SOME_FAILED
     return Exit.USAGE
+
+
+def _mistake(error: CycloptsError, arguments: Sequence[str]) -> str:
+    """Return the sentence about arguments that do not fit the command."""
+    if isinstance(error, MissingArgumentError):
+        return _missing(error, arguments)
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        first, *others = error.unused_tokens
+        more = f" and {len(others):,} more" if others else ""
+        # A shell makes many arguments of a pattern, and of a prompt with spaces.
+        return (
+            f"Unexpected argument: {shorten(first, 60)}{more}. Put a pattern or a prompt in quotation marks."
+        )
+    return str(error)
 
 
 def _missing(error: MissingArgumentError, arguments: Sequence[str]) -> str:

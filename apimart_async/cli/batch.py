@@ -219,6 +219,7 @@ def batch(
         opened = attrs.evolve(open_manifest(path, rights), base=base)
         _check_options_of(opened, output)
         if check:
+            options.check_directory_name(output)
             local_batch.check_directory_is_for(output, local=local)
         checking = partial(
             checks.preflight,

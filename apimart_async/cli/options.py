@@ -286,6 +286,23 @@ def check_journal_is_named(journal: str | None, directory: Path | None) -> None:
         raise UsageError("The journal of a batch in object storage is elsewhere: name it with --journal.")
 
 
+def check_directory_name(directory: Path) -> None:
+    """Check that a path is a directory, or can be one, and make nothing.
+
+    Raises:
+        UsageError: It is a file, or has the name of an image.
+    """
+    if isinstance(directory, ObjectPath):
+        return
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory} is not a directory: name another one with -o.")
+    if directory.suffix and not directory.exists():
+        from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
+
+        if directory.suffix.lower() in IMAGE_EXTENSIONS:
+            raise UsageError(f"{directory} is the name of a file: name a directory with -o.")
+
+
 def check_directory(directory: Path) -> None:
     """Make the directory for the results, and check that files can be written there.
 
@@ -295,13 +312,7 @@ def check_directory(directory: Path) -> None:
     if isinstance(directory, ObjectPath):
         _check_folder(directory)
         return
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is not a directory: name another one with -o.")
-    if directory.suffix and not directory.exists():
-        from apimart_async.batch.manifest.files import IMAGE_EXTENSIONS
-
-        if directory.suffix.lower() in IMAGE_EXTENSIONS:
-            raise UsageError(f"{directory} is the name of a file: name a directory with -o.")
+    check_directory_name(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
