@@ -218,6 +218,7 @@ def batch(
     with on_disk(manifest) as (path, base):
         opened = attrs.evolve(open_manifest(path, rights), base=base)
         _check_options_of(opened, output)
+        options.check_journal_is_there(output, journal, local=local)
         if check:
             options.check_directory_name(output)
             local_batch.check_directory_is_for(output, local=local)

@@ -276,6 +276,26 @@ def check_journal(journal: str | None, output: Path, *, local: bool) -> None:
         raise UsageError("--local keeps its play money apart: leave --journal and APIMART_JOURNAL out.")
 
 
+def check_journal_is_there(output: Path, journal: str | None, *, local: bool) -> None:
+    """Check that the journal of a directory with results was not lost, or left behind by a copy.
+
+    Raises:
+        UsageError: Without it, the jobs of an earlier batch would be paid for again.
+    """
+    from apimart_async.batch.journal.opening import journal_path
+    from apimart_async.batch.results import RESULTS
+
+    if journal or local:
+        return
+    results, expected = output / RESULTS, journal_path(output)
+    if not expected.exists() and results.is_file() and results.stat().st_size:
+        raise UsageError(
+            f"{results} lists the jobs of an earlier batch, but its journal {expected} is not there, so they "
+            "would be paid for again. Put it back, or name it with --journal. "
+            f"To start anew, delete {results}."
+        )
+
+
 def check_journal_is_named(journal: str | None, directory: Path | None) -> None:
     """Check that the journal to be read is named where the results are in object storage.
 

@@ -1,4 +1,4 @@
-"""The last lines of `apimart batch`: they claim nothing about jobs that the run has not seen."""
+"""`apimart batch` and earlier runs: it claims nothing about jobs not seen, and pays for none twice."""
 
 from __future__ import annotations
 
@@ -98,3 +98,25 @@ async def test_the_command_that_continues_a_batch_cannot_pay_twice(
     assert (advice, continuing) == ("Continue with:", "  apimart batch jobs.csv -o out")
     assert "1 in doubt" in (await apimart(*continuing.split()[1:])).stderr
     assert len(emulator.ledger.entries) == 3
+
+
+@pytest.mark.usefixtures("saved")
+async def test_results_without_their_journal_are_not_paid_for_again(
+    apimart: Command, emulator: Emulator
+) -> None:
+    output = apimart.directory / "out"
+    (output / ".batch").rename(apimart.directory / "left-behind")  # as `cp out/*` leaves it
+    command = ("batch", "jobs.csv", "-o", "out")
+    for done in (await apimart(*command), await apimart(*command, "--check")):
+        assert done.code == 2
+        assert (
+            "journal out/.batch/journal.sqlite3 is not there, so they would be paid for again" in done.stderr
+        )
+    assert len(emulator.ledger.entries) == 3
+
+    named = await apimart(*command, "--journal", "left-behind/journal.sqlite3")
+    assert named.code == 0
+    assert len(emulator.ledger.entries) == 3
+    (output / "results.jsonl").unlink()
+    assert (await apimart(*command)).code == 0
+    assert len(emulator.ledger.entries) == 6
