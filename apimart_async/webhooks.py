@@ -71,8 +71,9 @@ async def confirm(client: AsyncApimart, task: Task, *, timeout: float = _CONFIRM
 
     Raises:
         InvalidArgumentError: The notification has no task id.
-        NotFoundError: The service knows no such task: the notification is not genuine.
-        APIError: The request failed after all retries. Answer 503.
+        NotFoundError: The service knows no such task: the notification is not genuine. If ``error.is_page``
+            is true, it is the answer of a gateway and says nothing: answer 503.
+        APIError: The request failed after all retries, or its answer cannot be read. Answer 503.
 
     Cancellation leaves the task as it is.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import subprocess
@@ -115,6 +116,31 @@ async def test_a_task_is_told_once_by_waits_and_watches(
             ended = [task async for task in finished]
         await client.tasks.wait(ended[0])
     assert sorted(line.split()[1] for line in lines(caplog)) == sorted(str(task.id) for task in tasks)
+
+
+@pytest.mark.parametrize("resource", ["edits", "generations"])
+async def test_a_task_that_its_caller_does_not_get_is_in_a_warning(
+    resource: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with Emulator(task_seconds=36_000, images="tiny", api_key=KEY) as slow, connected(slow) as client:
+        is_seen = asyncio.Event()
+        arguments = ("https://p.example/a.png", PROMPT) if resource == "edits" else (PROMPT,)
+        run = asyncio.ensure_future(
+            getattr(client, resource).run(*arguments, on_update=lambda _: is_seen.set())
+        )
+        await is_seen.wait()
+        run.cancel()  # as a server does that stops, or whose caller has hung up
+        await asyncio.wait([run])
+        (entry,) = slow.ledger.entries
+        (told,) = lines(caplog)
+        assert f"task {entry.task_id} goes on" in told
+
+        wait = asyncio.ensure_future(client.tasks.wait(entry.task_id))
+        await asyncio.sleep(0)
+        wait.cancel()
+        await asyncio.wait([wait])
+    assert lines(caplog) == [told]  # who waits for a task has its id
 
 
 async def test_a_batch_tells_how_each_job_ended(

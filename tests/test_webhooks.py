@@ -10,8 +10,10 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from anyio.from_thread import start_blocking_portal
 
 from apimart_async import (
@@ -330,6 +332,38 @@ async def test_the_aiohttp_example_saves_the_image(
     await example(repository, "webhook_aiohttp").main()
     (path,) = capsys.readouterr().out.split()
     assert (configured / path).stat().st_size
+
+
+@pytest.mark.may_block
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(kind="html", route="tasks", status=404), Fault(kind="broken-json", route="tasks")],
+    ids=["page", "broken"],
+)
+async def test_the_aiohttp_example_takes_no_broken_answer_for_a_forgery(
+    repository: Path, emulator: Emulator, fault: Fault
+) -> None:
+    """After a 4xx the service does not notify again."""
+    async with AsyncApimart(emulator.api_key, base_url=emulator.base_url, max_retries=0) as client:
+        task = await client.generations.create("A lighthouse")
+        await client.tasks.wait(task)
+        receiver = example(repository, "webhook_aiohttp").Receiver(client)
+        app = web.Application()
+        app.router.add_post("/callback", receiver.callback)
+
+        async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as service:
+
+            async def answer(body: dict[str, Any]) -> int:
+                async with service.post("callback", json=body) as response:
+                    return response.status
+
+            emulator.faults.add(fault)
+            assert await answer({"id": task.id, "status": "completed"}) == 503
+            emulator.faults.clear()
+            assert await answer({"id": task.id, "status": "completed"}) == 200
+            assert await answer({"id": "task_1", "status": "completed"}) == 400
+            assert await answer({}) == 400
+        assert receiver.finished.get_nowait().id == task.id
 
 
 @pytest.mark.may_block

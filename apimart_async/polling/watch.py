@@ -204,24 +204,30 @@ async def _hint(queue: PollQueue, task_id: str, notified: Notification) -> None:
 
 
 @contextmanager
-def naming(task: Task) -> Generator[None]:
+def naming(task: Task, level: int = logging.INFO) -> Generator[None]:
     """Name a paid task, and its siblings, in an exception of the body and in the log.
 
     Such as a cancellation, or an error of the caller's ``on_update``. Errors about the task name it already.
+
+    Args:
+        task: Submitted and paid.
+        level: Of the record. A warning if the caller does not have the task yet: where the exception is
+            discarded, as servers discard a cancellation, the log alone has the id.
     """
     try:
         yield
     except BaseException as raised:
         if not (isinstance(raised, ApimartError) and raised.task_id):
-            _note_cut_off(raised, task)
+            _note_cut_off(raised, task, level)
         raise
 
 
-def _note_cut_off(raised: BaseException, task: Task) -> None:
+def _note_cut_off(raised: BaseException, task: Task, level: int) -> None:
     siblings = f", with its siblings {visible(', '.join(task.sibling_ids))}," if task.sibling_ids else ""
     note = (
         f"The wait was cut off; task {visible(str(task.id))}{siblings} goes on and can be waited for again."
     )
-    raised.add_note(note)
-    mark(raised, task_id=task.id, idempotency_key=task.idempotency_key, sibling_ids=task.sibling_ids)
-    log.info(note)
+    if vars(raised).get("task_id") != task.id:  # else the wait itself has named it
+        raised.add_note(note)
+        mark(raised, task_id=task.id, idempotency_key=task.idempotency_key, sibling_ids=task.sibling_ids)
+    log.log(level, note)

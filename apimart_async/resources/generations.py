@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async import errors
@@ -281,10 +282,10 @@ class AsyncGenerations:
                 extra_body=extra_body,
                 extra_headers=extra_headers,
             )
-            if on_update is not None:
-                with naming(task):
+            with naming(task, logging.WARNING):
+                if on_update is not None:
                     on_update(task)
-            return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
+                return await self._tasks.wait(task, timeout=timeout, on_update=on_update)
 
 
 def _is_empty(images: ImageInput) -> bool:

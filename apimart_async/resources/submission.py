@@ -291,7 +291,7 @@ async def submit(
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
     task = attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
-    with naming(task):
+    with naming(task, logging.WARNING):
         _tell(api, task, answer)
     return task
 

@@ -22,6 +22,7 @@ _LONGEST_CODE: Final = 200
 # A code or a request id is near the beginning of a message, or the message is a page.
 _SEARCHED: Final = 4000
 
+_REASONS: Final = ("message", "msg", "detail", "title")
 _BALANCE_CODE: Final = 605
 _BALANCE_WORD: Final = "NOT_ENOUGH_BALANCE"
 _NO_CHANNEL: Final = "no available channel"
@@ -51,8 +52,14 @@ class ServiceError:
     type: str | None = None
 
 
-def read_error(payload: object) -> ServiceError | None:
-    """Find the error in an answer, whatever its HTTP status; ``None`` if it holds none."""
+def read_error(payload: object, *, is_refusal: bool = False) -> ServiceError | None:
+    """Find the error in an answer; ``None`` if it holds none.
+
+    Args:
+        payload: Decoded JSON.
+        is_refusal: Whether the HTTP status is one of an error: then a reason without ``error`` around it, as
+            gateways and frameworks send, is one too.
+    """
     top: Mapping[str, Any] = payload if is_mapping(payload) else {}
     said = top.get("error")
     said = None if is_empty(said) else said
@@ -66,9 +73,11 @@ def read_error(payload: object) -> ServiceError | None:
     word = text(said)
     if word is not None:
         return _understood(ServiceError(text(top.get("message")) or word, status, text(top.get("code"))))
-    if status is not None or top.get("success") is False or _is_about_balance(top):
-        message = text(top.get("message")) or "no reason given"
-        return _understood(ServiceError(message, status, text(top.get("code"))))
+    reason = next(filter(None, (text(top.get(name)) for name in _REASONS)), None)
+    code = text(top.get("code"))
+    is_error = status is not None or top.get("success") is False or _is_about_balance(top)
+    if is_error or (is_refusal and (reason or code)):
+        return _understood(ServiceError(reason or code or "no reason given", status, code))
     return None
 
 

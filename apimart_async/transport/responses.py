@@ -132,12 +132,13 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     except errors.APIResponseValidationError as unreadable:
         if status < _OK_BELOW:
             return _failed(Effect.UNKNOWN, unreadable, reply)
-        message = f"{unreadable.message[:-1]}: {unreadable.excerpt}"
+        excerpt = (unreadable.excerpt or "").strip()
+        message = f"{unreadable.message[:-1]}: {excerpt}" if excerpt else unreadable.message
         error = retry.error_class(status)(message, status=status, is_page=True)
         return _failed(retry.effect_of_answer(status, error), error, reply)
     # What nearly every answer is.
     is_plain = is_mapping(payload) and payload.get("code") == _OK and payload.keys().isdisjoint(_ABOUT_ERRORS)
-    found = None if is_plain else read_error(payload)
+    found = None if is_plain else read_error(payload, is_refusal=status >= _BAD_FROM)
     if found is None and status < _OK_BELOW:
         if kind is not Kind.PAID_WRITE:
             return Answer(payload, None, replayed=False, etag=_etag(reply.headers, key))

@@ -24,13 +24,16 @@ class Receiver:
         """Take a notification; the status decides whether the service sends it again."""
         try:
             notified = webhooks.parse(await request.read())
-            if notified in self.deliveries:
-                return web.Response()
+        except APIResponseValidationError:
+            return web.Response(status=400)
+        if notified in self.deliveries:
+            return web.Response()
+        try:
             task = await webhooks.confirm(self.client, notified)
-        except (APIResponseValidationError, NotFoundError):
-            return web.Response(status=400)  # not genuine; the service does not send it again
-        except APIError:
-            return web.Response(status=503)  # the service sends it again
+        except APIError as error:
+            # Not genuine, unless a gateway has answered; the service sends it again after any status but 4xx.
+            is_forged = isinstance(error, NotFoundError) and not error.is_page
+            return web.Response(status=400 if is_forged else 503)
         if not task.is_finished:
             return web.Response(status=503)
         self.finished.put_nowait(task)

@@ -62,13 +62,16 @@ async def callback(request: Request, background: BackgroundTasks) -> Response:
     deliveries: webhooks.Deliveries = app.state.deliveries
     try:
         notified = webhooks.parse(await request.body())
-        if notified in deliveries:
-            return Response()
+    except APIResponseValidationError:
+        return Response(status_code=400)
+    if notified in deliveries:
+        return Response()
+    try:
         task = await webhooks.confirm(client, notified)
-    except (APIResponseValidationError, NotFoundError):
-        return Response(status_code=400)  # not genuine; final for the service
-    except APIError:
-        return Response(status_code=503)  # the service sends it again
+    except APIError as error:
+        # Not genuine, unless a gateway has answered; the service sends it again after any status but 4xx.
+        is_forged = isinstance(error, NotFoundError) and not error.is_page
+        return Response(status_code=400 if is_forged else 503)
     if not task.is_finished:
         return Response(status_code=503)
     background.add_task(finish, task)  # the answer has to come within 10 seconds

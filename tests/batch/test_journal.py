@@ -201,6 +201,17 @@ async def test_a_second_process_is_told_and_a_killed_one_lets_go(
         assert [outcome.status async for outcome in outcomes] == ["saved"]
 
 
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.02])
+async def test_a_batch_that_is_cancelled_as_it_begins_lets_go(tmp_path: Path, seconds: float) -> None:
+    for each in range(10):
+        path = tmp_path / f"{each}.sqlite3"
+        with anyio.move_on_after(seconds):
+            async with SqliteJournal(path):
+                await anyio.sleep_forever()
+        async with SqliteJournal(path) as journal:
+            assert await journal.get("job-1") is None
+
+
 async def test_a_second_batch_of_the_same_process_is_told(tmp_path: Path) -> None:
     async with SqliteJournal(tmp_path / "journal"):
         with pytest.raises(JournalInUseError):

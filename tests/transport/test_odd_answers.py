@@ -19,6 +19,7 @@ from apimart_async import (
     InsufficientBalanceError,
     InternalServerError,
     NotFoundError,
+    PermissionDeniedError,
     Poll,
     RateLimitError,
     Retry,
@@ -137,6 +138,46 @@ async def test_an_empty_error_in_a_refusal_does_not_hide_it(raw_server: RawServe
         answering(raw_server, {"code": 200, "data": failed})
         with pytest.raises(TaskFailedError, match="moderated"):
             await client.tasks.wait("task_1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "message"),
+    [
+        ({"message": "no such route"}, None, "no such route"),
+        ({"code": 1002, "msg": "no such size"}, "1002", "no such size"),
+        ({"detail": "Method Not Allowed"}, None, "Method Not Allowed"),
+        ({"type": "about:blank", "title": "Forbidden", "status": 403}, None, "Forbidden"),
+        ({"code": "moderated"}, "moderated", "moderated"),
+        ({"detail": [{"loc": ["body"]}]}, None, "The service answered with an error it does not explain."),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 500])
+async def test_the_reason_of_a_refusal_is_found_without_an_error_around_it(
+    raw_server: RawServer, answer: dict[str, Any], code: str | None, message: str, status: int
+) -> None:
+    async with AsyncApimart(KEY, base_url=raw_server.base_url, max_retries=0) as client:
+        answering(raw_server, answer, status=status)
+        with pytest.raises(APIStatusError) as refused:
+            await client.account.balance()
+    assert (refused.value.status, refused.value.code, refused.value.message) == (status, code, message)
+
+
+async def test_a_quota_without_an_error_around_it_is_final(raw_server: RawServer) -> None:
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        answering(raw_server, {"code": "insufficient_quota", "message": "used up"}, status=429)
+        with pytest.raises(RateLimitError, match="used up") as refused:
+            await client.edits.create(PICTURE, "stars")
+    assert refused.value.stops_batch
+    assert len(raw_server.seen) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b" \n"])
+async def test_an_empty_refusal_says_so(raw_server: RawServer, body: bytes) -> None:
+    answering(raw_server, body, status=403)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(PermissionDeniedError) as refused:
+            await client.account.balance()
+    assert refused.value.message == "The service answered with an empty body."
 
 
 @pytest.mark.parametrize(

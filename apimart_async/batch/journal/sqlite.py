@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
+from anyio import CancelScope
+
 from apimart_async.batch.journal.protocol import Tally
 from apimart_async.batch.journal.record import Record, UnreadableRowError
 from apimart_async.batch.journal.sqlite_file import (
@@ -83,7 +85,7 @@ class SqliteJournal:
             JournalError: It is damaged, not a journal or of a newer version; it cannot be written, or the
                 disk is full.
 
-        Cancellation leaves it closed, once it has been opened.
+        Cancellation leaves it closed and unlocked.
         """
         self._loop = asyncio.get_running_loop()
         opened, self._closed = Call(self._loop.create_future()), Call(self._loop.create_future())
@@ -91,7 +93,8 @@ class SqliteJournal:
         try:
             await opened.future
         except asyncio.CancelledError:
-            self._calls.put(None)
+            self._file.is_abandoned = True
+            await self.__aexit__(None, None, None)
             raise
         return self
 
@@ -103,7 +106,8 @@ class SqliteJournal:
     ) -> None:
         """Finish all writes, close and unlock it."""
         self._calls.put(None)
-        await asyncio.shield(self._closed.future)
+        with CancelScope(shield=True):  # a caller that runs on while it is locked could not open it again
+            await asyncio.shield(self._closed.future)
 
     async def get(self, job_id: str) -> Record | None:
         """Return a job's row, if there is one."""

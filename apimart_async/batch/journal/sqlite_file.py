@@ -66,6 +66,8 @@ _STATISTICS: Final = {  # of ANALYZE
 }
 
 BUSY_TIMEOUT: Final = 5.0
+_PROGRESS_STEPS: Final = 10_000
+"""Steps of SQLite, less than a millisecond, after which it stops to open a file that is abandoned."""
 _RESERVE_BYTES: Final = 1024 * 1024
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -96,6 +98,8 @@ class JournalFile:
     error: JournalError | None = None
     """The reason why no further intents may be written, after a write that failed at the first try."""
     files: OpenFiles = attrs.field(factory=partial(OpenFiles, ()))
+    is_abandoned: bool = False
+    """Whether nobody waits any more for it to be opened; set by another thread."""
 
     def open(self) -> sqlite3.Connection:
         """Lock the file, check it and return a connection in autocommit mode."""
@@ -103,8 +107,10 @@ class JournalFile:
             if str(self.path) != MEMORY:
                 self._make_files()
             connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
+            connection.set_progress_handler(lambda: self.is_abandoned, _PROGRESS_STEPS)
             try:
                 self._prepare(connection)
+                connection.set_progress_handler(None, 0)
             except BaseException:
                 connection.close()
                 raise
