@@ -21,6 +21,9 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# The first of the bins that a task may have ended in, the first one beyond, and its weight.
+_Span = tuple[int, int, float]
+
 # The grid: bins between the shortest and the longest duration; bins on either side, which widen outwards, and
 # how far those reach.
 _CORE: Final = 128
@@ -41,6 +44,8 @@ _MARGIN: Final = 0.4
 # estimate between two of them would else stay as narrow as it began.
 _SLACK: Final = 0.1
 _LEAST_PART: Final = 0.01
+# So many tasks, evenly among all in their order, are enough to judge the kernels.
+_JUDGED: Final = 64
 
 
 class Observation(NamedTuple):
@@ -55,14 +60,6 @@ class Observation(NamedTuple):
     after: float
     by: float
     guess: float | None = None
-
-
-class _Span(NamedTuple):
-    """The bins that a task may have ended in, and its weight."""
-
-    first: int
-    beyond: int
-    weight: float
 
 
 @attrs.frozen(eq=False)
@@ -176,20 +173,18 @@ def _fit(
     ended: list[_Span] = []
     running: list[_Span] = []
     for (after, by, guess), weight in observations:
-        slack = _SLACK * (by - after) if by < math.inf else 0.0
-        first = max(0, bisect_left(edges, after - slack) - 1)
         if by == math.inf:
-            running.append(_Span(first, last + 1, weight))
+            running.append((max(0, bisect_left(edges, after) - 1), last + 1, weight))
             continue
-        ended.append(_Span(first, min(last, bisect_left(edges, by + slack)), weight))
+        slack = _SLACK * (by - after)
+        first, beyond = bisect_left(edges, after - slack) - 1, bisect_left(edges, by + slack)
+        ended.append((max(0, first), min(last, beyond), weight))
         place = 0 if guess is None else min(last, bisect_left(edges, guess))
-        guessed.append(_Span(place - 1, place, weight) if place else ended[-1])
+        guessed.append((place - 1, place, weight) if place else ended[-1])
     logs = [math.log(edge) for edge in edges[1:]]
     logs.insert(0, 2 * logs[0] - logs[1])
-    begun = _spread(guessed, [*edges, 2 * edges[-1]], belief)
-    begun = _smoothed(begun, logs, _WIDTHS[0])
-    below = _spread([*ended, *running], begun, belief)
-    candidates = [_smoothed(below, logs, width) for width in _WIDTHS]
+    (begun,) = _smoothed(_spread(guessed, [*edges, 2 * edges[-1]], belief), logs, _WIDTHS[:1])
+    candidates = _smoothed(_spread([*ended, *running], begun, belief), logs, _WIDTHS)
     scores = [_left_out(below, logs, width, ended) for below, width in zip(candidates, _WIDTHS, strict=True)]
     best = max(scores)
     shares = [width * math.exp(score - best) for width, score in zip(_WIDTHS, scores, strict=True)]
@@ -212,36 +207,39 @@ def _spread(spans: list[_Span], measure: list[float], belief: list[float]) -> li
     return [0.0, *accumulate(mass)]
 
 
-def _smoothed(below: list[float], logs: list[float], width: float) -> list[float]:
-    """Return the weight below each edge, averaged over ages whose logarithms differ by at most a width."""
-    # The integral of the weight below an age over its logarithm is linear between edges, and its
-    # differences ascend: the result needs no correction to be a distribution.
+def _smoothed(below: list[float], logs: list[float], widths: Sequence[float]) -> list[list[float]]:
+    """Return the weight below each edge, averaged over ages whose logarithms differ by at most each width."""
+    # The integral of the weight over the logarithm is linear between edges, and its differences ascend:
+    # the results need no correction to be distributions.
     slopes = [0.0, *((left + right) / 2 for left, right in pairwise(below[:-1])), below[-2]]
     heights, area = [0.0], 0.0
     for (left, right), slope in zip(pairwise(logs), slopes[1:], strict=False):
         heights.append(area - left * slope)
         area += (right - left) * slope
     heights.append(area - logs[-1] * slopes[-1])
-    result: list[float] = []
-    for age in logs:
-        low, high = age - width, age + width
-        before, beyond = bisect_left(logs, low), bisect_left(logs, high)
-        integral = heights[beyond] + slopes[beyond] * high - heights[before] - slopes[before] * low
-        result.append(integral / (2 * width))
-    result[0] = 0.0
-    return [*result, below[-1]]
+
+    def integral(ages: list[float]) -> list[float]:
+        return [heights[i := bisect_left(logs, age)] + slopes[i] * age for age in ages]
+
+    results: list[list[float]] = []
+    for width in widths:
+        to, since = integral([age + width for age in logs]), integral([age - width for age in logs])
+        means = [(high - low) / (2 * width) for high, low in zip(to, since, strict=True)]
+        results.append([0.0, *means[1:], below[-1]])
+    return results
 
 
 def _left_out(below: list[float], logs: list[float], width: float, ended: list[_Span]) -> float:
-    """Return the log-likelihood of each ended task under the estimate from all the others, summed.
+    """Return the log-likelihood of ended tasks under the estimate from all the others, summed.
 
     Without that, the narrowest kernel would always look best, since it puts each task exactly where it ended.
     """
+    some = ended[:: max(1, len(ended) // _JUDGED)]
     score = 0.0
-    for first, beyond, weight in ended:
+    for first, beyond, weight in some:
         # A task that is spread evenly over its span keeps this part of itself when it is smoothed.
         length = logs[beyond] - logs[first]
-        kept = 1 - width / (2 * length) if width < length else length / (2 * width)
-        own = kept * weight
-        score += weight * math.log(max(below[beyond] - below[first] - own, _LEAST_PART * own))
-    return score
+        own = weight * (1 - width / (2 * length) if width < length else length / (2 * width))
+        others = below[beyond] - below[first] - own
+        score += weight * math.log(max(_LEAST_PART * own, others))
+    return score * len(ended) / max(1, len(some))
