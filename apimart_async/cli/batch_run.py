@@ -98,9 +98,9 @@ class BatchRun:
         Raises:
             UsageError: The batch cannot start, for example because its journal is in use.
         """
-        is_interrupted, error = False, None
+        is_cancelled, error = False, None
         try:
-            is_interrupted = anyio.run(self._run, service, batch_options)
+            is_cancelled = anyio.run(self._run, service, batch_options)
         except errors.ApimartError as ending:
             messages.trace(ending)
             if not self._has_started:
@@ -123,10 +123,11 @@ class BatchRun:
             is_local=is_local,
         ):
             say(hint, always=True)
-        is_interrupted = is_interrupted or (batch_options.shutdown.is_requested and last.done < total)
-        is_continued = not self._has_started or self._spent_before > 0 or last.resumed > 0
+        is_interrupted = is_cancelled or (batch_options.shutdown.is_requested and last.done < total)
+        # An earlier run may have saved jobs that this one has not reached, and those in flight are paid for.
+        is_partial = is_cancelled or self._spent_before > 0 or last.resumed > 0
         for line in messages.batch_summary(
-            last, total, self._output, is_interrupted=is_interrupted, is_continued=is_continued
+            last, total, self._output, is_interrupted=is_interrupted, is_partial=is_partial
         ):
             say(line)
         needs_more_budget = isinstance(error, errors.BudgetExceededError)

@@ -2,16 +2,18 @@
 
 For most tasks only the two polls between which they ended are known, and for running tasks only that they
 have not ended yet. The estimate uses both as interval-censored and right-censored observations, by
-expectation maximisation: it spreads each task over its interval in proportion to the current distribution,
-and the sum over all tasks is the next distribution. That is smoothed over neighbouring bins, and mixed with a
-broad prior of the weight of half a task, which covers durations not seen yet.
+expectation maximisation: it spreads each task over its interval in proportion to a first distribution,
+and the sum over all tasks is the next one. That is smoothed by kernels of several widths, and the results are
+averaged, each weighted by the likelihood of every task under the estimate from all the others. A broad prior
+of the weight of half a task covers durations not seen yet.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import attrs
@@ -19,7 +21,11 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# The grid: bins between the shortest and the longest duration, bins on either side, and how far those reach.
+# The first of the bins that a task may have ended in, the first one beyond, and its weight.
+_Span = tuple[int, int, float]
+
+# The grid: bins between the shortest and the longest duration; bins on either side, which widen outwards, and
+# how far those reach.
 _CORE: Final = 128
 _FLANK: Final = 12
 _REACH: Final = 24.0
@@ -28,11 +34,18 @@ _PRIOR_WEIGHT: Final = 0.5
 TAIL_SHAPE: Final = 2.0
 """Exponent of the tail: the probability to last longer than an age beyond all data falls as age ** -2."""
 
-_NEIGHBOURS: Final = 0.1
-_WIDEST: Final = 0.4
-# Bins on either side that smoothing averages over: the likelier of both is taken.
-_SMOOTH: Final = (8, 3)
+# Half-widths of the kernels, in logarithms of the age: from 1 to 64 %. Wide ones are likelier beforehand, in
+# proportion to the width.
+_WIDTHS: Final = (0.01, 0.023, 0.053, 0.12, 0.28, 0.64)
+# The bins of known durations reach beyond them as far as the narrowest kernel, applied twice, and by so much
+# divided by the number of tasks.
+_MARGIN: Final = 0.4
+# A task may lie beyond its interval by so much of it: where many tasks are polled at the same ages, an
+# estimate between two of them would else stay as narrow as it began.
+_SLACK: Final = 0.1
 _LEAST_PART: Final = 0.01
+# So many tasks, evenly among all in their order, are enough to judge the kernels.
+_JUDGED: Final = 64
 
 
 class Observation(NamedTuple):
@@ -93,44 +106,37 @@ def estimate(observations: Sequence[tuple[Observation, float]], prior_median: fl
         observations: The tasks, with weights.
         prior_median: Median of the prior in seconds.
     """
-    ended: list[tuple[float, Observation, float]] = []
-    for seen, weight in observations:
-        if seen.by < math.inf:
-            middle = (seen.after + seen.by) / 2 if seen.after > 0 else 0.75 * seen.by
-            ended.append((middle if seen.guess is None else seen.guess, seen, weight))
-    ended.sort(key=lambda entry: entry[0])
-    centres = [centre for centre, _, _ in ended]
-    count = len(centres)
-    median = math.exp((math.log(prior_median) + sum(map(math.log, centres))) / (1 + count))
-    near = max(1, round(_NEIGHBOURS * count))
-    narrowest = _WIDEST / (1 + count)
-    # Intervals widened for smoothing; `boxes` begin the iteration, `wide` are iterated over.
-    boxes: list[tuple[float, float, float]] = []
-    wide: list[tuple[float, float, float]] = []
-    for index, (centre, seen, weight) in enumerate(ended):
-        below = centre - centres[index - near] if index >= near else math.inf
-        above = centres[index + near] - centre if index + near < count else math.inf
-        width = max(min(below, above, _WIDEST * centre), narrowest * centre)
-        first, last = centre - width, centre + width
-        after, by = seen.after - width / 2, seen.by + width / 2
-        after, by = min(first, after), max(last, by)
-        wide.append((after, by, weight))
-        boxes.append((after, by, weight) if seen.guess is None else (first, last, weight))
-    low = min((max(box[0], 0.5 * centres[0]) for box in boxes), default=median / 4)
-    high = max((box[1] for box in boxes), default=median * 4)
+    ended = [seen for seen, _ in observations if seen.by < math.inf]
+    centres = sorted(map(_centre, ended))
+    median = math.exp((math.log(prior_median) + sum(map(math.log, centres))) / (1 + len(centres)))
+    margin = 1 + 2 * _WIDTHS[0] + _MARGIN / (1 + len(centres))
+    low, high = median / 4, median * 4
+    if ended:
+        low = min(_begin(seen, centres[0] / 2) for seen in ended) / margin
+        high = max(seen.by if seen.guess is None else seen.guess for seen in ended) * margin
     edges = _grid(low, high, centres)
     prior = [1 / (1 + (edge / median) ** TAIL_SHAPE) for edge in edges]
-    wide += [(seen.after, math.inf, weight) for seen, weight in observations if seen.by == math.inf]
-    if not wide:
-        return Distribution(edges, prior, high)
-    return Distribution(edges, _fit(wide, boxes, edges, prior), high)
+    survival = _fit(observations, edges, prior) if observations else prior
+    return Distribution(edges, survival, edges[-_FLANK])
+
+
+def _centre(seen: Observation) -> float:
+    """Return the likely duration of an ended task."""
+    if seen.guess is not None:
+        return seen.guess
+    return (seen.after + seen.by) / 2 if seen.after > 0 else 0.75 * seen.by
+
+
+def _begin(seen: Observation, least: float) -> float:
+    """Return the shortest likely duration of an ended task."""
+    return max(seen.after, least) if seen.guess is None else seen.guess
 
 
 def _grid(low: float, high: float, centres: Sequence[float]) -> list[float]:
     """Return bin edges in seconds, close together at low ages and where tasks end."""
-    below, above = (1 / _REACH) ** (1 / _FLANK), _REACH ** (1 / _FLANK)
+    flank = [_REACH ** ((step / _FLANK) ** 2) for step in range(_FLANK + 1)]
     edges = [0.0]
-    edges += [low * below**step for step in range(_FLANK, -1, -1)]
+    edges += [low / reach for reach in reversed(flank)]
     # Half of the edges in even steps of the square root of the age, the others in even shares of the tasks.
     root, width = math.sqrt(low), math.sqrt(high) - math.sqrt(low)
     share = 1 / (1 + len(centres))
@@ -152,86 +158,88 @@ def _grid(low: float, high: float, centres: Sequence[float]) -> list[float]:
         place, age = next_place, next_age
     if high - edges[-1] < narrowest:
         edges.pop()
-    edges += [high * above**number for number in range(_FLANK + 1)]
+    edges += [high * reach for reach in flank]
     return edges
 
 
 def _fit(
-    wide: Sequence[tuple[float, float, float]],
-    boxes: Sequence[tuple[float, float, float]],
-    edges: list[float],
-    prior: list[float],
+    observations: Sequence[tuple[Observation, float]], edges: list[float], prior: list[float]
 ) -> list[float]:
-    """Return the survival at each edge after one step of expectation maximisation, smoothed."""
-    last = len(edges)
-    widths = [right - left for left, right in zip(edges, [*edges[1:], 2 * edges[-1]], strict=True)]
-    belief = [_PRIOR_WEIGHT * (left - right) for left, right in zip(prior, [*prior[1:], 0.0], strict=True)]
-    total = sum(entry[2] for entry in wide) + _PRIOR_WEIGHT
-    change = [0.0] * (last + 1)
-    for after, by, weight in boxes:
-        first, beyond = max(0, bisect_left(edges, after) - 1), min(last - 1, bisect_left(edges, by))
-        density = weight / (edges[beyond] - edges[first])
+    """Return the survival at each edge: one step of expectation maximisation between two smoothings."""
+    last = len(edges) - 1
+    # The last bin, from the last edge on, has no end.
+    belief = [_PRIOR_WEIGHT * (left - right) for left, right in pairwise([*prior, 0.0])]
+    guessed: list[_Span] = []
+    ended: list[_Span] = []
+    running: list[_Span] = []
+    for (after, by, guess), weight in observations:
+        if by == math.inf:
+            running.append((max(0, bisect_left(edges, after) - 1), last + 1, weight))
+            continue
+        slack = _SLACK * (by - after)
+        first, beyond = bisect_left(edges, after - slack) - 1, bisect_left(edges, by + slack)
+        ended.append((max(0, first), min(last, beyond), weight))
+        place = 0 if guess is None else min(last, bisect_left(edges, guess))
+        guessed.append((place - 1, place, weight) if place else ended[-1])
+    logs = [math.log(edge) for edge in edges[1:]]
+    logs.insert(0, 2 * logs[0] - logs[1])
+    (begun,) = _smoothed(_spread(guessed, [*edges, 2 * edges[-1]], belief), logs, _WIDTHS[:1])
+    candidates = _smoothed(_spread([*ended, *running], begun, belief), logs, _WIDTHS)
+    scores = [_left_out(below, logs, width, ended) for below, width in zip(candidates, _WIDTHS, strict=True)]
+    best = max(scores)
+    shares = [width * math.exp(score - best) for width, score in zip(_WIDTHS, scores, strict=True)]
+    mean = [sum(map(mul, shares, column)) for column in zip(*candidates, strict=True)]
+    return [1.0 - part / mean[-1] for part in accumulate(mean[:-1], max)]
+
+
+def _spread(spans: list[_Span], measure: list[float], belief: list[float]) -> list[float]:
+    """Return the weight below each edge, each task spread over its span in proportion to a measure."""
+    change = [0.0] * len(measure)
+    for first, beyond, weight in spans:
+        density = weight / (measure[beyond] - measure[first])
         change[first] += density
         change[beyond] -= density
-    # The last bin holds all durations above the last edge.
+    densities = accumulate(change)
     mass = [
-        (width * max(density, 0.0) + own) / total
-        for width, density, own in zip(widths, accumulate(change), belief, strict=False)
+        (right - left) * max(density, 0.0) + own
+        for (left, right), density, own in zip(pairwise(measure), densities, belief, strict=False)
     ]
-    below = [0.0, *accumulate(mass)]
-    change = [0.0] * (last + 1)
-    for after, by, weight in wide:
-        first = max(0, bisect_left(edges, after) - 1)
-        beyond = last if by == math.inf else min(last, bisect_left(edges, by))
-        share = weight / (below[beyond] - below[first])
-        change[first] += share
-        change[beyond] -= share
-    mass = [
-        (part * factor + own) / total
-        for part, factor, own in zip(mass, accumulate(change), belief, strict=False)
-    ]
-    candidates = [_smoothed(mass, edges, bins) for bins in _SMOOTH]
-    scores = [
-        _left_out(smoothed, edges, boxes, bins, total)
-        for smoothed, bins in zip(candidates, _SMOOTH, strict=True)
-    ]
-    ended = accumulate(candidates[scores.index(max(scores))])
-    return [1.0, *(max(0.0, 1.0 - part) for part in ended)][:-1]
+    return [0.0, *accumulate(mass)]
 
 
-def _smoothed(mass: list[float], edges: list[float], bins: int) -> list[float]:
-    """Return the probabilities of the bins, averaged over some bins on either side."""
-    # The last bin has no end and stays as it is.
-    last = len(edges) - 1
-    below = [0.0, *accumulate(mass)]
-    firsts = [0] * bins + list(range(last - bins))
-    beyonds = [*range(bins + 1, last + 1), *[last] * bins]
-    even = [
-        (below[beyond] - below[first]) / (edges[beyond] - edges[first]) * (right - left)
-        for first, beyond, left, right in zip(firsts, beyonds, edges[:-1], edges[1:], strict=True)
-    ]
-    scale = below[last] / (sum(even) or 1.0)
-    return [*(part * scale for part in even), mass[-1]]
+def _smoothed(below: list[float], logs: list[float], widths: Sequence[float]) -> list[list[float]]:
+    """Return the weight below each edge, averaged over ages whose logarithms differ by at most each width."""
+    # The integral of the weight over the logarithm is linear between edges, and its differences ascend:
+    # the results need no correction to be distributions.
+    slopes = [0.0, *((left + right) / 2 for left, right in pairwise(below[:-1])), below[-2]]
+    heights, area = [0.0], 0.0
+    for (left, right), slope in zip(pairwise(logs), slopes[1:], strict=False):
+        heights.append(area - left * slope)
+        area += (right - left) * slope
+    heights.append(area - logs[-1] * slopes[-1])
+
+    def integral(ages: list[float]) -> list[float]:
+        return [heights[i := bisect_left(logs, age)] + slopes[i] * age for age in ages]
+
+    results: list[list[float]] = []
+    for width in widths:
+        to, since = integral([age + width for age in logs]), integral([age - width for age in logs])
+        means = [(high - low) / (2 * width) for high, low in zip(to, since, strict=True)]
+        results.append([0.0, *means[1:], below[-1]])
+    return results
 
 
-def _left_out(
-    mass: list[float],
-    edges: list[float],
-    boxes: Sequence[tuple[float, float, float]],
-    bins: int,
-    total: float,
-) -> float:
-    """Return the log-likelihood of each task under the estimate from all the others, summed.
+def _left_out(below: list[float], logs: list[float], width: float, ended: list[_Span]) -> float:
+    """Return the log-likelihood of ended tasks under the estimate from all the others, summed.
 
-    A task's own part is its box, spread over the bins of the smoothing; without that, the narrowest smoothing
-    would always look best, since it puts each task exactly where it ended.
+    Without that, the narrowest kernel would always look best, since it puts each task exactly where it ended.
     """
-    last = len(edges) - 2
+    some = ended[:: max(1, len(ended) // _JUDGED)]
     score = 0.0
-    for after, by, weight in boxes:
-        place = min(last, max(0, bisect_left(edges, (after + by) / 2) - 1))
-        density = mass[place] / (edges[place + 1] - edges[place])
-        spread = edges[min(last + 1, place + bins + 1)] - edges[max(0, place - bins)]
-        own = weight / total / max(by - after, spread)
-        score += weight * math.log(max(density - own, _LEAST_PART * own))
-    return score
+    for first, beyond, weight in some:
+        # A task that is spread evenly over its span keeps this part of itself when it is smoothed.
+        length = logs[beyond] - logs[first]
+        own = weight * (1 - width / (2 * length) if width < length else length / (2 * width))
+        others = below[beyond] - below[first] - own
+        score += weight * math.log(max(_LEAST_PART * own, others))
+    return score * len(ended) / max(1, len(some))

@@ -417,7 +417,9 @@ async def test_the_second_signal_stops_at_once_and_loses_nothing(
         done = await running.interrupt(signal.SIGTERM)
 
     assert done.code == 130
-    assert done.stderr.splitlines()[-3].startswith("Interrupted: 0 of 30 jobs saved")
+    *_, last, status, _, _ = done.stderr.splitlines()
+    assert last.startswith("Interrupted: 0 of 30 jobs saved in out, 30 not ended in this run; ")
+    assert status == "`apimart batch status` counts all jobs that are saved, paid for or in doubt."
     assert (await apimart("batch", many, "-o", "out")).code == 0
     assert len(emulator.ledger.entries) == 30
 

@@ -54,14 +54,14 @@ async def test_a_batch_that_cannot_start_counts_no_jobs(apimart: Command, emulat
 
 
 @pytest.mark.usefixtures("saved")
-async def test_jobs_that_a_run_has_not_reached_are_not_called_undone(apimart: Command) -> None:
+async def test_jobs_that_earlier_runs_have_saved_are_not_called_undone(apimart: Command) -> None:
     new = {f"new{number}": f"Snow {number}" for number in range(300)}
     write_manifest(apimart, new | {name: f"Stars {name}" for name in NAMES})
     done = await apimart("batch", "jobs.csv", "-o", "out", "--max-cost", "0.05", "--in-flight", "1")
 
     assert done.code == 1
-    assert "0 of 303 jobs saved in out, 303 not reached; " in done.stderr
-    assert "`apimart batch status` counts the jobs that earlier runs have saved" in done.stderr
+    assert "0 of 303 jobs saved in out, 303 not ended in this run; " in done.stderr
+    assert "`apimart batch status` counts all jobs that are saved, paid for or in doubt" in done.stderr
     status = await apimart("batch", "status", "out", "--json")
     assert status.records[0]["saved"] == 3
 

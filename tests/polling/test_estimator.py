@@ -70,20 +70,72 @@ def test_an_age_is_the_inverse_of_its_survival() -> None:
 
 @given(
     intervals=st.lists(
-        st.tuples(st.floats(0, 100), st.floats(0.001, 500) | st.just(math.inf), st.floats(0.01, 1)),
+        st.tuples(
+            st.floats(0, 100),
+            st.floats(0.001, 500) | st.just(math.inf),
+            st.none() | st.floats(0.01, 0.99),
+            st.floats(0.01, 1),
+        ),
         max_size=30,
     ),
     prior_median=st.floats(0.1, 500),
 )
 def test_an_estimate_is_a_distribution(
-    intervals: list[tuple[float, float, float]], prior_median: float
+    intervals: list[tuple[float, float, float | None, float]], prior_median: float
 ) -> None:
-    weighted = [(Observation(after, after + width), weight) for after, width, weight in intervals]
+    weighted: list[tuple[Observation, float]] = []
+    for after, width, part, weight in intervals:
+        guess = None if part is None or width == math.inf else after + part * width
+        weighted.append((Observation(after, after + width, guess), weight))
     distribution = estimate(weighted, prior_median)
     assert distribution.edges[0] == 0
     assert distribution.survival[0] == 1
     assert all(left < right for left, right in pairwise(distribution.edges))
     assert all(left >= right >= 0 for left, right in pairwise(distribution.survival))
+
+
+def known_within(durations: list[float], part: float) -> Distribution:
+    """Return the estimate from durations that are known up to a part of them on either side."""
+    seen = [Observation((1 - part) * duration, (1 + part) * duration, duration) for duration in durations]
+    return estimate([(task, 1.0) for task in seen], 20)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05, 0.3, 0.9])
+def test_the_width_of_the_kernels_follows_the_tasks(sigma: float) -> None:
+    known = known_within(drawn(20, 100, sigma), 0.005)
+    spread = math.log(known.age_at(0.16) / known.age_at(0.84)) / 2
+    assert spread == pytest.approx(sigma, rel=0.25)
+    # No narrow peak of one task or a few stands out, nor a gap: within the middle half of the tasks, the
+    # density is that of the whole distribution.
+    ages = [known.age_at(survival) for survival in (0.75, 0.625, 0.5, 0.375, 0.25)]
+    steps = [math.log(later / earlier) / sigma for earlier, later in pairwise(ages)]
+    assert max(steps) < 2 * min(steps)
+
+
+def test_few_tasks_have_wider_kernels_than_many() -> None:
+    few, many = (known_within(drawn(20, count, 0.05), 0.005) for count in (4, 100))
+    assert few.age_at(0.1) / few.age_at(0.5) > 1.12 > many.age_at(0.1) / many.age_at(0.5)
+
+
+def test_a_narrow_mode_survives_beside_a_broad_one() -> None:
+    broad, narrow = drawn(8, 70, 0.3), drawn(45, 30, 0.02)
+    known = known_within([*broad, *narrow], 0.01)
+    assert known.survival_at(25) - known.survival_at(40) < 0.02
+    assert known.survival_at(42) - known.survival_at(48) == pytest.approx(0.3, abs=0.04)
+    assert known.survival_at(5) == pytest.approx(0.95, abs=0.04)
+
+
+def test_durations_all_the_same_leave_nothing_beside_them() -> None:
+    known = known_within([19.0] * 100, 0.005)
+    assert known.survival_at(18.3) > 0.98
+    assert known.survival_at(19.7) < 0.02
+    assert known.tail_from < 20
+
+
+def test_overlapping_intervals_share_what_they_have_in_common() -> None:
+    seen = [Observation(10.0, 20.0, 12.0), Observation(5.0, 11.0, 8.0), Observation(9.0, 12.0, 10.5)]
+    known = estimate([(task, 1.0) for task in seen * 10], 20)
+    assert known.survival_at(9) - known.survival_at(13) > 0.6
 
 
 def test_statistics_are_bounded() -> None:

@@ -247,27 +247,27 @@ def _cost(progress: Progress) -> str:
 
 
 def batch_summary(
-    progress: Progress, total: int, output: Path, *, is_interrupted: bool, is_continued: bool = False
+    progress: Progress, total: int, output: Path, *, is_interrupted: bool, is_partial: bool = False
 ) -> Sequence[str]:
-    """Return the sentence about a batch that has ended, and one about jobs that this run has not reached.
+    """Return the sentence about a batch that has ended, and one about jobs that this run has not ended.
 
     Args:
         progress: The last of the batch.
         total: Number of jobs.
         output: Directory of the results.
         is_interrupted: Whether a signal ended it.
-        is_continued: Whether an earlier run may have saved some of the jobs that this one has not reached.
+        is_partial: Whether the journal may say more about the jobs that this run has not ended.
     """
     rest = total - progress.done
     jobs = "job" if total == 1 else "jobs"
     parts = [f"{progress.saved:,} of {total:,} {jobs} saved in {output}", *batch_counts(progress)]
     if rest > 0:
-        parts.append(f"{rest:,} not reached" if is_continued else f"{rest:,} not done yet")
+        parts.append(f"{rest:,} not ended in this run" if is_partial else f"{rest:,} not done yet")
     beginning = "Interrupted: " if is_interrupted else ""
     spent = f", {_cost(progress)} in all" if progress.spent or progress.unknown_costs else ""
     lines = [f"{beginning}{', '.join(parts)}; {seconds(progress.elapsed)}{spent}."]
-    if rest > 0 and is_continued:
-        lines.append("`apimart batch status` counts the jobs that earlier runs have saved, too.")
+    if rest > 0 and is_partial:
+        lines.append("`apimart batch status` counts all jobs that are saved, paid for or in doubt.")
     return lines
 
 

@@ -157,6 +157,6 @@ class VerifiedDownload:
         kind = sniffing.identify(chunk[:_HEAD_BYTES])
         if kind.extension is None:
             self._download.discard()
-            raise DownloadError(f"The file host sent {kind.description} instead of an image.")
+            raise DownloadError(f"The file host sent a file that is {kind.description}.")
         self.extension = kind.extension
         return kind
