@@ -263,7 +263,8 @@ async def test_error_of_on_update_names_the_task(call: int, method: str) -> None
             await run
     (entry,) = emulator.ledger.entries
     assert interrupted(caught.value) == Interrupted(entry.task_id, "order-1")
-    assert str(entry.task_id) in str(caught.value.__notes__)
+    (note,) = caught.value.__notes__
+    assert entry.task_id in note
 
 
 async def test_closing_the_client_during_a_wait_names_the_task(slow: Emulator) -> None:

@@ -224,10 +224,15 @@ def naming(task: Task, level: int = logging.INFO) -> Generator[None]:
 
 def _note_cut_off(raised: BaseException, task: Task, level: int) -> None:
     siblings = f", with its siblings {visible(', '.join(task.sibling_ids))}," if task.sibling_ids else ""
-    note = (
-        f"The wait was cut off; task {visible(str(task.id))}{siblings} goes on and can be waited for again."
-    )
-    if vars(raised).get("task_id") != task.id:  # else the wait itself has named it
+    if task.id is None:
+        note = (
+            "The call was cut off after its result had come, which is paid for and belongs to no task that "
+            f"can be waited for; idempotency key {task.idempotency_key}."
+        )
+    else:
+        note = f"The wait was cut off; task {visible(task.id)}{siblings} goes on and can be waited for again."
+    named = vars(raised).get("task_id"), vars(raised).get("idempotency_key")
+    if named != (task.id, task.idempotency_key):  # else the wait itself has named it
         raised.add_note(note)
         mark(raised, task_id=task.id, idempotency_key=task.idempotency_key, sibling_ids=task.sibling_ids)
     log.log(level, note)

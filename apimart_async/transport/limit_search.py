@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _VERSION: Final = 1
 # Requests at once while no limit is known, and how many an accepted answer adds.
 _FIRST_CONCURRENCY: Final = 8.0
-_GROWTH: Final = 0.5
+_GROWTH: Final = 0.4
 # Without a limit and with one: the share of refusals above the noise that is usual, the share above both
 # that is a flood, and the sum of odds that begins a check. A wrong check costs more without a limit.
 _WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.03, 0.25, 6.0)}
@@ -48,8 +48,8 @@ _FEW_ANSWERS: Final = 16
 _MEMORY: Final = 250
 # Seconds until noise is doubted, divided by its share: the more it costs to be wrong, the sooner.
 _DOUBT: Final = 20.0
-# Seconds without raises after a refused one, least and most.
-_HOLD: Final = 3.0
+# Seconds without raises, at the limits of an earlier search and at those that were found most closely.
+_FIRST_HOLD: Final = 3.0
 _MOST_HOLD: Final = 10.0
 
 
@@ -89,7 +89,8 @@ class LimitSearch:
         self._found = 0.0
         self._checks = self._answers = self._refused = 0
         self._score = self._retry_after = 0.0
-        self._step, self._hold, self._hold_until = _FIRST_STEP, _HOLD, 0.0
+        # Shares of the limits: the next raise, the least that can be noticed, how far above is a refused one.
+        self._step, self._least_step, self._room, self._hold_until = 0.0, 0.0, math.inf, 0.0
         self._watch(0.0)
 
     @property
@@ -117,9 +118,10 @@ class LimitSearch:
             return
         self._set_noise(noise, now)
         if rate or concurrency:
-            self._is_limited, self._hold_until = True, now + _HOLD
+            self._is_limited = True
             self._set_limits(concurrency, max(rate, 0.01) if rate else None, now)
         self._watch(now)
+        self._hold_until = now + _FIRST_HOLD
 
     def ready_at(self, now: float) -> float:
         """Return the moment from which a request may be sent; infinity until an answer comes."""
@@ -149,9 +151,7 @@ class LimitSearch:
             retry_after: Seconds that the service asked to wait; 0 for none.
         """
         # The place of a refusal is used again only when the refusal counts, unless refusals are expected.
-        is_held = refused is True and (
-            self._is_limited or not (self._noise or len(self._pending) < self.concurrency / 2)
-        )
+        is_held = refused is True and (self._is_limited or self._is_flood())
         if not is_held:
             self.in_flight -= 1
         if refused is None:
@@ -160,7 +160,9 @@ class LimitSearch:
             self._latency += (0.05 if self._accepted else 1.0) * ((now - sent_at or 0.001) - self._latency)
             self._accepted.append(now)
             if not self._is_limited and self._experiment == "watch":
-                if self._held_by and self.concurrency < self._max_concurrency:
+                # No growth while refusals are suspect: the accepted requests are to measure the limit.
+                is_usual = self._score < _WATCH[False][2] / 6
+                if self._held_by and is_usual and self.concurrency < self._max_concurrency:
                     self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
                 if not self._share:
                     return
@@ -168,6 +170,11 @@ class LimitSearch:
         due = max(now, sent_at + min(1.2 * self._latency, 1.0))
         heappush(self._pending, (due, sent_at, refused, retry_after, is_held))
         self._count_pending(now)
+
+    def _is_flood(self) -> bool:
+        """Whether refusals that do not count yet are more than chance explains, as far as chance is known."""
+        refusals = sum(refused for _, _, refused, _, _ in self._pending)
+        return not self._noise and self._experiment == "watch" and refusals >= self.concurrency / 4
 
     def _count_pending(self, now: float) -> None:
         while self._pending and self._pending[0][0] <= now:
@@ -208,6 +215,8 @@ class LimitSearch:
     def _watch(self, now: float) -> None:
         self._held_by = None
         self._checks = 0
+        # The closer the last refused raise, the less a raise can win.
+        self._hold_until = now + _MOST_HOLD * min(1.0, self._least_step / self._room)
         self._share = self._noise
         usual, flood, _ = _WATCH[self._is_limited]
         few = self._noise + usual
@@ -237,21 +246,23 @@ class LimitSearch:
         self._checks += 1
         if self._retry_after and 2 * self._refused > self._answers:
             self.paused_until = now + self._retry_after * (1 + 0.1 * self._random.random())
-        at_once = _CUT * max(used, self._found * self._latency)
+        at_once = max(_FEW, _CUT * max(used, self._found * self._latency))
         if not self._found:
             self._set_limits(min(_FIRST_CONCURRENCY, self.concurrency) / 2, None, now)
-        elif self._checks == 1 and not self._is_limited and at_once > _FEW:
+        elif self._checks == 1 and not self._is_limited:
             # While it grows, the rate is no measure; it is only bounded, so that requests come in no waves.
             self._set_limits(at_once, at_once / (0.8 * self._latency), now)
         else:
-            self._set_limits(max(_FEW, at_once), _CUT * self._found, now)
+            self._set_limits(at_once, _CUT * self._found, now)
         gone = max(_LEAST, self._noise, min(share / 4, 0.1))
         self._begin("check", now, gone, min(0.99, max(0.75 * share, self._noise + 0.03)))
 
     def _check_again(self, now: float) -> None:
         """Check again at the rate of this moment, or take the refusals for noise and undo the cut."""
         share = self._refused / self._answers
-        if self._checks == 1 or self._answers < _FEW_ANSWERS or share > _MOST_NOISE or not self._found:
+        # A known limit is the likelier cause: another client may use more of it.
+        is_sure = self._checks >= 2 + self._before[0] and self._answers >= _FEW_ANSWERS
+        if not is_sure or share > _MOST_NOISE or not self._found:
             self._check(now, share)
         else:
             self._set_noise(share, now)
@@ -264,15 +275,19 @@ class LimitSearch:
 
     def _keep(self, now: float) -> None:
         """Keep the limits of an experiment, and take the refusals in it for noise."""
-        if self._experiment == "raise":
-            self._set_noise(min(self._noise, self._refused / self._answers), now)
-            self._step, self._hold = min(2 * self._step, 1.0), max(self._hold / 2, _HOLD)
-        elif not self._found:  # an outage, which says nothing about limits
+        if self._experiment == "check" and not self._found:  # an outage, which says nothing about limits
             return self._undo_check(now)
+        # No more noise, and no less, than so few answers prove.
+        spread = math.sqrt(self._refused)
+        least, most = (self._refused - spread) / self._answers, (self._refused + 1 + spread) / self._answers
+        self._set_noise(min(max(self._noise, least), most), now)
+        if self._experiment == "check":
+            self._is_limited, self._step, self._room = True, _FIRST_STEP, math.inf
         else:
-            # A lower bound: few answers were counted.
-            self._set_noise((self._refused - math.sqrt(self._refused)) / self._answers, now)
-            self._is_limited, self._step, self._hold = True, _FIRST_STEP, _HOLD
+            room = (1 + self._room) / (1 + self._step) - 1
+            # Accepted (nearly) where it was refused: the limit has risen.
+            self._room = room if room > self._least_step / 4 else math.inf
+            self._step = min(2 * self._step, self._room / 2, 1.0)
         return self._watch(now)
 
     def _raise(self, now: float) -> None:
@@ -283,9 +298,11 @@ class LimitSearch:
         if self.rate == self._max_rate and self.concurrency >= self._max_concurrency:
             self._is_limited = False
             return self._watch(now)
-        usual = max(_LEAST, self._noise)
+        # Compared with the time before, not with the noise, which few answers measured.
+        usual = max(_LEAST, self._share)
         # As many requests more as their number varies by chance, and enough to stand out from the noise.
-        self._step = step = max(self._step, math.sqrt((0.25 + 6 * usual) / max(1.0, self._found)))
+        self._least_step = math.sqrt((0.25 + 6 * usual) / max(1.0, self._found))
+        self._step = step = max(self._step, self._least_step)
         self._before = (True, self.concurrency, self.rate)
         self._raised = self._held_by
         self._set_limits(self.concurrency * (1 + step), self.rate and self.rate * (1 + step), now)
@@ -297,8 +314,7 @@ class LimitSearch:
         if rate is not None and (self._raised == "rate" or rate < 1.1 * found):
             rate = min(rate, 0.97 * found)
         self._set_limits(concurrency, rate, now)
-        self._step, self._hold_until = self._step / 2, now + self._hold
-        self._hold = min(2 * self._hold, _MOST_HOLD)
+        self._room, self._step = self._step, self._step / 2
         self._watch(now)
 
     def _accepted_rate(self, now: float) -> float:

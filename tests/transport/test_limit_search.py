@@ -311,6 +311,24 @@ def test_a_refused_raise_is_put_back() -> None:
     assert max(rates[-10:]) < 80
 
 
+@pytest.mark.parametrize("number", [20, 40])
+def test_a_raise_goes_no_further_than_the_last_refused_raise(number: int) -> None:
+    limits = search()
+    world = World(limits)
+    levels: list[float] = []
+    for _ in range(1200):
+        world.run(0.05, at_once(number))
+        if limits.state == "limited" and limits.concurrency not in levels[-1:]:
+            levels.append(limits.concurrency)
+    refused = [
+        top for low, top, after in zip(levels, levels[1:], levels[2:], strict=False) if low == after < top
+    ]
+    assert len(refused) > 3
+    # The least step varies a little with the rate that was measured.
+    assert all(after < 1.02 * before for before, after in pairwise(refused))
+    assert refused[-1] < 1.15 * number
+
+
 def test_retry_after_of_most_answers_pauses_everybody_with_a_spread() -> None:
     pauses = set()
     for seed in range(10):

@@ -12,14 +12,17 @@ from PIL import Image as Picture
 from apimart_async import (
     AsyncApimart,
     ImageError,
+    Interrupted,
     InvalidArgumentError,
     Job,
     Outcome,
     Poll,
     SubmissionIndeterminateError,
+    Task,
     TaskFailedError,
     TaskResultError,
     edit_many,
+    interrupted,
 )
 from apimart_async.emulator import Emulator, Fault
 
@@ -81,6 +84,24 @@ async def test_a_result_at_once_is_a_completed_task_that_can_be_saved(
     assert task.is_completed
     assert path.read_bytes() == PNG
     assert "order" in path.name
+
+
+async def test_an_error_after_a_result_at_once_names_no_task_to_wait_for(raw_server: RawServer) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(json.dumps(AT_ONCE["OpenAI"]).encode())
+
+    def on_update(_: Task) -> None:
+        raise LookupError
+
+    raw_server.handle = handle
+    async with AsyncApimart("sk-test", base_url=raw_server.base_url) as client:
+        with pytest.raises(LookupError) as raised:
+            await client.generations.run("stars", idempotency_key="order-17", on_update=on_update)
+    assert interrupted(raised.value) == Interrupted(idempotency_key="order-17")
+    (note,) = raised.value.__notes__
+    assert "order-17" in note
+    assert "None" not in note
 
 
 async def test_a_result_at_once_that_failed_is_the_error_of_a_task(raw_server: RawServer) -> None:
