@@ -47,7 +47,7 @@ _SURPRISING: Final = 6.0
 
 # A shift of speed: the log-likelihood ratio that proves it, and the least numbers of newer and older tasks.
 _SHIFT: Final = 8.0
-_MIN_NEWER: Final = 6.0
+_MIN_NEWER: Final = 4.0
 _MIN_OLDER: Final = 12
 _LEAST_SURVIVAL: Final = 1e-4
 
