@@ -50,7 +50,7 @@ _MEMORY: Final = 250
 _DOUBT: Final = 20.0
 # Seconds without raises, at the limits of an earlier search and at those that were found most closely.
 _FIRST_HOLD: Final = 3.0
-_MOST_HOLD: Final = 10.0
+_MOST_HOLD: Final = 12.0
 
 
 class LimitSearch:
