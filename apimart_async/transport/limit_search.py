@@ -260,9 +260,7 @@ class LimitSearch:
     def _check_again(self, now: float) -> None:
         """Check again at the rate of this moment, or take the refusals for noise and undo the cut."""
         share = self._refused / self._answers
-        # A known limit is the likelier cause: another client may use more of it.
-        is_sure = self._checks >= 2 + self._before[0] and self._answers >= _FEW_ANSWERS
-        if not is_sure or share > _MOST_NOISE or not self._found:
+        if self._checks == 1 or self._answers < _FEW_ANSWERS or share > _MOST_NOISE or not self._found:
             self._check(now, share)
         else:
             self._set_noise(share, now)
@@ -277,10 +275,10 @@ class LimitSearch:
         """Keep the limits of an experiment, and take the refusals in it for noise."""
         if self._experiment == "check" and not self._found:  # an outage, which says nothing about limits
             return self._undo_check(now)
-        # No more noise, and no less, than so few answers prove.
+        # No more noise than so few answers prove; after a check, no less. A raise may cause its own refusals.
         spread = math.sqrt(self._refused)
-        least, most = (self._refused - spread) / self._answers, (self._refused + 1 + spread) / self._answers
-        self._set_noise(min(max(self._noise, least), most), now)
+        least = (self._refused - spread) / self._answers if self._experiment == "check" else 0.0
+        self._set_noise(min(max(self._noise, least), (self._refused + 1 + spread) / self._answers), now)
         if self._experiment == "check":
             self._is_limited, self._step, self._room = True, _FIRST_STEP, math.inf
         else:
