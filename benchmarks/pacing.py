@@ -3,7 +3,7 @@
 ``python -m benchmarks.pacing`` prints each situation with its target, and exits with 1 when one is missed;
 ``--seeds`` chooses the random numbers, ``--figure`` draws the figure of the page. 256 callers send one
 request after another, 64 of them at once. An answer takes 0.2 s ± 20 %, a refusal as well, or ("at once") an
-answer takes 0.2 s and a refusal 3 ms.
+answer takes 0.2 s ± 5 % and a refusal 3 ms. The windows of the service begin at a moment of chance.
 """
 
 # ruff: noqa: T201 (a benchmark prints its results)
@@ -101,6 +101,7 @@ class Simulation:
         self.states: list[State] = []
         self._service = RateLimits(rules, seed)
         self._random = Random(seed)
+        self._phase = self._random.random()
         self.refuses_at_once: bool = refuses_at_once
         clients = 1 + max(arrival.client for arrival in arrivals)
         self._limits = [LimitSearch(AT_ONCE, None, Random(seed * 7 + client)) for client in range(clients)]
@@ -143,13 +144,13 @@ class Simulation:
         self._limits[call.client].sent(now)
         retry_after = None
         try:
-            self._service.check(now, "account")
+            self._service.check(now + self._phase, "account")
         except ServiceError as refusal:
             retry_after = float((refusal.headers or {}).get("Retry-After", 0))
         if not self.refuses_at_once:
             latency = LATENCY * self._random.uniform(0.8, 1.2)
         elif retry_after is None:
-            latency = LATENCY * self._random.uniform(0.995, 1.005)
+            latency = LATENCY * self._random.uniform(0.95, 1.05)
         else:
             latency = AT_ONCE_LATENCY
         self._at(now + latency, lambda at: self._answered(at, now, call, retry_after))

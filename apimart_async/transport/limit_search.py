@@ -7,8 +7,9 @@ explanations, a limit or chance (noise), and an experiment tells them apart:
 - *Raise*: once limited, allow more. A limit refuses the added requests; else the raise is kept.
 
 An experiment adds up the logarithm of the odds of each answer under both explanations, and ends when the
-sum is decisive. Only answers to requests sent since its beginning count. Between experiments the same sum,
-never below 0, watches for refusals that call for a check.
+sum is decisive. Chance refuses here and there, an exhausted limit one request after another: refusals in
+runs call for a lower check. Only answers to requests sent since the beginning count. Between experiments
+the same sum, never below 0, watches for refusals that call for a check.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ _WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.03, 0.25, 6.0)}
 _DECIDED: Final = 4.0
 _ROUND: Final = 1.1
 _LONGEST_ROUND: Final = 3.0
+# Refusals one after another that end the first check early, and the fewest that tell a run from chance.
+_LONG_RUN: Final = 8
+_FEW_REFUSALS: Final = 3
+# Checks in a row after which a limit must be below the accepted rate, however the refusals come.
+_MOST_CHECKS: Final = 4
 # A check allows this share of the accepted requests, the first raise after it a little more than all.
 _CUT: Final = 0.9
 _FIRST_STEP: Final = 0.12
@@ -43,14 +49,16 @@ _FLOOD: Final = 0.33
 _MOST_NOISE: Final = 0.7
 # The fewest requests at once that measure a limit, and the answers of a check that measure noise.
 _FEW: Final = 2.0
-_FEW_ANSWERS: Final = 16
+_FEW_ANSWERS: Final = 32
 # The answers over which the share of refusals is averaged.
 _MEMORY: Final = 250
 # Seconds until noise is doubted, divided by its share: the more it costs to be wrong, the sooner.
 _DOUBT: Final = 20.0
-# Seconds without raises, at the limits of an earlier search and at those that were found most closely.
+# Seconds without raises, at the limits of an earlier search and at most; and the raise that makes a search
+# wait so long when it is refused, as a share, or the least that can be noticed if that is smaller.
 _FIRST_HOLD: Final = 3.0
 _MOST_HOLD: Final = 12.0
+_CLOSE: Final = 0.1
 
 
 class LimitSearch:
@@ -81,14 +89,14 @@ class LimitSearch:
         self._held_by: Literal["rate", "concurrency"] | None = None
         self._latency = 0.25
         self._accepted: deque[float] = deque(maxlen=4096)
-        # Answers that do not count yet: when they will, when sent, refused, Retry-After, holds a place.
+        # Answers that do not count yet: when they will, when sent, refused, retry at, holds a place.
         self._pending: list[tuple[float, float, bool, float, bool]] = []
         self._share = self._noise = 0.0
         self._doubt_at = math.inf
         self._before = (False, self.concurrency, max_rate)
         self._found = 0.0
-        self._checks = self._answers = self._refused = 0
-        self._score = self._retry_after = 0.0
+        self._checks = self._answers = self._refused = self._runs = self._run = 0
+        self._score = self._retry_at = 0.0
         # Shares of the limits: the next raise, the least that can be noticed, how far above is a refused one.
         self._step, self._least_step, self._room, self._hold_until = 0.0, 0.0, math.inf, 0.0
         self._watch(0.0)
@@ -168,7 +176,7 @@ class LimitSearch:
                     return
         # In the order of sending: a service that refuses at once would else show refusals only.
         due = max(now, sent_at + min(1.2 * self._latency, 1.0))
-        heappush(self._pending, (due, sent_at, refused, retry_after, is_held))
+        heappush(self._pending, (due, sent_at, refused, retry_after and now + retry_after, is_held))
         self._count_pending(now)
 
     def _is_flood(self) -> bool:
@@ -178,27 +186,41 @@ class LimitSearch:
 
     def _count_pending(self, now: float) -> None:
         while self._pending and self._pending[0][0] <= now:
-            due, sent_at, refused, retry_after, is_held = heappop(self._pending)
+            due, sent_at, refused, retry_at, is_held = heappop(self._pending)
             self.in_flight -= is_held
             if sent_at >= self._since:
-                self._count(due, sent_at - self._since, retry_after, refused=refused)
+                self._count(due, sent_at - self._since, retry_at, refused=refused)
 
-    def _count(self, now: float, lasted: float, retry_after: float, *, refused: bool) -> None:
+    def _count(self, now: float, lasted: float, retry_at: float, *, refused: bool) -> None:
         self._share += (refused - self._share) / min(_MEMORY, 1 + len(self._accepted))
         self._answers += 1
         self._refused += refused
-        self._retry_after = max(self._retry_after, retry_after)
+        self._run = self._run + 1 if refused else 0
+        self._runs += self._run == 1
+        self._retry_at = max(self._retry_at, retry_at)
         self._score = max(self._least_score, self._score + self._weights[refused])
-        is_due, is_late = lasted > _ROUND or not self._found, lasted > _LONGEST_ROUND
+        # A few answers with some refusals prove nothing: a slower check would have fewer still.
+        is_measured = self._answers >= _FEW_ANSWERS or not 0 < 2 * self._refused < self._answers
+        is_due = (lasted > _ROUND and is_measured) or not self._found
+        is_late = lasted > _LONGEST_ROUND and is_measured
         if self._experiment == "watch":
             self._on_watch(now)
         elif self._score >= _DECIDED or (is_late and self._score > 0):
             if self._experiment == "raise":
                 self._put_back(now)
-            elif is_due:
+            elif is_due or (self._checks == 1 and self._run >= _LONG_RUN):
                 self._check_again(now)
         elif is_due and (self._score <= -_DECIDED or is_late):
-            self._keep(now)
+            if self._experiment == "check" and self._is_exhausted():
+                self._check_again(now)
+            else:
+                self._keep(now)
+
+    def _is_exhausted(self) -> bool:
+        """Whether the refusals of a check come in less than half as many runs as those of chance."""
+        by_chance = self._refused * (1 - self._refused / self._answers)
+        is_early = self._checks < _MOST_CHECKS
+        return is_early and self._refused >= _FEW_REFUSALS and 2 * self._runs < by_chance
 
     def _begin(
         self, experiment: Literal["watch", "check", "raise"], now: float, few: float, many: float
@@ -209,14 +231,14 @@ class LimitSearch:
         self._weights = math.log((1 - many) / (1 - few)), math.log(many / few)
         # A window or a bucket refuses late: the requests accepted before do not outweigh that.
         self._least_score = 0.0 if experiment == "watch" else -_DECIDED
-        self._score = self._retry_after = 0.0
-        self._answers = self._refused = 0
+        self._score = self._retry_at = 0.0
+        self._answers = self._refused = self._runs = self._run = 0
 
     def _watch(self, now: float) -> None:
         self._held_by = None
         self._checks = 0
         # The closer the last refused raise, the less a raise can win.
-        self._hold_until = now + _MOST_HOLD * min(1.0, self._least_step / self._room)
+        self._hold_until = now + _MOST_HOLD * min(1.0, min(_CLOSE, self._least_step) / self._room)
         self._share = self._noise
         usual, flood, _ = _WATCH[self._is_limited]
         few = self._noise + usual
@@ -234,7 +256,7 @@ class LimitSearch:
             self._raise(now)
         elif not self._score:
             self._answers = self._refused = 0
-            self._retry_after = 0.0
+            self._retry_at = 0.0
             self._share *= self._share > _LEAST / 10
 
     def _check(self, now: float, share: float) -> None:
@@ -244,8 +266,8 @@ class LimitSearch:
         if not self._checks:
             self._before = (self._is_limited, self.concurrency, self.rate)
         self._checks += 1
-        if self._retry_after and 2 * self._refused > self._answers:
-            self.paused_until = now + self._retry_after * (1 + 0.1 * self._random.random())
+        if self._retry_at > now and 2 * self._refused > self._answers:
+            self.paused_until = self._retry_at + 0.1 * (self._retry_at - now) * self._random.random()
         at_once = max(_FEW, _CUT * max(used, self._found * self._latency))
         if not self._found:
             self._set_limits(min(_FIRST_CONCURRENCY, self.concurrency) / 2, None, now)
@@ -254,13 +276,14 @@ class LimitSearch:
             self._set_limits(at_once, at_once / (0.8 * self._latency), now)
         else:
             self._set_limits(at_once, _CUT * self._found, now)
-        gone = max(_LEAST, self._noise, min(share / 4, 0.1))
+        gone = max(_LEAST, self._noise, min(share / 8, 0.05))
         self._begin("check", now, gone, min(0.99, max(0.75 * share, self._noise + 0.03)))
 
     def _check_again(self, now: float) -> None:
         """Check again at the rate of this moment, or take the refusals for noise and undo the cut."""
         share = self._refused / self._answers
-        if self._checks == 1 or self._answers < _FEW_ANSWERS or share > _MOST_NOISE or not self._found:
+        is_unsure = self._checks == 1 or self._answers < _FEW_ANSWERS or not self._found
+        if is_unsure or share > _MOST_NOISE or self._is_exhausted():
             self._check(now, share)
         else:
             self._set_noise(share, now)

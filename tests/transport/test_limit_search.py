@@ -41,7 +41,7 @@ class World:
     ) -> None:
         self._refuses_at_once = refuses_at_once
         self.limits = limits
-        self.now = 0.0
+        self.now = self.last_refused_at = 0.0
         self.accepted = self.refused = self.working = 0
         self._retry_after = retry_after
         self._random = Random(7)
@@ -73,6 +73,8 @@ class World:
 
     def answer(self) -> None:
         now, sent_at, is_refused = heapq.heappop(self._answers)
+        if is_refused:
+            self.last_refused_at = now
         self.working -= not is_refused
         self.refused += is_refused
         self.accepted += not is_refused
@@ -177,17 +179,33 @@ def test_a_limit_of_requests_at_once_is_found(refuses_at_once: bool) -> None:  #
     assert 18 <= int(limits.concurrency) <= 22
 
 
-@pytest.mark.parametrize("share", [0.05, 0.2])
+@pytest.mark.parametrize(("share", "seed"), [(0.05, 3), (0.2, 3), (0.2, 12), (0.2, 28)])
 @pytest.mark.parametrize("refuses_at_once", [False, True])
-def test_refusals_at_random_are_no_limit(share: float, refuses_at_once: bool) -> None:  # noqa: FBT001
+def test_refusals_at_random_are_no_limit(share: float, seed: int, refuses_at_once: bool) -> None:  # noqa: FBT001
     limits = search()
     world = World(limits, refuses_at_once=refuses_at_once)
-    service = chance(share)
+    service = chance(share, seed)
     world.run(20, service)
     rate, refused = world.run(40, service)
     assert limits.concurrency == 64
     assert rate > 0.95 * (1 - share) * 64 / LATENCY
     assert refused == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("begins", [0.6, 0.7, 0.8])
+def test_refusals_in_runs_are_not_taken_for_noise_at_once(begins: float) -> None:
+    limits = search()
+    World(limits).run(5, lambda now, _: now % 1 >= begins)
+    assert limits.to_dict()["noise"] == 0
+
+
+@pytest.mark.parametrize("refuses_at_once", [False, True])
+def test_outages_that_come_back_are_no_limit(refuses_at_once: bool) -> None:  # noqa: FBT001
+    limits = search()
+    world = World(limits, refuses_at_once=refuses_at_once)
+    world.run(30, lambda now, _: now % 10 < 2)
+    rate, _ = world.run(30, lambda now, _: now % 10 < 2)
+    assert rate > 0.8 * 0.8 * 64 / LATENCY
 
 
 def test_a_limit_is_found_among_refusals_at_random() -> None:
@@ -276,7 +294,7 @@ def test_a_limit_that_rises_is_followed() -> None:
     limits = search()
     world = World(limits)
     world.run(20, bucket(10))
-    assert limits.state == "limited"
+    assert limits.state != "free"
     service = bucket(100)
     world.run(40, service)
     rate, _ = world.run(20, service)
@@ -341,6 +359,18 @@ def test_retry_after_of_most_answers_pauses_everybody_with_a_spread() -> None:
         assert world.refused < 20
     assert len(pauses) == 10
     assert all(27 < pause < 33.5 for pause in pauses)
+
+
+class NoSpread(Random):
+    def random(self) -> float:
+        return 0.0
+
+
+def test_retry_after_is_counted_from_the_refusal() -> None:
+    limits = LimitSearch(64, None, NoSpread())
+    world = World(limits, retry_after=30.0, refuses_at_once=True)
+    world.run(2, down)
+    assert 29.5 < limits.paused_until - world.last_refused_at <= 30
 
 
 def test_the_rate_of_the_caller_spaces_requests() -> None:
