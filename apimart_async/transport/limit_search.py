@@ -31,12 +31,13 @@ _GROWTH: Final = 0.4
 # Without a limit and with one: the share of refusals above the noise that is usual, the share above both
 # that is a flood, and the sum of odds that begins a check. A wrong check costs more without a limit.
 _WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.03, 0.25, 6.0)}
-# The sum that ends an experiment, and its seconds: many services count by the second.
+# The sum that ends an experiment, and its seconds, as many services count by the second; and the sum that
+# ends a check before these, unless nearly all is refused, as in an outage.
 _DECIDED: Final = 4.0
+_CERTAIN: Final = 12.0
 _ROUND: Final = 1.1
 _LONGEST_ROUND: Final = 3.0
-# Refusals one after another that end the first check early, and the fewest that tell a run from chance.
-_LONG_RUN: Final = 8
+# The fewest refusals that tell a run from chance.
 _FEW_REFUSALS: Final = 3
 # Checks in a row after which a limit must be below the accepted rate, however the refusals come.
 _MOST_CHECKS: Final = 4
@@ -95,8 +96,9 @@ class LimitSearch:
         self._doubt_at = math.inf
         self._before = (False, self.concurrency, max_rate)
         self._found = 0.0
-        self._checks = self._answers = self._refused = self._runs = self._run = 0
+        self._checks = self._answers = self._refused = self._runs = 0
         self._score = self._retry_at = 0.0
+        self._was_refused = False
         # Shares of the limits: the next raise, the least that can be noticed, how far above is a refused one.
         self._step, self._least_step, self._room, self._hold_until = 0.0, 0.0, math.inf, 0.0
         self._watch(0.0)
@@ -195,8 +197,8 @@ class LimitSearch:
         self._share += (refused - self._share) / min(_MEMORY, 1 + len(self._accepted))
         self._answers += 1
         self._refused += refused
-        self._run = self._run + 1 if refused else 0
-        self._runs += self._run == 1
+        self._runs += refused and not self._was_refused
+        self._was_refused = refused
         self._retry_at = max(self._retry_at, retry_at)
         self._score = max(self._least_score, self._score + self._weights[refused])
         # A few answers with some refusals prove nothing: a slower check would have fewer still.
@@ -208,7 +210,7 @@ class LimitSearch:
         elif self._score >= _DECIDED or (is_late and self._score > 0):
             if self._experiment == "raise":
                 self._put_back(now)
-            elif is_due or (self._checks == 1 and self._run >= _LONG_RUN):
+            elif is_due or (self._score >= _CERTAIN and self._refused <= _MOST_NOISE * self._answers):
                 self._check_again(now)
         elif is_due and (self._score <= -_DECIDED or is_late):
             if self._experiment == "check" and self._is_exhausted():
@@ -232,7 +234,8 @@ class LimitSearch:
         # A window or a bucket refuses late: the requests accepted before do not outweigh that.
         self._least_score = 0.0 if experiment == "watch" else -_DECIDED
         self._score = self._retry_at = 0.0
-        self._answers = self._refused = self._runs = self._run = 0
+        self._answers = self._refused = self._runs = 0
+        self._was_refused = False
 
     def _watch(self, now: float) -> None:
         self._held_by = None
@@ -255,7 +258,7 @@ class LimitSearch:
         elif self._is_limited and self._held_by and now >= self._hold_until:
             self._raise(now)
         elif not self._score:
-            self._answers = self._refused = 0
+            self._answers = self._refused = self._runs = 0
             self._retry_at = 0.0
             self._share *= self._share > _LEAST / 10
 
