@@ -81,6 +81,7 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",
     "User-Agent": "apimart-async",
 }
+_CLOSED: Final = "the client was closed"
 _FILE_HEADERS: Final = {"Accept": "image/*,*/*;q=0.5"}
 
 
@@ -302,7 +303,7 @@ class Session:
             self._connections.limit = math.inf  # a request that waits for a connection learns of the end
             self._connections.wake()
             for deadline in self._deadlines:
-                deadline.end(OwnError("the client was closed"))
+                deadline.end(OwnError(_CLOSED))
         # A client is often closed by the cancellation that ends its block, which must not leave sockets open.
         with CancelScope(shield=True):
             try:
@@ -398,6 +399,8 @@ class Session:
     async def _read_chunk(
         self, response: aiohttp.ClientResponse, method: str, url: str, deadline: Deadline
     ) -> bytes:
+        if self._all_ended is not None:
+            raise connection_error(OwnError(_CLOSED), method, url)
         try:
             with deadline:
                 self._deadlines.add(deadline)
@@ -430,10 +433,11 @@ class Session:
             purpose = "api"
         elif purpose == "files" and proxy is not None:
             purpose = "proxied files"
+        # The pools exist until all requests have ended; a new one would keep `close` from returning.
+        if self._all_ended is not None:
+            raise RuntimeError("This client is closed; make a new one.")
         pool = self._pools.get(purpose)
         if pool is None:
-            if self._all_ended is not None:
-                raise RuntimeError("This client is closed; make a new one.")
             pool = self._pools[purpose] = self._make_pool(purpose)
         if pool.loop is not asyncio.get_running_loop():
             raise RuntimeError("This client was first used in another event loop; make one client per loop.")

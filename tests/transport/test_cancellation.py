@@ -184,6 +184,30 @@ async def test_nothing_is_sent_again_once_the_client_is_closed(raw_server: RawSe
     assert raw_server.exchanges == 1
 
 
+async def test_requests_that_begin_while_a_client_is_closed_hold_up_nothing_and_are_not_sent(
+    raw_server: RawServer,
+) -> None:
+    begun = held(raw_server)
+    client = AsyncApimart(KEY, base_url=raw_server.base_url, check="off")
+
+    async def edit_twice() -> None:
+        with pytest.raises(SubmissionIndeterminateError, match="was closed"):
+            await client.edits.create("https://p.example/a", PROMPT)
+        await client.edits.create("https://p.example/b", PROMPT)
+
+    # One of them goes on while the request of the other is still ending.
+    calls = [asyncio.create_task(edit_twice()) for _ in range(2)]
+    await begun.wait()
+    await arrive()
+    exchanges = raw_server.exchanges
+    async with asyncio.timeout(20):
+        await client.close()
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 2
+    assert raw_server.exchanges == exchanges == 2
+    assert_idle(client)
+
+
 async def test_a_stream_is_an_error_at_its_next_piece_once_the_client_is_closed(
     raw_server: RawServer,
 ) -> None:
