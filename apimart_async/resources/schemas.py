@@ -21,6 +21,8 @@ from apimart_async.transport.retry import Kind
 from apimart_async.transport.schema_parsing import read_schema
 
 if TYPE_CHECKING:
+    from apimart_async.config import KeyFunction
+    from apimart_async.credentials import Secret
     from apimart_async.transport.api import Api
 
 log: logging.Logger = logging.getLogger("apimart_async.resources")
@@ -104,7 +106,7 @@ class CatalogueCache:
     """Facts of the catalogue that a client and its copies share: at most 512 schemas, and prices.
 
     Attributes:
-        lost: The last paid requests without an answer, by idempotency key.
+        lost: The last paid requests without an answer, by API key and idempotency key.
         trusts: How promises were kept, by model.
         prices: USD per image, by model.
         prices_expire_at: Moment from which they are fetched again.
@@ -112,7 +114,7 @@ class CatalogueCache:
     """
 
     def __init__(self) -> None:
-        self.lost: dict[str, LostRequest] = {}
+        self.lost: dict[tuple[Secret | KeyFunction, str], LostRequest] = {}
         self.trusts: dict[str, Trust] = {}
         self.prices: Mapping[str, float] = {}
         self.prices_expire_at: float = 0.0
@@ -137,13 +139,13 @@ class Schemas:
         cache: Shared with the copies of the client.
 
     Attributes:
-        lost: The last paid requests of the client without an answer, by idempotency key.
+        lost: The last paid requests without an answer, by API key and idempotency key.
     """
 
     def __init__(self, api: Api, cache: CatalogueCache) -> None:
         self._api = api
         self._cache = cache
-        self.lost: dict[str, LostRequest] = cache.lost
+        self.lost: dict[tuple[Secret | KeyFunction, str], LostRequest] = cache.lost
 
     async def get(self, model: str, operation: str | None, timeout: float | None) -> ModelSchema | None:
         """Return the schema of a model; ``None`` if the service has none.

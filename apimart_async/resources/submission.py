@@ -246,6 +246,7 @@ async def submit(
         InvalidArgumentError: The payload cannot be written as JSON, or a header cannot be sent.
     """
     key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
+    name = api.settings.api_key, key  # users with keys of their own may choose the same idempotency key
     # Polling is scheduled by the model, the resolution, the number of images and the age of the task.
     model, n, resolution = payload.get("model"), payload.get("n"), payload.get("resolution")
     version = _version(schema, model)
@@ -270,12 +271,12 @@ async def submit(
         if len(body) <= _LONGEST_KEPT:
             sent_to = error.url or ""
             home = next((each for each in api.settings.base_urls if sent_to.startswith(f"{each}/")), None)
-            schemas.lost.pop(key, None)
+            schemas.lost.pop(name, None)
             if len(schemas.lost) >= _MOST_LOST:
                 del schemas.lost[next(iter(schemas.lost))]
-            schemas.lost[key] = LostRequest(path, payload, extra_headers, repeats, home)
+            schemas.lost[name] = LostRequest(path, payload, extra_headers, repeats, home)
         raise
-    schemas.lost.pop(key, None)
+    schemas.lost.pop(name, None)
     try:
         task = parsing.read_submission(
             answer.payload,
@@ -329,7 +330,7 @@ async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: flo
     if not isinstance(cast("object", idempotency_key), str):
         raise wrong_type("idempotency_key", "a text", idempotency_key)
     check_types(timeout=timeout)
-    lost = schemas.lost.get(idempotency_key)
+    lost = schemas.lost.get((api.settings.api_key, idempotency_key))
     if lost is None:
         raise errors.InvalidArgumentError(
             f"No lost request with the key {idempotency_key!r} is known to this client: it keeps the last "

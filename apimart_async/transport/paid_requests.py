@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import attrs
 
+from apimart_async.credentials import Secret
 from apimart_async.errors import visible
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Repeats:
             promises nothing.
         began_at: Time of the first request with the key, in unix seconds; now by default.
         needs_promise: Whether an earlier request with the key may have been executed already.
+        account: Authorization of the first request, for which alone the service remembers the key; ``None``
+            before it.
     """
 
     _model: str
@@ -103,6 +106,7 @@ class Repeats:
     _find_retention: Callable[[], Awaitable[float | None]]
     began_at: float = attrs.field(factory=time.time)
     needs_promise: bool = False
+    account: Secret | None = None
     _began: float = attrs.field(factory=monotonic, init=False)
     _retention: float | None = attrs.field(default=None, init=False)
 

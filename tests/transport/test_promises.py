@@ -366,6 +366,42 @@ async def test_answer_of_another_client_is_not_known() -> None:
         assert len(paid(emulator)) == 1
 
 
+async def test_lost_answer_is_collected_with_the_api_key_of_its_request_only() -> None:
+    """The service remembers a key for one account: another would pay for a request of its own."""
+    async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
+        key = await lost_key(client, "grok-keeps")
+        other = client.with_options(api_key="sk-another-user")
+        with pytest.raises(InvalidArgumentError, match="is known to this client"):
+            await other.generations.collect(key)
+        other = client.with_options(default_headers={"Authorization": "Bearer sk-another-user"})
+        with pytest.raises(SubmissionIndeterminateError, match="sent with another API key"):
+            await other.generations.collect(key)
+        assert len(paid(emulator)) == 1
+        assert (await client.generations.collect(key)).is_replay
+
+
+async def test_lost_answer_is_not_collected_once_the_function_returns_another_api_key() -> None:
+    async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
+        api_key = emulator.api_key
+        renewed = client.with_options(api_key=lambda: api_key)
+        key = await lost_key(renewed, "grok-keeps")
+        api_key = "sk-another-key"
+        with pytest.raises(SubmissionIndeterminateError, match="sent with another API key"):
+            await renewed.generations.collect(key)
+        assert len(paid(emulator)) == 1
+
+
+async def test_users_with_the_same_idempotency_key_collect_their_own_answers() -> None:
+    not_executed = Fault(kind="disconnect", route="generations", first=1)
+    async with service(LOST, not_executed, retry=Retry(indeterminate="raise")) as (emulator, client):
+        # The emulator has one account: each function makes a user.
+        users = [client.with_options(api_key=lambda: emulator.api_key) for _ in range(2)]
+        for user, prompt in zip(users, ("stars", "snow"), strict=True):
+            with pytest.raises(SubmissionIndeterminateError):
+                await user.generations.create(prompt, model="grok-keeps", idempotency_key="order-1")
+        assert (await users[0].generations.collect("order-1")).is_replay
+
+
 async def test_refused_collection_stays_in_doubt() -> None:
     async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
         key = await lost_key(client, "grok-keeps")
