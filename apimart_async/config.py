@@ -16,7 +16,7 @@ from apimart_async.arguments import (
     flag,
     is_number,
     not_negative,
-    optional_function,
+    optional_plain_function,
     positive,
     texts,
     wrong_type,
@@ -226,7 +226,7 @@ class Media:
 
     convert: Literal["auto", "never"] = attrs.field(default="auto", validator=choice("auto", "never"))
     keep_metadata: bool = attrs.field(default=False, validator=flag)
-    on_convert: Callable[[str], object] | None = attrs.field(default=None, validator=optional_function)
+    on_convert: Callable[[str], object] | None = attrs.field(default=None, validator=optional_plain_function)
 
 
 def _resolve_timeout(timeout: Timeout | float | None) -> Timeout:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import io
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
@@ -24,6 +25,7 @@ from apimart_async import (
     Retry,
     Task,
     Timeout,
+    edit_many,
     estimate,
     prepare_png,
     run_many,
@@ -256,3 +258,32 @@ def test_the_error_for_a_blocking_client_names_the_module_that_takes_it() -> Non
     with pytest.raises(InvalidArgumentError, match=r"\(apimart_async\.sync has estimate .*, not Apimart\.$"):
         asyncio.run(estimate(client, []))
     client.close()
+
+
+class AwaitedObject:
+    def __init__(self, _: object) -> None: ...
+
+    async def __call__(self, *_: object) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "make", [lambda function: function, lambda function: partial(function, 1), AwaitedObject]
+)
+async def test_async_functions_are_refused_where_nobody_would_await_them(
+    clients: dict[type, Any], make: Callable[[object], object], tmp_path: Path
+) -> None:
+    async def called(*_: object) -> None:
+        raise AssertionError
+
+    client, function = clients[AsyncApimart], make(called)
+    for call in (
+        lambda: client.edits.run("https://p.example/a", "stars", on_update=function),
+        lambda: client.generations.run("stars", on_update=function),
+        lambda: client.tasks.wait("task_1", on_update=function),
+        lambda: use(edit_many(client, [], output=tmp_path, on_progress=cast("Any", function))),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"on_\w+ must be a plain function, not an async"):
+            await call()
+    with pytest.raises(InvalidArgumentError, match=r"Media\.on_convert must be a plain function"):
+        Media(on_convert=cast("Any", function))
