@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from functools import partial
 from inspect import isawaitable
@@ -156,7 +155,7 @@ class Api:
             data = None if body is None else RequestBody(body)
             try:
                 if delay:
-                    await asyncio.sleep(delay)
+                    await self.session.sleep(delay)
                 outcome = await (self._attempt(call, data) if call.repeats is None else self._try(call, data))
                 if call.paid_record is not None and call.is_not_executed(outcome):
                     await call.paid_record.not_executed()

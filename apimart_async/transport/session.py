@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
@@ -82,6 +83,7 @@ _HEADERS: Final = {
     "User-Agent": "apimart-async",
 }
 _CLOSED: Final = "the client was closed"
+_IS_CLOSED: Final = "This client is closed; make a new one."
 _FILE_HEADERS: Final = {"Accept": "image/*,*/*;q=0.5"}
 
 
@@ -146,6 +148,7 @@ class Session:
         self._pools: dict[Purpose, _Pool] = {}
         self._retired: list[_Pool] = []
         self._deadlines: set[Deadline] = set()
+        self._closing = asyncio.Event()
         self._all_ended: asyncio.Event | None = None
         self._rounds = 0
         self._is_counting = False
@@ -283,6 +286,17 @@ class Session:
         message = f"The file host redirects more than {_MAX_REDIRECTS} times."
         raise errors.DownloadError(message, method="GET", url=bare_url(url))
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait before the next attempt of a request.
+
+        Raises:
+            RuntimeError: The client is closed, before or meanwhile.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+                raise RuntimeError(_IS_CLOSED)
+
     def retire(self, pool: object) -> None:
         """Give up the connections that another request's answer came through; those in use are closed later.
 
@@ -300,6 +314,7 @@ class Session:
         """
         if self._all_ended is None:
             self._all_ended = asyncio.Event()
+            self._closing.set()
             self._connections.limit = math.inf  # a request that waits for a connection learns of the end
             self._connections.wake()
             for deadline in self._deadlines:
@@ -435,7 +450,7 @@ class Session:
             purpose = "proxied files"
         # The pools exist until all requests have ended; a new one would keep `close` from returning.
         if self._all_ended is not None:
-            raise RuntimeError("This client is closed; make a new one.")
+            raise RuntimeError(_IS_CLOSED)
         pool = self._pools.get(purpose)
         if pool is None:
             pool = self._pools[purpose] = self._make_pool(purpose)

@@ -13,6 +13,8 @@ from apimart_async import (
     AsyncApimart,
     DownloadError,
     Image,
+    Limits,
+    Retry,
     SubmissionIndeterminateError,
     Timeout,
 )
@@ -205,6 +207,33 @@ async def test_requests_that_begin_while_a_client_is_closed_hold_up_nothing_and_
         ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 2
     assert raw_server.exchanges == exchanges == 2
+    assert_idle(client)
+
+
+async def test_calls_that_wait_for_their_next_attempt_end_with_the_client(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(b'{"error":{"message":"busy"}}', 503, {"Retry-After": "50"})
+
+    raw_server.handle = handle
+    retry = Retry(initial_delay=HANG, max_delay=HANG)
+    client = AsyncApimart(KEY, base_url=raw_server.base_url, limits=Limits(adaptive=False), retry=retry)
+    calls = [
+        asyncio.create_task(call)
+        for call in (
+            client.account.balance(),
+            client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path),
+        )
+    ]
+    while len(raw_server.seen) < len(calls):  # noqa: ASYNC110 the server tells nobody
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    await client.close()
+    async with asyncio.timeout(10):
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 2
     assert_idle(client)
 
 
