@@ -1251,7 +1251,7 @@ class Apimart:
     ``close``.
 
     Args:
-        api_key: The key, or a function, async or not, that returns it and is called for each request;
+        api_key: The key, or a function, async or not, that returns the key of one account for each request;
             ``APIMART_API_KEY`` by default.
         base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
             a list or separated by commas, are addresses of the same service with the same key, preferred
@@ -1487,7 +1487,7 @@ class AppleRouter:
     ``close``.
 
     Args:
-        api_key: The key, or a function, async or not, that returns it and is called for each request;
+        api_key: The key, or a function, async or not, that returns the key of one account for each request;
             ``APPLEROUTER_API_KEY`` by default.
         base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default.
             Several, as a list or separated by commas, are addresses of the same service with the same key,
