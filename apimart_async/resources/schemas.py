@@ -9,6 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import anyio
 import attrs
@@ -107,7 +108,8 @@ class CatalogueCache:
 
     Attributes:
         lost: The last paid requests without an answer, by API key and idempotency key.
-        trusts: How promises were kept, by model.
+        trusts: How promises were kept, by model: of models with requests, and of those that were tested.
+        known_trusts: Those that were tested.
         prices: USD per image, by model.
         prices_expire_at: Moment from which they are fetched again.
         prices_lock: Held by the request for them.
@@ -115,7 +117,9 @@ class CatalogueCache:
 
     def __init__(self) -> None:
         self.lost: dict[tuple[Secret | KeyFunction, str], LostRequest] = {}
-        self.trusts: dict[str, Trust] = {}
+        # Programs may let their users choose the model: names alone must not use up memory.
+        self.trusts: WeakValueDictionary[str, Trust] = WeakValueDictionary()
+        self.known_trusts: set[Trust] = set()
         self.prices: Mapping[str, float] = {}
         self.prices_expire_at: float = 0.0
         self.prices_lock: anyio.Lock = anyio.Lock()
@@ -190,7 +194,7 @@ class Schemas:
     def repeats(self, path: str, fields: Mapping[str, Any]) -> Repeats:
         """Return the repeats of a paid request, which need the promise of the schema."""
         model = str(fields.get("model"))
-        trust = self._cache.trusts.setdefault(model.casefold(), Trust())
+        trust = self._cache.trusts.setdefault(model.casefold(), Trust(self._cache.known_trusts))
         return Repeats(model, trust, partial(self._retention, path, fields))
 
     async def _retention(self, path: str, fields: Mapping[str, Any]) -> float | None:

@@ -68,6 +68,9 @@ PAID_RECORD: Final[ContextVar[PaidRecord | None]] = ContextVar("paid_record", de
 class Trust:
     """How the service has kept its promise for one model.
 
+    Args:
+        known: The trusts of all models that were tested, which this one joins then.
+
     Attributes:
         is_kept: Whether an answer was marked as a replay.
         is_broken: Whether an answer to a repeat was not: nothing is repeated for this model again.
@@ -75,6 +78,7 @@ class Trust:
         turn: Held by the one repeat of a model whose promise was not seen kept yet.
     """
 
+    _known: set[Trust]
     is_kept: bool = False
     is_broken: bool = False
     suspended_until: float = 0.0
@@ -84,6 +88,10 @@ class Trust:
     def is_given(self) -> bool:
         """Return whether repeats may be sent for the model."""
         return not self.is_broken and (self.is_kept or monotonic() >= self.suspended_until)
+
+    def keep(self) -> None:
+        """Remember this trust when no request for its model is left."""
+        self._known.add(self)
 
 
 @attrs.define(eq=False)
@@ -138,10 +146,12 @@ class Repeats:
 
     def not_answered(self) -> None:
         """Note that a repeat may have been executed too: nobody knows whether the promise was kept."""
+        self._trust.keep()
         self._trust.suspended_until = monotonic() + _SUSPENSION
 
     def answered(self, *, is_replay: bool) -> None:
         """Note whether the answer to a repeat is marked as a replay."""
+        self._trust.keep()
         if is_replay:
             self._trust.is_kept = True
         elif not self._trust.is_broken:

@@ -7,6 +7,7 @@ and does not, `grok-plain` promises nothing.
 from __future__ import annotations
 
 import base64
+import gc
 import random
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -316,6 +317,16 @@ async def test_stress_bills_no_key_twice_but_the_one_that_breaks_the_promise(see
 def keys_billed_again(emulator: Emulator) -> list[str | None]:
     billed = Counter(entry.idempotency_key for entry in emulator.ledger.entries)
     return [key for key, count in billed.items() if count > 1]
+
+
+async def test_only_models_with_tested_promises_are_remembered() -> None:
+    async with service(LOST) as (emulator, client):
+        await client.generations.create("stars", model="grok-keeps")
+        for number in range(10):
+            await client.generations.create("stars", model=f"a-model-of-a-user-{number}")
+        gc.collect()
+        assert list(client._shared.catalogue.trusts) == ["grok-keeps"]
+        assert len(emulator.ledger.entries) == 11
 
 
 # --- lost answers, asked for later --------------------------------------------------------------------------
