@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import aclosing, asynccontextmanager, closing
@@ -246,7 +247,7 @@ class AsyncImages:
                 delay = self._api.backoff(failures)
                 event = errors.visible(f"GET {error.url}: {error.message}")
                 log.info("%s Next attempt in %.1f s.", event, delay)
-            await self._api.session.sleep(delay)
+            await self._api.session.until_closed(partial(asyncio.sleep, delay))
 
 
 def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Sequence[Image], list[str]]:

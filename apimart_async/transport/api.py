@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import partial
 from inspect import isawaitable
@@ -155,7 +156,7 @@ class Api:
             data = None if body is None else RequestBody(body)
             try:
                 if delay:
-                    await self.session.sleep(delay)
+                    await self.session.until_closed(partial(asyncio.sleep, delay))
                 outcome = await (self._attempt(call, data) if call.repeats is None else self._try(call, data))
                 if call.paid_record is not None and call.is_not_executed(outcome):
                     await call.paid_record.not_executed()
@@ -217,7 +218,8 @@ class Api:
         """Send a request once, when the rate limiter lets it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
-            sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
+            acquire = partial(self.rate_limiter.acquire, front=call.refusals > 0)
+            sent_at = await self.session.until_closed(acquire)
         call.target = call.route.next(monotonic()) + call.path
         call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
         status = wait = events = None

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from contextlib import suppress
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, cast
 
 import aiohttp
 import attrs
@@ -21,6 +20,7 @@ from yarl import URL
 
 from apimart_async import errors
 from apimart_async.arguments import wrong_type
+from apimart_async.config import Timeout
 from apimart_async.transport.caller_session import check_session, sends_secrets
 from apimart_async.transport.concurrency import Semaphore
 from apimart_async.transport.exchange import (
@@ -44,15 +44,16 @@ from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from apimart_async.config import Settings, Timeout
+    from apimart_async.config import Settings
     from apimart_async.credentials import Proxy, Secret
     from apimart_async.hooks import EventHooks
     from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
 _Limits: TypeAlias = "tuple[Deadline, int, str]"
+_T = TypeVar("_T")
 
 PAID_KEEPALIVE: Final = 1.0
 """Seconds an idle connection is kept for the next paid request.
@@ -70,6 +71,7 @@ _DNS_SECONDS: Final = 300
 _MAX_REDIRECTS: Final = 5
 # aiohttp cannot round an infinite time.
 _LONGEST_TIMER: Final = 1e9
+_NO_LIMIT: Final = Timeout(total=_LONGEST_TIMER)
 # Proxies and storage services send more than the 8,190 bytes and 128 headers that aiohttp reads by default.
 # An answer to a paid request would be lost with them.
 _HEADER_BYTES: Final = 128 * 1024
@@ -148,7 +150,7 @@ class Session:
         self._pools: dict[Purpose, _Pool] = {}
         self._retired: list[_Pool] = []
         self._deadlines: set[Deadline] = set()
-        self._closing = asyncio.Event()
+        self._waits: set[Deadline] = set()
         self._all_ended: asyncio.Event | None = None
         self._rounds = 0
         self._is_counting = False
@@ -286,16 +288,21 @@ class Session:
         message = f"The file host redirects more than {_MAX_REDIRECTS} times."
         raise errors.DownloadError(message, method="GET", url=bare_url(url))
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait before the next attempt of a request.
+    async def until_closed(self, wait: Callable[[], Awaitable[_T]]) -> _T:
+        """Wait before a request, for its turn or for the delay after a failure.
 
         Raises:
             RuntimeError: The client is closed, before or meanwhile.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-                raise RuntimeError(_IS_CLOSED)
+        if self._all_ended is not None:
+            raise RuntimeError(_IS_CLOSED)
+        deadline = Deadline(_NO_LIMIT, is_sent=False)
+        try:
+            with deadline:
+                self._waits.add(deadline)
+                return await wait()
+        finally:
+            self._waits.discard(deadline)
 
     def retire(self, pool: object) -> None:
         """Give up the connections that another request's answer came through; those in use are closed later.
@@ -314,7 +321,8 @@ class Session:
         """
         if self._all_ended is None:
             self._all_ended = asyncio.Event()
-            self._closing.set()
+            for wait in self._waits:
+                wait.end(RuntimeError(_IS_CLOSED))
             self._connections.limit = math.inf  # a request that waits for a connection learns of the end
             self._connections.wake()
             for deadline in self._deadlines:

@@ -210,7 +210,7 @@ async def test_requests_that_begin_while_a_client_is_closed_hold_up_nothing_and_
     assert_idle(client)
 
 
-async def test_calls_that_wait_for_their_next_attempt_end_with_the_client(
+async def test_calls_that_wait_for_an_attempt_end_with_the_client(
     raw_server: RawServer, tmp_path: Path
 ) -> None:
     async def handle(exchange: Exchange) -> None:
@@ -230,10 +230,14 @@ async def test_calls_that_wait_for_their_next_attempt_end_with_the_client(
     while len(raw_server.seen) < len(calls):  # noqa: ASYNC110 the server tells nobody
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
+    # The Retry-After of the balance pauses all requests.
+    calls.append(asyncio.create_task(client.edits.create("https://p.example/a", PROMPT)))
+    await asyncio.sleep(0.1)
     await client.close()
     async with asyncio.timeout(10):
         ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 2
+    assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 3
+    assert len(raw_server.seen) == 2
     assert_idle(client)
 
 
