@@ -122,7 +122,8 @@ class AsyncEdits:
         API key know it: the last 64 requests whose answer was lost, without those that hold images.
 
         Args:
-            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            idempotency_key: Key of the ``SubmissionIndeterminateError``, or of ``interrupted`` after a
+                cancellation.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:

@@ -267,10 +267,9 @@ async def submit(
             repeats=repeats,
             home=None if lost is None else lost.base_url,
         )
-    except errors.SubmissionIndeterminateError as error:
-        if len(body) <= _LONGEST_KEPT:
-            sent_to = error.url or ""
-            home = next((each for each in api.settings.base_urls if sent_to.startswith(f"{each}/")), None)
+    except BaseException as raised:
+        home = _perhaps_executed_at(api, raised, key)
+        if home is not None and len(body) <= _LONGEST_KEPT:
             schemas.lost.pop(name, None)
             if len(schemas.lost) >= _MOST_LOST:
                 del schemas.lost[next(iter(schemas.lost))]
@@ -295,6 +294,19 @@ async def submit(
     with naming(task, logging.WARNING):
         _tell(api, task, answer)
     return task
+
+
+def _perhaps_executed_at(api: Api, raised: BaseException, key: str) -> str | None:
+    """Return the base URL at which a request may have been executed that an exception has ended."""
+    base_urls = api.settings.base_urls
+    if len(base_urls) == 1:
+        is_marked = vars(raised).get("idempotency_key") == key
+        is_cut_off = is_marked and not isinstance(raised, errors.ApimartError)
+        is_lost = is_cut_off or isinstance(raised, errors.SubmissionIndeterminateError)
+        return base_urls[0] if is_lost else None
+    # A cancellation does not say which of several addresses it was.
+    sent_to = (isinstance(raised, errors.SubmissionIndeterminateError) and raised.url) or ""
+    return next((each for each in base_urls if sent_to.startswith(f"{each}/")), None)
 
 
 def _tell(api: Api, task: Task, answer: Answer) -> None:

@@ -631,7 +631,8 @@ class Edits:
         API key know it: the last 64 requests whose answer was lost, without those that hold images.
 
         Args:
-            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            idempotency_key: Key of the ``SubmissionIndeterminateError``, or of ``interrupted`` after a
+                cancellation.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -813,7 +814,8 @@ class Generations:
         API key know it: the last 64 requests whose answer was lost, without those that hold images.
 
         Args:
-            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            idempotency_key: Key of the ``SubmissionIndeterminateError``, or of ``interrupted`` after a
+                cancellation.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:

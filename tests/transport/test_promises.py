@@ -6,6 +6,7 @@ and does not, `grok-plain` promises nothing.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gc
 import random
@@ -25,6 +26,7 @@ from apimart_async import (
     Retry,
     SubmissionIndeterminateError,
     Task,
+    interrupted,
 )
 from apimart_async.emulator import Emulator, Fault, ModelSpec
 
@@ -348,6 +350,33 @@ async def test_lost_answer_is_collected_under_its_key() -> None:
         assert (await client.tasks.wait(task)).is_completed
         with pytest.raises(InvalidArgumentError, match="is known to this client"):
             await client.generations.collect(key)
+
+
+async def test_answer_of_a_cancelled_request_is_collected_under_its_key() -> None:
+    silent = Fault(kind="hang", route="generations", executed=True, first=1)
+    async with service(silent) as (emulator, client):
+        call = asyncio.create_task(client.generations.run("stars", model="grok-keeps"))
+        while not emulator.ledger.entries:  # noqa: ASYNC110 the emulator tells nobody
+            await anyio.sleep(0.001)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await call
+        work = interrupted(caught.value)
+        assert work is not None
+        assert work.idempotency_key is not None
+        task = await client.generations.collect(work.idempotency_key)
+        (entry,) = emulator.ledger.entries
+        assert (task.id, task.is_replay) == (entry.task_id, True)
+
+
+async def test_request_that_was_cancelled_before_it_was_sent_is_not_collected() -> None:
+    async with service() as (emulator, client):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await client.generations.create("stars", model="grok-keeps", idempotency_key="order-1")
+        with pytest.raises(InvalidArgumentError, match="is known to this client"):
+            await client.generations.collect("order-1")
+        assert not paid(emulator)
 
 
 async def test_answer_is_not_collected_without_a_promise() -> None:
