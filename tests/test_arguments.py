@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import io
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from apimart_async import (
+    APIConnectionError,
     Apimart,
     AsyncApimart,
     AsyncAppleRouter,
@@ -244,6 +246,21 @@ async def test_a_key_of_another_type_is_not_shown() -> None:
         with pytest.raises(InvalidArgumentError, match="The result of the function api_key") as late:
             await client.account.balance()
     assert "secret" not in repr(late.value)
+
+
+async def test_the_function_of_a_key_may_be_an_object_without_a_hash() -> None:
+    @dataclass
+    class Vault:
+        key: str
+
+        def __call__(self) -> str:
+            return self.key
+
+    async with AsyncApimart(Vault("sk"), base_url=NOWHERE, max_retries=0) as client:
+        for each in (client, client.with_options(api_key=Vault("sk-2"))):
+            with pytest.raises(APIConnectionError):
+                await each.account.balance()
+            assert "sk" not in repr(each._settings)
 
 
 def test_the_error_for_a_blocking_client_names_the_module_that_takes_it() -> None:
