@@ -34,7 +34,7 @@ class AsyncAppleRouter:
     ``close``.
 
     Args:
-        api_key: The key, or a function, async or not, that returns it and is called for each request;
+        api_key: The key, or a function, async or not, that returns the key of one account for each request;
             ``APPLEROUTER_API_KEY`` by default.
         base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default.
             Several, as a list or separated by commas, are addresses of the same service with the same key,

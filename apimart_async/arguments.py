@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from apimart_async.errors import InvalidArgumentError
@@ -77,6 +78,21 @@ def check_types(**arguments: object) -> None:
         words, types, others = kind
         if not isinstance(value, types) or isinstance(value, others):
             raise wrong_type(name, words, value)
+        if kind is _FUNCTION:
+            check_not_async(name, value)
+
+
+def check_not_async(name: str, function: object) -> None:
+    """Check that a function is called when it is called, and not when somebody awaits it.
+
+    Raises:
+        InvalidArgumentError: It is async.
+    """
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        raise InvalidArgumentError(
+            f"{name} must be a plain function, not an async one, which would not be awaited; "
+            "asyncio.create_task and queues can be used in it."
+        )
 
 
 def wrong_type(name: str, expected: str, value: object) -> InvalidArgumentError:
@@ -128,6 +144,12 @@ def choice(*choices: str) -> Callable[[object, attrs.Attribute[Any], object], No
             )
 
     return check
+
+
+def optional_plain_function(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check that an attribute is a function that is not async, or ``None``."""
+    optional_function(instance, attribute, value)
+    check_not_async(f"{type(instance).__name__}.{attribute.name}", value)
 
 
 def optional_function(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -49,7 +49,7 @@ class AsyncApimart:
     ``close``.
 
     Args:
-        api_key: The key, or a function, async or not, that returns it and is called for each request;
+        api_key: The key, or a function, async or not, that returns the key of one account for each request;
             ``APIMART_API_KEY`` by default.
         base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
             a list or separated by commas, are addresses of the same service with the same key, preferred

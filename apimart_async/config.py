@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from ssl import SSLContext
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
@@ -16,7 +17,7 @@ from apimart_async.arguments import (
     flag,
     is_number,
     not_negative,
-    optional_function,
+    optional_plain_function,
     positive,
     texts,
     wrong_type,
@@ -226,7 +227,7 @@ class Media:
 
     convert: Literal["auto", "never"] = attrs.field(default="auto", validator=choice("auto", "never"))
     keep_metadata: bool = attrs.field(default=False, validator=flag)
-    on_convert: Callable[[str], object] | None = attrs.field(default=None, validator=optional_function)
+    on_convert: Callable[[str], object] | None = attrs.field(default=None, validator=optional_plain_function)
 
 
 def _resolve_timeout(timeout: Timeout | float | None) -> Timeout:
@@ -301,7 +302,7 @@ class Settings:
         allow_http: Whether the key may be sent unencrypted to another machine.
     """
 
-    api_key: Secret | KeyFunction
+    api_key: Secret | KeyFunction = attrs.field(repr=lambda _: "***")  # a callable object may show its key
     base_url: str
     mirrors: tuple[str, ...] = attrs.field(default=(), converter=tuple[str, ...])
     timeout: Timeout = attrs.field(default=None, converter=_resolve_timeout)
@@ -329,7 +330,7 @@ def revise(settings: Settings, *, api_key: ApiKey | None, **options: object) -> 
         InvalidArgumentError: A value is invalid.
     """
     if api_key is not None:
-        options["api_key"] = api_key if callable(api_key) else check_api_key(_secret(api_key))
+        options["api_key"] = _hashable(api_key) if callable(api_key) else check_api_key(_secret(api_key))
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     return attrs.evolve(settings, **given)
 
@@ -341,7 +342,7 @@ def resolve_api_key(api_key: ApiKey | None, variable: str) -> Secret | KeyFuncti
         InvalidArgumentError: There is no key, or a header cannot carry it.
     """
     if callable(api_key):
-        return api_key
+        return _hashable(api_key)
     key = _secret(os.environ.get(variable, "") if api_key is None else api_key)
     if not key.open().strip():
         message = (
@@ -350,6 +351,15 @@ def resolve_api_key(api_key: ApiKey | None, variable: str) -> Secret | KeyFuncti
         )
         raise InvalidArgumentError(message)
     return check_api_key(key)
+
+
+def _hashable(function: KeyFunction) -> KeyFunction:
+    """Return a function by which copies of a client know that they share an account."""
+    try:
+        hash(function)
+    except TypeError:
+        return partial(function)
+    return function
 
 
 def _secret(api_key: object) -> Secret:

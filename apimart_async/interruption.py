@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from apimart_async.errors import ApimartError
+from apimart_async.errors import ApimartError, SubmissionIndeterminateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +18,8 @@ _MOST: Final = 1000
 @attrs.frozen
 class Interrupted:
     """The paid work that goes on, or may go on, after a call was interrupted.
+
+    A request to AppleRouter has neither a task nor a key: all attributes are empty, and it may be billed.
 
     Attributes:
         task_id: Id of the task, for ``tasks.wait``; ``None`` while the service had not named it.
@@ -49,21 +51,23 @@ def interrupted(error: BaseException) -> Interrupted | None:
 
     .. versionadded:: 0.1
     """
+    nameless: Interrupted | None = None
     for each in _related(error):
         found = _work_of(each)
-        if found != Interrupted():
+        if found != Interrupted() and found is not None:
             return found
-    return None
+        nameless = nameless or found
+    return nameless
 
 
-def _work_of(error: BaseException) -> Interrupted:
+def _work_of(error: BaseException) -> Interrupted | None:
     """Return the work that an exception itself names; other packages have a ``task_id`` too."""
     if isinstance(error, ApimartError):
-        return Interrupted(error.task_id, error.idempotency_key)
+        found = Interrupted(error.task_id, error.idempotency_key)
+        is_paid = isinstance(error, SubmissionIndeterminateError) or found != Interrupted()
+        return found if is_paid else None
     values = vars(error)
-    return (
-        Interrupted(**{name: values[name] for name in _NAMES}) if values.keys() >= _NAMES else Interrupted()
-    )
+    return Interrupted(**{name: values[name] for name in _NAMES}) if values.keys() >= _NAMES else None
 
 
 def mark(
@@ -81,7 +85,9 @@ def carry_over(source: BaseException, target: BaseException) -> None:
     """Copy the notes and the ids of an exception to the one that replaces it."""
     for note in getattr(source, "__notes__", ()):
         target.add_note(note)
-    mark(target, **attrs.asdict(_work_of(source)))
+    work = _work_of(source)
+    if work is not None:
+        mark(target, **attrs.asdict(work))
 
 
 def _related(error: BaseException) -> Iterator[BaseException]:

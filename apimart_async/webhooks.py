@@ -8,7 +8,8 @@ service, with ``confirm`` or ``tasks.hint``.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from apimart_async.arguments import is_whole, wrong_type
 from apimart_async.errors import APIResponseValidationError, InvalidArgumentError
@@ -16,10 +17,9 @@ from apimart_async.models import Task
 from apimart_async.transport import json, parsing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from apimart_async.client import AsyncApimart
 
+_BODIES: Final = (bytes, bytearray, str, Mapping, list, int, float, type(None))
 _LARGEST: Final = 1_048_576
 _LONGEST_ID: Final = 1000
 
@@ -40,6 +40,10 @@ def parse(body: bytes | bytearray | str | Mapping[str, Any]) -> Task:
         APIResponseValidationError: The body is not JSON, is too large, or holds no task id, or one of more
             than 1,000 characters. Answer 400.
     """
+    given: object = body
+    if not isinstance(given, _BODIES):
+        # Not an error of the notification: 400 would end its delivery.
+        raise wrong_type("body", "the bytes, the text or the decoded JSON of a notification", given)
     if isinstance(body, bytes | bytearray | str):
         data = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body)
         if len(data) > _LARGEST:
@@ -77,8 +81,7 @@ async def confirm(client: AsyncApimart, task: Task, *, timeout: float = _CONFIRM
 
     Cancellation leaves the task as it is.
     """
-    if not isinstance(cast("object", task), Task):
-        raise wrong_type("task", "the Task that parse has returned", task)
+    _check_task(task)
     if task.id is None:
         raise InvalidArgumentError("The notification has no task id, so there is no task to fetch.")
     return await client.tasks.get(task.id, timeout=timeout)
@@ -104,6 +107,7 @@ class Deliveries:
 
     def __contains__(self, task: Task) -> bool:
         """Tell whether the notification of a task has been dealt with: ``notified in deliveries``."""
+        _check_task(task)
         return task.id in self._ids
 
     def __len__(self) -> int:
@@ -112,7 +116,13 @@ class Deliveries:
 
     def add(self, task: Task) -> None:
         """Remember that the notification of a task has been dealt with."""
+        _check_task(task)
         self._ids[task.id] = None
         self._ids.move_to_end(task.id)
         if len(self._ids) > self._limit:
             self._ids.popitem(last=False)
+
+
+def _check_task(task: object) -> None:
+    if not isinstance(task, Task):
+        raise wrong_type("task", "the Task that parse or confirm has returned", task)

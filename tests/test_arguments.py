@@ -6,12 +6,15 @@ import asyncio
 import inspect
 import io
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 from PIL import Image as Pillow
 
 from apimart_async import (
+    APIConnectionError,
     Apimart,
     AsyncApimart,
     AsyncAppleRouter,
@@ -24,6 +27,7 @@ from apimart_async import (
     Retry,
     Task,
     Timeout,
+    edit_many,
     estimate,
     prepare_png,
     run_many,
@@ -244,6 +248,21 @@ async def test_a_key_of_another_type_is_not_shown() -> None:
     assert "secret" not in repr(late.value)
 
 
+async def test_the_function_of_a_key_may_be_an_object_without_a_hash() -> None:
+    @dataclass
+    class Vault:
+        key: str
+
+        def __call__(self) -> str:
+            return self.key
+
+    async with AsyncApimart(Vault("sk"), base_url=NOWHERE, max_retries=0) as client:
+        for each in (client, client.with_options(api_key=Vault("sk-2"))):
+            with pytest.raises(APIConnectionError):
+                await each.account.balance()
+            assert "sk" not in repr(each._settings)
+
+
 def test_the_error_for_a_blocking_client_names_the_module_that_takes_it() -> None:
     client = cast("Any", sync.Apimart("sk-emulator"))
 
@@ -256,3 +275,32 @@ def test_the_error_for_a_blocking_client_names_the_module_that_takes_it() -> Non
     with pytest.raises(InvalidArgumentError, match=r"\(apimart_async\.sync has estimate .*, not Apimart\.$"):
         asyncio.run(estimate(client, []))
     client.close()
+
+
+class AwaitedObject:
+    def __init__(self, _: object) -> None: ...
+
+    async def __call__(self, *_: object) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "make", [lambda function: function, lambda function: partial(function, 1), AwaitedObject]
+)
+async def test_async_functions_are_refused_where_nobody_would_await_them(
+    clients: dict[type, Any], make: Callable[[object], object], tmp_path: Path
+) -> None:
+    async def called(*_: object) -> None:
+        raise AssertionError
+
+    client, function = clients[AsyncApimart], make(called)
+    for call in (
+        lambda: client.edits.run("https://p.example/a", "stars", on_update=function),
+        lambda: client.generations.run("stars", on_update=function),
+        lambda: client.tasks.wait("task_1", on_update=function),
+        lambda: use(edit_many(client, [], output=tmp_path, on_progress=cast("Any", function))),
+    ):
+        with pytest.raises(InvalidArgumentError, match=r"on_\w+ must be a plain function, not an async"):
+            await call()
+    with pytest.raises(InvalidArgumentError, match=r"Media\.on_convert must be a plain function"):
+        Media(on_convert=cast("Any", function))

@@ -18,6 +18,7 @@ from apimart_async import (
     AsyncApimart,
     AsyncAppleRouter,
     EventHooks,
+    ImageError,
     Interrupted,
     Poll,
     SubmissionIndeterminateError,
@@ -340,3 +341,35 @@ async def test_answer_of_applerouter_that_is_cut_off_while_it_is_read_is_noted(
     assert len(emulator.ledger.entries) == 1
     assert "may have been billed" in str(caught.value.__notes__)
     assert "may have been billed" in caplog.text
+    assert interrupted(caught.value) == Interrupted()
+
+
+async def test_paid_work_without_task_and_key_is_not_taken_for_none() -> None:
+    silent = Fault(kind="hang", route="applerouter", executed=True)
+    async with (
+        Emulator(images="tiny", faults=[silent]) as emulator,
+        AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url) as client,
+    ):
+        call = asyncio.create_task(client.generations.create("stars", model="gpt-image-2"))
+        await until_sent(emulator)
+        assert interrupted(await cancel(call)) == Interrupted()
+    assert interrupted(SubmissionIndeterminateError("lost")) == Interrupted()
+    assert interrupted(ImageError("not sent")) is None
+
+
+async def test_stream_that_is_left_is_paid_work() -> None:
+    async with (
+        Emulator(images="tiny") as emulator,
+        AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url) as client,
+    ):
+
+        async def leave(error: Exception) -> None:
+            async with client.generations.stream("stars", model="gpt-image-2", partial_images=1):
+                raise error
+
+        with pytest.raises(KeyError) as caught:
+            await leave(KeyError("mine"))
+        assert interrupted(caught.value) == Interrupted()
+        with pytest.raises(TaskFailedError) as own:
+            await leave(TaskFailedError("no", task_id="task_1"))
+        assert interrupted(own.value) == Interrupted("task_1")

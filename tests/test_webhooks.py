@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import pytest
@@ -402,3 +402,20 @@ async def test_the_asgi_example_ends_a_wait_with_a_notification(
         incoming.put_nowait({"type": "lifespan.shutdown"})
     assert status == 200
     assert (configured / path.decode()).stat().st_size
+
+
+async def test_a_mistake_of_the_receiver_is_not_an_error_of_the_notification() -> None:
+    """A 400 for it would end the delivery of every notification."""
+
+    async def read_body() -> bytes:
+        return b""
+
+    coroutine = read_body()
+    for body in (coroutine, object(), memoryview(b"{}")):
+        with pytest.raises(InvalidArgumentError, match="body must be the bytes, the text or"):
+            webhooks.parse(cast("Any", body))
+    coroutine.close()
+    deliveries = webhooks.Deliveries()
+    for call in (deliveries.add, deliveries.__contains__):
+        with pytest.raises(InvalidArgumentError, match="task must be the Task"):
+            call(cast("Any", "task_1"))

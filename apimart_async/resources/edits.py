@@ -118,11 +118,12 @@ class AsyncEdits:
         """Ask again for the answer of an edit that was lost, under its key.
 
         The request is sent only if the schema of its model promises that a key is executed once, and while
-        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
-        64 requests whose answer was lost, without those that hold images.
+        the service remembers the key; nothing is billed twice then. The client and its copies with the same
+        API key know it: the last 64 requests whose answer was lost, without those that hold images.
 
         Args:
-            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            idempotency_key: Key of the ``SubmissionIndeterminateError``, or of ``interrupted`` after a
+                cancellation.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:

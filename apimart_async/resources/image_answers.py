@@ -12,6 +12,7 @@ import attrs
 
 from apimart_async import errors
 from apimart_async.hooks import Operation
+from apimart_async.interruption import interrupted, mark
 from apimart_async.models import CompletedImageEvent, ImageEvent, ImageSet
 from apimart_async.resources.image_fields import Arguments
 from apimart_async.transport import image_parsing, observation, parsing
@@ -69,7 +70,7 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
         except errors.APIResponseValidationError as error:
             raise indeterminate(_complete(request, error, answer)) from error
         except BaseException as raised:
-            raised.add_note(_UNREAD)
+            _note(raised, _UNREAD)
             log.warning("POST %s: %s", bare_url(answer.base_url + request.path), _UNREAD)
             raise
     _tell(request, answer, len(found.images))
@@ -111,10 +112,17 @@ async def stream_images(
             yield stream
         except BaseException as raised:
             if not stream.has_ended:
-                raised.add_note(_LEFT)
+                _note(raised, _LEFT)
             raise
         finally:
             stream.close()
+
+
+def _note(raised: BaseException, note: str) -> None:
+    """Add a note about paid work to the exception that interrupts it, and have ``interrupted`` find it."""
+    raised.add_note(note)
+    if not isinstance(raised, errors.ApimartError) and interrupted(raised) is None:
+        mark(raised)
 
 
 async def _send(api: Api, request: ImageRequest, *, accepts_events: bool) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import aclosing, asynccontextmanager, closing
@@ -10,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-import anyio
 import attrs
 
 from apimart_async import errors
@@ -247,7 +247,7 @@ class AsyncImages:
                 delay = self._api.backoff(failures)
                 event = errors.visible(f"GET {error.url}: {error.message}")
                 log.info("%s Next attempt in %.1f s.", event, delay)
-            await anyio.sleep(delay)
+            await self._api.session.until_closed(partial(asyncio.sleep, delay))
 
 
 def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Sequence[Image], list[str]]:

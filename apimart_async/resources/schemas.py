@@ -9,6 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import anyio
 import attrs
@@ -21,6 +22,8 @@ from apimart_async.transport.retry import Kind
 from apimart_async.transport.schema_parsing import read_schema
 
 if TYPE_CHECKING:
+    from apimart_async.config import KeyFunction
+    from apimart_async.credentials import Secret
     from apimart_async.transport.api import Api
 
 log: logging.Logger = logging.getLogger("apimart_async.resources")
@@ -104,16 +107,19 @@ class CatalogueCache:
     """Facts of the catalogue that a client and its copies share: at most 512 schemas, and prices.
 
     Attributes:
-        lost: The last paid requests without an answer, by idempotency key.
-        trusts: How promises were kept, by model.
+        lost: The last paid requests without an answer, by API key and idempotency key.
+        trusts: How promises were kept, by model: of models with requests, and of those that were tested.
+        known_trusts: Those that were tested.
         prices: USD per image, by model.
         prices_expire_at: Moment from which they are fetched again.
         prices_lock: Held by the request for them.
     """
 
     def __init__(self) -> None:
-        self.lost: dict[str, LostRequest] = {}
-        self.trusts: dict[str, Trust] = {}
+        self.lost: dict[tuple[Secret | KeyFunction, str], LostRequest] = {}
+        # Programs may let their users choose the model: names alone must not use up memory.
+        self.trusts: WeakValueDictionary[str, Trust] = WeakValueDictionary()
+        self.known_trusts: set[Trust] = set()
         self.prices: Mapping[str, float] = {}
         self.prices_expire_at: float = 0.0
         self.prices_lock: anyio.Lock = anyio.Lock()
@@ -137,13 +143,13 @@ class Schemas:
         cache: Shared with the copies of the client.
 
     Attributes:
-        lost: The last paid requests of the client without an answer, by idempotency key.
+        lost: The last paid requests without an answer, by API key and idempotency key.
     """
 
     def __init__(self, api: Api, cache: CatalogueCache) -> None:
         self._api = api
         self._cache = cache
-        self.lost: dict[str, LostRequest] = cache.lost
+        self.lost: dict[tuple[Secret | KeyFunction, str], LostRequest] = cache.lost
 
     async def get(self, model: str, operation: str | None, timeout: float | None) -> ModelSchema | None:
         """Return the schema of a model; ``None`` if the service has none.
@@ -188,7 +194,7 @@ class Schemas:
     def repeats(self, path: str, fields: Mapping[str, Any]) -> Repeats:
         """Return the repeats of a paid request, which need the promise of the schema."""
         model = str(fields.get("model"))
-        trust = self._cache.trusts.setdefault(model.casefold(), Trust())
+        trust = self._cache.trusts.setdefault(model.casefold(), Trust(self._cache.known_trusts))
         return Repeats(model, trust, partial(self._retention, path, fields))
 
     async def _retention(self, path: str, fields: Mapping[str, Any]) -> float | None:

@@ -246,6 +246,7 @@ async def submit(
         InvalidArgumentError: The payload cannot be written as JSON, or a header cannot be sent.
     """
     key = os.urandom(16).hex() if idempotency_key is None else idempotency_key
+    name = api.settings.api_key, key  # users with keys of their own may choose the same idempotency key
     # Polling is scheduled by the model, the resolution, the number of images and the age of the task.
     model, n, resolution = payload.get("model"), payload.get("n"), payload.get("resolution")
     version = _version(schema, model)
@@ -266,16 +267,15 @@ async def submit(
             repeats=repeats,
             home=None if lost is None else lost.base_url,
         )
-    except errors.SubmissionIndeterminateError as error:
-        if len(body) <= _LONGEST_KEPT:
-            sent_to = error.url or ""
-            home = next((each for each in api.settings.base_urls if sent_to.startswith(f"{each}/")), None)
-            schemas.lost.pop(key, None)
+    except BaseException as raised:
+        home = _perhaps_executed_at(api, raised, key)
+        if home is not None and len(body) <= _LONGEST_KEPT:
+            schemas.lost.pop(name, None)
             if len(schemas.lost) >= _MOST_LOST:
                 del schemas.lost[next(iter(schemas.lost))]
-            schemas.lost[key] = LostRequest(path, payload, extra_headers, repeats, home)
+            schemas.lost[name] = LostRequest(path, payload, extra_headers, repeats, home)
         raise
-    schemas.lost.pop(key, None)
+    schemas.lost.pop(name, None)
     try:
         task = parsing.read_submission(
             answer.payload,
@@ -294,6 +294,19 @@ async def submit(
     with naming(task, logging.WARNING):
         _tell(api, task, answer)
     return task
+
+
+def _perhaps_executed_at(api: Api, raised: BaseException, key: str) -> str | None:
+    """Return the base URL at which a request may have been executed that an exception has ended."""
+    base_urls = api.settings.base_urls
+    if len(base_urls) == 1:
+        is_marked = vars(raised).get("idempotency_key") == key
+        is_cut_off = is_marked and not isinstance(raised, errors.ApimartError)
+        is_lost = is_cut_off or isinstance(raised, errors.SubmissionIndeterminateError)
+        return base_urls[0] if is_lost else None
+    # A cancellation does not say which of several addresses it was.
+    sent_to = (isinstance(raised, errors.SubmissionIndeterminateError) and raised.url) or ""
+    return next((each for each in base_urls if sent_to.startswith(f"{each}/")), None)
 
 
 def _tell(api: Api, task: Task, answer: Answer) -> None:
@@ -329,7 +342,7 @@ async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: flo
     if not isinstance(cast("object", idempotency_key), str):
         raise wrong_type("idempotency_key", "a text", idempotency_key)
     check_types(timeout=timeout)
-    lost = schemas.lost.get(idempotency_key)
+    lost = schemas.lost.get((api.settings.api_key, idempotency_key))
     if lost is None:
         raise errors.InvalidArgumentError(
             f"No lost request with the key {idempotency_key!r} is known to this client: it keeps the last "

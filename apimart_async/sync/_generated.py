@@ -627,11 +627,12 @@ class Edits:
         """Ask again for the answer of an edit that was lost, under its key.
 
         The request is sent only if the schema of its model promises that a key is executed once, and while
-        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
-        64 requests whose answer was lost, without those that hold images.
+        the service remembers the key; nothing is billed twice then. The client and its copies with the same
+        API key know it: the last 64 requests whose answer was lost, without those that hold images.
 
         Args:
-            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            idempotency_key: Key of the ``SubmissionIndeterminateError``, or of ``interrupted`` after a
+                cancellation.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -809,11 +810,12 @@ class Generations:
         """Ask again for the answer of a generation that was lost, under its key.
 
         The request is sent only if the schema of its model promises that a key is executed once, and while
-        the service remembers the key; nothing is billed twice then. The client and its copies keep the last
-        64 requests whose answer was lost, without those that hold images.
+        the service remembers the key; nothing is billed twice then. The client and its copies with the same
+        API key know it: the last 64 requests whose answer was lost, without those that hold images.
 
         Args:
-            idempotency_key: Key of the ``SubmissionIndeterminateError``.
+            idempotency_key: Key of the ``SubmissionIndeterminateError``, or of ``interrupted`` after a
+                cancellation.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -1251,7 +1253,7 @@ class Apimart:
     ``close``.
 
     Args:
-        api_key: The key, or a function, async or not, that returns it and is called for each request;
+        api_key: The key, or a function, async or not, that returns the key of one account for each request;
             ``APIMART_API_KEY`` by default.
         base_url: Base URL; ``APIMART_BASE_URL``, or else ``https://api.apimart.ai``, by default. Several, as
             a list or separated by commas, are addresses of the same service with the same key, preferred
@@ -1487,7 +1489,7 @@ class AppleRouter:
     ``close``.
 
     Args:
-        api_key: The key, or a function, async or not, that returns it and is called for each request;
+        api_key: The key, or a function, async or not, that returns the key of one account for each request;
             ``APPLEROUTER_API_KEY`` by default.
         base_url: Base URL; ``APPLEROUTER_BASE_URL``, or else ``https://api.applerouter.ai``, by default.
             Several, as a list or separated by commas, are addresses of the same service with the same key,

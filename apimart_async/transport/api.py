@@ -156,7 +156,7 @@ class Api:
             data = None if body is None else RequestBody(body)
             try:
                 if delay:
-                    await asyncio.sleep(delay)
+                    await self.session.until_closed(partial(asyncio.sleep, delay))
                 outcome = await (self._attempt(call, data) if call.repeats is None else self._try(call, data))
                 if call.paid_record is not None and call.is_not_executed(outcome):
                     await call.paid_record.not_executed()
@@ -184,27 +184,33 @@ class Api:
             SubmissionIndeterminateError: An earlier request with its key may have been executed, and the
                 service does not promise to execute the key once; nothing was sent.
         """
-        paid_record, needs_promise = call.paid_record, False
+        paid_record, needs_promise, is_of_another = call.paid_record, False, False
         if paid_record is None and repeats is None:
             return
         if repeats is not None:
             needs_promise = repeats.needs_promise
             if paid_record is not None and paid_record.first_sent_at is not None:
                 repeats.began_at = paid_record.first_sent_at
+            repeats.account = repeats.account or call.authorization.header
+            is_of_another = repeats.account != call.authorization.header
         needs_promise = needs_promise or (paid_record is not None and paid_record.needs_promise)
         if needs_promise or (self.settings.retry.indeterminate == "schema" and call.idempotency_key):
             call.repeats = repeats
         if not needs_promise:
             return
+        reason = (
+            "it was sent with another API key: with this one, the service executes and bills it again"
+            if is_of_another
+            else "the service does not promise to execute the key once, or not for so long"
+        )
         error = errors.APIConnectionError(
-            "An earlier request with its key may have been executed, and the service does not promise to "
-            "execute the key once, or not for so long.",
+            f"An earlier request with its key may have been executed, and {reason}.",
             method=call.method,
             url=bare_url(call.route.base_url + call.path),
             idempotency_key=call.idempotency_key,
         )
         is_promised = repeats is not None and call.idempotency_key and await repeats.are_promised()
-        if repeats is None or not is_promised or not repeats.may_be_sent(call.timeout.total):
+        if repeats is None or is_of_another or not (is_promised and repeats.may_be_sent(call.timeout.total)):
             raise indeterminate(error) from error
         call.was_unknown, call.is_promised, call.last_error = True, True, error
 
@@ -212,7 +218,8 @@ class Api:
         """Send a request once, when the rate limiter lets it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
-            sent_at = await self.rate_limiter.acquire(front=call.refusals > 0)
+            acquire = partial(self.rate_limiter.acquire, front=call.refusals > 0)
+            sent_at = await self.session.until_closed(acquire)
         call.target = call.route.next(monotonic()) + call.path
         call.url = call.moved.get(call.target) or self._moved.get(call.target, call.target)
         status = wait = events = None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import attrs
 
+from apimart_async.credentials import Secret
 from apimart_async.errors import visible
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ PAID_RECORD: Final[ContextVar[PaidRecord | None]] = ContextVar("paid_record", de
 class Trust:
     """How the service has kept its promise for one model.
 
+    Args:
+        known: The trusts of all models that were tested, which this one joins then.
+
     Attributes:
         is_kept: Whether an answer was marked as a replay.
         is_broken: Whether an answer to a repeat was not: nothing is repeated for this model again.
@@ -74,6 +78,7 @@ class Trust:
         turn: Held by the one repeat of a model whose promise was not seen kept yet.
     """
 
+    _known: set[Trust]
     is_kept: bool = False
     is_broken: bool = False
     suspended_until: float = 0.0
@@ -83,6 +88,10 @@ class Trust:
     def is_given(self) -> bool:
         """Return whether repeats may be sent for the model."""
         return not self.is_broken and (self.is_kept or monotonic() >= self.suspended_until)
+
+    def keep(self) -> None:
+        """Remember this trust when no request for its model is left."""
+        self._known.add(self)
 
 
 @attrs.define(eq=False)
@@ -96,6 +105,8 @@ class Repeats:
             promises nothing.
         began_at: Time of the first request with the key, in unix seconds; now by default.
         needs_promise: Whether an earlier request with the key may have been executed already.
+        account: Authorization of the first request, for which alone the service remembers the key; ``None``
+            before it.
     """
 
     _model: str
@@ -103,6 +114,7 @@ class Repeats:
     _find_retention: Callable[[], Awaitable[float | None]]
     began_at: float = attrs.field(factory=time.time)
     needs_promise: bool = False
+    account: Secret | None = None
     _began: float = attrs.field(factory=monotonic, init=False)
     _retention: float | None = attrs.field(default=None, init=False)
 
@@ -134,10 +146,12 @@ class Repeats:
 
     def not_answered(self) -> None:
         """Note that a repeat may have been executed too: nobody knows whether the promise was kept."""
+        self._trust.keep()
         self._trust.suspended_until = monotonic() + _SUSPENSION
 
     def answered(self, *, is_replay: bool) -> None:
         """Note whether the answer to a repeat is marked as a replay."""
+        self._trust.keep()
         if is_replay:
             self._trust.is_kept = True
         elif not self._trust.is_broken:

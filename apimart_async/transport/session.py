@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import deque
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypeVar, cast
 
 import aiohttp
 import attrs
@@ -20,6 +20,7 @@ from yarl import URL
 
 from apimart_async import errors
 from apimart_async.arguments import wrong_type
+from apimart_async.config import Timeout
 from apimart_async.transport.caller_session import check_session, sends_secrets
 from apimart_async.transport.concurrency import Semaphore
 from apimart_async.transport.exchange import (
@@ -43,15 +44,16 @@ from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from apimart_async.config import Settings, Timeout
+    from apimart_async.config import Settings
     from apimart_async.credentials import Proxy, Secret
     from apimart_async.hooks import EventHooks
     from apimart_async.transport.exchange import RequestBody
 
 Purpose: TypeAlias = Literal["api", "paid", "files", "proxied files"]
 _Limits: TypeAlias = "tuple[Deadline, int, str]"
+_T = TypeVar("_T")
 
 PAID_KEEPALIVE: Final = 1.0
 """Seconds an idle connection is kept for the next paid request.
@@ -69,6 +71,7 @@ _DNS_SECONDS: Final = 300
 _MAX_REDIRECTS: Final = 5
 # aiohttp cannot round an infinite time.
 _LONGEST_TIMER: Final = 1e9
+_NO_LIMIT: Final = Timeout(total=_LONGEST_TIMER)
 # Proxies and storage services send more than the 8,190 bytes and 128 headers that aiohttp reads by default.
 # An answer to a paid request would be lost with them.
 _HEADER_BYTES: Final = 128 * 1024
@@ -81,6 +84,8 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",
     "User-Agent": "apimart-async",
 }
+_CLOSED: Final = "the client was closed"
+_IS_CLOSED: Final = "This client is closed; make a new one."
 _FILE_HEADERS: Final = {"Accept": "image/*,*/*;q=0.5"}
 
 
@@ -145,6 +150,7 @@ class Session:
         self._pools: dict[Purpose, _Pool] = {}
         self._retired: list[_Pool] = []
         self._deadlines: set[Deadline] = set()
+        self._waits: set[Deadline] = set()
         self._all_ended: asyncio.Event | None = None
         self._rounds = 0
         self._is_counting = False
@@ -282,6 +288,22 @@ class Session:
         message = f"The file host redirects more than {_MAX_REDIRECTS} times."
         raise errors.DownloadError(message, method="GET", url=bare_url(url))
 
+    async def until_closed(self, wait: Callable[[], Awaitable[_T]]) -> _T:
+        """Wait before a request, for its turn or for the delay after a failure.
+
+        Raises:
+            RuntimeError: The client is closed, before or meanwhile.
+        """
+        if self._all_ended is not None:
+            raise RuntimeError(_IS_CLOSED)
+        deadline = Deadline(_NO_LIMIT, is_sent=False)
+        try:
+            with deadline:
+                self._waits.add(deadline)
+                return await wait()
+        finally:
+            self._waits.discard(deadline)
+
     def retire(self, pool: object) -> None:
         """Give up the connections that another request's answer came through; those in use are closed later.
 
@@ -299,10 +321,12 @@ class Session:
         """
         if self._all_ended is None:
             self._all_ended = asyncio.Event()
+            for wait in self._waits:
+                wait.end(RuntimeError(_IS_CLOSED))
             self._connections.limit = math.inf  # a request that waits for a connection learns of the end
             self._connections.wake()
             for deadline in self._deadlines:
-                deadline.end(OwnError("the client was closed"))
+                deadline.end(OwnError(_CLOSED))
         # A client is often closed by the cancellation that ends its block, which must not leave sockets open.
         with CancelScope(shield=True):
             try:
@@ -398,6 +422,8 @@ class Session:
     async def _read_chunk(
         self, response: aiohttp.ClientResponse, method: str, url: str, deadline: Deadline
     ) -> bytes:
+        if self._all_ended is not None:
+            raise connection_error(OwnError(_CLOSED), method, url)
         try:
             with deadline:
                 self._deadlines.add(deadline)
@@ -430,10 +456,11 @@ class Session:
             purpose = "api"
         elif purpose == "files" and proxy is not None:
             purpose = "proxied files"
+        # The pools exist until all requests have ended; a new one would keep `close` from returning.
+        if self._all_ended is not None:
+            raise RuntimeError(_IS_CLOSED)
         pool = self._pools.get(purpose)
         if pool is None:
-            if self._all_ended is not None:
-                raise RuntimeError("This client is closed; make a new one.")
             pool = self._pools[purpose] = self._make_pool(purpose)
         if pool.loop is not asyncio.get_running_loop():
             raise RuntimeError("This client was first used in another event loop; make one client per loop.")

@@ -13,6 +13,8 @@ from apimart_async import (
     AsyncApimart,
     DownloadError,
     Image,
+    Limits,
+    Retry,
     SubmissionIndeterminateError,
     Timeout,
 )
@@ -182,6 +184,61 @@ async def test_nothing_is_sent_again_once_the_client_is_closed(raw_server: RawSe
     with pytest.raises(RuntimeError, match="This client is closed"):
         await client.tasks.get("task_1")
     assert raw_server.exchanges == 1
+
+
+async def test_requests_that_begin_while_a_client_is_closed_hold_up_nothing_and_are_not_sent(
+    raw_server: RawServer,
+) -> None:
+    begun = held(raw_server)
+    client = AsyncApimart(KEY, base_url=raw_server.base_url, check="off")
+
+    async def edit_twice() -> None:
+        with pytest.raises(SubmissionIndeterminateError, match="was closed"):
+            await client.edits.create("https://p.example/a", PROMPT)
+        await client.edits.create("https://p.example/b", PROMPT)
+
+    # One of them goes on while the request of the other is still ending.
+    calls = [asyncio.create_task(edit_twice()) for _ in range(2)]
+    await begun.wait()
+    await arrive()
+    exchanges = raw_server.exchanges
+    async with asyncio.timeout(20):
+        await client.close()
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 2
+    assert raw_server.exchanges == exchanges == 2
+    assert_idle(client)
+
+
+async def test_calls_that_wait_for_an_attempt_end_with_the_client(
+    raw_server: RawServer, tmp_path: Path
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(b'{"error":{"message":"busy"}}', 503, {"Retry-After": "50"})
+
+    raw_server.handle = handle
+    retry = Retry(initial_delay=HANG, max_delay=HANG)
+    client = AsyncApimart(KEY, base_url=raw_server.base_url, limits=Limits(adaptive=False), retry=retry)
+    calls = [
+        asyncio.create_task(call)
+        for call in (
+            client.account.balance(),
+            client.images.save(Image(f"{raw_server.base_url}/a.png", task_id="t"), tmp_path),
+        )
+    ]
+    while len(raw_server.seen) < len(calls):  # noqa: ASYNC110 the server tells nobody
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    # The Retry-After of the balance pauses all requests.
+    calls.append(asyncio.create_task(client.edits.create("https://p.example/a", PROMPT)))
+    await asyncio.sleep(0.1)
+    await client.close()
+    async with asyncio.timeout(10):
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 3
+    assert len(raw_server.seen) == 2
+    assert_idle(client)
 
 
 async def test_a_stream_is_an_error_at_its_next_piece_once_the_client_is_closed(

@@ -6,7 +6,9 @@ and does not, `grok-plain` promises nothing.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gc
 import random
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -24,6 +26,7 @@ from apimart_async import (
     Retry,
     SubmissionIndeterminateError,
     Task,
+    interrupted,
 )
 from apimart_async.emulator import Emulator, Fault, ModelSpec
 
@@ -318,6 +321,16 @@ def keys_billed_again(emulator: Emulator) -> list[str | None]:
     return [key for key, count in billed.items() if count > 1]
 
 
+async def test_only_models_with_tested_promises_are_remembered() -> None:
+    async with service(LOST) as (emulator, client):
+        await client.generations.create("stars", model="grok-keeps")
+        for number in range(10):
+            await client.generations.create("stars", model=f"a-model-of-a-user-{number}")
+        gc.collect()
+        assert list(client._shared.catalogue.trusts) == ["grok-keeps"]
+        assert len(emulator.ledger.entries) == 11
+
+
 # --- lost answers, asked for later --------------------------------------------------------------------------
 
 
@@ -337,6 +350,33 @@ async def test_lost_answer_is_collected_under_its_key() -> None:
         assert (await client.tasks.wait(task)).is_completed
         with pytest.raises(InvalidArgumentError, match="is known to this client"):
             await client.generations.collect(key)
+
+
+async def test_answer_of_a_cancelled_request_is_collected_under_its_key() -> None:
+    silent = Fault(kind="hang", route="generations", executed=True, first=1)
+    async with service(silent) as (emulator, client):
+        call = asyncio.create_task(client.generations.run("stars", model="grok-keeps"))
+        while not emulator.ledger.entries:  # noqa: ASYNC110 the emulator tells nobody
+            await anyio.sleep(0.001)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await call
+        work = interrupted(caught.value)
+        assert work is not None
+        assert work.idempotency_key is not None
+        task = await client.generations.collect(work.idempotency_key)
+        (entry,) = emulator.ledger.entries
+        assert (task.id, task.is_replay) == (entry.task_id, True)
+
+
+async def test_request_that_was_cancelled_before_it_was_sent_is_not_collected() -> None:
+    async with service() as (emulator, client):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await client.generations.create("stars", model="grok-keeps", idempotency_key="order-1")
+        with pytest.raises(InvalidArgumentError, match="is known to this client"):
+            await client.generations.collect("order-1")
+        assert not paid(emulator)
 
 
 async def test_answer_is_not_collected_without_a_promise() -> None:
@@ -364,6 +404,42 @@ async def test_answer_of_another_client_is_not_known() -> None:
             with pytest.raises(InvalidArgumentError, match="is known to this client"):
                 await resource.collect("another")
         assert len(paid(emulator)) == 1
+
+
+async def test_lost_answer_is_collected_with_the_api_key_of_its_request_only() -> None:
+    """The service remembers a key for one account: another would pay for a request of its own."""
+    async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
+        key = await lost_key(client, "grok-keeps")
+        other = client.with_options(api_key="sk-another-user")
+        with pytest.raises(InvalidArgumentError, match="is known to this client"):
+            await other.generations.collect(key)
+        other = client.with_options(default_headers={"Authorization": "Bearer sk-another-user"})
+        with pytest.raises(SubmissionIndeterminateError, match="sent with another API key"):
+            await other.generations.collect(key)
+        assert len(paid(emulator)) == 1
+        assert (await client.generations.collect(key)).is_replay
+
+
+async def test_lost_answer_is_not_collected_once_the_function_returns_another_api_key() -> None:
+    async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
+        api_key = emulator.api_key
+        renewed = client.with_options(api_key=lambda: api_key)
+        key = await lost_key(renewed, "grok-keeps")
+        api_key = "sk-another-key"
+        with pytest.raises(SubmissionIndeterminateError, match="sent with another API key"):
+            await renewed.generations.collect(key)
+        assert len(paid(emulator)) == 1
+
+
+async def test_users_with_the_same_idempotency_key_collect_their_own_answers() -> None:
+    not_executed = Fault(kind="disconnect", route="generations", first=1)
+    async with service(LOST, not_executed, retry=Retry(indeterminate="raise")) as (emulator, client):
+        # The emulator has one account: each function makes a user.
+        users = [client.with_options(api_key=lambda: emulator.api_key) for _ in range(2)]
+        for user, prompt in zip(users, ("stars", "snow"), strict=True):
+            with pytest.raises(SubmissionIndeterminateError):
+                await user.generations.create(prompt, model="grok-keeps", idempotency_key="order-1")
+        assert (await users[0].generations.collect("order-1")).is_replay
 
 
 async def test_refused_collection_stays_in_doubt() -> None:
