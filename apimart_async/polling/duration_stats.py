@@ -94,12 +94,14 @@ class ModelStats:
         is_estimated: Whether the prior comes from the service or from progress, not from settings.
         memory: Ended and abandoned tasks, in the order of submission.
         running: Age in seconds at which each running task had not ended, by number.
+        shifts: Number of times that the service was found to have changed its speed.
     """
 
     prior_median: float
     is_estimated: bool = False
     memory: list[Remembered] = attrs.field(factory=list[Remembered])
     running: dict[int, float] = attrs.field(factory=dict[int, float])
+    shifts: int = 0
     _distribution: Distribution | None = None
     _polls: int = 0
     _new: int = 0
@@ -298,6 +300,7 @@ class ModelStats:
                 if ratio > best:
                     best, kept = ratio, place
         if kept < len(sample):
+            self.shifts += 1
             self._since = sample[kept - 1][0].number
             self.memory = [entry for entry in self.memory if entry.number >= self._since]
         return sample[:kept]
