@@ -277,7 +277,7 @@ class Cadence:
         least = max(shortest - passed, 0.0) if polled_at else 0.0
         if polls == 0 and not is_age_known:
             delay, spacing = least, min(settings.first, shortest)
-        elif polls == 0 and not known.memory and not known.is_estimated:
+        elif polls == 0 and not known.is_known and not known.is_estimated:
             first = settings.first * (_EARLY if others >= _MANY else 1.0)
             delay = spacing = max(first - age, least)
         elif not is_age_known:
@@ -295,7 +295,7 @@ class Cadence:
             spacing = min(delay, next_spacing, settings.longest)
             earliest, latest = schedule.window(polled_at, target, move_cost * cost)
             early, late = earliest - target, latest - target
-        if polls or not known.memory:
+        if polls or not known.is_known:
             delay = max(min(delay, settings.longest - passed), least)
         if delay:
             delay = max(delay + spacing * _JITTER * (2 * self.random.random() - 1), least)
