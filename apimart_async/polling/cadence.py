@@ -254,7 +254,8 @@ class Cadence:
             age: Seconds since the submit.
             remaining: Seconds until the deadline; the last poll falls shortly before that.
             polls: Number of polls so far.
-            polled_at: Age at the last poll, 0 if there was none; ``age`` by default.
+            polled_at: Age at the last poll, 0 if there was none; ``age`` by default. A poll that is planned
+                anew has another.
             is_age_known: Whether ``age`` is more than a guess.
             estimated_time: Duration in seconds that the service expects, where it gives one.
             sharing: Number of polls that share a request, of which each costs its share.
@@ -267,34 +268,35 @@ class Cadence:
             known.expect(estimated_time, by_service=True)
         if polled_at is None:
             polled_at = age
+        passed = age - polled_at if polled_at else 0.0
         # In powers of two: few schedules are computed.
         cost = settings.delay_per_poll / 2 ** math.floor(math.log2(min(sharing, _MAX_SHARING)))
         move_cost = min(_MOVE_COST * sharing * sharing, _MAX_MOVE_COST)
         early, late = -math.inf, math.inf
         # A task that was never polled may have ended long ago: its first poll may come at once.
-        least = shortest if polled_at else 0.0
+        least = max(shortest - passed, 0.0) if polled_at else 0.0
         if polls == 0 and not is_age_known:
             delay, spacing = least, min(settings.first, shortest)
-        elif polls == 0 and not known.memory and not known.is_estimated:
+        elif polls == 0 and not known.is_known and not known.is_estimated:
             first = settings.first * (_EARLY if others >= _MANY else 1.0)
             delay = spacing = max(first - age, least)
         elif not is_age_known:
             # It may end at any moment: sqrt(2 c / h), with the hazard rate h of the median.
             median = known.distribution().age_at(0.5)
             best = math.sqrt(2 * settings.delay_per_poll * median / math.log(2))
-            delay = spacing = max(min(best, settings.longest), least)
+            delay = spacing = max(min(best, settings.longest) - passed, least)
         else:
             schedule = _schedule(known.distribution(), cost, shortest)
             shortest = schedule.shortest
-            least = shortest if polled_at else 0.0
+            least = max(shortest - passed, 0.0) if polled_at else 0.0
             target = max(schedule.next_age(polled_at), age)
             delay = max(target - age, least)
             next_spacing = max(schedule.next_age(target) - target, shortest)
             spacing = min(delay, next_spacing, settings.longest)
             earliest, latest = schedule.window(polled_at, target, move_cost * cost)
             early, late = earliest - target, latest - target
-        if polls or not known.memory:
-            delay = min(delay, settings.longest)
+        if polls or not known.is_known:
+            delay = max(min(delay, settings.longest - passed), least)
         if delay:
             delay = max(delay + spacing * _JITTER * (2 * self.random.random() - 1), least)
         last = remaining - min(_BEFORE_DEADLINE, remaining * _JITTER)

@@ -44,6 +44,12 @@ _NEW_PART: Final = 8
 _MAX_NEW: Final = 400
 _MAX_POLLS: Final = 600
 _SURPRISING: Final = 6.0
+# Slow tasks do not end: it is renewed too when five ends fewer came than would be expected if all tasks took
+# a fifth longer than known. Without that allowance, a narrow estimate that is a little wrong would suffice. A
+# task that hangs counts for two at most.
+_OVERDUE: Final = 5.0
+_LONGER: Final = 1.2
+_MOST_EXPECTED: Final = 2.0
 
 # A shift of speed: the log-likelihood ratio that proves it, and the least numbers of newer and older tasks.
 _SHIFT: Final = 8.0
@@ -94,22 +100,30 @@ class ModelStats:
         is_estimated: Whether the prior comes from the service or from progress, not from settings.
         memory: Ended and abandoned tasks, in the order of submission.
         running: Age in seconds at which each running task had not ended, by number.
+        shifts: Number of times that the service was found to have changed its speed.
     """
 
     prior_median: float
     is_estimated: bool = False
     memory: list[Remembered] = attrs.field(factory=list[Remembered])
     running: dict[int, float] = attrs.field(factory=dict[int, float])
+    shifts: int = 0
     _distribution: Distribution | None = None
     _polls: int = 0
     _new: int = 0
     _ended: int = 0
     _surprise: float = 0.0
+    _overdue: float = 0.0
     _since: int = -_MAX_TASKS
     _first_running: float = math.inf
     _oldest_running: int = -_MAX_TASKS
     _phase: float = 0.0
     _unknown_to: float = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        """Tell whether a task has ended, even if a shift of speed has made the client forget all ends."""
+        return bool(self.memory) or self._since > -_MAX_TASKS
 
     @property
     def observations(self) -> list[Observation]:
@@ -142,6 +156,7 @@ class ModelStats:
             progress: Percent, where the service reports changing values. The duration it implies is the prior
                 as long as there are neither observations nor an estimate of the service.
         """
+        self._overdue += self._expected(self.running.get(number, 0.0), age)
         self.running[number] = age
         self._polls += 1
         if progress is not None and not self.memory:
@@ -156,7 +171,7 @@ class ModelStats:
             by: Age by which it had ended.
             actual_time: Duration in seconds that the service reports; ignored where it contradicts the polls.
         """
-        self.running.pop(number, None)
+        since = self.running.pop(number, 0.0)
         if actual_time is not None and actual_time > 0:
             slack = _ROUNDING if actual_time == int(actual_time) else 0.01 * actual_time
             low, high = max(after, actual_time - slack), min(by, actual_time + slack)
@@ -177,10 +192,19 @@ class ModelStats:
         unknown = min(by, self._unknown_to)
         if after == 0 and guess < unknown:
             guess = unknown * (1.0 - outlived) / (1.0 - known.survival_at(unknown))
+        self._overdue += self._expected(since, guess) - 1.0
         outlived = min(max(outlived, _LEAST_SURVIVAL), 1.0 - _LEAST_SURVIVAL)
         self._surprise += math.log(outlived / (1.0 - outlived))
         likely = guess if after < guess < by else None
         self._remember(Remembered(number, Observation(after, by, likely)))
+
+    def _expected(self, after: float, by: float) -> float:
+        """Return the number of ends to expect between two ages if tasks take a fifth longer than known."""
+        known = self._distribution
+        if known is None or by <= after:
+            return 0.0
+        first, last = (_cumulative_hazard(known, age / _LONGER) for age in (after, by))
+        return min(last, _MOST_EXPECTED) - min(first, _MOST_EXPECTED)
 
     def record_abandoned(self, number: int) -> None:
         """Record that a wait ended before its task; the age counts where most tasks had ended before."""
@@ -227,7 +251,7 @@ class ModelStats:
         known = self._distribution
         if known is None or self._is_outdated():
             self._polls = self._new = 0
-            self._surprise = 0.0
+            self._surprise = self._overdue = 0.0
             sample = self._sample()
             if known is not None:
                 sample = self._without_older_speed(known, sample)
@@ -244,6 +268,8 @@ class ModelStats:
 
     def _is_outdated(self) -> bool:
         new, known = self._new, len(self.memory)
+        if self._overdue > _OVERDUE and known >= _MIN_OLDER:
+            return True
         if known < _FEW:
             return new > 0 or self._polls >= _MAX_POLLS
         is_surprising = abs(self._surprise) > _SURPRISING * math.sqrt(new)
@@ -298,8 +324,12 @@ class ModelStats:
                 if ratio > best:
                     best, kept = ratio, place
         if kept < len(sample):
+            self.shifts += 1
             self._since = sample[kept - 1][0].number
             self.memory = [entry for entry in self.memory if entry.number >= self._since]
+            if not self.memory:
+                # No newer task has ended: the known durations are a better guess than the settings.
+                self.prior_median = known.age_at(0.5)
         return sample[:kept]
 
     def _hazard(self, known: Distribution, seen: Observation) -> float:
@@ -309,7 +339,11 @@ class ModelStats:
             after = (after + by) / 2 if guess is None else guess
         elif after <= self._unknown_to:
             return 0.0
-        return -math.log(max(known.survival_at(after), _LEAST_SURVIVAL))
+        return _cumulative_hazard(known, after)
+
+
+def _cumulative_hazard(known: Distribution, age: float) -> float:
+    return -math.log(max(known.survival_at(age), _LEAST_SURVIVAL))
 
 
 def _log_likelihood(ends: float, expected: float) -> float:

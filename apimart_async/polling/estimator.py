@@ -165,7 +165,10 @@ def _grid(low: float, high: float, centres: Sequence[float]) -> list[float]:
 def _fit(
     observations: Sequence[tuple[Observation, float]], edges: list[float], prior: list[float]
 ) -> list[float]:
-    """Return the survival at each edge: one step of expectation maximisation between two smoothings."""
+    """Return the survival at each edge: one step of expectation maximisation between two smoothings.
+
+    It begins with likely durations, where the running tasks count as at risk.
+    """
     last = len(edges) - 1
     # The last bin, from the last edge on, has no end.
     belief = [_PRIOR_WEIGHT * (left - right) for left, right in pairwise([*prior, 0.0])]
@@ -183,7 +186,8 @@ def _fit(
         guessed.append((place - 1, place, weight) if place else ended[-1])
     logs = [math.log(edge) for edge in edges[1:]]
     logs.insert(0, 2 * logs[0] - logs[1])
-    (begun,) = _smoothed(_spread(guessed, [*edges, 2 * edges[-1]], belief), logs, _WIDTHS[:1])
+    below = _spread(guessed, [*edges, 2 * edges[-1]], belief)
+    (begun,) = _smoothed(_product_limit(below, running), logs, _WIDTHS[:1])
     candidates = _smoothed(_spread([*ended, *running], begun, belief), logs, _WIDTHS)
     scores = [_left_out(below, logs, width, ended) for below, width in zip(candidates, _WIDTHS, strict=True)]
     best = max(scores)
@@ -205,6 +209,27 @@ def _spread(spans: list[_Span], measure: list[float], belief: list[float]) -> li
         for (left, right), density, own in zip(pairwise(measure), densities, belief, strict=False)
     ]
     return [0.0, *accumulate(mass)]
+
+
+def _product_limit(below: list[float], running: list[_Span]) -> list[float]:
+    """Return the weight below each edge with the running tasks, by the product limit of Kaplan and Meier.
+
+    The hazard of each bin is the weight that ends in it by the weight at risk, so that ages which running
+    tasks have passed without an end become less likely.
+    """
+    leaving = [0.0] * len(below)
+    for first, _, weight in running:
+        leaving[first + 1] += weight
+    lasting = total = at_risk = below[-1] + sum(leaving)
+    result = [0.0]
+    for (left, right), gone in zip(pairwise(below), leaving, strict=False):
+        mass = right - left
+        at_risk -= gone
+        if mass > 0:
+            lasting *= 1.0 - mass / max(at_risk, mass)
+        at_risk -= mass
+        result.append(total - lasting)
+    return result
 
 
 def _smoothed(below: list[float], logs: list[float], widths: Sequence[float]) -> list[list[float]]:

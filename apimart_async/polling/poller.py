@@ -68,6 +68,7 @@ class Wait:
         is_age_known: Whether ``submitted_at`` is more than a guess.
         deadline: Moment at which the wait ends.
         unfinished_age: Age at which the task had certainly not ended.
+        polled_at: Moment of the last answer or error; 0 before the first.
         polls: Number of answers.
         not_found: Number of answers in a row by which the service does not know the task.
         not_found_since: Moment of the first of them.
@@ -91,6 +92,7 @@ class Wait:
     is_age_known: bool
     deadline: float
     unfinished_age: float = 0.0
+    polled_at: float = 0.0
     polls: int = 0
     not_found: int = 0
     not_found_since: float = 0.0
@@ -121,6 +123,7 @@ class Wait:
 
     def answered(self, found: Task, asked_at: float, now: float) -> None:
         """Record the answer of a poll that was sent at one moment and answered at another."""
+        self.polled_at = now
         before = self.task
         task = self.task = parsing.with_submit(found, before)
         self.polls += 1
@@ -145,6 +148,7 @@ class Wait:
 
     def failed(self, error: Exception, now: float) -> None:
         """Record the error of a poll: a transient one delays the next poll, any other ends the wait."""
+        self.polled_at = now
         if isinstance(error, errors.NotFoundError):
             if is_from_service(error):
                 self._not_found(error, now)
@@ -262,12 +266,14 @@ class PollQueue:
         # A budget makes each request dearer than its share.
         sharing, others = (self._sharing, len(self._queue)) if is_shared and not self._interval else (1.0, 0)
         age = now - wait.submitted_at
+        stats = wait.stats
+        shifts = stats.shifts
         delay, earliest, latest, least = wait.cadence.next_poll(
             wait.kind,
             age,
             remaining=wait.deadline - now,
             polls=wait.polls,
-            polled_at=age if wait.due else 0.0,
+            polled_at=wait.polled_at - wait.submitted_at if wait.polled_at else 0.0,
             is_age_known=wait.is_age_known,
             estimated_time=wait.task.estimated_time,
             sharing=sharing,
@@ -278,6 +284,9 @@ class PollQueue:
             not_before = max(now + least, wait.not_before)
             moment = align(due, earliest=now + earliest, latest=now + latest, not_before=not_before)
             due = moment if moment < wait.deadline else due
+        if stats.shifts > shifts:
+            # The other tasks were planned for another speed of the service.
+            self._plan_anew(stats, now, only_first=False)
         self._push(wait, due)
         self.set_timer()
 
@@ -388,7 +397,7 @@ class PollQueue:
         if answer.errors:
             self._log_errors(answer.errors)
         waits = list(chain(*batch.values()))
-        unknown = {wait.kind for wait in waits if not wait.stats.memory}
+        unknown = {wait.stats for wait in waits if not wait.stats.memory}
         for wait in waits:
             if wait.is_over:
                 continue
@@ -414,8 +423,16 @@ class PollQueue:
                 wait.answered(task, asked_at, now)
                 self.schedule(wait, now)
         # With the first duration of a model, the first polls of its other tasks may come sooner.
-        for _, entry, wait in list(self._queue) if unknown else ():
-            if wait.entry == entry and not wait.polls and wait.kind in unknown and wait.stats.memory:
+        for stats in unknown:
+            if stats.memory:
+                self._plan_anew(stats, now, only_first=True)
+
+    def _plan_anew(self, stats: ModelStats, now: float, *, only_first: bool) -> None:
+        """Plan the polls of waiting tasks of one kind anew, or only the first polls."""
+        for due, entry, wait in list(self._queue):
+            # A poll that is due keeps its place, and a hint that an error delays comes as soon as it may.
+            is_later = wait.entry == entry and due > max(now, wait.not_before)
+            if is_later and wait.stats is stats and not (only_first and wait.polls):
                 self.schedule(wait, now)
 
     def _log_errors(self, failed: dict[str, Exception]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import chain, repeat
 from random import Random
 from statistics import fmean
@@ -14,7 +14,7 @@ import attrs
 
 from apimart_async.config import Poll
 from apimart_async.polling.cadence import Cadence, Schedule, best_schedule
-from apimart_async.polling.duration_stats import DurationStats
+from apimart_async.polling.duration_stats import DurationStats, ModelStats
 
 if TYPE_CHECKING:
     from cadences.families import Family
@@ -190,23 +190,39 @@ class Learner:
         # (moment of the poll, number of the task, age at the last poll); at first the moment of the submit.
         queue = [(moment, first + number, -1.0) for number, moment in enumerate(moments)]
         now = moments[0]
+
+        def plan(number: int, polled_at: float) -> tuple[float, int, float]:
+            age, polls = now - moments[number - first], result.polls[number]
+            delay = cadence.next_poll(
+                "model", age, remaining=1e9, polls=polls, polled_at=polled_at if polls else 0.0
+            ).delay
+            return now + delay, number, polled_at
+
         while queue:
             now, number, before = heappop(queue)
             age = max(0.0, now - moments[number - first])
             known = self.stats.of("model", self.poll.first)
+            shifts, is_first = known.shifts, not known.memory
             if before >= 0:
                 result.polls[number] += 1
-                if age >= lasting[number]:
-                    result.delays[number] = age - lasting[number]
-                    if self.learns:
-                        actual = float(round(lasting[number])) if self.reports_time else None
-                        known.record_end(number, before, age, actual)
-                    continue
                 if self.learns:
-                    known.record_running(number, age)
-            polls = result.polls[number]
-            delay = cadence.next_poll(
-                "model", age, remaining=1e9, polls=polls, polled_at=age if polls else 0.0
-            ).delay
-            heappush(queue, (now + delay, number, age))
+                    self._learn(known, number, before, age, lasting[number])
+            if age < lasting[number]:
+                heappush(queue, plan(number, age))
+            else:
+                result.delays[number] = age - lasting[number]
+            # After a shift all polls are planned anew, with the first duration the first polls.
+            is_shift = known.shifts > shifts
+            if is_shift or (is_first and known.memory):
+                for place, (_, other, polled_at) in enumerate(queue):
+                    if polled_at >= 0 and (is_shift or not result.polls[other]):
+                        queue[place] = plan(other, polled_at)
+                heapify(queue)
         return now
+
+    def _learn(self, known: ModelStats, number: int, before: float, age: float, duration: float) -> None:
+        """Record a poll of a task at an age, after one at an age before."""
+        if age < duration:
+            known.record_running(number, age)
+        else:
+            known.record_end(number, before, age, float(round(duration)) if self.reports_time else None)

@@ -262,3 +262,21 @@ def test_a_poll_of_any_time_can_be_aligned(
 ) -> None:
     moment = align(due, earliest=due - earlier, latest=due + later, not_before=not_before)
     assert moment >= 0
+
+
+@pytest.mark.parametrize("is_age_known", [True, False])
+def test_a_poll_planned_anew_keeps_its_distance_from_the_last_one(*, is_age_known: bool) -> None:
+    cadence = Cadence(Poll(shortest=2, longest=8), DurationStats(), Random(1))
+    for duration in drawn(20.0, 40):
+        stats_of(cadence).record_end(next_number(), 0.99 * duration, duration)
+
+    def delay(age: float, polled_at: float) -> float:
+        poll = cadence.next_poll(
+            "a", age, remaining=1e9, polls=3, polled_at=polled_at, is_age_known=is_age_known
+        )
+        assert poll.least == pytest.approx(max(0.0, polled_at + 2 - age))
+        return poll.delay
+
+    assert 1 <= delay(20.0, 19.0) < delay(19.0, 19.0)
+    assert delay(27.0, 19.0) == 0
+    assert delay(7.0, 1.0) <= 2.8

@@ -326,3 +326,44 @@ def test_models_resolutions_and_numbers_of_images_are_told_apart() -> None:
     assert len(set(kinds)) == 4
     assert kind_of("a", None, 1) == kind_of("a", None, None) == "a"
     assert kind_of(None, "4k", 1) is None
+
+
+def test_a_slow_service_is_noticed_before_its_tasks_end(stats: ModelStats) -> None:
+    for number, duration in enumerate(drawn(20, 60, 0.3), 1):
+        stats.record_end(number, duration - 0.5, duration + 0.5)
+    stats.distribution()
+    for age in range(5, 41, 5):
+        for number in range(100, 110):
+            stats.record_running(number, float(age))
+        stats.distribution()
+    assert stats.shifts == 1
+    assert stats.memory == []
+    assert stats.is_known
+    assert 15 < stats.prior_median < 25
+    assert stats.distribution().age_at(0.5) > 40
+
+
+def test_a_narrow_estimate_that_is_a_little_short_is_not_renewed(stats: ModelStats) -> None:
+    for number in range(1, 61):
+        stats.record_end(number, 18.8, 19.2)
+    known = stats.distribution()
+    for number in range(100, 300):
+        stats.record_running(number, 20.0)
+    assert stats.distribution() is known
+
+
+def test_running_tasks_of_all_ages_are_at_risk() -> None:
+    running = [(Observation(float(age), math.inf), 1.0) for age in range(1, 40)]
+    durations = estimate(running, 20.0)
+    # None of 20 tasks ended between 5 and 20 s; by the prior, half of all do.
+    assert durations.survival_at(20) / durations.survival_at(5) > 0.9
+
+
+def test_two_tasks_that_hang_are_no_sign_of_a_slow_service(stats: ModelStats) -> None:
+    for number, duration in enumerate(drawn(20, 60, 0.3), 1):
+        stats.record_end(number, duration - 0.5, duration + 0.5)
+    known = stats.distribution()
+    for age in range(15, 600, 15):
+        for number in (100, 101):
+            stats.record_running(number, float(age))
+    assert stats.distribution() is known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from apimart_async import (
     Task,
 )
 from apimart_async.polling.cadence import Cadence, NextPoll, align
+from apimart_async.polling.estimator import Observation
 from apimart_async.polling.poller import PollQueue
 from apimart_async.polling.watch import Watch, until_ended
 
@@ -558,3 +560,56 @@ async def test_a_budget_of_requests_makes_each_cost_its_full_price(budget: float
     service.ends = dict.fromkeys(names(50), 30.0)
     await consume(Watch(service.queue(budget), pace, map(queued, service.ends)))
     assert max(pace.sharing) == 1.0 if budget else max(pace.sharing) > 4.0
+
+
+def fresh(task_id: str) -> Task:
+    """Return a task of known age."""
+    return attrs.evolve(queued(task_id), submitted_at=datetime.now(UTC))
+
+
+def slow(poll: Poll) -> Cadence:
+    """Return a cadence that knows forty tasks of 60 s."""
+    pace = cadence(poll)
+    pace.stats.of(None, poll.first).load(60.0, [Observation(55.0 + n / 4, 56.0 + n / 4) for n in range(40)])
+    return pace
+
+
+async def test_waiting_tasks_are_found_soon_once_a_service_has_become_faster() -> None:
+    service = Service()
+    queue, pace = service.queue(), slow(Poll())
+    delays: list[float] = []
+
+    async def run(name: str) -> None:
+        service.ends[name] = now() + 20
+        wait = until_ended(queue, pace, fresh(name))
+        assert (await wait).is_completed
+        delays.append(now() - service.ends[name])
+
+    async with asyncio.TaskGroup() as group:
+        for name in names(60):
+            group.create_task(run(name))
+            await asyncio.sleep(2.5)
+    # The first ones are found when tasks used to end. Planned alike, half of all were found so late.
+    assert delays[0] > 25
+    assert sum(delay > 25 for delay in delays) < 20
+    assert max(delays[30:]) < 5
+
+
+async def test_a_hint_outlives_a_new_plan() -> None:
+    service = Service()
+    queue, pace = service.queue(), cadence(Poll(first=90, shortest=50, longest=90))
+    service.ends = {"task_0": 0.0, "task_1": 60.0}
+    hinted = asyncio.create_task(until_ended(queue, pace, fresh("task_0")))
+    other = asyncio.create_task(until_ended(queue, pace, fresh("task_1")))
+    await asyncio.sleep(0)
+    service.error = RateLimitError("slow", status=429, retry_after=65.0)
+    queue.hint("task_0")
+    await asyncio.sleep(1)
+    service.error = None
+    queue.hint("task_0")
+    await asyncio.sleep(60)
+    # The first duration of all: the other task is planned anew.
+    queue.hint("task_1")
+    assert (await other).is_completed
+    assert (await hinted).is_completed
+    assert now() < 66
