@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from anyio import to_thread
+from anyio import run_process, to_thread
 
 from apimart_async import InvalidArgumentError, JournalError
 from apimart_async.batch import read_outcomes
@@ -87,6 +87,38 @@ async def test_a_database_without_a_journal_is_not_changed_by_reading(url: str, 
     for _ in range(2):
         with pytest.raises(JournalError, match="There is no journal at"):
             list(read_outcomes(tmp_path, journal=url))
+
+
+async def test_a_worker_reads_a_manifest_as_a_batch_does(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    rows = f"image,prompt\n{tmp_path / 'photo.png'},Snow\nmissing.png,Snow\n"
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "jobs.csv").write_text(rows)
+    out = ("-o", tmp_path / "out", "--journal", url)
+    refused = await apimart("fleet", "work", inside / "jobs.csv", *out, env=environment(emulator))
+    assert (refused.returncode, emulator.ledger.billed) == (2, [])
+    assert "--allow-outside" in refused.stderr
+    rights = ("--allow-outside", "--skip-bad", "-n", "2")
+    work = await apimart("fleet", "work", inside / "jobs.csv", *out, *rights, env=environment(emulator))
+    assert (work.returncode, work.stdout.count("\n")) == (1, 2), work.stderr
+    assert "1 of 2 rows cannot be done, left out" in work.stderr
+    with manifest.open() as file:
+        command = [sys.executable, "-m", "apimart_async", "fleet", "work", "-", *map(str, out)]
+        piped = await run_process(command, stdin=file, env=environment(emulator), cwd=tmp_path)
+    assert piped.stdout.count(b"\n") == 4
+
+
+async def test_a_worker_without_a_database_sends_nothing(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    elsewhere = f"{url}_missing"
+    work = await apimart(
+        "fleet", "work", manifest, "-o", tmp_path / "out", "--journal", elsewhere, env=environment(emulator)
+    )
+    assert (work.returncode, work.stdout, len(emulator.ledger.billed)) == (2, "", 0)
+    assert "does not exist" in work.stderr
 
 
 async def test_the_status_of_a_fleet_with_infinite_times_is_json(url: str, emulator: Emulator) -> None:
