@@ -96,7 +96,8 @@ class JobFlow:
             record = await context.journal.claim(described.id)
         except ClaimedError as claimed:
             elsewhere = claimed.record.outcome(context.options.output, job=self._job)
-            return attrs.evolve(elsewhere, status="unfinished", is_elsewhere=True)
+            is_copy = self._job.id is None and not await equal_jobs.is_same(claimed.record, described)
+            return attrs.evolve(elsewhere, status="unfinished", is_elsewhere=True, resumed=is_copy)
         except errors.JournalError as error:
             context.shutdown.fail(error)
             return None

@@ -133,7 +133,8 @@ class Fleet:
     ) -> errors.ApimartError | None:
         """Run jobs in this process. Billable.
 
-        Jobs that another worker has are tried again until its lease would be over, if it were dead.
+        Jobs that another worker has are tried again until its lease would be over, if it were dead, and those
+        that get copies of its images until it has them.
 
         Args:
             jobs: Taken lazily.
@@ -153,11 +154,24 @@ class Fleet:
         loop, elsewhere, shutdown = asyncio.get_running_loop(), list[Outcome](), shutdown or Shutdown()
         error = await self._run(jobs, lambda outcome: _sort(outcome, on_outcome, elsewhere), shutdown)
         until = loop.time() + _LEASES * self.lease
-        while elsewhere and error is None and not shutdown.is_requested and loop.time() < until:
+        while elsewhere and error is None and not shutdown.is_requested:
+            if loop.time() >= until:
+                # The other worker has their images, and need not have these jobs: it may have another shard.
+                copies = [outcome for outcome in elsewhere if outcome.resumed]
+                if not copies:
+                    break
+                for outcome in elsewhere:
+                    if not outcome.resumed:
+                        on_outcome(outcome)
+                elsewhere = copies
             await asyncio.sleep(self.lease / 6)
-            again, elsewhere = [outcome.job for outcome in elsewhere], list[Outcome]()
-            left = elsewhere
-            error = await self._run(again, lambda outcome: _sort(outcome, on_outcome, left), shutdown)  # noqa: B023
+            again, left = [outcome.job for outcome in elsewhere], list[Outcome]()
+            try:
+                error = await self._run(again, lambda outcome: _sort(outcome, on_outcome, left), shutdown)  # noqa: B023
+            except errors.ApimartError as failure:
+                # Jobs have ended before, so that this is no refusal to begin.
+                error = failure
+            elsewhere = left
         for outcome in elsewhere:
             on_outcome(outcome)
         return error

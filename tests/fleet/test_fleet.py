@@ -200,3 +200,20 @@ async def test_workers_of_a_command_share_a_manifest(
     shown = await apimart("fleet", "status", env=env)
     assert "workers:             0" in shown.stdout
     assert "hunter2" not in "".join(run.stdout + run.stderr for run in (*runs, status, shown))
+
+
+async def test_equal_pictures_of_two_shards_get_a_file_each(
+    url: str, tmp_path: Path, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other worker has the second picture: its own one waits for the images, beyond any lease."""
+    second, output = tmp_path / "second.png", tmp_path / "out"
+    second.write_bytes(PNG)
+    fleet = Fleet(journal=url, output=output, lease=2)
+    async with Emulator(task_seconds=6, images="tiny") as emulator:
+        monkeypatch.setenv("APIMART_API_KEY", emulator.api_key)
+        monkeypatch.setenv("APIMART_BASE_URL", emulator.base_url)
+        shards = [[{"image": path, "prompt": "Snow"}] for path in (photo, str(second))]
+        results = await asyncio.gather(*(to_thread.run_sync(fleet.run_shard, shard) for shard in shards))
+        assert [result["status"] for (result,) in results] == ["saved", "saved"]
+        assert len(emulator.ledger.billed) == 1
+    assert {path.stem for path in output.iterdir()} == {"photo", "second"}
