@@ -303,7 +303,7 @@ class JobFlow:
                 except errors.TaskError as error:
                     self._state.error = error
                     ended = record.task_ended(error, self._state.seconds())
-                    if record.paths and not (ended.is_missing and context.options.retry_missing):
+                    if record.paths and not context.options.retry_missing:
                         # The images may be where they were saved: in another folder, or in one that is not
                         # mounted now. The job must not be submitted again for that.
                         self._state.error = missing = self._missing_files(record, error)

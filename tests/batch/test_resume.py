@@ -149,7 +149,7 @@ async def test_results_of_applerouter_in_another_folder_are_not_paid_for_again(
 
         (path,) = (await outcome_of()).paths
         path.rename(moved)
-        for options in ({}, {"retry_failed": True, "retry_missing": True}):
+        for options in ({}, {"retry_failed": True}):
             assert (await outcome_of(**options)).status == "unfinished"
         moved.rename(path)
         assert (await outcome_of()).paths == (path,)
