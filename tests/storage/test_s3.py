@@ -87,6 +87,20 @@ async def test_bucket_is_edited_into_a_bucket_and_resumed(
     assert bucket.uploads() == 0
 
 
+async def test_equal_objects_of_one_name_have_a_row_each(
+    client: AsyncApimart, emulator: Emulator, bucket: Bucket, tmp_path: Path
+) -> None:
+    """The first object is still there, so the second one is not the first under its new key."""
+    content = picture(size=16)
+    jobs = [Job(bucket.put(f"in/{folder}/a.png", content), "Snow", name="a") for folder in "xy"]
+    for _ in range(2):
+        outcomes = await run(client, jobs, bucket, tmp_path / "j.sqlite3")
+        assert [outcome.status for outcome in outcomes] == ["saved", "saved"]
+        rows = (bucket.folder / "results.jsonl").read_bytes().splitlines()
+        assert {json.loads(row)["image"] for row in rows} == {job.image for job in jobs}
+    assert len(emulator.ledger.entries) == 1
+
+
 async def test_large_image_is_several_parts_and_compared_with_its_namesakes(
     client: AsyncApimart, host: RawServer, bucket: Bucket
 ) -> None:
