@@ -13,8 +13,7 @@ from cyclopts import Parameter
 
 from apimart_async import errors
 from apimart_async.cli import connection, options
-from apimart_async.cli.display import preflight
-from apimart_async.cli.display.messages import explain
+from apimart_async.cli.display import messages, preflight
 from apimart_async.cli.display.output import complain, dollars, printable, say, sentence, write_line
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.signals import SIGNALS, Exit, UsageError
@@ -42,7 +41,7 @@ WORK_USAGE: Final = "Usage: apimart fleet work MANIFEST -o DIR [--journal URL] [
 STATUS_USAGE: Final = "Usage: apimart fleet status [--journal URL] [OPTIONS]"
 
 _ELSEWHERE: Final = "with other workers"
-_NO_JOBS: Final = ("No job has ended", "No jobs")
+_NOT_ENDED: Final = "not ended in this run"
 
 
 def work(
@@ -123,9 +122,14 @@ def work(
         except (errors.JournalError, errors.DownloadError) as refusal:
             raise UsageError(sentence(refusal.message)) from refusal
     if error is not None:
-        complain(sentence(error.message))
-    say(f"{', '.join(f'{number:,} {name}' for name, number in statuses.items()) or _NO_JOBS[error is None]}.")
-    if error is None and set(statuses) <= {"saved", _ELSEWHERE} and not found.bad:
+        complain(messages.ending(error))
+    # Each row has an outcome, unless the end of the worker has prevented it.
+    total = len(range(index, found.jobs + found.repeated, count))
+    statuses[_NOT_ENDED] = total - statuses.total()
+    counts = [f"{number:,} {name}" for name, number in statuses.items() if number]
+    say(f"{', '.join(counts) or 'No jobs'}.")
+    are_done = error is None and statuses["saved"] + statuses[_ELSEWHERE] == total
+    if are_done and not found.bad:
         return Exit.ALL_DONE
     return Exit.SOME_FAILED
 
@@ -148,7 +152,7 @@ async def _work(
         for line in [json_line(as_plain(outcome, output))] if json else paths:
             write_line(line)
         if outcome.error is not None:
-            say(f"{printable(outcome.id)}: {explain(outcome.error)}", always=True)
+            say(f"{printable(outcome.id)}: {messages.explain(outcome.error)}", always=True)
 
     def finish() -> None:
         say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")

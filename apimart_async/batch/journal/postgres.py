@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.sql import Connection
 
 _LEASE: Final = 30.0
+_DAY: Final = 86_400
 _MOST_CALLS: Final = 1000
 # For the creation of the tables: "APJL".
 _LOCK: Final = 0x41504A4C
@@ -70,7 +71,8 @@ class PostgresJournal:
     Args:
         url: ``postgresql://user:password@host/database``. Each database, or each schema with
             ``?search_path=``, is one journal.
-        lease: Seconds after which other processes take the jobs of one that has died; at least 2, default 30.
+        lease: Seconds after which other processes take the jobs of one that has died; 2 to 86,400, 30 by
+            default.
         requests_per_second: Limit on the paid requests of all processes together, more than 0; give each
             process the same number. A 429 with ``Retry-After`` then pauses all of them. By default each
             process has only the limits of its client.
@@ -80,13 +82,13 @@ class PostgresJournal:
         budget: Reserves USD of the budget of all processes.
 
     Raises:
-        InvalidArgumentError: The extra ``postgres`` is not installed, the lease is too short, the limit is
-            not more than 0, or the URL cannot be read.
+        InvalidArgumentError: The extra ``postgres`` is not installed, the lease or the limit is out of range,
+            or the URL cannot be read.
     """
 
     def __init__(self, url: str, *, lease: float = _LEASE, requests_per_second: float | None = None) -> None:
-        if not lease >= 2:  # noqa: PLR2004 a second for a transaction, and some for renewals
-            raise InvalidArgumentError(f"lease must be at least 2 seconds, not {lease!r}.")
+        if not 2 <= lease <= _DAY:  # noqa: PLR2004 a second for a transaction, and some for renewals
+            raise InvalidArgumentError(f"lease must be 2 to {_DAY} seconds, not {lease!r}.")
         self._database = Database(url)
         self._lease = Lease(lease)
         self.budget: SharedBudget = SharedBudget(self._database, self._lease)
