@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 import attrs
 
 from apimart_async.batch.journal import sql
-from apimart_async.batch.journal.database import VERSION, Database
+from apimart_async.batch.journal.database import VERSION, Database, limited
 from apimart_async.batch.journal.lease import Lease
 from apimart_async.batch.journal.protocol import ClaimedError, Tally
 from apimart_async.batch.journal.record import Record, UnreadableRowError
@@ -111,17 +111,11 @@ class PostgresJournal:
         """
         try:
             connection = await self._database.connected()
-            async with connection.transaction():
-                await connection.execute(sql.LOCK_TABLES, _LOCK)
-                self._database.check_schema(await connection.fetchval(sql.OTHER_SCHEMA))
-                await connection.execute(sql.TABLES)
-                await connection.execute(sql.SET_VERSION, b"%d" % VERSION)
-                found: bytes | None = await connection.fetchval(sql.GET_VERSION)
-                await connection.execute(sql.CLEAN)
-                await connection.execute(sql.CLEAN_UPLOADS)
-                await connection.execute(sql.CLEAN_RESERVATIONS)
+            with limited(connection):
+                found = await self._create_tables(connection)
             self._database.check_version(found)
-            await self._lease.register(connection)
+            with limited(connection):
+                await self._lease.register(connection)
         except BaseException as error:
             await self._database.disconnect()
             if self._database.is_outage(error) or isinstance(error, self._database.asyncpg.PostgresError):
@@ -130,6 +124,19 @@ class PostgresJournal:
         await self._group.__aenter__()
         self._renewal = self._group.create_task(self._renew())
         return self
+
+    async def _create_tables(self, connection: Connection) -> bytes | None:
+        """Create missing tables, remove the rows of the past, and return the version of the tables."""
+        async with connection.transaction():
+            await connection.execute(sql.LOCK_TABLES, _LOCK)
+            self._database.check_schema(await connection.fetchval(sql.OTHER_SCHEMA))
+            await connection.execute(sql.TABLES)
+            await connection.execute(sql.SET_VERSION, b"%d" % VERSION)
+            found: bytes | None = await connection.fetchval(sql.GET_VERSION)
+            await connection.execute(sql.CLEAN)
+            await connection.execute(sql.CLEAN_UPLOADS)
+            await connection.execute(sql.CLEAN_RESERVATIONS)
+        return found
 
     async def __aexit__(
         self,
@@ -146,7 +153,9 @@ class PostgresJournal:
             self._renewal.cancel()
             await self._group.__aexit__(None, None, None)
         with suppress(Exception):  # the lease ends by itself
-            await self._lease.end(await self._database.connected())
+            connection = await self._database.connected()
+            with limited(connection):
+                await self._lease.end(connection)
         await self._database.disconnect()
 
     # --- the journal ------------------------------------------------------------------------------------
@@ -364,7 +373,8 @@ class PostgresJournal:
                 try:
                     if connection is None or connection.is_closed():
                         connection = await self._database.connect()
-                    await self._lease.renew(connection)
+                    with limited(connection):
+                        await self._lease.renew(connection)
                 except Exception as error:
                     if not self._database.is_outage(error) and not isinstance(
                         error, self._database.asyncpg.PostgresError
