@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from anyio import to_thread
 
 from apimart_async import errors
 from apimart_async.batch.backends import ApimartBackend
 from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.job import Job, Outcome
-from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.postgres import DAY, PostgresJournal
 from apimart_async.batch.journal.postgres_reading import read_tally, read_workers
 from apimart_async.batch.manifest.rows import (
     ALIASES,
@@ -153,7 +154,7 @@ class Fleet:
         """
         loop, elsewhere, shutdown = asyncio.get_running_loop(), list[Outcome](), shutdown or Shutdown()
         error = await self._run(jobs, lambda outcome: _sort(outcome, on_outcome, elsewhere), shutdown)
-        until = loop.time() + _LEASES * self.lease
+        until = loop.time() + (_LEASES * await self._longest_lease() if elsewhere else 0.0)
         while elsewhere and error is None and not shutdown.is_requested:
             if loop.time() >= until:
                 # The other worker has their images, and need not have these jobs: it may have another shard.
@@ -175,6 +176,14 @@ class Fleet:
         for outcome in elsewhere:
             on_outcome(outcome)
         return error
+
+    async def _longest_lease(self) -> float:
+        """Return the lease of this worker, or what is left of that of another one with a longer lease."""
+        try:
+            workers = await to_thread.run_sync(self.workers)
+        except errors.JournalError:
+            return self.lease
+        return max(self.lease, *(min(worker.lease, DAY) for worker in workers if worker.jobs), 0.0)
 
     async def _run(
         self,

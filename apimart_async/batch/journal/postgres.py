@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.sql import Connection
 
 _LEASE: Final = 30.0
-_DAY: Final = 86_400
+DAY: Final = 86_400
+"""Seconds of the longest lease."""
 _MOST_CALLS: Final = 1000
 # For the creation of the tables: "APJL".
 _LOCK: Final = 0x41504A4C
@@ -87,8 +88,8 @@ class PostgresJournal:
     """
 
     def __init__(self, url: str, *, lease: float = _LEASE, requests_per_second: float | None = None) -> None:
-        if not 2 <= lease <= _DAY:  # noqa: PLR2004 a second for a transaction, and some for renewals
-            raise InvalidArgumentError(f"lease must be 2 to {_DAY} seconds, not {lease!r}.")
+        if not 2 <= lease <= DAY:  # noqa: PLR2004 a second for a transaction, and some for renewals
+            raise InvalidArgumentError(f"lease must be 2 to {DAY} seconds, not {lease!r}.")
         self._database = Database(url)
         self._lease = Lease(lease)
         self.budget: SharedBudget = SharedBudget(self._database, self._lease)
