@@ -312,7 +312,9 @@ class JobFlow:
                 except Exception as error:  # noqa: BLE001 the result stays paid for
                     self._state.error = error
                     context.shutdown.check(error)
+                    context.shutdown.not_saved(error, context.options.max_downloads)
                     return await self._state.put(record.with_error(error, self._state.seconds()))
+            context.shutdown.saved()
             names = tuple(str(path.relative_to(context.options.output)) for path in paths)
             return await self._state.put(record.saved(names, self._state.seconds()))
 
