@@ -148,10 +148,7 @@ class ShutdownState:
         """
         if not isinstance(error, errors.DownloadError):
             return
-        cause: BaseException | None = error
-        while isinstance(cause, errors.DownloadError):
-            cause = cause.__cause__
-        if error.is_transient or isinstance(cause, errors.APIConnectionError | OSError):
+        if error.is_transient or isinstance(_cause(error), errors.APIConnectionError | OSError):
             self._unsaved += 1
             if self._unsaved >= _UNREACHABLE_AFTER + concurrent:
                 self.fail(error)
@@ -202,13 +199,21 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 
 
+def _cause(error: BaseException) -> BaseException | None:
+    """Return the error that a failed download comes from, if it comes from another one."""
+    cause: BaseException | None = error
+    while isinstance(cause, errors.DownloadError):
+        cause = cause.__cause__
+    return cause
+
+
 def explained(error: Exception) -> Exception:
     """Return the error that a batch ends with, with the way to continue in its message."""
     remedy = next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), None)
     if isinstance(error, errors.RateLimitError):
         remedy = "wait" if error.retry_after is None else f"wait {error.retry_after:,.0f} s"
         remedy = "top up the account" if error.stops_batch else remedy
-    if isinstance(error, errors.DownloadError) and not isinstance(error.__cause__, OSError):
+    if isinstance(error, errors.DownloadError) and not (error.errno or isinstance(_cause(error), OSError)):
         remedy = "see to the connection to the host of the images"
     if remedy is None or not isinstance(error, errors.ApimartError):
         return error
