@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from anyio import to_thread
 
-from apimart_async.errors import DownloadError
+from apimart_async.errors import DownloadError, InvalidArgumentError
 from apimart_async.transport.concurrency import file_threads
 from apimart_async.transport.files.atomic import write_image
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.files.objects import ObjectContent
-from apimart_async.transport.object_storage import ObjectPath
+from apimart_async.transport.object_storage import ObjectPath, exact_path, is_object_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +38,8 @@ async def is_same(record: Record, described: Record) -> bool:
 
 def _exists(path: str) -> bool:
     try:
-        return Path(path).exists()
-    except (OSError, ValueError):
+        return (exact_path(path) if is_object_url(path) else Path(path)).exists()
+    except (OSError, ValueError, InvalidArgumentError):
         return False
 
 

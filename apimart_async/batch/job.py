@@ -140,4 +140,4 @@ class Outcome:
         .. versionadded:: 0.1
         """
         has_result = self.status == "unfinished" and (self.task is None or self.task.is_completed)
-        return self.cost is None and (self.status == "saved" or has_result)
+        return self.cost is None and not self.is_elsewhere and (self.status == "saved" or has_result)

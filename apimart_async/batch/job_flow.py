@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -43,6 +44,9 @@ class JobFlow:
     _state: JobState = attrs.field(init=False)
     _obstacle: Exception | None = attrs.field(init=False, default=None)
     """The reason why it cannot be submitted; a task that is already paid for can be finished all the same."""
+
+    _is_retried: bool = attrs.field(init=False, default=False)
+    """Whether its task was polled once more because of `retry_missing`."""
 
     was_saved: bool = attrs.field(init=False, default=False)
     """Whether it was saved before, and nothing was to be done."""
@@ -92,7 +96,8 @@ class JobFlow:
             record = await context.journal.claim(described.id)
         except ClaimedError as claimed:
             elsewhere = claimed.record.outcome(context.options.output, job=self._job)
-            return attrs.evolve(elsewhere, status="unfinished", is_elsewhere=True)
+            is_copy = self._job.id is None and not await equal_jobs.is_same(claimed.record, described)
+            return attrs.evolve(elsewhere, status="unfinished", is_elsewhere=True, resumed=is_copy)
         except errors.JournalError as error:
             context.shutdown.fail(error)
             return None
@@ -131,12 +136,19 @@ class JobFlow:
                 record = await self._state.put(record.cut_off())
             case "submitted":
                 return await self._resume(record)
-            case "saved":
+            case "saved" | "completed" if record.paths:
                 self.was_saved = await self._has_files(record)
-                record = record if self.was_saved else record.lost()
+                if not self.was_saved:
+                    record = record.lost()
+                elif record.state != "saved":
+                    record = await self._state.put(record.saved(record.paths, record.seconds))
             case _:
                 pass
-        return (await self._collect(record)).outcome(self._context.options.output, job=self._job)
+        record = await self._collect(record)
+        if record.is_missing and self._context.options.retry_missing and not self._is_retried:
+            self._is_retried = True
+            return await self._resume(record)
+        return record.outcome(self._context.options.output, job=self._job)
 
     async def _copy(self, original: Record) -> Outcome | None:
         """End as an equal job has, with files and a row of its own; ``None`` if that job has not ended."""
@@ -290,11 +302,19 @@ class JobFlow:
                     paths = await self._download(record)
                 except errors.TaskError as error:
                     self._state.error = error
-                    return await self._state.put(record.task_ended(error, self._state.seconds()))
+                    ended = record.task_ended(error, self._state.seconds())
+                    if record.paths and not context.options.retry_missing:
+                        # The images may be where they were saved: in another folder, or in one that is not
+                        # mounted now. The job must not be submitted again for that.
+                        self._state.error = missing = self._missing_files(record, error)
+                        ended = record.with_error(missing, self._state.seconds())
+                    return await self._state.put(ended)
                 except Exception as error:  # noqa: BLE001 the result stays paid for
                     self._state.error = error
                     context.shutdown.check(error)
+                    context.shutdown.not_saved(error, context.options.max_downloads)
                     return await self._state.put(record.with_error(error, self._state.seconds()))
+            context.shutdown.saved()
             names = tuple(str(path.relative_to(context.options.output)) for path in paths)
             return await self._state.put(record.saved(names, self._state.seconds()))
 
@@ -321,6 +341,15 @@ class JobFlow:
     def _template(self) -> str:
         choose = self._context.options.template
         return self._state.prepared.template if choose is None else choose(self._job)
+
+    def _missing_files(self, record: Record, error: errors.TaskError) -> errors.TaskError:
+        """Return the error of images that were saved, with the folder in which they are missing."""
+        missing = copy.copy(error)
+        missing.message = (
+            f"{record.paths[0]} was saved and is not in {self._context.options.output}: run the batch with "
+            f"the folder that has it. It cannot be downloaded again: {error.message}"
+        )
+        return missing
 
     async def _has_files(self, record: Record) -> bool:
         return await have_content([self._context.options.output / path for path in record.paths])

@@ -82,6 +82,7 @@ class ShutdownState:
     _shields: set[anyio.CancelScope] = attrs.field(factory=set[anyio.CancelScope], init=False)
     _deadline: float | None = attrs.field(default=None, init=False)
     _unreached: int = attrs.field(default=0, init=False)
+    _unsaved: int = attrs.field(default=0, init=False)
 
     def request(self) -> None:
         """Start no further jobs, and end without an error."""
@@ -132,6 +133,26 @@ class ShutdownState:
             for scope in self._waits:
                 scope.cancel()
 
+    def saved(self) -> None:
+        """Note that the images of a job were saved."""
+        self._unsaved = 0
+
+    def not_saved(self, error: Exception, concurrent: int) -> None:
+        """Note that they were not; shut down after many jobs in a row that the place of images prevented.
+
+        Each further job would be paid for, and the service keeps its images for a day.
+
+        Args:
+            error: The reason.
+            concurrent: Jobs that one short outage can prevent: ten more are many.
+        """
+        if not isinstance(error, errors.DownloadError):
+            return
+        if error.is_transient or isinstance(_cause(error), errors.APIConnectionError | OSError):
+            self._unsaved += 1
+            if self._unsaved >= _UNREACHABLE_AFTER + concurrent:
+                self.fail(error)
+
     async def while_reachable(self, wait: Awaitable[Result]) -> Result | None:
         """Return the result of a wait, or ``None`` once the service is out of reach."""
         with anyio.CancelScope() as scope:
@@ -178,12 +199,22 @@ _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
 )
 
 
+def _cause(error: BaseException) -> BaseException | None:
+    """Return the error that a failed download comes from, if it comes from another one."""
+    cause: BaseException | None = error
+    while isinstance(cause, errors.DownloadError):
+        cause = cause.__cause__
+    return cause
+
+
 def explained(error: Exception) -> Exception:
     """Return the error that a batch ends with, with the way to continue in its message."""
     remedy = next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), None)
     if isinstance(error, errors.RateLimitError):
         remedy = "wait" if error.retry_after is None else f"wait {error.retry_after:,.0f} s"
         remedy = "top up the account" if error.stops_batch else remedy
+    if isinstance(error, errors.DownloadError) and not (error.errno or isinstance(_cause(error), OSError)):
+        remedy = "see to the connection to the host of the images"
     if remedy is None or not isinstance(error, errors.ApimartError):
         return error
     ending = copy.copy(error)

@@ -25,14 +25,12 @@ from apimart_async.cli.display.output import (
 )
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.signals import Exit, UsageError
-from apimart_async.resources.submission import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from apimart_async.batch import Status
     from apimart_async.batch.manifest.preflight import Preflight
-    from apimart_async.batch.manifest.reader import Manifest
 
 HELP = """Run all jobs of a manifest, safe to kill and run again.
 
@@ -89,29 +87,14 @@ _MOST_REASONS: Final = 5
 
 
 def batch(
-    manifest: Annotated[
-        Path,
-        Parameter(
-            negative=(),
-            converter=options.output_path,
-            allow_leading_hyphen=True,  # for the manifest on stdin; other such arguments are refused
-            help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern; - is stdin.",
-        ),
-    ],
+    manifest: options.Manifest,
     /,
     *,
     output: options.Output,
-    prompt: Annotated[
-        str | None,
-        Parameter(
-            name=("--prompt", "-p"), allow_leading_hyphen=True, help="For rows that have none of their own."
-        ),
-    ] = None,
-    model: Annotated[str | None, Parameter(name=("--model", "-m"), help="For rows that name none.")] = None,
-    n: Annotated[int, Parameter(name="-n", help="Variants, for rows that do not say.")] = 1,
-    operation: Annotated[
-        Operation, Parameter(name="--operation", help="Operation of rows that name none.")
-    ] = "edit",
+    prompt: options.RowPrompt = None,
+    model: options.RowModel = None,
+    n: options.RowVariants = 1,
+    operation: options.RowOperation = "edit",
     service: options.Service = "apimart",
     check: Annotated[
         bool,
@@ -122,20 +105,10 @@ def batch(
             help="Only check, and print the models, the number of jobs and an estimate of the cost.",
         ),
     ] = False,
-    recursive: Annotated[
-        bool, options.flag("--recursive", "Take the images in subfolders of the folder as well.")
-    ] = False,
-    skip_bad: Annotated[
-        bool, options.flag("--skip-bad", "Leave out rows that cannot be done, and do the others.")
-    ] = False,
-    allow_outside: Annotated[
-        bool,
-        options.flag("--allow-outside", "Let the manifest name images outside its folder: if you trust it."),
-    ] = False,
-    allow_webhook: Annotated[
-        bool,
-        options.flag("--allow-webhook", "Let the manifest choose an address that is told of the results."),
-    ] = False,
+    recursive: options.Recursive = False,
+    skip_bad: options.SkipBad = False,
+    allow_outside: options.AllowOutside = False,
+    allow_webhook: options.AllowWebhook = False,
     in_flight: Annotated[
         int, Parameter(name="--in-flight", help="Jobs from submit to the end of their task, at most.")
     ] = 256,
@@ -217,7 +190,7 @@ def batch(
     )
     with on_disk(manifest) as (path, base):
         opened = attrs.evolve(open_manifest(path, rights), base=base)
-        _check_options_of(opened, output)
+        options.check_manifest(opened, output)
         options.check_journal_is_there(output, journal, local=local)
         if check:
             options.check_directory_name(output)
@@ -311,14 +284,6 @@ def _priced(plan: preflight.Plan, base_url: list[str] | None) -> preflight.Plan:
         with suppress(UsageError):
             return attrs.evolve(plan, prices=anyio.run(ask, connection.checked(base_url)))
     return plan
-
-
-def _check_options_of(manifest: Manifest, output: Path) -> None:
-    """Check the options that only some manifests have, or raise ``UsageError``."""
-    if manifest.options.recursive and manifest.kind != "folder":
-        raise UsageError("--recursive is for a folder; in a pattern, ** stands for all subfolders.")
-    if manifest.is_folder and output.resolve() == Path(manifest.folder.real):
-        raise UsageError("The results would lie among the images: name another directory with -o.")
 
 
 def _code_of(plan: preflight.Plan, *, skip_bad: bool) -> Exit:

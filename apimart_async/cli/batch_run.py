@@ -17,7 +17,6 @@ from apimart_async.cli import connection, local_batch
 from apimart_async.cli.display import messages
 from apimart_async.cli.display.output import (
     complain,
-    dollars,
     is_terminal,
     may_reach_terminal,
     printable,
@@ -77,6 +76,7 @@ class BatchRun:
         self._next_line = time.monotonic() + _LINE_INTERVAL
         self._failures = 0
         self._missing = 0
+        self._elsewhere = 0
         self._invalid = 0
         self._doubtful_edits = 0
         is_plain = self._writes and may_reach_terminal(sys.stdout)
@@ -109,7 +109,7 @@ class BatchRun:
             error = ending
         last, total = self._progress, self._total
         if error is not None:
-            complain(_reason(error))
+            complain(messages.ending(error))
         # Jobs whose upload did not get through are started again without --retry-failed.
         retried = batch_options.retry_failed or isinstance(error, errors.APIConnectionError)
         is_local = service.local
@@ -117,6 +117,7 @@ class BatchRun:
             last,
             self._output,
             missing=self._missing,
+            elsewhere=self._elsewhere,
             invalid=self._invalid,
             doubtful_edits=self._doubtful_edits,
             retried=retried,
@@ -186,6 +187,7 @@ class BatchRun:
             }
             for line in [json_line(plain)] if self._json else paths:
                 self._are_results_whole = write_line(line) and self._are_results_whole
+        self._elsewhere += outcome.is_elsewhere
         if outcome.error is None or outcome.status == "saved":
             return
         messages.trace(outcome.error)
@@ -219,14 +221,3 @@ def _label(outcome: Outcome) -> str:
     image = outcome.job.image
     name = Path(image).name if isinstance(image, str) else ""
     return shorten(printable(outcome.job.id or name or outcome.job.name or outcome.id), 40)
-
-
-def _reason(error: errors.ApimartError) -> str:
-    """Return the reason why a batch has stopped, with the options of the command."""
-    if isinstance(error, errors.BudgetExceededError) and error.limit is not None:
-        spent = "" if error.spent is None else f"{dollars(error.spent)} is spent, and "
-        return (
-            f"The next job could pass the budget: {spent}--max-cost is {dollars(error.limit)}. "
-            "Run it again with more to go on."
-        )
-    return sentence(error.message)

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
+import attrs
 from cyclopts import Parameter
 
 from apimart_async import errors
 from apimart_async.cli import connection, options
-from apimart_async.cli.display import preflight
-from apimart_async.cli.display.messages import explain
+from apimart_async.cli.display import messages, preflight
 from apimart_async.cli.display.output import complain, dollars, printable, say, sentence, write_line
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.signals import SIGNALS, Exit, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from apimart_async.batch import Job, Outcome
     from apimart_async.batch.manifest.reader import Manifest
@@ -41,21 +41,23 @@ WORK_USAGE: Final = "Usage: apimart fleet work MANIFEST -o DIR [--journal URL] [
 STATUS_USAGE: Final = "Usage: apimart fleet status [--journal URL] [OPTIONS]"
 
 _ELSEWHERE: Final = "with other workers"
+_NOT_ENDED: Final = "not ended in this run"
 
 
 def work(
-    manifest: Annotated[Path, Parameter(negative=(), help="As for `apimart batch`.")],
+    manifest: options.Manifest,
     /,
     *,
     output: options.Output,
     journal: options.Journal = None,
-    prompt: Annotated[
-        str | None,
-        Parameter(
-            name=("--prompt", "-p"), allow_leading_hyphen=True, help="For rows that have none of their own."
-        ),
-    ] = None,
-    model: Annotated[str | None, Parameter(name=("--model", "-m"), help="For rows that name none.")] = None,
+    prompt: options.RowPrompt = None,
+    model: options.RowModel = None,
+    n: options.RowVariants = 1,
+    operation: options.RowOperation = "edit",
+    recursive: options.Recursive = False,
+    skip_bad: options.SkipBad = False,
+    allow_outside: options.AllowOutside = False,
+    allow_webhook: options.AllowWebhook = False,
     shard: Annotated[
         str | None,
         Parameter(name="--shard", help="I/N: only every Nth row, from row I on; the first is 0."),
@@ -82,6 +84,7 @@ def work(
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
     from apimart_async.batch.manifest.rows import ManifestOptions
+    from apimart_async.cli.stdin_manifest import on_disk
     from apimart_async.fleet import Fleet
 
     fleet = Fleet(
@@ -93,17 +96,40 @@ def work(
         lease=lease,
     )
     index, count = _shard(shard)
-    opened = open_manifest(manifest, ManifestOptions(prompt, model, output=output))
-    found = anyio.run(checks.preflight, opened)
-    if found.bad:
-        raise UsageError("\n".join(preflight.complaints(found)))
-    connection.checked(None)
-    options.check_directory(output)
-    statuses, error = anyio.run(_work, fleet, _jobs(opened, index, count), output, json)
+    rights = ManifestOptions(
+        prompt,
+        model,
+        n,
+        operation,
+        recursive=recursive,
+        output=output,
+        allow_outside=allow_outside,
+        allow_webhook=allow_webhook,
+    )
+    with on_disk(manifest) as (path, base):
+        opened = attrs.evolve(open_manifest(path, rights), base=base)
+        options.check_manifest(opened, output)
+        found = anyio.run(checks.preflight, opened)
+        if found.bad and not skip_bad:
+            raise UsageError("\n".join(preflight.complaints(found)))
+        connection.checked(None)
+        options.check_directory(output)
+        for line in preflight.remarks(found):
+            say(line)
+        jobs = _jobs(opened, found.bad_rows, index, count)
+        try:
+            statuses, error = anyio.run(_work, fleet, jobs, output, json)
+        except (errors.JournalError, errors.DownloadError) as refusal:
+            raise UsageError(sentence(refusal.message)) from refusal
     if error is not None:
-        complain(sentence(error.message))
-    say(f"{', '.join(f'{number:,} {name}' for name, number in statuses.items()) or 'No jobs'}.")
-    if error is None and set(statuses) <= {"saved", _ELSEWHERE}:
+        complain(messages.ending(error))
+    # Each row has an outcome, unless the end of the worker has prevented it.
+    total = len(range(index, found.jobs + found.repeated, count))
+    statuses[_NOT_ENDED] = total - statuses.total()
+    counts = [f"{number:,} {name}" for name, number in statuses.items() if number]
+    say(f"{', '.join(counts) or 'No jobs'}.")
+    are_done = error is None and statuses["saved"] + statuses[_ELSEWHERE] == total
+    if are_done and not found.bad:
         return Exit.ALL_DONE
     return Exit.SOME_FAILED
 
@@ -126,7 +152,7 @@ async def _work(
         for line in [json_line(as_plain(outcome, output))] if json else paths:
             write_line(line)
         if outcome.error is not None:
-            say(f"{printable(outcome.id)}: {explain(outcome.error)}", always=True)
+            say(f"{printable(outcome.id)}: {messages.explain(outcome.error)}", always=True)
 
     def finish() -> None:
         say("Finishing the jobs in flight; Ctrl-C again stops at once, and loses nothing either.")
@@ -139,9 +165,9 @@ async def _work(
     return statuses, error
 
 
-async def _jobs(manifest: Manifest, index: int, count: int) -> AsyncGenerator[Job]:
+async def _jobs(manifest: Manifest, bad_rows: Sequence[int], index: int, count: int) -> AsyncGenerator[Job]:
     number = 0
-    async for job in manifest.jobs():
+    async for job in manifest.jobs(bad_rows):
         if number % count == index:
             yield job
         number += 1

@@ -18,6 +18,7 @@ from apimart_async.cli.display.item import STDIN
 from apimart_async.cli.display.output import is_terminal, listed, printable, say, sentence
 from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError, InvalidArgumentError
+from apimart_async.resources.submission import Operation
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files import objects
 from apimart_async.transport.files.patterns import matches_of
@@ -27,6 +28,7 @@ from apimart_async.transport.object_storage import ObjectPath, any_path
 if TYPE_CHECKING:
     from cyclopts import Token
 
+    from apimart_async.batch.manifest.reader import Manifest as FoundManifest
     from apimart_async.transport.media.forms import NamedFile
 
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
@@ -126,6 +128,40 @@ BaseUrl: TypeAlias = Annotated[
 ]
 Timeout: TypeAlias = Annotated[
     float | None, Parameter(name="--timeout", help="Seconds to wait for each task; 600 by default.")
+]
+Manifest: TypeAlias = Annotated[
+    Path,
+    Parameter(
+        negative=(),
+        converter=output_path,
+        allow_leading_hyphen=True,  # for the manifest on stdin; other such arguments are refused
+        help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern; - is stdin.",
+    ),
+]
+RowPrompt: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        name=("--prompt", "-p"), allow_leading_hyphen=True, help="For rows that have none of their own."
+    ),
+]
+RowModel: TypeAlias = Annotated[
+    str | None, Parameter(name=("--model", "-m"), help="For rows that name none.")
+]
+RowVariants: TypeAlias = Annotated[int, Parameter(name="-n", help="Variants, for rows that do not say.")]
+RowOperation: TypeAlias = Annotated[
+    Operation, Parameter(name="--operation", help="Operation of rows that name none.")
+]
+Recursive: TypeAlias = Annotated[
+    bool, flag("--recursive", "Take the images in subfolders of the folder as well.")
+]
+SkipBad: TypeAlias = Annotated[
+    bool, flag("--skip-bad", "Leave out rows that cannot be done, and do the others.")
+]
+AllowOutside: TypeAlias = Annotated[
+    bool, flag("--allow-outside", "Let the manifest name images outside its folder: if you trust it.")
+]
+AllowWebhook: TypeAlias = Annotated[
+    bool, flag("--allow-webhook", "Let the manifest choose an address that is told of the results.")
 ]
 
 
@@ -304,6 +340,18 @@ def check_journal_is_named(journal: str | None, directory: Path | None) -> None:
     """
     if isinstance(directory, ObjectPath) and not journal:
         raise UsageError("The journal of a batch in object storage is elsewhere: name it with --journal.")
+
+
+def check_manifest(manifest: FoundManifest, output: Path) -> None:
+    """Check the options that only some manifests have.
+
+    Raises:
+        UsageError: They do not fit.
+    """
+    if manifest.options.recursive and manifest.kind != "folder":
+        raise UsageError("--recursive is for a folder; in a pattern, ** stands for all subfolders.")
+    if manifest.is_folder and output.resolve() == Path(manifest.folder.real):
+        raise UsageError("The results would lie among the images: name another directory with -o.")
 
 
 def check_directory_name(directory: Path) -> None:

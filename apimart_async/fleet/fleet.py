@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from anyio import to_thread
 
 from apimart_async import errors
 from apimart_async.batch.backends import ApimartBackend
 from apimart_async.batch.context import BatchOptions
 from apimart_async.batch.job import Job, Outcome
-from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.postgres import DAY, PostgresJournal
 from apimart_async.batch.journal.postgres_reading import read_tally, read_workers
 from apimart_async.batch.manifest.rows import (
     ALIASES,
@@ -61,7 +62,7 @@ class Fleet:
         requests_per_second: Limit on the paid requests of all workers together, more than 0; none by default.
         max_cost: USD that all workers together may spend, more than 0; no limit by default.
         max_in_flight: Maximum number of jobs of one worker between their submit and the end of their task.
-        lease: Seconds after which the jobs of a dead worker are taken by others, at least 2.
+        lease: Seconds after which the jobs of a dead worker are taken by others, 2 to 86,400.
 
     .. versionadded:: 0.1
     """
@@ -133,7 +134,8 @@ class Fleet:
     ) -> errors.ApimartError | None:
         """Run jobs in this process. Billable.
 
-        Jobs that another worker has are tried again until its lease would be over, if it were dead.
+        Jobs that another worker has are tried again until its lease would be over, if it were dead, and those
+        that get copies of its images until it has them.
 
         Args:
             jobs: Taken lazily.
@@ -152,15 +154,36 @@ class Fleet:
         """
         loop, elsewhere, shutdown = asyncio.get_running_loop(), list[Outcome](), shutdown or Shutdown()
         error = await self._run(jobs, lambda outcome: _sort(outcome, on_outcome, elsewhere), shutdown)
-        until = loop.time() + _LEASES * self.lease
-        while elsewhere and error is None and not shutdown.is_requested and loop.time() < until:
+        until = loop.time() + (_LEASES * await self._longest_lease() if elsewhere else 0.0)
+        while elsewhere and error is None and not shutdown.is_requested:
+            if loop.time() >= until:
+                # The other worker has their images, and need not have these jobs: it may have another shard.
+                copies = [outcome for outcome in elsewhere if outcome.resumed]
+                if not copies:
+                    break
+                for outcome in elsewhere:
+                    if not outcome.resumed:
+                        on_outcome(outcome)
+                elsewhere = copies
             await asyncio.sleep(self.lease / 6)
-            again, elsewhere = [outcome.job for outcome in elsewhere], list[Outcome]()
-            left = elsewhere
-            error = await self._run(again, lambda outcome: _sort(outcome, on_outcome, left), shutdown)  # noqa: B023
+            again, left = [outcome.job for outcome in elsewhere], list[Outcome]()
+            try:
+                error = await self._run(again, lambda outcome: _sort(outcome, on_outcome, left), shutdown)  # noqa: B023
+            except errors.ApimartError as failure:
+                # Jobs have ended before, so that this is no refusal to begin.
+                error = failure
+            elsewhere = left
         for outcome in elsewhere:
             on_outcome(outcome)
         return error
+
+    async def _longest_lease(self) -> float:
+        """Return the lease of this worker, or what is left of that of another one with a longer lease."""
+        try:
+            workers = await to_thread.run_sync(self.workers)
+        except errors.JournalError:
+            return self.lease
+        return max(self.lease, *(min(worker.lease, DAY) for worker in workers if worker.jobs), 0.0)
 
     async def _run(
         self,

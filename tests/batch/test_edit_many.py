@@ -342,8 +342,9 @@ async def test_apple_router_takes_the_same_jobs(emulator: Emulator, tmp_path: Pa
         assert [outcome.resumed for outcome in second] == [True, True]
         assert emulator.counts["applerouter"] == 2
         first[0].paths[0].unlink()
-        outcomes = {outcome.id: outcome for outcome in await run(client, jobs, tmp_path / "out")}
-        assert outcomes[first[0].id].status == "failed"
+        for retry_missing, status in ((False, "unfinished"), (True, "failed")):
+            again = await run(client, jobs, tmp_path / "out", retry_missing=retry_missing)
+            assert {outcome.id: outcome for outcome in again}[first[0].id].status == status
         emulator.faults.add(Fault(kind="disconnect", route="applerouter", executed=True, times=1))
         (doubtful,) = await run(client, [Job(tmp_path / "square.png", "third")], tmp_path / "out")
         assert doubtful.status == "in_doubt"

@@ -141,7 +141,7 @@ async def left_completed(client: AsyncApimart, job: Job, output: Path, expires: 
         result = await client.edits.create("https://pictures.example/a.jpg", "stars")
     images = tuple(attrs.evolve(image, expires_at=datetime.now(UTC) + expires) for image in result.images)
     left = attrs.evolve(result, images=images)
-    await rewrite(output, lambda row: attrs.evolve(row.lost().completed(left)))
+    await rewrite(output, lambda row: attrs.evolve(row.lost().completed(left), paths=()))
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 
 from apimart_async import (
     AsyncApimart,
+    AsyncAppleRouter,
     BadRequestError,
     InternalServerError,
     Job,
@@ -107,6 +109,51 @@ async def test_a_job_whose_task_is_unknown_is_submitted_again_only_with_retry_mi
     assert (outcome.status, outcome.resumed) == ("saved", True)
     assert emulator.counts["edits"] == 2
     assert len(emulator.ledger.entries) == 2
+
+
+@pytest.mark.parametrize("ending", ["unknown", "failed"])
+async def test_a_run_with_another_folder_loses_no_saved_job(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, ending: str
+) -> None:
+    """A mistyped folder, or one that is not mounted, while the service has forgotten the results."""
+    job, output, journal = Job(pictures[0], "prompt"), tmp_path / "out", journal_path(tmp_path / "out")
+    (saved,) = await run(client, [job], output)
+    if ending == "unknown":
+        forgotten = Task("task_of_another_time", "submitted")
+    else:
+        emulator.faults.add(Fault(kind="task-expired", route="edits"))
+        forgotten = await client.edits.create(pictures[1], "prompt")
+    await rewrite(output, lambda row: attrs.evolve(row, task=forgotten))
+    submits = emulator.counts["edits"]
+    for options in ({}, {"retry_failed": True}):
+        (outcome,) = await run(client, [job], tmp_path / "other", journal=journal, **options)
+        assert (outcome.status, outcome.paths) == ("unfinished", ())
+        assert str(tmp_path / "other") in str(outcome.error)
+    (again,) = await run(client, [job], output, journal=journal, retry_failed=True)
+    assert (again.status, again.paths) == ("saved", saved.paths)
+    (line,) = (output / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["paths"] == [saved.paths[0].name]
+    assert emulator.counts["edits"] == submits
+
+
+async def test_results_of_applerouter_in_another_folder_are_not_paid_for_again(
+    emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    """AppleRouter keeps no results: once moved, they are nowhere else."""
+    job, output, moved = Job(pictures[0], "prompt", model="gpt-image-2"), tmp_path / "out", tmp_path / "moved"
+    async with AsyncAppleRouter(emulator.api_key, base_url=emulator.base_url) as client:
+
+        async def outcome_of(**options: Any) -> Outcome:
+            async with edit_many(client, [job], output=output, **options) as outcomes:
+                return await anext(outcomes)
+
+        (path,) = (await outcome_of()).paths
+        path.rename(moved)
+        for options in ({}, {"retry_failed": True}):
+            assert (await outcome_of(**options)).status == "unfinished"
+        moved.rename(path)
+        assert (await outcome_of()).paths == (path,)
+    assert emulator.counts["applerouter"] == 1
 
 
 async def test_a_refused_resubmit_keeps_the_missing_task(

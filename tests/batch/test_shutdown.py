@@ -369,3 +369,30 @@ async def test_an_output_path_that_cannot_be_a_folder_is_refused(
         async with edit_many(client, jobs(pictures, 3), output=tmp_path / "file"):
             pytest.fail("entered")
     assert not emulator.counts
+
+
+@pytest.mark.parametrize("kind", ["disconnect", "status"])
+async def test_no_more_is_paid_for_while_no_image_can_be_saved(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path, kind: Any
+) -> None:
+    """The service keeps the images for a day, and an outage of their host or bucket may last longer."""
+    fault = Fault(kind=kind, route="files", status=503 if kind == "status" else None)
+    emulator.faults.add(fault)
+    todo, narrow = jobs(pictures, 60), {"max_in_flight": 2, "max_uploads": 2, "max_downloads": 2}
+    options = client.with_options(max_retries=0)
+    seen, error = await until_stopped(options, todo, tmp_path / "out", **narrow)
+    assert isinstance(error, DownloadError)
+    assert "see to the connection to the host of the images, then run it again" in str(error)
+    assert {outcome.status for outcome in seen} == {"unfinished"}
+    assert 12 <= len(emulator.ledger.entries) < 30
+    emulator.faults.clear()
+    assert await finish(options, todo, tmp_path / "out") == {"saved": 60}
+    assert len(emulator.ledger.entries) == 60
+
+
+async def test_images_that_fail_now_and_then_end_no_batch(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    emulator.faults.add(Fault(kind="status", route="files", status=503, every=2))
+    found = await finish(client.with_options(max_retries=0), jobs(pictures, 40), tmp_path / "out")
+    assert found == {"saved": 20, "unfinished": 20}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from anyio import to_thread
+from anyio import run_process, to_thread
 
-from apimart_async import InvalidArgumentError, JournalError
+from apimart_async import InvalidArgumentError, Job, JournalError
 from apimart_async.batch import read_outcomes
 from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.record import Record
 
 from .photo import PNG
 
@@ -87,6 +88,76 @@ async def test_a_database_without_a_journal_is_not_changed_by_reading(url: str, 
     for _ in range(2):
         with pytest.raises(JournalError, match="There is no journal at"):
             list(read_outcomes(tmp_path, journal=url))
+
+
+async def test_a_worker_reads_a_manifest_as_a_batch_does(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    rows = f"image,prompt\n{tmp_path / 'photo.png'},Snow\nmissing.png,Snow\n"
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "jobs.csv").write_text(rows)
+    out = ("-o", tmp_path / "out", "--journal", url)
+    refused = await apimart("fleet", "work", inside / "jobs.csv", *out, env=environment(emulator))
+    assert (refused.returncode, emulator.ledger.billed) == (2, [])
+    assert "--allow-outside" in refused.stderr
+    rights = ("--allow-outside", "--skip-bad", "-n", "2")
+    work = await apimart("fleet", "work", inside / "jobs.csv", *out, *rights, env=environment(emulator))
+    assert (work.returncode, work.stdout.count("\n")) == (1, 2), work.stderr
+    assert "1 of 2 rows cannot be done, left out" in work.stderr
+    with manifest.open() as file:
+        command = [sys.executable, "-m", "apimart_async", "fleet", "work", "-", *map(str, out)]
+        piped = await run_process(command, stdin=file, env=environment(emulator), cwd=tmp_path)
+    assert piped.stdout.count(b"\n") == 4
+
+
+async def test_a_worker_without_a_database_sends_nothing(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    elsewhere = f"{url}_missing"
+    work = await apimart(
+        "fleet", "work", manifest, "-o", tmp_path / "out", "--journal", elsewhere, env=environment(emulator)
+    )
+    assert (work.returncode, work.stdout, len(emulator.ledger.billed)) == (2, "", 0)
+    assert "does not exist" in work.stderr
+
+
+async def test_jobs_of_another_process_are_not_called_paid(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    async with PostgresJournal(url) as other:
+        job = Job("photo.png", "prompt 0", id="0")
+        described = Record.describe(job, "grok-imagine-1.0-edit-apimart", job_id=job.id)
+        assert await other.begin(described.intent("key", 0.0), None)
+        out = ("-o", tmp_path / "out", "--journal", url)
+        batch = await apimart("batch", manifest, *out, env=environment(emulator))
+    assert batch.returncode == 1
+    assert "1 are with other processes that share the journal." in batch.stderr
+    assert "3 of 4 jobs saved" in batch.stderr
+    assert "paid for" not in batch.stderr
+    assert "unknown cost" not in batch.stderr
+
+
+async def test_a_worker_counts_the_jobs_that_it_has_not_started(
+    url: str, manifest: Path, tmp_path: Path, emulator: Emulator
+) -> None:
+    command = ("fleet", "work", manifest, "-o", tmp_path / "out", "--journal", url, "--max-cost", "0.03")
+    work = await apimart(*command, env=environment(emulator))
+    assert work.returncode == 1
+    assert "--max-cost is $0.03. Run it again with more to go on." in work.stderr
+    assert "2 saved, 2 not ended in this run." in work.stderr
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "1e-300"])
+def test_a_rate_that_is_none_is_refused(limit: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="requests_per_second must be more than 0"):
+        PostgresJournal("postgresql://host/database", requests_per_second=float(limit))
+
+
+@pytest.mark.parametrize("lease", ["1", "nan", "inf", "1e10"])
+def test_a_lease_that_is_none_is_refused(lease: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="lease must be 2 to 86400 seconds"):
+        PostgresJournal("postgresql://host/database", lease=float(lease))
 
 
 async def test_the_status_of_a_fleet_with_infinite_times_is_json(url: str, emulator: Emulator) -> None:

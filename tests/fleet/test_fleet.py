@@ -17,6 +17,8 @@ import pytest
 from anyio import run_process, to_thread
 
 from apimart_async import InvalidArgumentError, Job
+from apimart_async.batch.journal.postgres import PostgresJournal
+from apimart_async.batch.journal.record import Record
 from apimart_async.emulator import Emulator
 from apimart_async.fleet import Fleet
 
@@ -200,3 +202,36 @@ async def test_workers_of_a_command_share_a_manifest(
     shown = await apimart("fleet", "status", env=env)
     assert "workers:             0" in shown.stdout
     assert "hunter2" not in "".join(run.stdout + run.stderr for run in (*runs, status, shown))
+
+
+async def test_the_jobs_of_a_dead_worker_with_a_longer_lease_are_waited_for(
+    url: str, tmp_path: Path, photo: str, service: Emulator
+) -> None:
+    row = {"image": photo, "prompt": "Snow", "id": "job"}
+    dead = PostgresJournal(url, lease=6)
+    await dead.__aenter__()
+    dead._renewal.cancel()
+    described = Record.describe(Job(photo, "Snow", id="job"), "model", job_id="job")
+    assert await dead.begin(described.intent("key", 0.0), None)
+    fleet = Fleet(journal=url, output=tmp_path / "out", lease=2)
+    (result,) = await to_thread.run_sync(fleet.run_shard, [row])
+    assert result["status"] == "in_doubt"
+    assert len(service.ledger.billed) == 0
+    await dead.__aexit__(None, None, None)
+
+
+async def test_equal_pictures_of_two_shards_get_a_file_each(
+    url: str, tmp_path: Path, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other worker has the second picture: its own one waits for the images, beyond any lease."""
+    second, output = tmp_path / "second.png", tmp_path / "out"
+    second.write_bytes(PNG)
+    fleet = Fleet(journal=url, output=output, lease=2)
+    async with Emulator(task_seconds=6, images="tiny") as emulator:
+        monkeypatch.setenv("APIMART_API_KEY", emulator.api_key)
+        monkeypatch.setenv("APIMART_BASE_URL", emulator.base_url)
+        shards = [[{"image": path, "prompt": "Snow"}] for path in (photo, str(second))]
+        results = await asyncio.gather(*(to_thread.run_sync(fleet.run_shard, shard) for shard in shards))
+        assert [result["status"] for (result,) in results] == ["saved", "saved"]
+        assert len(emulator.ledger.billed) == 1
+    assert {path.stem for path in output.iterdir()} == {"photo", "second"}

@@ -265,11 +265,6 @@ async def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: st
     assert caught.value.__context__ is None
 
 
-def test_a_lease_of_a_moment_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match="at least 2 seconds"):
-        PostgresJournal("postgresql://127.0.0.1/journal", lease=1.0)
-
-
 async def test_batches_of_several_processes_share_the_work(
     url: str, emulator: Emulator, client: AsyncApimart, tmp_path: Path
 ) -> None:

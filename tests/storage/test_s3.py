@@ -87,6 +87,50 @@ async def test_bucket_is_edited_into_a_bucket_and_resumed(
     assert bucket.uploads() == 0
 
 
+async def test_equal_objects_of_one_name_have_a_row_each(
+    client: AsyncApimart, emulator: Emulator, bucket: Bucket, tmp_path: Path
+) -> None:
+    """The first object is still there, so the second one is not the first under its new key."""
+    content = picture(size=16)
+    jobs = [Job(bucket.put(f"in/{folder}/a.png", content), "Snow", name="a") for folder in "xy"]
+    for _ in range(2):
+        outcomes = await run(client, jobs, bucket, tmp_path / "j.sqlite3")
+        assert [outcome.status for outcome in outcomes] == ["saved", "saved"]
+        rows = (bucket.folder / "results.jsonl").read_bytes().splitlines()
+        assert {json.loads(row)["image"] for row in rows} == {job.image for job in jobs}
+    assert len(emulator.ledger.entries) == 1
+
+
+async def test_a_store_that_is_gone_ends_the_batch_before_all_jobs_are_paid_for(
+    client: AsyncApimart, emulator: Emulator, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = picture(size=16)
+    jobs = [Job(content, f"Snow {number}") for number in range(40)]
+    journal = tmp_path / "j.sqlite3"
+
+    async def run_until_gone() -> None:
+        batch = edit_many(
+            client,
+            jobs,
+            output=str(bucket.folder),
+            journal=journal,
+            max_in_flight=2,
+            max_uploads=2,
+            max_downloads=2,
+        )
+        async with batch as outcomes:
+            async for _ in outcomes:
+                monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+
+    with pytest.raises(DownloadError, match="see to it that the output folder can be written"):
+        await run_until_gone()
+    assert len(emulator.ledger.entries) < 30
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.server)
+    outcomes = await run(client, jobs, bucket, journal)
+    assert {outcome.status for outcome in outcomes} == {"saved"}
+    assert len(emulator.ledger.entries) == 40
+
+
 async def test_large_image_is_several_parts_and_compared_with_its_namesakes(
     client: AsyncApimart, host: RawServer, bucket: Bucket
 ) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from apimart_async.batch.journal import sql
 from apimart_async.errors import InvalidArgumentError, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from apimart_async.batch.journal.sql import Connection
 
@@ -21,6 +22,8 @@ VERSION: Final = 1
 _MOST_OUTAGE: Final = 300.0
 _MOST_DELAY: Final = 5.0
 _CONNECT_TIMEOUT: Final = 10.0
+_MOST_WORK: Final = 60.0
+_MOST_IDLE: Final = 10.0
 _UNREADABLE_URL: Final = (
     "The URL of the journal cannot be read: it must look like postgresql://user:password@host/database, with "
     "special characters of the password in percent escapes, such as %40 for @."
@@ -77,11 +80,13 @@ class Database:
         while True:
             try:
                 async with self._lock:
-                    return await function(await self.connected())
+                    connection = await self.connected()
+                    with limited(connection):
+                        return await function(connection)
             except Exception as error:
                 if isinstance(error, self.asyncpg.DeadlockDetectedError):
                     continue
-                if not self.is_outage(error):
+                if not (self.is_outage(error) or self._is_switchover(error)):
                     raise
                 await self.disconnect()
                 if loop.time() - began > _MOST_OUTAGE:
@@ -147,7 +152,9 @@ class Database:
     async def connected(self) -> Connection:
         """Return the connection, a new one if it is closed."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self.connect()
+            connection = self._connection = await self.connect()
+            with limited(connection):
+                await connection.execute(sql.LIMIT_TRANSACTIONS, f"{_MOST_IDLE * 1000:.0f}")
         return self._connection
 
     async def disconnect(self) -> None:
@@ -165,6 +172,18 @@ class Database:
                 *(OSError, TimeoutError, EOFError),
                 *(pg.PostgresConnectionError, pg.InterfaceError, pg.InternalClientError),
                 *(pg.OperatorInterventionError, pg.InsufficientResourcesError),
+            ),
+        )
+
+    def _is_switchover(self, error: BaseException) -> bool:
+        """Tell whether a server refuses this now: a standby, or one that is set up anew; or it gave us up."""
+        pg = self.asyncpg
+        return isinstance(
+            error,
+            (
+                *(pg.ReadOnlySQLTransactionError, pg.InvalidAuthorizationSpecificationError),
+                *(pg.TransactionRollbackError, pg.LockNotAvailableError, pg.PostgresSystemError),
+                pg.IdleInTransactionSessionTimeoutError,
             ),
         )
 
@@ -212,6 +231,19 @@ class Database:
             f"The journal at {self.shown} cannot be written ({type(error).__name__}: {error}).",
             path=self.shown,
         )
+
+
+@contextmanager
+def limited(connection: Connection) -> Generator[None]:
+    """Close a connection whose server does not answer within a minute; the work is then an outage.
+
+    A machine that loses its power or its network closes no connection, and TCP notices after hours.
+    """
+    timer = asyncio.get_running_loop().call_later(_MOST_WORK, connection.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _parsed(url: str) -> SplitResult:

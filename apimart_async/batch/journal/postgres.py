@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, cast
 import attrs
 
 from apimart_async.batch.journal import sql
-from apimart_async.batch.journal.database import VERSION, Database
+from apimart_async.batch.journal.database import VERSION, Database, limited
 from apimart_async.batch.journal.lease import Lease
 from apimart_async.batch.journal.protocol import ClaimedError, Tally
 from apimart_async.batch.journal.record import Record, UnreadableRowError
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from apimart_async.batch.journal.sql import Connection
 
 _LEASE: Final = 30.0
+DAY: Final = 86_400
+"""Seconds of the longest lease."""
 _MOST_CALLS: Final = 1000
 # For the creation of the tables: "APJL".
 _LOCK: Final = 0x41504A4C
@@ -70,7 +72,8 @@ class PostgresJournal:
     Args:
         url: ``postgresql://user:password@host/database``. Each database, or each schema with
             ``?search_path=``, is one journal.
-        lease: Seconds after which other processes take the jobs of one that has died; at least 2, default 30.
+        lease: Seconds after which other processes take the jobs of one that has died; 2 to 86,400, 30 by
+            default.
         requests_per_second: Limit on the paid requests of all processes together, more than 0; give each
             process the same number. A 429 with ``Retry-After`` then pauses all of them. By default each
             process has only the limits of its client.
@@ -80,13 +83,13 @@ class PostgresJournal:
         budget: Reserves USD of the budget of all processes.
 
     Raises:
-        InvalidArgumentError: The extra ``postgres`` is not installed, the lease is too short, the limit is
-            not more than 0, or the URL cannot be read.
+        InvalidArgumentError: The extra ``postgres`` is not installed, the lease or the limit is out of range,
+            or the URL cannot be read.
     """
 
     def __init__(self, url: str, *, lease: float = _LEASE, requests_per_second: float | None = None) -> None:
-        if not lease >= 2:  # noqa: PLR2004 a second for a transaction, and some for renewals
-            raise InvalidArgumentError(f"lease must be at least 2 seconds, not {lease!r}.")
+        if not 2 <= lease <= DAY:  # noqa: PLR2004 a second for a transaction, and some for renewals
+            raise InvalidArgumentError(f"lease must be 2 to {DAY} seconds, not {lease!r}.")
         self._database = Database(url)
         self._lease = Lease(lease)
         self.budget: SharedBudget = SharedBudget(self._database, self._lease)
@@ -109,17 +112,11 @@ class PostgresJournal:
         """
         try:
             connection = await self._database.connected()
-            async with connection.transaction():
-                await connection.execute(sql.LOCK_TABLES, _LOCK)
-                self._database.check_schema(await connection.fetchval(sql.OTHER_SCHEMA))
-                await connection.execute(sql.TABLES)
-                await connection.execute(sql.SET_VERSION, b"%d" % VERSION)
-                found: bytes | None = await connection.fetchval(sql.GET_VERSION)
-                await connection.execute(sql.CLEAN)
-                await connection.execute(sql.CLEAN_UPLOADS)
-                await connection.execute(sql.CLEAN_RESERVATIONS)
+            with limited(connection):
+                found = await self._create_tables(connection)
             self._database.check_version(found)
-            await self._lease.register(connection)
+            with limited(connection):
+                await self._lease.register(connection)
         except BaseException as error:
             await self._database.disconnect()
             if self._database.is_outage(error) or isinstance(error, self._database.asyncpg.PostgresError):
@@ -128,6 +125,19 @@ class PostgresJournal:
         await self._group.__aenter__()
         self._renewal = self._group.create_task(self._renew())
         return self
+
+    async def _create_tables(self, connection: Connection) -> bytes | None:
+        """Create missing tables, remove the rows of the past, and return the version of the tables."""
+        async with connection.transaction():
+            await connection.execute(sql.LOCK_TABLES, _LOCK)
+            self._database.check_schema(await connection.fetchval(sql.OTHER_SCHEMA))
+            await connection.execute(sql.TABLES)
+            await connection.execute(sql.SET_VERSION, b"%d" % VERSION)
+            found: bytes | None = await connection.fetchval(sql.GET_VERSION)
+            await connection.execute(sql.CLEAN)
+            await connection.execute(sql.CLEAN_UPLOADS)
+            await connection.execute(sql.CLEAN_RESERVATIONS)
+        return found
 
     async def __aexit__(
         self,
@@ -144,7 +154,9 @@ class PostgresJournal:
             self._renewal.cancel()
             await self._group.__aexit__(None, None, None)
         with suppress(Exception):  # the lease ends by itself
-            await self._lease.end(await self._database.connected())
+            connection = await self._database.connected()
+            with limited(connection):
+                await self._lease.end(connection)
         await self._database.disconnect()
 
     # --- the journal ------------------------------------------------------------------------------------
@@ -362,7 +374,8 @@ class PostgresJournal:
                 try:
                     if connection is None or connection.is_closed():
                         connection = await self._database.connect()
-                    await self._lease.renew(connection)
+                    with limited(connection):
+                        await self._lease.renew(connection)
                 except Exception as error:
                     if not self._database.is_outage(error) and not isinstance(
                         error, self._database.asyncpg.PostgresError

@@ -136,7 +136,8 @@ class Record:
         base_url: Base URL that the last paid request was sent to, or may have been.
         task: As last seen, once it is known.
         images: The answer of a service without tasks, until it is saved.
-        paths: Files, relative to the output directory.
+        paths: Files, relative to the output directory. One that is completed has them if they were saved, and
+            missing when they were last looked for.
         error: Why it failed or is in doubt, or the error of the last try to finish it.
         cost: USD.
         seconds: Time spent on it, over all runs.
@@ -244,8 +245,8 @@ class Record:
         return self._changed("saved", task=task, images=None, paths=paths, error=None, seconds=seconds)
 
     def lost(self) -> Record:
-        """Return it as one whose files are missing and have to be downloaded again."""
-        return self._changed("completed", paths=())
+        """Return it as one whose files are missing and have to be downloaded again, if they stay missing."""
+        return self._changed("completed")
 
     def failed(self, error: Exception, seconds: float) -> Record:
         """Return it as one that has no images and never will."""
@@ -261,9 +262,9 @@ class Record:
             return self.completed(error.task).with_error(error, seconds)
         if not (isinstance(error, errors.TaskExpiredError) and error.status == _NOT_FOUND):
             cost = (error.task.cost if error.task else None) or self.cost or 0.0
-            return attrs.evolve(self.failed(error, seconds), cost=cost)
+            return attrs.evolve(self.failed(error, seconds), cost=cost, paths=())
         task = self.task and attrs.evolve(self.task, status="submitted", images=())
-        return self._changed("submitted", task=task, error=Failure.of(error), seconds=seconds)
+        return self._changed("submitted", task=task, paths=(), error=Failure.of(error), seconds=seconds)
 
     @property
     def is_missing(self) -> bool:
@@ -305,7 +306,7 @@ class Record:
             job=job or described,
             status=_STATUSES[self.state],
             task=self.task,
-            paths=tuple(directory / path for path in self.paths),
+            paths=tuple(directory / path for path in self.paths) if self.state == "saved" else (),
             error=self.error.error(self) if self.error else None,
             cost=self.cost,
             seconds=self.seconds,

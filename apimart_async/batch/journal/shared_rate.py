@@ -20,6 +20,8 @@ from apimart_async.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from apimart_async.batch.journal.database import Database
 
+# Requests a second: one a day. PostgreSQL adds no interval of any length to a time.
+_LOWEST: Final = 1 / 86_400
 # Seconds that a slot may be used late; the database gives slots in the past for half of that.
 _TOLERANCE: Final = 0.1
 # Seconds before its last slot at which a process leases more.
@@ -74,12 +76,14 @@ class SharedRate:
         per_second: Requests a second of all processes together, more than 0.
 
     Raises:
-        InvalidArgumentError: ``per_second`` is not more than 0.
+        InvalidArgumentError: ``per_second`` is out of range.
     """
 
     def __init__(self, database: Database, per_second: float) -> None:
-        if not per_second > 0:
-            raise InvalidArgumentError(f"requests_per_second must be more than 0, not {per_second!r}.")
+        if not _LOWEST <= per_second < math.inf:
+            raise InvalidArgumentError(
+                f"requests_per_second must be more than 0, at least one a day, not {per_second!r}."
+            )
         self._database = database
         self._interval = 1 / per_second
         self._most = max(1, int(per_second))

@@ -44,6 +44,8 @@ class Connection(Protocol):
         ...
 
 
+# The locks of a process that stops in a transaction would stop all others.
+LIMIT_TRANSACTIONS: Final = "SELECT set_config('idle_in_transaction_session_timeout', $1, false)"
 TABLES: Final = """
     CREATE TABLE IF NOT EXISTS apimart_workers (
         id uuid PRIMARY KEY,

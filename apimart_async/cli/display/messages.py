@@ -276,6 +276,7 @@ def batch_hints(
     output: Path,
     *,
     missing: int,
+    elsewhere: int,
     invalid: int,
     doubtful_edits: int,
     retried: bool,
@@ -287,6 +288,7 @@ def batch_hints(
         progress: Of a batch that has ended.
         output: Directory of the results.
         missing: How many of the unfinished jobs have a task that the service does not know.
+        elsewhere: How many of the unfinished jobs another process that shares the journal works on.
         invalid: How many of the failed jobs cannot be submitted as they are.
         doubtful_edits: How many of the jobs in doubt are edits, for which the service promises nothing.
         retried: Whether failed jobs were started anew.
@@ -302,8 +304,11 @@ def batch_hints(
             else f"{beginning}. With --resubmit-in-doubt, those are submitted again that the service "
             f"promises to bill once{', no edits' if doubtful_edits else ''}; with --resubmit-unsafe, all."
         )
-    if progress.unfinished and not is_local:
-        lines.append(f"{progress.unfinished:,} are paid for and not lost: run the same command again.")
+    if elsewhere:
+        lines.append(f"{elsewhere:,} are with other processes that share the journal.")
+    unfinished = progress.unfinished - elsewhere
+    if unfinished and not is_local:
+        lines.append(f"{unfinished:,} are paid for and not lost: run the same command again.")
     if missing and not is_local:
         lines.append(
             f"The service does not know the task of {missing:,} of these: look at the account. "
@@ -318,3 +323,14 @@ def batch_hints(
         # One whose id belongs to other work is not in results.jsonl: the other work is.
         lines.append(f"{invalid:,} cannot be submitted as they are: change them. --check lists the reasons.")
     return lines
+
+
+def ending(error: errors.ApimartError) -> str:
+    """Return the reason why a batch has stopped, with the options of the command."""
+    if isinstance(error, errors.BudgetExceededError) and error.limit is not None:
+        spent = "" if error.spent is None else f"{dollars(error.spent)} is spent, and "
+        return (
+            f"The next job could pass the budget: {spent}--max-cost is {dollars(error.limit)}. "
+            "Run it again with more to go on."
+        )
+    return sentence(error.message)
