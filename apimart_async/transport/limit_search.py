@@ -30,7 +30,7 @@ _FIRST_CONCURRENCY: Final = 8.0
 _GROWTH: Final = 0.4
 # Without a limit and with one: the share of refusals above the noise that is usual, the share above both
 # that is a flood, and the sum of odds that begins a check. A wrong check costs more without a limit.
-_WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.03, 0.25, 6.0)}
+_WATCH: Final = {False: (0.1, 0.5, 12.0), True: (0.02, 0.15, 6.0)}
 # The sum that ends an experiment, and its seconds, as many services count by the second; and the sum that
 # ends a check before these, unless nearly all is refused, as in an outage.
 _DECIDED: Final = 4.0
@@ -60,6 +60,8 @@ _DOUBT: Final = 20.0
 _FIRST_HOLD: Final = 3.0
 _MOST_HOLD: Final = 12.0
 _CLOSE: Final = 0.1
+# Requests between a refused raise and the next.
+_LEAST_HELD: Final = 40.0
 
 
 class LimitSearch:
@@ -240,8 +242,10 @@ class LimitSearch:
     def _watch(self, now: float) -> None:
         self._held_by = None
         self._checks = 0
-        # The closer the last refused raise, the less a raise can win.
-        self._hold_until = now + _MOST_HOLD * min(1.0, min(_CLOSE, self._least_step) / self._room)
+        # The closer the last refused raise, the less a raise can win; and each costs some refusals.
+        hold = _MOST_HOLD * min(_CLOSE, self._least_step) / self._room
+        least = 0.0 if self._room == math.inf else _LEAST_HELD / max(1.0, self._found)
+        self._hold_until = now + min(_MOST_HOLD, max(hold, least))
         self._share = self._noise
         usual, flood, _ = _WATCH[self._is_limited]
         few = self._noise + usual
@@ -328,14 +332,13 @@ class LimitSearch:
         self._least_step = math.sqrt((0.25 + 6 * usual) / max(1.0, self._found))
         self._step = step = max(self._step, self._least_step)
         self._before = (True, self.concurrency, self.rate)
-        self._raised = self._held_by
         self._set_limits(self.concurrency * (1 + step), self.rate and self.rate * (1 + step), now)
         return self._begin("raise", now, usual, 1 - (1 - usual) / (1 + 0.7 * step))
 
     def _put_back(self, now: float) -> None:
         _, concurrency, rate = self._before
         found = max(0.5, self._accepted_rate(now))
-        if rate is not None and (self._raised == "rate" or rate < 1.1 * found):
+        if rate is not None and rate < 1.1 * found:
             rate = min(rate, 0.97 * found)
         self._set_limits(concurrency, rate, now)
         self._room, self._step = self._step, self._step / 2
