@@ -123,6 +123,8 @@ async def test_a_run_with_another_folder_loses_no_saved_job(
     else:
         emulator.faults.add(Fault(kind="task-expired", route="edits"))
         forgotten = await client.edits.create(pictures[1], "prompt")
+        with pytest.raises(TaskExpiredError):
+            await client.tasks.wait(forgotten)
     await rewrite(output, lambda row: attrs.evolve(row, task=forgotten))
     submits = emulator.counts["edits"]
     for options in ({}, {"retry_failed": True}):
