@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from apimart_async.arguments import is_whole, wrong_type
 from apimart_async.errors import APIResponseValidationError, InvalidArgumentError
@@ -40,10 +40,9 @@ def parse(body: bytes | bytearray | str | Mapping[str, Any]) -> Task:
         APIResponseValidationError: The body is not JSON, is too large, or holds no task id, or one of more
             than 1,000 characters. Answer 400.
     """
-    given: object = body
-    if not isinstance(given, _BODIES):
+    if not isinstance(cast("object", body), _BODIES):
         # Not an error of the notification: 400 would end its delivery.
-        raise wrong_type("body", "the bytes, the text or the decoded JSON of a notification", given)
+        raise wrong_type("body", "the bytes, the text or the decoded JSON of a notification", body)
     if isinstance(body, bytes | bytearray | str):
         data = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body)
         if len(data) > _LARGEST:
