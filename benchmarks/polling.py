@@ -69,6 +69,26 @@ def arrive(knobs: list[float], seeds: range, *, reports_time: bool) -> None:
         print()
 
 
+def follow(knobs: list[float], seeds: range) -> None:
+    """Print the same for the client and for a yardstick that knows all but the changes of speed."""
+    print("cost / optimum, client and yardstick:")
+    for knob, name in product(knobs, families.SHIFTING):
+        family = FAMILIES[name]
+        for pattern, arrivals in sim.PATTERNS.items():
+            judged = range(arrivals.judged, arrivals.tasks)
+            spent, least = [0.0, 0.0], 0.0
+            for seed in seeds:
+                lasting = family.durations(arrivals.tasks, seed)
+                client = sim.Learner(ours(knob), seed, reports_time=True)
+                yardstick = sim.Follower(ours(knob), seed, family=family)
+                for place, learner in enumerate((client, yardstick)):
+                    spent[place] += learner.follow(lasting, arrivals).part(judged).cost(knob)
+                least += sim.optimum(family, lasting, knob).part(judged).cost(knob)
+            ratios = "".join(f"{cost / least:7.2f}" for cost in spent)
+            print(f"  knob {knob:<4} {name:30} {pattern:24}{ratios}", flush=True)
+    print()
+
+
 def begin(seeds: range) -> None:
     """Print the cost over the optimum of the first 20 tasks of a fresh client, one after the other."""
     print("cost / optimum of the first 20 tasks, knob 0.25 s:")
@@ -212,12 +232,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of the first tables")
     parser.add_argument("--knob", type=float, action="append", help="of the first table; 0.05, 0.25 and 2")
     parser.add_argument("--unreported", action="store_true", help="durations are known from polls alone")
-    parts = ("arrive", "begin", "shift", "compare", "cost", "short", "emulate")
+    parts = ("arrive", "follow", "begin", "shift", "compare", "cost", "short", "emulate")
     parser.add_argument("--only", choices=parts, help="one part")
     options = parser.parse_args()
     seeds = range(1, 1 + options.seeds)
     runs = {
         "arrive": lambda: arrive(options.knob or list(KNOBS), seeds, reports_time=not options.unreported),
+        "follow": lambda: follow(options.knob or list(KNOBS), seeds),
         "begin": lambda: begin(range(1, 1 + 10 * options.seeds)),
         "shift": lambda: shift(seeds),
         "compare": lambda: compare(options.tasks, 1),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from benchmarks.child import Measured, Order
+from benchmarks.clients import BASELINE, FIXED, SDK, TWIN
 from benchmarks.serving import pin
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 LONGEST: Final = 120.0
 """Seconds a measurement may take."""
 
-_OWN: Final = {"aiohttp", "apimart_async", "apimart_async.sync"}
+_OWN: Final = {BASELINE, SDK, TWIN, FIXED}
 """Clients whose failure ends the run; another's is its result."""
 
 # glibc maps and unmaps large blocks until it has freed one: without this, identical work differs by a fifth.

@@ -88,6 +88,8 @@ class LimitSearch:
         self._max_rate = max_rate
         self._random = random
         self._is_limited = False
+        # Free at the maximum, with no refusal lately: no answer changes anything until one is refused.
+        self._is_settled = False
         self._next_at = 0.0
         self._held_by: Literal["rate", "concurrency"] | None = None
         self._latency = 0.25
@@ -162,21 +164,25 @@ class LimitSearch:
             refused: Whether the service refused the request for its limits; ``None`` without an answer.
             retry_after: Seconds that the service asked to wait; 0 for none.
         """
-        # The place of a refusal is used again only when the refusal counts, unless refusals are expected.
-        is_held = refused is True and (self._is_limited or self._is_flood())
-        if not is_held:
+        if refused:
+            # The place of a refusal is used again only when the refusal counts, unless refusals are expected.
+            is_held = self._is_limited or self._is_flood()
+            self.in_flight -= not is_held
+        else:
+            is_held = False
             self.in_flight -= 1
-        if refused is None:
-            return
-        if not refused:
+            if refused is None:
+                return
             self._latency += (0.05 if self._accepted else 1.0) * ((now - sent_at or 0.001) - self._latency)
             self._accepted.append(now)
+            if self._is_settled:
+                return
             if not self._is_limited and self._experiment == "watch":
                 # No growth while refusals are suspect: the accepted requests are to measure the limit.
-                is_usual = self._score < _WATCH[False][2] / 6
-                if self._held_by and is_usual and self.concurrency < self._max_concurrency:
+                if self._held_by and self._score < _WATCH[False][2] / 6:
                     self.concurrency = min(self._max_concurrency, self.concurrency + _GROWTH)
                 if not self._share:
+                    self._is_settled = self.concurrency >= self._max_concurrency
                     return
         # In the order of sending: a service that refuses at once would else show refusals only.
         due = max(now, sent_at + min(1.2 * self._latency, 1.0))
@@ -196,6 +202,7 @@ class LimitSearch:
                 self._count(due, sent_at - self._since, retry_at, refused=refused)
 
     def _count(self, now: float, lasted: float, retry_at: float, *, refused: bool) -> None:
+        self._is_settled = False
         self._share += (refused - self._share) / min(_MEMORY, 1 + len(self._accepted))
         self._answers += 1
         self._refused += refused

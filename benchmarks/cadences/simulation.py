@@ -8,16 +8,13 @@ from heapq import heapify, heappop, heappush
 from itertools import chain, repeat
 from random import Random
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import attrs
+from cadences.families import Family
 
 from apimart_async.config import Poll
 from apimart_async.polling.cadence import Cadence, Schedule, best_schedule
-from apimart_async.polling.duration_stats import DurationStats, ModelStats
-
-if TYPE_CHECKING:
-    from cadences.families import Family
+from apimart_async.polling.duration_stats import DurationStats
 
 Schedules = Callable[[Random], Iterator[float]]
 
@@ -98,7 +95,7 @@ def optimum(family: Family, lasting: Sequence[float], knob: float, first: int = 
     schedules: dict[float, Schedule] = {}
     result = Result([], [])
     for number, duration in enumerate(lasting, first):
-        slowdown = round(20 * family.slowdown(number)) / 20
+        slowdown = _slowdown(family, number)
         schedule = schedules.get(slowdown)
         if schedule is None:
             schedule = schedules[slowdown] = best_schedule(truth, knob / slowdown, 0.0)
@@ -186,43 +183,89 @@ class Learner:
         self, lasting: Sequence[float], first: int, moments: list[float], random: Random, result: Result
     ) -> float:
         """Wait for the tasks of a wave; return the moment of its end."""
-        cadence = Cadence(self.poll, self.stats, random)
         # (moment of the poll, number of the task, age at the last poll); at first the moment of the submit.
         queue = [(moment, first + number, -1.0) for number, moment in enumerate(moments)]
         now = moments[0]
 
         def plan(number: int, polled_at: float) -> tuple[float, int, float]:
             age, polls = now - moments[number - first], result.polls[number]
-            delay = cadence.next_poll(
-                "model", age, remaining=1e9, polls=polls, polled_at=polled_at if polls else 0.0
-            ).delay
-            return now + delay, number, polled_at
+            return now + self._delay(age, polls, polled_at if polls else 0.0, random), number, polled_at
 
         while queue:
             now, number, before = heappop(queue)
             age = max(0.0, now - moments[number - first])
-            known = self.stats.of("model", self.poll.first)
-            shifts, is_first = known.shifts, not known.memory
+            shifts, is_known = self._knowledge()
             if before >= 0:
                 result.polls[number] += 1
                 if self.learns:
-                    self._learn(known, number, before, age, lasting[number])
+                    self._learn(number, before, age, lasting[number])
             if age < lasting[number]:
                 heappush(queue, plan(number, age))
             else:
                 result.delays[number] = age - lasting[number]
             # After a shift all polls are planned anew, with the first duration the first polls.
-            is_shift = known.shifts > shifts
-            if is_shift or (is_first and known.memory):
+            shifts_now, is_known_now = self._knowledge()
+            if shifts_now > shifts or is_known_now > is_known:
                 for place, (_, other, polled_at) in enumerate(queue):
-                    if polled_at >= 0 and (is_shift or not result.polls[other]):
+                    if polled_at >= 0 and (shifts_now > shifts or not result.polls[other]):
                         queue[place] = plan(other, polled_at)
                 heapify(queue)
         return now
 
-    def _learn(self, known: ModelStats, number: int, before: float, age: float, duration: float) -> None:
+    def _delay(self, age: float, polls: int, polled_at: float, random: Random) -> float:
+        """Return the seconds until the next poll of a task."""
+        cadence = Cadence(self.poll, self.stats, random)
+        return cadence.next_poll("model", age, remaining=1e9, polls=polls, polled_at=polled_at).delay
+
+    def _knowledge(self) -> tuple[int, bool]:
+        """Return how many changes of speed were found so far, and whether a duration is known."""
+        known = self.stats.of("model", self.poll.first)
+        return known.shifts, bool(known.memory)
+
+    def _learn(self, number: int, before: float, age: float, duration: float) -> None:
         """Record a poll of a task at an age, after one at an age before."""
+        known = self.stats.of("model", self.poll.first)
         if age < duration:
             known.record_running(number, age)
         else:
             known.record_end(number, before, age, float(round(duration)) if self.reports_time else None)
+
+
+@attrs.define
+class Follower(Learner):
+    """Polls by the best schedule for the speed of the newest task that was found to have ended.
+
+    It estimates nothing: it knows the distribution and the speed of ended tasks exactly. Its cost above the
+    optimum is the price of learning of a change of speed from ended tasks.
+
+    Args:
+        family: Family of the durations.
+    """
+
+    family: Family = attrs.field(kw_only=True)
+    _newest: int = 0
+    _shifts: int = 0
+    _schedules: dict[float, Schedule] = attrs.field(factory=dict[float, Schedule])
+
+    def _delay(self, age: float, polls: int, polled_at: float, random: Random) -> float:
+        del polls, random
+        slowdown = _slowdown(self.family, self._newest)
+        schedule = self._schedules.get(slowdown)
+        if schedule is None:
+            schedule = best_schedule(self.family.truth(), self.poll.delay_per_poll / slowdown, 0.0)
+            self._schedules[slowdown] = schedule
+        return max(slowdown * schedule.next_age(polled_at / slowdown) - age, 0.0)
+
+    def _knowledge(self) -> tuple[int, bool]:
+        return self._shifts, True
+
+    def _learn(self, number: int, before: float, age: float, duration: float) -> None:
+        del before
+        if age >= duration and number > self._newest:
+            self._shifts += _slowdown(self.family, number) != _slowdown(self.family, self._newest)
+            self._newest = number
+
+
+def _slowdown(family: Family, number: int) -> float:
+    """Return the slowdown of a task in steps of a twentieth, so that there are few schedules."""
+    return round(20 * family.slowdown(number)) / 20

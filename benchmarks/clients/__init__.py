@@ -91,6 +91,8 @@ PIECEWISE: Final = "aiohttp, pieces"
 CAREFUL: Final = "aiohttp, careful"
 SDK: Final = "apimart_async"
 TWIN: Final = "apimart_async.sync"
+FIXED: Final = "apimart_async, fixed limits"
+"""What ``benchmarks.adaptive`` compares the package with."""
 
 # Where each is made, and whether it is awaited.
 _PLACES: Final = {
@@ -99,6 +101,7 @@ _PLACES: Final = {
     CAREFUL: ("plain", "Careful"),
     SDK: ("sdk", "Awaited"),
     TWIN: ("sdk_blocking", "Blocking"),
+    FIXED: ("sdk", "FixedLimits"),
     "requests": ("with_requests", "InThreads"),
     "requests, no session": ("with_requests", "AsDocumented"),
     "httpx": ("with_httpx", "Httpx"),
@@ -106,7 +109,7 @@ _PLACES: Final = {
     "openai, aiohttp": ("with_openai", "OnAiohttp"),
     "replicate": ("with_replicate", "Replicate"),
 }
-NAMES: Final = tuple(_PLACES)
+NAMES: Final = tuple(name for name in _PLACES if name != FIXED)
 
 
 def load(name: str) -> Make:

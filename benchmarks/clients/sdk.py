@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from apimart_async import AsyncApimart, Image, Limits, Task
 from benchmarks.clients import KEY, PROMPT
 
@@ -33,7 +35,11 @@ class Awaited:
     """
 
     def __init__(self, base_url: str, at_once: int) -> None:
-        self._client = AsyncApimart(KEY, base_url=base_url, limits=limits(at_once))
+        self._client = AsyncApimart(KEY, base_url=base_url, limits=self.limits(at_once))
+
+    def limits(self, at_once: int) -> Limits:
+        """Return the limits of the client."""
+        return limits(at_once)
 
     async def __aenter__(self) -> object:
         return await self._client.__aenter__()
@@ -61,3 +67,11 @@ class Awaited:
     def result(self, url: str, number: int) -> Task:
         """Make a completed task."""
         return result(url, number)
+
+
+class FixedLimits(Awaited):
+    """``AsyncApimart`` that does not search for limits."""
+
+    def limits(self, at_once: int) -> Limits:
+        """Return limits that answers do not change."""
+        return attrs.evolve(limits(at_once), adaptive=False)
