@@ -248,13 +248,15 @@ class Follower(Learner):
     _schedules: dict[float, Schedule] = attrs.field(factory=dict[float, Schedule])
 
     def _delay(self, age: float, polls: int, polled_at: float, random: Random) -> float:
-        del polls, random
+        del random
         slowdown = _slowdown(self.family, self._newest)
         schedule = self._schedules.get(slowdown)
         if schedule is None:
             schedule = best_schedule(self.family.truth(), self.poll.delay_per_poll / slowdown, 0.0)
             self._schedules[slowdown] = schedule
-        return max(slowdown * schedule.next_age(polled_at / slowdown) - age, 0.0)
+        # Of a task older than its schedule expects, the best next poll would be at once, again and again.
+        least = max(polled_at + self.poll.shortest - age, 0.0) if polls else 0.0
+        return max(slowdown * schedule.next_age(polled_at / slowdown) - age, least)
 
     def _knowledge(self) -> tuple[int, bool]:
         return self._shifts, True
