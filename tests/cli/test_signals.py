@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apimart_async.emulator import Emulator
-    from apimart_async.emulator.routing import Route
 
     from .conftest import Command, Finished, Running
 
@@ -27,7 +26,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are tho
 
 WAITING = "Waiting up to 3 s for the answers to paid requests; Ctrl-C again stops at once."
 UPLOAD, SUBMIT, POLL, DOWNLOAD = "/uploads/images", "/images/edits", "/tasks", "/files/results"
-POLLS: tuple[Route, ...] = ("tasks", "tasks/batch")
 TWICE = [signal.SIGINT, signal.SIGINT]
 BOTH = [signal.SIGINT, signal.SIGTERM]
 
@@ -47,7 +45,10 @@ def names_all_it_paid_for(done: Finished, emulator: Emulator) -> bool:
 async def test_tasks_are_listed_with_the_command_that_continues(
     apimart: Command, emulator: Emulator, photos: list[Path]
 ) -> None:
-    emulator.faults.add(*(Fault(kind="hang", route=route, seconds=3600) for route in POLLS))
+    emulator.faults.add(
+        Fault(kind="hang", route="tasks", seconds=3600),
+        Fault(kind="hang", route="tasks/batch", seconds=3600),
+    )
     running = await apimart.start("edit", *photos, "-p", "sunset", "-o", "my results", "--json")
     for photo in photos:
         await running.stderr_until(f"{photo.name}: submitted as")
