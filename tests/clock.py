@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
 
 
 class Clock:
@@ -21,15 +21,25 @@ class Clock:
     def __init__(self) -> None:
         self._real = time.monotonic
         self._ahead = 0.0
+        self._held_at: float | None = None
 
     def monotonic(self) -> float:
         """Return the seconds of the system's clock and those that tests have added."""
-        return self._real() + self._ahead
+        return (self._real() if self._held_at is None else self._held_at) + self._ahead
 
     def advance(self, seconds: float) -> None:
         """Move the time forwards; call it on the thread of the event loop whose timers are to run."""
         assert seconds >= 0
         self._ahead += seconds
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Stop the system's clock, for tests in which work may take no time: only ``advance`` moves it."""
+        self._held_at = self._real()
+        try:
+            yield
+        finally:
+            self._held_at = None
 
     @asynccontextmanager
     async def rushing(self, seconds: float) -> AsyncGenerator[None]:

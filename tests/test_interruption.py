@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from apimart_async import Task
     from apimart_async.hooks import Operation
+    from tests.clock import Clock
 
 PICTURE = "https://pictures.example/a.png"
 LOST = Interrupted(idempotency_key="order-1")
@@ -58,8 +59,8 @@ def client_of(emulator: Emulator) -> AsyncApimart:
     return AsyncApimart(emulator.api_key, base_url=emulator.base_url)
 
 
-async def until_sent(emulator: Emulator) -> None:
-    while not emulator.ledger.entries:  # noqa: ASYNC110 the emulator tells nobody
+async def until_sent(emulator: Emulator, submits: int = 1) -> None:
+    while len(emulator.ledger.entries) < submits:  # noqa: ASYNC110 the emulator tells nobody
         await anyio.sleep(0.001)
 
 
@@ -293,13 +294,16 @@ class BadObserver(Observer):
         raise LookupError(operation.name)
 
 
-async def test_errors_of_an_observer_cost_no_task_and_hide_no_error(silent: Emulator) -> None:
+async def test_errors_of_an_observer_cost_no_task_and_hide_no_error(silent: Emulator, clock: Clock) -> None:
     url = silent.base_url
     async with AsyncApimart(silent.api_key, base_url=url, event_hooks=BadObserver()) as client:
         task = await client.generations.create("stars", idempotency_key="order-1")
         assert task.id == silent.ledger.entries[0].task_id
+        edit = asyncio.ensure_future(client.edits.create(PICTURE, "stars", timeout=100))
+        await until_sent(silent, 2)
+        clock.advance(200)
         with pytest.raises(SubmissionIndeterminateError):
-            await client.edits.create(PICTURE, "stars", timeout=0.1)
+            await edit
 
 
 async def test_error_of_a_key_function_after_a_lost_answer_has_the_key_of_the_request() -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from apimart_async.emulator import Fault
+
 from .gate import Gate, Stage
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ def names_all_it_paid_for(done: Finished, emulator: Emulator) -> bool:
 async def test_tasks_are_listed_with_the_command_that_continues(
     apimart: Command, emulator: Emulator, photos: list[Path]
 ) -> None:
+    emulator.faults.add(
+        Fault(kind="hang", route="tasks", seconds=3600),
+        Fault(kind="hang", route="tasks/batch", seconds=3600),
+    )
     running = await apimart.start("edit", *photos, "-p", "sunset", "-o", "my results", "--json")
     for photo in photos:
         await running.stderr_until(f"{photo.name}: submitted as")
@@ -55,6 +61,7 @@ async def test_tasks_are_listed_with_the_command_that_continues(
     assert {record["status"] for record in done.records} == {"interrupted"}
 
     (command,) = (line for line in done.stderr.splitlines() if line.startswith("  apimart task save"))
+    emulator.faults.clear()
     emulator.advance(60)
     _, *arguments = shlex.split(command)
     continued = await apimart(*arguments)

@@ -8,16 +8,19 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import attrs
 import pytest
 from anyio import to_thread
 
 from apimart_async import AsyncApimart, BudgetExceededError, Job, Poll, edit_many
 from apimart_async.batch.budget import Budget
-from apimart_async.batch.journal.database import Database
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.protocol import Tally
 from apimart_async.batch.journal.record import Record
@@ -28,7 +31,9 @@ from apimart_async.emulator.faults import Fault
 from .photo import PNG
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
+
+    from tests.clock import Clock
 
 # asyncpg looks for the files of libpq when it connects, and the test starts processes.
 pytestmark = pytest.mark.may_block
@@ -39,12 +44,31 @@ LOG = """
         INSERT INTO log VALUES (clock_timestamp(), OLD.next_at, NEW.next_at); RETURN NULL;
     END $$;
     CREATE TRIGGER log AFTER UPDATE ON apimart_rate FOR EACH ROW EXECUTE FUNCTION log();"""
+LEASES = """
+    SELECT extract(epoch FROM at)::double precision, extract(epoch FROM before)::double precision,
+        extract(epoch FROM after)::double precision
+    FROM log ORDER BY after"""
+
+
+@asynccontextmanager
+async def rate_of(url: str, per_second: float) -> AsyncGenerator[SharedRate]:
+    async with PostgresJournal(url, lease=3600, requests_per_second=per_second) as journal:
+        assert journal.rate
+        yield journal.rate
 
 
 async def query(url: str, statement: str) -> list[Any]:
     connection = await asyncpg.connect(url)
     try:
         return list(await connection.fetch(statement))
+    finally:
+        await connection.close()
+
+
+async def execute(url: str, statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statements)
     finally:
         await connection.close()
 
@@ -69,15 +93,29 @@ async def run_workers(service: Emulator, commands: Sequence[Sequence[object]]) -
             process.wait()
 
 
+async def leases_of(url: str) -> list[tuple[float, float, float]]:
+    """Return when each lease of slots was made, and the time of the next free slot before and after it."""
+    return [tuple(row) for row in await query(url, LEASES)]
+
+
+def slots_of(leases: Sequence[tuple[float, float, float]], rate: float) -> list[float]:
+    """Return the times of the leased slots, of which the first may lie 0.05 s before the lease."""
+    slots: list[float] = []
+    for at, before, after in leases:
+        count = round((after - max(before, at - 0.05)) * rate)
+        slots += [after - number / rate for number in range(count, 0, -1)]
+    return slots
+
+
 @pytest.mark.long
-async def test_eight_journals_in_two_processes_share_a_rate(url: str, tmp_path: Path) -> None:
+async def test_eight_journals_in_two_processes_never_exceed_the_rate_that_they_share(
+    url: str, tmp_path: Path
+) -> None:
     """Judged by the times of the leased slots: arrivals depend on the speed of the machine."""
-    rate, jobs = 50, 640
+    rate, jobs = 50, 240
     (tmp_path / "photo.png").write_bytes(PNG)
     async with PostgresJournal(url):
-        connection = await asyncpg.connect(url)
-        await connection.execute(LOG)
-        await connection.close()
+        await execute(url, LOG)
     async with Emulator(task_seconds=0.05, images="tiny") as service:
         await run_workers(
             service,
@@ -88,84 +126,104 @@ async def test_eight_journals_in_two_processes_share_a_rate(url: str, tmp_path: 
             ],
         )
         assert len(service.ledger.billed) == jobs
-    rows = await query(
-        url, "SELECT extract(epoch FROM at), extract(epoch FROM before), extract(epoch FROM after) FROM log"
-    )
-    leases = sorted((float(after), float(at), float(before)) for at, before, after in rows)
-    slots: list[float] = []
-    for after, at, before in leases:
-        count = round((after - max(before, at - 0.05)) * rate)
-        slots += [after - number / rate for number in range(count, 0, -1)]
-    # No second above 56, wherever it begins.
-    assert max(sum(start <= slot < start + 1 for slot in slots) for start in slots) <= 56
-    # While all have jobs, the slots follow each other without a gap.
-    middle = [slot for slot in slots if slots[0] + 2 < slot < slots[-1] - 3]
-    assert len(middle) / (middle[-1] - middle[0]) == pytest.approx(rate, rel=0.02)
-    calls = [at for _, at, _ in leases if slots[0] + 2 < at < slots[-1] - 3]
-    assert len(calls) <= 10 * (calls[-1] - calls[0]) + 8
+    slots = slots_of(await leases_of(url), rate)
+    # No two slots are closer to each other than the rate allows.
+    assert min(later - slot for slot, later in pairwise(slots)) >= 0.999 / rate
+
+
+@pytest.mark.long
+@pytest.mark.realtime
+async def test_eight_journals_use_up_the_rate_that_they_share(url: str) -> None:
+    rate, random = 50, Random(1)
+
+    async def send(shared: SharedRate) -> None:
+        for _ in range(5):
+            slot = await shared.wait()
+            await asyncio.sleep(random.uniform(0, 0.05))  # the write of its intent
+            assert await shared.reach(slot)
+
+    async with AsyncExitStack() as stack:
+        shared = [await stack.enter_async_context(rate_of(url, rate)) for _ in range(8)]
+        await execute(url, LOG)
+        await asyncio.gather(*(send(each) for each in shared for _ in range(16)))
+    leases = await leases_of(url)
+    slots = slots_of(leases, rate)
+    # While all of them send, hardly a slot is missing, and they lease several at once.
+    begin, end = slots[0] + 2, slots[-1] - 3
+    assert len([slot for slot in slots if begin < slot < end]) >= 0.9 * rate * (end - begin)
+    assert len([at for at, _, _ in leases if begin < at < end]) <= 10 * (end - begin) + 8
 
 
 async def test_a_pause_is_obeyed_by_the_other_process(url: str) -> None:
-    async with PostgresJournal(url):
-        first, second = (SharedRate(Database(url), 1000.0) for _ in range(2))
+    async with rate_of(url, 1000.0) as first, rate_of(url, 1000.0) as second:
         await first.wait()
+        began = time.monotonic()
         await second.pause(0.6)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        await asyncio.gather(*(first.wait() for _ in range(20)), second.wait())
-        assert loop.time() - began >= 0.4
-        await first._database.disconnect()
-        await second._database.disconnect()
+        slots = await asyncio.gather(*(first.wait() for _ in range(20)), second.wait())
+        assert min(slot.at for slot in slots) >= began + 0.6
 
 
 async def test_last_jobs_leave_no_leased_slot_unused(url: str) -> None:
     """Slots that a process does not use are lost to all."""
-    async with PostgresJournal(url):
-        rate = SharedRate(Database(url), 1000.0)
+    async with rate_of(url, 1000.0) as rate:
         waits = asyncio.gather(*(rate.wait() for _ in range(30)))
         await asyncio.sleep(0)
         rate._demand = 0.0  # they came long ago
         assert len({slot.at for slot in await waits}) == 30
         assert len(rate._slots) + rate._unused == 0
-        await rate._database.disconnect()
 
 
 async def test_a_request_is_prepared_before_its_place_and_sent_in_it(url: str) -> None:
-    async with PostgresJournal(url):
-        rate = SharedRate(Database(url), 1000.0)
+    async with rate_of(url, 1000.0) as rate:
         slot = await rate.wait()
         await asyncio.sleep(0.05)  # the write of its intent
         await rate.reach(slot)
         assert 0.05 <= rate._preparation <= 1.0
-        later = Slot(time.monotonic() + 0.1, time.monotonic())
+        later = attrs.evolve(slot, at=time.monotonic() + 0.1, given_at=time.monotonic())
         await rate.reach(later)
         assert time.monotonic() >= later.at
         # The next request has that long for its preparation.
         assert rate._preparation >= 0.04
-        await rate._database.disconnect()
 
 
 async def test_a_request_that_is_late_waits_for_another_slot(url: str) -> None:
     """Requests with slow writes would arrive together with those after them."""
-    async with PostgresJournal(url):
-        rate = SharedRate(Database(url), 2.0)
-        assert await rate.reach(Slot(time.monotonic() - 0.2, time.monotonic() - 0.2))
+    async with rate_of(url, 2.0) as rate:
+        moment = time.monotonic() - 0.2
+        assert await rate.reach(Slot(moment, moment, rate._lease.worker))
         # The slot that it took instead is the only one.
         assert not rate._slots
         assert rate._last > 0
-        await rate._database.disconnect()
 
 
-async def test_nothing_is_sent_in_a_slot_of_before_a_pause_or_a_stop(url: str) -> None:
-    async with PostgresJournal(url):
-        rate = SharedRate(Database(url), 1000.0)
+async def test_nothing_is_sent_in_a_slot_of_before_a_pause_or_a_stop(url: str, clock: Clock) -> None:
+    async with rate_of(url, 1000.0) as rate:
         slot = await rate.wait()
-        await rate.pause(0.05)
-        assert not await rate.reach(slot)
-        stopped = time.monotonic() - 2
-        assert not await rate.reach(Slot(stopped, stopped))
-        assert await rate.reach(await rate.wait())
-        await rate._database.disconnect()
+        for is_paused in (True, False):
+            now = time.monotonic()
+            reaching = asyncio.create_task(rate.reach(attrs.evolve(slot, at=now + 100, given_at=now)))
+            await asyncio.sleep(0)  # the request waits for its moment
+            if is_paused:
+                await rate.pause(101)
+            clock.advance(100 if is_paused else 102)
+            assert not await reaching
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("how", ["ended", "renewed as another worker"])
+async def test_nothing_is_sent_after_the_lease_of_its_intent(url: str, how: str, *, is_late: bool) -> None:
+    """Also of a request that is late, and waits for another slot."""
+    async with PostgresJournal(url, requests_per_second=1000) as journal:
+        assert journal.rate
+        slot = await journal.rate.wait()
+        if is_late:
+            slot = attrs.evolve(slot, at=slot.at - 0.2)
+        assert await journal.rate.reach(slot)
+        if how == "ended":
+            journal._lease._trusted_until = -1.0
+        else:
+            await journal._database.retried(journal._lease.register)
+        assert not await journal.rate.reach(slot)
 
 
 class StoppedJournal(PostgresJournal):
@@ -185,11 +243,11 @@ class StoppedJournal(PostgresJournal):
 @pytest.mark.parametrize(
     ("lease", "status", "billed"),
     [
-        pytest.param(30, "saved", 1, id="within its lease"),
+        pytest.param(3600, "saved", 1, id="within its lease"),
         pytest.param(2, "in_doubt", 0, id="past its lease"),
     ],
 )
-async def test_a_process_that_stood_still_is_checked_again_before_it_sends(
+async def test_a_process_that_stood_still_sends_within_its_lease_only(
     url: str, tmp_path: Path, lease: int, status: str, billed: int
 ) -> None:
     poll = Poll(first=0.02, shortest=0.02, longest=0.05)
@@ -200,8 +258,35 @@ async def test_a_process_that_stood_still_is_checked_again_before_it_sends(
         journal = StoppedJournal(url, lease=lease, requests_per_second=100)
         async with edit_many(client, [Job(PNG, "A sky")], output=tmp_path, journal=journal) as outcomes:
             assert [outcome.status async for outcome in outcomes] == [status]
-        assert journal.begun == 2
         assert len(emulator.ledger.entries) == billed
+
+
+class SlowJournal(PostgresJournal):
+    """A journal whose writes of intents each take two seconds by the clock of the process."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        super().__init__(url, requests_per_second=100)
+        self._clock = clock
+        self.begun = 0
+
+    async def begin(self, intent: Record, previous: Record | None) -> bool:
+        self.begun += 1
+        self._clock.advance(2.0)
+        return self.begun < 10 and await super().begin(intent, previous)
+
+
+async def test_a_slow_database_delays_a_request_and_does_not_prevent_it(
+    url: str, tmp_path: Path, clock: Clock
+) -> None:
+    poll = Poll(first=0.02, shortest=0.02, longest=0.05)
+    async with (
+        Emulator(task_seconds=0.02, images="tiny") as emulator,
+        AsyncApimart(emulator.api_key, base_url=emulator.base_url, poll=poll) as client,
+    ):
+        journal = SlowJournal(url, clock)
+        async with edit_many(client, [Job(PNG, "A sky")], output=tmp_path, journal=journal) as outcomes:
+            assert [outcome.status async for outcome in outcomes] == ["saved"]
+        assert journal.begun == 1
 
 
 async def test_a_429_with_a_delay_pauses_the_fleet(url: str, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ async def test_a_connection_that_dies_in_a_transaction_holds_up_no_process(
         try:
             await connections.is_dead.wait()
             # Its transaction has locked the row.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await second.put(submitted(intent, "task"))
                 assert not writing.done()
                 await writing
@@ -125,7 +125,7 @@ async def test_writes_wait_for_a_database_that_is_read_only(server: PostgresServ
             assert not writing.done()
             assert not reserving.done()
             await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await asyncio.gather(writing, reserving)
             row = await journal.get("job")
         assert row is not None

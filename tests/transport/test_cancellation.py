@@ -202,7 +202,7 @@ async def test_requests_that_begin_while_a_client_is_closed_hold_up_nothing_and_
     await begun.wait()
     await arrive()
     exchanges = raw_server.exchanges
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await client.close()
         ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 2
@@ -229,12 +229,12 @@ async def test_calls_that_wait_for_an_attempt_end_with_the_client(
     ]
     while len(raw_server.seen) < len(calls):  # noqa: ASYNC110 the server tells nobody
         await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
+    await arrive()
     # The Retry-After of the balance pauses all requests.
     calls.append(asyncio.create_task(client.edits.create("https://p.example/a", PROMPT)))
-    await asyncio.sleep(0.1)
+    await arrive()
     await client.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [str(end) for end in ends] == ["This client is closed; make a new one."] * 3
     assert len(raw_server.seen) == 2

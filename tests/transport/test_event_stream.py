@@ -25,6 +25,7 @@ from tests.transport.conftest import png_of
 
 if TYPE_CHECKING:
     from apimart_async import ImageEvent
+    from tests.clock import Clock
 
     from .conftest import Exchange, RawServer
 
@@ -181,7 +182,7 @@ async def test_a_stream_above_the_limit_is_indeterminate(raw_server: RawServer) 
             await collect(client)
 
 
-async def test_silence_within_a_stream_ends_it(raw_server: RawServer) -> None:
+async def test_silence_within_a_stream_ends_it(raw_server: RawServer, clock: Clock) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         body = f"data: {PARTIAL}\n\n".encode()
@@ -189,9 +190,11 @@ async def test_silence_within_a_stream_ends_it(raw_server: RawServer) -> None:
         await exchange.reader.read()
 
     raw_server.handle = handle
-    async with connect(raw_server, timeout=Timeout(read=0.05, total=1000)) as client:
-        with pytest.raises(SubmissionIndeterminateError, match=r"Timeout\.read") as caught:
-            await collect(client)
+    async with connect(raw_server) as client, client.generations.stream("stars", model="another") as events:
+        await anext(events)
+        with pytest.raises(SubmissionIndeterminateError, match=r"100 s \(Timeout\.read") as caught:
+            async with clock.rushing(101):
+                await anext(events)
     assert len(caught.value.partial_images) == 1
 
 

@@ -95,7 +95,7 @@ class PostgresJournal:
         self.budget: SharedBudget = SharedBudget(self._database, self._lease)
         self.rate: SharedRate | None = None
         if requests_per_second is not None:
-            self.rate = SharedRate(self._database, requests_per_second)
+            self.rate = SharedRate(self._database, self._lease, requests_per_second)
         self._waiting: list[_Call] = []
         self._group = asyncio.TaskGroup()
         self._writer: asyncio.Task[None] | None = None

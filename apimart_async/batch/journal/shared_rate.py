@@ -8,6 +8,7 @@ forward by so many intervals. A pause after a 429 moves it forward too.
 from __future__ import annotations
 
 import math
+import uuid
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from apimart_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from apimart_async.batch.journal.database import Database
+    from apimart_async.batch.journal.lease import Lease
 
 # Requests a second: one a day. PostgreSQL adds no interval of any length to a time.
 _LOWEST: Final = 1 / 86_400
@@ -28,7 +30,7 @@ _TOLERANCE: Final = 0.1
 _LEAD: Final = 0.25
 # Most seconds before its slot at which a request is prepared: a crash meanwhile leaves its job in doubt.
 _MOST_PREPARATION: Final = 1.0
-# Seconds of preparation or of lateness after which a process was stopped; less than the shortest lease.
+# Seconds after its slot at which a prepared request is no longer sent: its process stood still.
 _STOPPED: Final = 1.5
 # Share of the longest preparation that is kept with each shorter one.
 _DECAY: Final = 0.99
@@ -62,10 +64,12 @@ class Slot:
     Attributes:
         at: The moment.
         given_at: Moment at which the preparation of the request could begin.
+        worker: Id of the worker that this process was then.
     """
 
     at: float
     given_at: float
+    worker: uuid.UUID
 
 
 class SharedRate:
@@ -73,18 +77,20 @@ class SharedRate:
 
     Args:
         database: Of the journal.
+        lease: Of this process.
         per_second: Requests a second of all processes together, more than 0.
 
     Raises:
         InvalidArgumentError: ``per_second`` is out of range.
     """
 
-    def __init__(self, database: Database, per_second: float) -> None:
+    def __init__(self, database: Database, lease: Lease, per_second: float) -> None:
         if not _LOWEST <= per_second < math.inf:
             raise InvalidArgumentError(
                 f"requests_per_second must be more than 0, at least one a day, not {per_second!r}."
             )
         self._database = database
+        self._lease = lease
         self._interval = 1 / per_second
         self._most = max(1, int(per_second))
         self._lock = anyio.Lock()
@@ -112,13 +118,13 @@ class SharedRate:
             try:
                 async with self._lock:
                     while (slot := self._next()) is None:
-                        await self._lease()
+                        await self._lease_slots()
             finally:
                 self._waiting -= 1
             await anyio.sleep(max(0.0, slot - self._preparation - monotonic()))
             # A pause that began meanwhile has taken all slots before its end.
             if self._paused_until <= slot:
-                return Slot(slot, monotonic())
+                return Slot(slot, monotonic(), self._lease.worker)
 
     async def reach(self, slot: Slot) -> bool:
         """Wait for the moment of a slot once the request is prepared, and learn how long that took.
@@ -127,23 +133,22 @@ class SharedRate:
         would arrive together with those after them. One that is late all the same waits for another slot.
 
         Returns:
-            Whether the request may be sent: not if a pause began meanwhile, or if the process itself stood
-            still so long that other processes may have taken its job.
+            Whether the request may be sent: not if a pause began meanwhile, if the process stood still
+            beyond the slot, or if its lease ended, so that other processes may have taken the job.
 
         Raises:
             JournalError: The database has been away for long.
 
         Cancellation leaves the slot unused.
         """
-        now = monotonic()
+        now, worker = monotonic(), slot.worker
         longest = max(now - slot.given_at, _DECAY * self._preparation)
         self._preparation = min(longest, _MOST_PREPARATION)
-        if now > slot.given_at + _STOPPED:
-            return False
         if now > slot.at + _TOLERANCE:
             slot = await self.wait()
         await anyio.sleep(max(0.0, slot.at - monotonic()))
-        return slot.at > max(monotonic() - _STOPPED, self._paused_until)
+        is_owner = self._lease.is_live and self._lease.worker == worker
+        return is_owner and slot.at > max(monotonic() - _STOPPED, self._paused_until)
 
     async def pause(self, seconds: float) -> None:
         """Have no process send before the end of a pause; others notice when they lease slots.
@@ -164,7 +169,7 @@ class SharedRate:
             self._unused += 1
         return None
 
-    async def _lease(self) -> None:
+    async def _lease_slots(self) -> None:
         # Not earlier, so that the slots of a process do not lie far ahead.
         await anyio.sleep(max(0.0, self._last - _LEAD - self._preparation - monotonic()))
         elapsed = monotonic() - self._leased_at
