@@ -412,7 +412,10 @@ async def next_chunk(content: aiohttp.StreamReader) -> bytes:
     """
     try:
         return await content.readany()
-    except RuntimeError as error:  # aiohttp's for a connection that was closed between two reads
+    except (RuntimeError, aiohttp.ClientConnectionError) as error:
+        # aiohttp's for a connection that was closed between two reads; the subclasses are of the network.
+        if isinstance(error, aiohttp.ClientError) and type(error) is not aiohttp.ClientConnectionError:
+            raise
         raise OwnError("the connection was closed") from error
 
 
