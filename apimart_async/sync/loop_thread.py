@@ -171,6 +171,20 @@ class LoopThread:
             call.annotate(interruption)
             raise
 
+    def run(self, call: Call[T], callback: Callable[..., object], *args: object) -> T:
+        """Have the loop call a function that starts a call, block until it has ended and return its result.
+
+        Raises:
+            BaseException: The exception of the call, unchanged, or as ``wait_for`` raises.
+        """
+        self.wait_for(call, callback, *args)
+        try:  # Python runs no signal handler between these lines, so no result is lost
+            return call.result()
+        except BaseException as raised:
+            if not call.has_raised:
+                call.annotate(raised)
+            raise
+
     def cancel(self, call: Call[Any]) -> None:
         """Cancel a call and block until it has ended, unless ``wait_for`` would not start it."""
         if not self.has_forked and not self._is_current and self._post(call.cancel):

@@ -49,8 +49,7 @@ class Portal:
         """
         call = Call(partial(function, *args, **kwargs))
         thread = self.thread()
-        thread.wait_for(call, thread.start, self.client, call)
-        return call.result()
+        return thread.run(call, thread.start, self.client, call)
 
     def open(
         self,
@@ -128,8 +127,7 @@ class BlockingContextManager(Generic[T]):
     def __enter__(self) -> Iterator[T]:
         entry = Call(partial(asyncio.sleep, 0))  # the first request: it runs once the manager is entered
         try:
-            self._thread.wait_for(entry, self._start, entry)
-            entry.result()
+            self._thread.run(entry, self._start, entry)
         except BaseException:
             self._thread.cancel(self._task)
             raise
@@ -154,9 +152,8 @@ class BlockingContextManager(Generic[T]):
 
     def __next__(self) -> T:
         request = Call(self._next)
-        self._thread.wait_for(request, self._put, request)
         try:
-            return request.result()
+            return self._thread.run(request, self._put, request)
         except StopAsyncIteration:
             raise StopIteration from None
 
