@@ -121,10 +121,14 @@ class BlockingContextManager(Generic[T]):
         self._task = Call(self._run)
         self._requests: asyncio.Queue[Call[Any] | _ExitArguments] = asyncio.Queue()
         self._pending: set[Call[Any]] = set()
+        self._is_entered = False
         # The error of every request before the entry and after the end.
         self._error: BaseException | None = RuntimeError("Items come inside the with block only.")
 
     def __enter__(self) -> Iterator[T]:
+        if self._is_entered:
+            raise RuntimeError("This block was entered before: call the method again for another one.")
+        self._is_entered = True
         entry = Call(partial(asyncio.sleep, 0))  # the first request: it runs once the manager is entered
         try:
             self._thread.run(entry, self._start, entry)
@@ -141,6 +145,9 @@ class BlockingContextManager(Generic[T]):
         /,
     ) -> bool | None:
         if self._thread.has_forked:
+            return None
+        if self._thread.is_current:  # the garbage collector ends a generator with an open block
+            self._thread.post(self._requests.put_nowait, (kind, error, traceback))
             return None
         self._thread.wait_for(self._task, self._requests.put_nowait, (kind, error, traceback))
         if self._task.is_cancelled or (error is not None and self._task.error is error):
