@@ -416,7 +416,8 @@ async def next_chunk(content: aiohttp.StreamReader) -> bytes:
         # aiohttp's for a connection that was closed between two reads; the subclasses are of the network.
         if isinstance(error, aiohttp.ClientError) and type(error) is not aiohttp.ClientConnectionError:
             raise
-        raise OwnError("the connection was closed") from error
+        # One object for all connections of the process: its traceback would keep the frames of this read.
+        raise OwnError("the connection was closed") from error.with_traceback(None)
 
 
 def connection_error(error: Exception, method: str, url: str) -> APIError:
