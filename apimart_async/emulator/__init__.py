@@ -25,6 +25,13 @@ or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. `RateLimit` describes
 
 from __future__ import annotations
 
+try:
+    import PIL  # noqa: F401 only to name the extra
+except ModuleNotFoundError as _missing:
+    raise ModuleNotFoundError(
+        "apimart_async.emulator needs Pillow: pip install '.[emulator]' in the clone", name=_missing.name
+    ) from _missing
+
 from .catalogue import ModelSpec
 from .faults import Fault, Faults, load_faults
 from .ledger import Entry, Ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from contextlib import asynccontextmanager
@@ -167,7 +168,11 @@ class _ImageStream:
         while not self._events:
             if self.has_ended:
                 raise StopAsyncIteration
-            await self._receive()
+            try:
+                await self._receive()
+            except asyncio.CancelledError:
+                self._disconnect()  # the event that was being read is lost: an error comes instead of it
+                raise
         event = self._events.popleft()
         if len(self._images) >= self._n + image_parsing.SURPLUS_IMAGES:
             log.warning("The stream has more than %d images instead of %d.", len(self._images), self._n)
@@ -231,5 +236,8 @@ class _ImageStream:
             _tell(self._request, self._answer, len(self._images))
         if not self.has_ended:
             log.warning("POST %s: %s", bare_url(self._answer.base_url + self._request.path), _LEFT)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if isinstance(self._answer.payload, EventStream):
             self._answer.payload.close()

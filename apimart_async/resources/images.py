@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
 import attrs
 
@@ -19,7 +19,7 @@ from apimart_async.models import Image, ImageSet, Task
 from apimart_async.polling.task_errors import task_error
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files.atomic import find_images, write_image
-from apimart_async.transport.files.downloads import open_download
+from apimart_async.transport.files.downloads import VerifiedDownload, open_download
 from apimart_async.transport.files.names import NameTemplate
 from apimart_async.transport.media import data_urls, sniffing
 from apimart_async.transport.media.dimensions import read_dimensions
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from apimart_async.transport.api import Api
-    from apimart_async.transport.files.downloads import VerifiedDownload
 
 log: logging.Logger = logging.getLogger("apimart_async.resources")
 
@@ -206,22 +205,15 @@ class AsyncImages:
                 or the content is not an image.
             InvalidArgumentError: The argument is neither an image nor a URL.
 
-        Leaving the context early and cancellation close the connection.
+        Leaving the context early and cancellation close the connection; after a cancellation, the iterator
+        raises a ``DownloadError`` instead of the rest.
         """
         return self._stream(_as_image(image))
 
     @asynccontextmanager
     async def _stream(self, image: Image) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        async def chunks(download: VerifiedDownload) -> AsyncGenerator[bytes, None]:
-            try:
-                while chunk := await download.read():
-                    yield chunk
-            except errors.ApimartError as error:
-                raise _explained(error, image) from error
-
         with closing(await self._retry(image, partial(open_download, self._api, image.url))) as download:
-            async with aclosing(chunks(download)) as opened:
-                yield opened
+            yield _Chunks(download, image)
 
     async def _download(
         self, image: Image, consume: Callable[[VerifiedDownload], Awaitable[_Result]]
@@ -248,6 +240,26 @@ class AsyncImages:
                 event = errors.visible(f"GET {error.url}: {error.message}")
                 log.info("%s Next attempt in %.1f s.", event, delay)
             await self._api.session.until_closed(partial(asyncio.sleep, delay))
+
+
+@attrs.frozen
+class _Chunks:
+    """The chunks of an image: no generator, which ends after a cancellation as if the image were whole."""
+
+    _download: VerifiedDownload
+    _image: Image
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._download.read()
+        except errors.ApimartError as error:
+            raise _explained(error, self._image) from error
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
 
 
 def _images_of(result: Task | ImageSet | Image | Sequence[Image]) -> tuple[Sequence[Image], list[str]]:

@@ -1032,7 +1032,8 @@ class Images:
                 or the content is not an image.
             InvalidArgumentError: The argument is neither an image nor a URL.
 
-        Leaving the context early and cancellation close the connection.
+        Leaving the context early and cancellation close the connection; after a cancellation, the iterator
+        raises a ``DownloadError`` instead of the rest.
         """
         return self._portal.open(self._wrapped.stream, image)
 

@@ -35,13 +35,23 @@ class Call(Generic[T]):
     Attributes:
         error: The exception of the call, until ``result`` raises it.
         is_cancelled: Whether ``cancel`` ended the call.
+        has_raised: Whether ``result`` has raised the exception of the call.
         is_exiting: Whether the interpreter exits. Waiting threads are daemon threads then and must not wake
             up, or they print tracebacks.
     """
 
     is_exiting: ClassVar[bool] = False
 
-    __slots__ = ("_ended", "_function", "_has_ended", "_result", "_scope", "error", "is_cancelled")
+    __slots__ = (
+        "_ended",
+        "_function",
+        "_has_ended",
+        "_result",
+        "_scope",
+        "error",
+        "has_raised",
+        "is_cancelled",
+    )
 
     def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
         self._function = function
@@ -53,6 +63,7 @@ class Call(Generic[T]):
         self._result: T | None = None
         self.error: BaseException | None = None
         self.is_cancelled: bool = False
+        self.has_raised: bool = False
 
     def wait(self) -> None:
         """Block this thread until the call has ended. May be called again after an interruption."""
@@ -65,8 +76,8 @@ class Call(Generic[T]):
             carry_over(self.error, interruption)
         elif self.error is not None:
             interruption.__cause__ = self.error
-        elif self._result is not None:
-            interruption.add_note(f"The interrupted call had already ended: {self._result!r}")
+        elif self._result:
+            interruption.add_note(f"The interrupted call had already ended: {self._result!r:.10000}")
             if isinstance(self._result, Task):
                 task = self._result
                 mark(
@@ -85,6 +96,7 @@ class Call(Generic[T]):
         error, self.error = self.error, None
         if error is None:
             return cast("T", self._result)
+        self.has_raised = True
         try:
             raise error
         finally:

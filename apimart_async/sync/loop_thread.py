@@ -110,11 +110,16 @@ class LoopThread:
     def release(self, client: ClientState) -> None:
         """Cancel the calls of a client, close it and wait for that. Do nothing if it is closed or forked.
 
+        Do not wait on the loop, where the garbage collector may end a generator with an open client.
+
         Raises:
-            RuntimeError: This is the thread of the loop.
             BaseException: The exception of closing the client.
         """
-        if not self.has_forked and not client.is_closed:
+        if self.has_forked or client.is_closed:
+            return
+        if self.is_current:
+            self.release_soon(client)
+        else:
             call = Call(partial(self._close, client))
             self.wait_for(call, self._start, call, self._closing)
             if self.has_ended:
@@ -160,10 +165,10 @@ class LoopThread:
         """
         if self.has_forked:
             raise RuntimeError(_FORKED)
-        if self._is_current:
+        if self.is_current:
             raise RuntimeError(_ON_THE_LOOP)
         try:
-            if not self._post(callback, *args):
+            if not self.post(callback, *args):
                 call.fail(RuntimeError(CLOSED))
             call.wait()
         except BaseException as interruption:
@@ -171,14 +176,28 @@ class LoopThread:
             call.annotate(interruption)
             raise
 
+    def run(self, call: Call[T], callback: Callable[..., object], *args: object) -> T:
+        """Have the loop call a function that starts a call, block until it has ended and return its result.
+
+        Raises:
+            BaseException: The exception of the call, unchanged, or as ``wait_for`` raises.
+        """
+        self.wait_for(call, callback, *args)
+        try:  # Python runs no signal handler between these lines, so no result is lost
+            return call.result()
+        except BaseException as raised:
+            if not call.has_raised:
+                call.annotate(raised)
+            raise
+
     def cancel(self, call: Call[Any]) -> None:
         """Cancel a call and block until it has ended, unless ``wait_for`` would not start it."""
-        if not self.has_forked and not self._is_current and self._post(call.cancel):
+        if not self.has_forked and not self.is_current and self.post(call.cancel):
             call.wait()
 
     def wake(self) -> None:
         """Have the loop look at its timers, because a test has moved the time."""
-        self._post(lambda: None)
+        self.post(lambda: None)
 
     def start(self, client: ClientState, call: Call[Any]) -> None:
         """Start a call of a client as a task. Runs on the loop."""
@@ -188,10 +207,12 @@ class LoopThread:
             self._start(call, client.calls)
 
     @property
-    def _is_current(self) -> bool:
-        return self._thread.ident == threading.get_ident()
+    def is_current(self) -> bool:
+        """Tell whether the caller runs in this thread, where waiting for the loop would never end."""
+        return threading.current_thread() is self._thread
 
-    def _post(self, callback: Callable[..., object], *args: object) -> bool:
+    def post(self, callback: Callable[..., object], *args: object) -> bool:
+        """Have the loop call a function soon; return whether it will."""
         with self.lock:
             if not self.has_ended:
                 self._loop.call_soon_threadsafe(callback, *args)

@@ -49,8 +49,7 @@ class Portal:
         """
         call = Call(partial(function, *args, **kwargs))
         thread = self.thread()
-        thread.wait_for(call, thread.start, self.client, call)
-        return call.result()
+        return thread.run(call, thread.start, self.client, call)
 
     def open(
         self,
@@ -122,14 +121,17 @@ class BlockingContextManager(Generic[T]):
         self._task = Call(self._run)
         self._requests: asyncio.Queue[Call[Any] | _ExitArguments] = asyncio.Queue()
         self._pending: set[Call[Any]] = set()
+        self._is_entered = False
         # The error of every request before the entry and after the end.
         self._error: BaseException | None = RuntimeError("Items come inside the with block only.")
 
     def __enter__(self) -> Iterator[T]:
+        if self._is_entered:
+            raise RuntimeError("This block was entered before: call the method again for another one.")
+        self._is_entered = True
         entry = Call(partial(asyncio.sleep, 0))  # the first request: it runs once the manager is entered
         try:
-            self._thread.wait_for(entry, self._start, entry)
-            entry.result()
+            self._thread.run(entry, self._start, entry)
         except BaseException:
             self._thread.cancel(self._task)
             raise
@@ -144,6 +146,9 @@ class BlockingContextManager(Generic[T]):
     ) -> bool | None:
         if self._thread.has_forked:
             return None
+        if self._thread.is_current:  # the garbage collector ends a generator with an open block
+            self._thread.post(self._requests.put_nowait, (kind, error, traceback))
+            return None
         self._thread.wait_for(self._task, self._requests.put_nowait, (kind, error, traceback))
         if self._task.is_cancelled or (error is not None and self._task.error is error):
             return None
@@ -154,9 +159,8 @@ class BlockingContextManager(Generic[T]):
 
     def __next__(self) -> T:
         request = Call(self._next)
-        self._thread.wait_for(request, self._put, request)
         try:
-            return request.result()
+            return self._thread.run(request, self._put, request)
         except StopAsyncIteration:
             raise StopIteration from None
 

@@ -412,8 +412,12 @@ async def next_chunk(content: aiohttp.StreamReader) -> bytes:
     """
     try:
         return await content.readany()
-    except RuntimeError as error:  # aiohttp's for a connection that was closed between two reads
-        raise OwnError("the connection was closed") from error
+    except (RuntimeError, aiohttp.ClientConnectionError) as error:
+        # aiohttp's for a connection that was closed between two reads; the subclasses are of the network.
+        if isinstance(error, aiohttp.ClientError) and type(error) is not aiohttp.ClientConnectionError:
+            raise
+        # One object for all connections of the process: its traceback would keep the frames of this read.
+        raise OwnError("the connection was closed") from error.with_traceback(None)
 
 
 def connection_error(error: Exception, method: str, url: str) -> APIError:

@@ -199,7 +199,7 @@ def explained() -> Generator[None]:
         if _NO_BUCKET.search(str(error)):
             raise _reason(error) from None
         raise FileNotFoundError(errno.ENOENT, "the object, or its bucket, does not exist") from None
-    except OSError:
+    except (OSError, InvalidArgumentError):
         raise
     except Exception as error:
         is_of_store = type(error).__module__.startswith("obstore")

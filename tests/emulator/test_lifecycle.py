@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,3 +196,16 @@ async def test_clients_that_disconnect_cause_no_errors(raw: Raw, caplog: pytest.
     await until(lambda: len(raw.emulator.requests) == len(bodies))
     assert (await raw.edit()).status == 200
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_without_pillow_the_extra_is_named() -> None:
+    code = """
+import sys
+sys.modules["PIL"] = None
+try:
+    import apimart_async.emulator
+except ModuleNotFoundError as missing:
+    print(missing)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "apimart_async.emulator needs Pillow: pip install '.[emulator]' in the clone\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -205,6 +207,36 @@ async def test_leaving_early_is_logged_and_gives_the_connection_back(
             if event.type == "image_edit.completed":
                 break
     assert "left before its end" not in caplog.text
+
+
+async def test_a_cancelled_stream_loses_no_image_without_an_error() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(request.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        # Large enough to be read in a thread.
+        event = f'{{"type":"image_generation.completed","b64_json":"{"A" * 400_000}"}}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        writer.write(f"data: {event}\n\ndata: {event}\n\ndata: [DONE]\n\n".encode())
+        await writer.drain()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as server,
+        AsyncAppleRouter("sk-x", base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as router,
+    ):
+        for steps in range(60):
+            completed = 0
+            async with stream(router, "generation", n=2) as events:
+                first = asyncio.ensure_future(anext(events))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                first.cancel()
+                with suppress(asyncio.CancelledError):
+                    completed += isinstance(await first, CompletedImageEvent)
+                with suppress(SubmissionIndeterminateError):
+                    async for event in events:
+                        completed += isinstance(event, CompletedImageEvent)
+                    assert completed == 2
 
 
 async def test_cancellation_between_two_events_says_that_it_may_be_billed(router: AsyncAppleRouter) -> None:

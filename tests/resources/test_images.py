@@ -616,6 +616,23 @@ async def test_leaving_a_stream_early_closes_its_connection(host: FileHost, clie
         await host.idle.wait()
 
 
+async def test_a_cancelled_stream_does_not_end_as_if_the_image_were_whole(
+    host: FileHost, client: AsyncApimart
+) -> None:
+    silent = host.put("/a", Reply(picture() + bytes(1000), length=10 * MIB, stalls=True))
+    async with client.images.stream(silent) as chunks:
+        await anext(chunks)
+        with anyio.move_on_after(0.05) as scope:
+            await anext(chunks)
+        assert scope.cancelled_caught
+        with pytest.raises(DownloadError, match="connection was closed") as caught:
+            await anext(chunks)
+    cause: BaseException = caught.value
+    while found := cause.__cause__ or cause.__context__:
+        cause = found
+    assert cause.__traceback__ is None  # aiohttp keeps this object, and a traceback keeps the download
+
+
 async def test_error_of_the_caller_inside_a_stream_is_unchanged(host: FileHost, client: AsyncApimart) -> None:
     mine = APIConnectionError("something else broke")
 

@@ -185,6 +185,47 @@ Portal(close).call(submit)
         assert returncode == -signal.SIGINT
         assert errors.endswith("KeyboardInterrupt\nThe interrupted call had already ended: 'task_01'")
 
+    def test_at_any_moment_loses_no_paid_task(self, slow_service: Emulator, tmp_path: Path) -> None:
+        """Python runs signal handlers when a Python function starts and when a function in C returns."""
+        code = f"""
+import signal
+from apimart_async import interrupted
+
+def interrupt_at(moment):
+    def profile(frame, event, _):
+        nonlocal moment
+        if event in ("call", "c_return") and frame.f_globals["__name__"] != "__main__":
+            moment -= 1
+            if not moment:
+                sys.setprofile(None)
+                signal.raise_signal(signal.SIGINT)
+    sys.setprofile(profile)
+
+upload = client.uploads.create({GIF})
+moment, is_interrupted = 0, True
+while is_interrupted:
+    moment += 1
+    try:
+        interrupt_at(moment)
+        work = client.edits.create(upload, str(moment))
+        is_interrupted = False
+    except KeyboardInterrupt as interruption:
+        work = interrupted(interruption)
+    sys.setprofile(None)
+    if work is not None:
+        print(work.idempotency_key, flush=True)
+print(moment > 20, flush=True)
+"""
+        before = len(slow_service.ledger.entries)
+        with Script(code, slow_service, tmp_path) as script:
+            returncode, output, errors = script.end()
+        assert returncode == 0, errors
+        *known, is_thorough = output.splitlines()
+        assert is_thorough == "True"
+        paid = {entry.idempotency_key for entry in slow_service.ledger.entries[before:]}
+        assert paid
+        assert paid <= set(known)
+
 
 class TestExit:
     """Nobody closed the client."""

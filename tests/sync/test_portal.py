@@ -342,6 +342,45 @@ class TestBlocks:
         with pytest.raises(RuntimeError, match="inside the with block"):
             next(portal.open(counter.count, 1))
 
+    def test_a_block_cannot_be_entered_again(self, portal: Portal, counter: Counter) -> None:
+        block = portal.open(counter.count, 2)
+
+        def enter() -> None:
+            with pytest.raises(RuntimeError, match="was entered before"), block:
+                pytest.fail("the block was entered")
+
+        with block as numbers:
+            enter()
+            assert list(numbers) == [0, 1]
+        enter()
+        assert counter.left == ["count"]
+
+    def test_a_generator_that_ends_on_the_loop_leaves_its_block_and_closes_its_client(
+        self, portal: Portal, counter: Counter
+    ) -> None:
+        """The garbage collector runs in any thread."""
+        other = Counter()
+
+        def count() -> Iterator[int]:
+            own = Portal(other.close)
+            try:
+                own.call(other.double, 1)
+                with portal.open(counter.count, 5) as numbers:
+                    yield from numbers
+            finally:
+                own.close()
+
+        generators = [count()]
+        assert next(generators[0]) == 0
+
+        async def drop() -> None:
+            generators.clear()
+
+        portal.call(drop)
+        while not (counter.left and other.closed):
+            portal.call(counter.double, 1)
+        assert counter.left == ["count"]
+
     def test_closing_the_client_ends_a_block(self, portal: Portal, counter: Counter) -> None:
         with portal.open(counter.count, 5) as numbers:
             assert next(numbers) == 0

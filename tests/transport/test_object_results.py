@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from apimart_async import AsyncApimart, DownloadError, Image, InvalidArgumentError
+from apimart_async import (
+    ApimartError,
+    AsyncApimart,
+    DownloadError,
+    Image,
+    ImageError,
+    InvalidArgumentError,
+)
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files import objects
 from apimart_async.transport.object_storage import ObjectPath, any_path, store_of
@@ -192,3 +200,14 @@ def test_object_that_is_missing_does_not_exist(folder: ObjectPath) -> None:
     assert (folder / "a.png").exists()
     with pytest.raises(FileNotFoundError, match="the object, or its bucket, does not exist"):
         (folder / "b.png").read_bytes()
+
+
+async def test_without_obstore_the_extra_is_named(
+    client: AsyncApimart, raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = serves(raw_server, SMALL)
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(ApimartError, match=r"pip install '\.\[storage\]'"):
+        await client.images.save(images, "s3://without-the-extra/out")
+    with pytest.raises(ImageError, match=r"pip install '\.\[storage\]'"):
+        await client.edits.create("s3://without-the-extra/a.png", "snow")
