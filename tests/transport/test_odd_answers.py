@@ -200,6 +200,34 @@ async def test_an_error_that_says_anything_beside_a_task_id_is_in_doubt(
     assert caught.value.task_id == "task_1"
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        *((400, "get_channel_failed"), (403, ""), (409, "idempotency_in_progress"), (429, "")),
+        *((500, "build_request_failed"), (503, "idempotency_unavailable"), (504, "")),
+    ],
+)
+@pytest.mark.parametrize("place", ["data", "top"])
+async def test_a_refusal_that_names_a_task_is_in_doubt_and_not_sent_again(
+    raw_server: RawServer, status: int, code: str, place: str
+) -> None:
+    task = {"task_id": "task_1", "status": "submitted"}
+    body = {"error": {"code": code, "message": code}} | (task if place == "top" else {"data": [task]})
+    answering(raw_server, body, status=status)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(SubmissionIndeterminateError) as caught:
+            await client.edits.create(PICTURE, "stars")
+    assert (caught.value.task_id, caught.value.status) == ("task_1", status)
+    assert len(raw_server.seen) == 1
+
+
+async def test_the_id_of_a_refusal_is_not_that_of_a_task(raw_server: RawServer) -> None:
+    answering(raw_server, {"id": "error_1", "error": {"message": "no"}, "data": None}, status=403)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(PermissionDeniedError):
+            await client.edits.create(PICTURE, "stars")
+
+
 # --- more images than asked for ---------------------------------------------------------------------------
 
 FLOODS: dict[str, Any] = {
