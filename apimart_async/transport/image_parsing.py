@@ -173,7 +173,7 @@ def _entries_of_object(value: Mapping[str, Any], around: _Around, depth: int) ->
 
 
 def _may_be_image(said: str) -> bool:
-    """Tell whether a text may be an image: a URL, which may be relative, or base64; no word, such as an id."""
+    """Tell whether a text may be an image: a URL, which may be relative, or base64; a word is none."""
     start = said[:_SNIFFED].split()
     return (len(start) == 1 and ("/" in start[0] or "." in start[0])) or data_url(said) is not None
 
