@@ -94,8 +94,8 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ("2xx that is not JSON, or empty", accepted(b"<html>") + accepted(b"")),
     (
         (
-            "303, which may redirect to a result; 409 `idempotency_result_indeterminate`, or one that does not "
-            "say which"
+            "303, which may redirect to a result; 409 `idempotency_result_indeterminate`, "
+            "or one that does not say which"
         ),
         [
             Reply(303, {"Location": "/v1/tasks/task_1"}, b""),

@@ -123,7 +123,7 @@ async def test_see_other_may_answer_a_request_that_was_executed(raw_server: RawS
     redirecting(raw_server, lambda _: (303, place))
     retry = Retry(initial_delay=0.01, indeterminate="same-key")
     async with AsyncApimart("sk-test", base_url=raw_server.base_url, retry=retry) as client:
-        with pytest.raises(SubmissionIndeterminateError, match="redirects to .*, which was not followed"):
+        with pytest.raises(SubmissionIndeterminateError, match="which was not followed"):
             await client.edits.create(PICTURE, "stars")
         assert len(raw_server.seen) == 1
         with pytest.raises(APIStatusError, match="which was not followed"):
