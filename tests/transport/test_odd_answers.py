@@ -91,7 +91,7 @@ async def test_an_empty_error_in_a_good_answer_is_none(
         raw_server,
         upload,
         submitted,
-        {"id": "task_1", "status": "submitted", **extra},
+        {"id": "task_2", "status": "submitted", **extra},
         {"data": TASK | extra, **extra},
         {"data": [TASK, TASK | {"id": "task_2"}], **extra},
         {"remain_balance": 1, **extra},
@@ -100,7 +100,7 @@ async def test_an_empty_error_in_a_good_answer_is_none(
     async with AsyncApimart(KEY, base_url=raw_server.base_url, poll=FAST, max_retries=0) as client:
         assert (await client.uploads.create(GIF, filename="image.gif")).url == "https://u.example/a.gif"
         assert (await client.edits.create(PICTURE, "stars")).id == "task_1"
-        assert (await client.generations.create("stars")).id == "task_1"
+        assert (await client.generations.create("stars")).id == "task_2"
         task = await client.tasks.get("task_1")
         assert (task.is_completed, task.error, len(task.images)) == (True, None, 1)
         async with client.tasks.watch(["task_1", "task_2"]) as finished:
