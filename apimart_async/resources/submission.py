@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import os
 import re
 from contextlib import nullcontext
@@ -256,11 +257,12 @@ async def submit(
     repeats = schemas.repeats(path, payload) if lost is None else lost.repeats
     repeats.needs_promise = lost is not None
     body = json.dumps(payload)
-    submits, digest = api.session.submits, hash((path, body[:_LONGEST_KEPT]))
+    submits, request = api.session.submits, (key, hash((path, body[:_LONGEST_KEPT])))
 
     def is_own(said: object) -> bool:
-        """Tell whether an answer names a task that no other request has started."""
-        return submits.get(parsing.submitted_task_id(said) or "", digest) == digest
+        """Tell whether an answer names a task that no request with another key and content has started."""
+        known = submits.get(parsing.submitted_task_id(said) or "", request)
+        return any(map(operator.eq, known, request))
 
     try:
         answer = await api.request(
@@ -300,7 +302,7 @@ async def submit(
         raise indeterminate(error) from error
     task = attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
     if task.id is not None:
-        submits[task.id] = digest
+        submits[task.id] = request
         if len(submits) > _MOST_SUBMITS:
             del submits[next(iter(submits))]
     with naming(task, logging.WARNING):

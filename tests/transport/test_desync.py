@@ -308,15 +308,18 @@ async def test_the_answer_to_an_earlier_submit_is_not_believed(raw_server: RawSe
     assert (len(raw_server.seen), raw_server.connections) == (3, 2)
 
 
-async def test_a_service_may_know_one_task_for_equal_submits(raw_server: RawServer) -> None:
+async def test_a_service_may_know_one_task_for_equal_submits_or_keys(
+    raw_server: RawServer,
+) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         await exchange.answer(SUBMITTED)
 
     raw_server.handle = handle
     async with connect(raw_server) as client:
-        for _ in range(2):
-            assert (await client.edits.create(PICTURE, PROMPT)).id == "task_1"
+        for prompt, key in (("stars", None), ("stars", "order-1"), ("stars, anew", "order-1")):
+            task = await client.edits.create(PICTURE, prompt, idempotency_key=key)
+            assert task.id == "task_1"
 
 
 # --- connections that a server has closed -----------------------------------------------------------------
