@@ -139,8 +139,6 @@ class Session:
         self.hooks: Sequence[EventHooks] = hooks
         self._settings = settings
         self._external = external
-        # File hosts must not see what a session sends with every request.
-        self._is_for_files = external is None or not sends_secrets(external)
         self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)
         for base_url in settings.base_urls:
@@ -454,7 +452,8 @@ class Session:
             raise errors.APITimeoutError(message, method=method, url=bare_url(url)) from error
 
     def _pool(self, purpose: Purpose, proxy: Proxy | None) -> _Pool:
-        if self._external is not None and (self._is_for_files or purpose != "files"):
+        # File hosts must not see what a session sends with every request.
+        if self._external is not None and (purpose != "files" or not sends_secrets(self._external)):
             purpose = "api"
         elif purpose == "files" and proxy is not None:
             purpose = "proxied files"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -147,9 +147,17 @@ async def test_the_headers_of_an_answer_take_no_gigabytes(
             await client.images.read(f"{raw_server.base_url}/a.png")
 
 
-@pytest.mark.parametrize("headers", [{"Authorization": f"Bearer {KEY}"}, {"Cookie": f"sid={KEY}"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Authorization": f"Bearer {KEY}"}},
+        {"headers": {"Cookie": f"sid={KEY}"}},
+        {"cookies": {"sid": KEY}},
+    ],
+    ids=str,
+)
 async def test_what_a_session_sends_with_every_request_reaches_no_file_host(
-    raw_server: RawServer, headers: dict[str, str]
+    raw_server: RawServer, options: dict[str, Any]
 ) -> None:
     async def handle(exchange: Exchange) -> None:
         request = await exchange.read()
@@ -157,7 +165,7 @@ async def test_what_a_session_sends_with_every_request_reaches_no_file_host(
 
     raw_server.handle = handle
     async with (
-        aiohttp.ClientSession(headers=headers) as session,
+        aiohttp.ClientSession(**options) as session,
         AsyncApimart(KEY, base_url=raw_server.base_url, check="off", session=session) as client,
     ):
         assert (await client.edits.create(PICTURE, "stars")).id == "task_01J"
