@@ -219,7 +219,7 @@ class Session:
             if body is not None and body.failure is not None:
                 failure: Exception = body.failure
             else:
-                sent = (body is None or body.started) and not isinstance(error, NEVER_SENT)
+                sent = body.started if body is not None else not isinstance(error, NEVER_SENT)
                 effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
                 if self._all_ended is not None:
                     # The client is closed: no attempt may follow, whether this one was executed or not.

@@ -27,6 +27,10 @@ from .conftest import png_of
 from .test_event_stream import COMPLETED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yarl import URL
+
     from .conftest import Exchange, RawServer
 
 KEY = "sk-very-secret-0123456789"
@@ -173,6 +177,28 @@ async def test_what_a_session_sends_with_every_request_reaches_no_file_host(
     submit, download = raw_server.seen
     assert submit.headers["authorization"] == f"Bearer {KEY}"
     assert KEY not in repr(download)
+
+
+class AsciiJar(aiohttp.CookieJar):
+    """Keeps cookies in a file of ASCII, and so fails at others."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        for header in headers:
+            header.encode("ascii")
+        super().update_cookies_from_headers(headers, response_url)
+
+
+async def test_a_session_that_fails_behind_the_answer_sends_no_paid_request_again(
+    raw_server: RawServer,
+) -> None:
+    answering(raw_server, ACCEPTED, "Set-Cookie: name=é")
+    async with (
+        aiohttp.ClientSession(cookie_jar=AsciiJar()) as session,
+        AsyncApimart(KEY, base_url=raw_server.base_url, check="off", session=session) as client,
+    ):
+        with pytest.raises(SubmissionIndeterminateError):
+            await client.edits.create(PICTURE, "stars")
+    assert len(raw_server.seen) == 1
 
 
 async def test_a_session_shows_the_key_to_no_proxy_of_the_environment(
