@@ -37,6 +37,7 @@ _ABOUT_ERRORS: Final = frozenset({"error", "success"})
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
 # The answer to a request that was executed, with the place of its result; or to one that was not.
 _SEE_OTHER: Final = 303
+_CONFLICT: Final = 409
 # Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
 
@@ -157,8 +158,9 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     )
     error.request_id = find_request_id(payload, error.message)
     effect = retry.effect_of_answer(said, error)
-    if kind is Kind.PAID_WRITE:
-        # An answer that names an error and a task: only the account knows which is true.
+    if kind is Kind.PAID_WRITE and status != _CONFLICT:
+        # An answer that names an error and a task: only the account knows which is true. That of a conflict
+        # is the task of an earlier request.
         find_id = parsing.submitted_task_id if status < _OK_BELOW else parsing.named_task_id
         error.task_id = find_id(payload)
         effect = Effect.UNKNOWN if error.task_id else effect

@@ -15,6 +15,7 @@ from apimart_async import (
     AsyncAppleRouter,
     AuthenticationError,
     BadRequestError,
+    ConflictError,
     DownloadError,
     InsufficientBalanceError,
     InternalServerError,
@@ -203,7 +204,7 @@ async def test_an_error_that_says_anything_beside_a_task_id_is_in_doubt(
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        *((400, "get_channel_failed"), (403, ""), (409, "idempotency_in_progress"), (429, "")),
+        *((400, "get_channel_failed"), (403, ""), (429, "")),
         *((500, "build_request_failed"), (503, "idempotency_unavailable"), (504, "")),
     ],
 )
@@ -219,6 +220,15 @@ async def test_a_refusal_that_names_a_task_is_in_doubt_and_not_sent_again(
             await client.edits.create(PICTURE, "stars")
     assert (caught.value.task_id, caught.value.status) == ("task_1", status)
     assert len(raw_server.seen) == 1
+
+
+async def test_a_conflict_names_the_task_of_an_earlier_request(raw_server: RawServer) -> None:
+    task = {"task_id": "task_1", "status": "submitted"}
+    answering(raw_server, {"error": {"code": "idempotency_key_reused"}, "data": [task]}, status=409)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(ConflictError) as caught:
+            await client.edits.create(PICTURE, "stars")
+    assert caught.value.task_id is None
 
 
 async def test_the_id_of_a_refusal_is_not_that_of_a_task(raw_server: RawServer) -> None:
