@@ -328,6 +328,7 @@ class JournalInUseError(JournalError):
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 _REFUSED: Final = 400
 _SERVER: Final = 500
+_UNAVAILABLE: Final = 503
 # OpenAI's code, and those of the gateway software that APIMart's answers come from.
 _QUOTA_CODES: Final = frozenset(
     {"insufficient_quota", "insufficient_user_quota", "pre_consume_token_quota_failed"}
@@ -357,7 +358,8 @@ def _is_transient(error: ApimartError) -> bool:
             return _LASTING_CONFLICTS.isdisjoint((error.code, error.type))
         case InternalServerError():
             blames_request = error.status == _SERVER and _blames_request(error.message.lower())
-            return error.code != NO_MODEL and not blames_request
+            lacks_model = error.status == _UNAVAILABLE and error.code == NO_MODEL
+            return not (blames_request or lacks_model)
         case APIStatusError() | DownloadError():
             status = error.status or 0
             is_refused = status == _REFUSED and error.code == NO_CHANNEL

@@ -145,7 +145,7 @@ EXAMPLES: Final[list[tuple[str, Sequence[errors.ApimartError]]]] = [
     (
         (
             "`InternalServerError` of a 500 that says the request is at fault, "
-            "or with the code `model_not_found`"
+            "or of a 503 with the code `model_not_found`"
         ),
         [
             errors.InternalServerError("no available channel", status=503, code="model_not_found"),

@@ -41,7 +41,7 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ("no connection: refused, no such name, TLS failed, none became free", [Effect.NEVER_SENT]),
     ("400, 401, 402, 403, 404, 413, 422", said(400, 401, 402, 403, 404, 413, 422)),
     (
-        "a redirect that is not followed",
+        "a redirect that is not followed, but for 303",
         [
             Reply(302, {"Location": "/v1/images/edits/"}, b""),
             Reply(307, {"Location": "https://elsewhere.example/"}, b""),
@@ -81,7 +81,11 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ),
     (
         "408, 500, 502, 503, 504 and every other 5xx",
-        [*said(408, *range(500, 600)), Reply(502, {}, b"<html>")],
+        [
+            *said(408, *range(500, 600)),
+            *said(500, 502, 504, code="model_not_found"),
+            Reply(502, {}, b"<html>"),
+        ],
     ),
     (
         "the connection or the time ended after sending began, or in the middle of the answer",
@@ -89,8 +93,15 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ),
     ("2xx that is not JSON, or empty", accepted(b"<html>") + accepted(b"")),
     (
-        "409 `idempotency_result_indeterminate`, or one that does not say which",
-        said(409, code="idempotency_result_indeterminate") + said(409, kind="conflict_error"),
+        (
+            "303, which may redirect to a result; 409 `idempotency_result_indeterminate`, "
+            "or one that does not say which"
+        ),
+        [
+            Reply(303, {"Location": "/v1/tasks/task_1"}, b""),
+            *said(409, code="idempotency_result_indeterminate"),
+            *said(409, kind="conflict_error"),
+        ],
     ),
     (
         "2xx with an error inside that says neither a status nor a known type",

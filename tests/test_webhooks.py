@@ -377,11 +377,11 @@ async def test_the_asgi_example_ends_a_wait_with_a_notification(
     async def server_send(message: dict[str, Any]) -> None:
         started.set()
 
-    async def call(path: str, body: bytes) -> tuple[int, bytes]:
+    async def call(path: str, body: bytes, *, is_endless: bool = False) -> tuple[int, bytes]:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body}
+            return {"type": "http.request", "body": body, "more_body": is_endless}
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
@@ -397,6 +397,7 @@ async def test_the_asgi_example_ends_a_wait_with_a_notification(
         edit = group.create_task(call("/edits", b"A lighthouse"))
         assert await call("/apimart/callback", await receiver.bodies.get()) == (200, b"")
         assert await call("/apimart/callback", b"not JSON") == (400, b"")
+        assert await call("/apimart/callback", b" " * 300_000, is_endless=True) == (413, b"")
         status, path = await edit
         assert (await call("/edits", b""))[0] == 400
         incoming.put_nowait({"type": "lifespan.shutdown"})

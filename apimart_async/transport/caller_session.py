@@ -19,8 +19,10 @@ _SECRETS: Final = ("Authorization", "Cookie")
 
 
 def sends_secrets(session: aiohttp.ClientSession) -> bool:
-    """Tell whether a session sends headers with every request that file hosts must not see."""
-    return any(name in session.headers for name in _SECRETS)
+    """Tell whether a session sends headers or cookies with every request that file hosts must not see."""
+    has_header = any(name in session.headers for name in _SECRETS)
+    # Cookies that no answer has set, such as those of `ClientSession(cookies=...)`, are for all hosts.
+    return has_header or any(not cookie["domain"] for cookie in session.cookie_jar)
 
 
 def check_session(session: aiohttp.ClientSession, base_urls: Iterable[str]) -> None:

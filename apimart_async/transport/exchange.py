@@ -52,7 +52,7 @@ NEVER_SENT: Final = (
     aiohttp.InvalidURL,
     UnicodeError,  # not a host name
 )
-"""Those after which nothing was sent."""
+"""Those after which a request without a body was not sent; a body notes that itself."""
 
 
 @attrs.define(eq=False, slots=False)

@@ -134,7 +134,7 @@ def _entries(value: object, around: _Around, depth: int) -> list[_Entry]:
     if isinstance(value, str):
         packed = _unpacked(value)
         if packed is None:
-            return [_Entry({"url": value}, around)]
+            return [_Entry({"url": value}, around)] if _may_be_image(value) else []
         value = packed
     if depth > _DEEPEST:
         return []
@@ -170,6 +170,12 @@ def _entries_of_object(value: Mapping[str, Any], around: _Around, depth: int) ->
     if found or not single or (isinstance(single, str) and not _is_result(single)):
         return found
     return _entries(single, around, depth + 1)
+
+
+def _may_be_image(said: str) -> bool:
+    """Tell whether a text may be an image: a URL, which may be relative, or base64; a word is none."""
+    start = said[:_SNIFFED].split()
+    return (len(start) == 1 and ("/" in start[0] or "." in start[0])) or data_url(said) is not None
 
 
 def _is_result(said: str) -> bool:

@@ -112,6 +112,12 @@ def submitted_task_id(payload: object) -> str | None:
     return next(filter(None, map(_identifier, places)), None)
 
 
+def named_task_id(payload: object) -> str | None:
+    """Find the task id in a refusal of a submit; an ``id`` alone may be that of the refusal."""
+    places = (_task_source(payload).get("task_id"), mapping(payload).get("task_id"))
+    return next(filter(None, map(_identifier, places)), None)
+
+
 def _sibling_ids(payload: object, task_id: str | None) -> tuple[str, ...]:
     """Return the ids of the further tasks that the same submit has started."""
     data: object = mapping(payload).get("data")

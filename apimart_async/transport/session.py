@@ -123,6 +123,7 @@ class Session:
         hooks: Event hooks of the client.
         origins: Addresses of the API, and which of them work.
         upload_names: Names of files that were uploaded lately.
+        submits: Idempotency key and hash of the paid requests that were answered lately, by their task ids.
     """
 
     def __init__(
@@ -138,8 +139,6 @@ class Session:
         self.hooks: Sequence[EventHooks] = hooks
         self._settings = settings
         self._external = external
-        # File hosts must not see what a session sends with every request.
-        self._is_for_files = external is None or not sends_secrets(external)
         self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)
         for base_url in settings.base_urls:
@@ -155,6 +154,7 @@ class Session:
         self._rounds = 0
         self._is_counting = False
         self.upload_names: deque[str] = deque(maxlen=_NAMES_KEPT)
+        self.submits: dict[str, tuple[str, int]] = {}
 
     async def request(
         self,
@@ -219,7 +219,7 @@ class Session:
             if body is not None and body.failure is not None:
                 failure: Exception = body.failure
             else:
-                sent = (body is None or body.started) and not isinstance(error, NEVER_SENT)
+                sent = body.started if body is not None else not isinstance(error, NEVER_SENT)
                 effect = Effect.UNKNOWN if sent else Effect.NEVER_SENT
                 if self._all_ended is not None:
                     # The client is closed: no attempt may follow, whether this one was executed or not.
@@ -452,7 +452,8 @@ class Session:
             raise errors.APITimeoutError(message, method=method, url=bare_url(url)) from error
 
     def _pool(self, purpose: Purpose, proxy: Proxy | None) -> _Pool:
-        if self._external is not None and (self._is_for_files or purpose != "files"):
+        # File hosts must not see what a session sends with every request.
+        if self._external is not None and (purpose != "files" or not sends_secrets(self._external)):
             purpose = "api"
         elif purpose == "files" and proxy is not None:
             purpose = "proxied files"

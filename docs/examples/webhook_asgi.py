@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 WEBHOOK = os.environ.get("WEBHOOK", "https://example.com/apimart")
+MAX_BYTES = 1_048_576  # anybody can send a notification
 
 notifications: dict[str | None, asyncio.Event] = {}
 # A notification can come before the answer to the submit is read.
@@ -32,7 +33,9 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await lifespan(receive, send)
         return
     body = await read_body(receive)
-    if scope["path"].endswith("/callback"):
+    if body is None:
+        status, text = 413, ""
+    elif scope["path"].endswith("/callback"):
         status, text = notify(body), ""
     else:
         try:
@@ -79,11 +82,11 @@ async def lifespan(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-async def read_body(receive: Receive) -> bytes:
-    """Return the whole body of a request."""
-    body, more = b"", True
-    while more:
+async def read_body(receive: Receive) -> bytes | None:
+    """Return the whole body of a request; ``None`` if it is too large."""
+    body, more = bytearray(), True
+    while more and len(body) <= MAX_BYTES:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    return body
+    return bytes(body) if len(body) <= MAX_BYTES else None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 WEBHOOK = os.environ.get("WEBHOOK", "https://example.com/apimart")
+MAX_BYTES = 1_048_576  # anybody can send a notification
 
 
 @asynccontextmanager
@@ -60,8 +61,13 @@ async def callback(request: Request, background: BackgroundTasks) -> Response:
     """Take a notification; the status decides whether the service sends it again."""
     client: AsyncApimart = app.state.client
     deliveries: webhooks.Deliveries = app.state.deliveries
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            return Response(status_code=413)
     try:
-        notified = webhooks.parse(await request.body())
+        notified = webhooks.parse(body)
     except APIResponseValidationError:
         return Response(status_code=400)
     if notified in deliveries:

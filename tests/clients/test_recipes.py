@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from apimart_async.emulator import Emulator
@@ -94,7 +95,13 @@ async def test_the_webhook_receiver_saves_the_image_once(
         forged = await service.post("/apimart/callback", json={"id": "task_1", "status": "completed"})
         assert forged.status_code == 400
         assert (await service.post("/apimart/callback", content=b"{")).status_code == 400
+        assert (await service.post("/apimart/callback", content=endless())).status_code == 413
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b" " * 300_000
 
 
 def example(path: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -27,6 +27,10 @@ from .conftest import png_of
 from .test_event_stream import COMPLETED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yarl import URL
+
     from .conftest import Exchange, RawServer
 
 KEY = "sk-very-secret-0123456789"
@@ -147,9 +151,17 @@ async def test_the_headers_of_an_answer_take_no_gigabytes(
             await client.images.read(f"{raw_server.base_url}/a.png")
 
 
-@pytest.mark.parametrize("headers", [{"Authorization": f"Bearer {KEY}"}, {"Cookie": f"sid={KEY}"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": {"Authorization": f"Bearer {KEY}"}},
+        {"headers": {"Cookie": f"sid={KEY}"}},
+        {"cookies": {"sid": KEY}},
+    ],
+    ids=str,
+)
 async def test_what_a_session_sends_with_every_request_reaches_no_file_host(
-    raw_server: RawServer, headers: dict[str, str]
+    raw_server: RawServer, options: dict[str, Any]
 ) -> None:
     async def handle(exchange: Exchange) -> None:
         request = await exchange.read()
@@ -157,7 +169,7 @@ async def test_what_a_session_sends_with_every_request_reaches_no_file_host(
 
     raw_server.handle = handle
     async with (
-        aiohttp.ClientSession(headers=headers) as session,
+        aiohttp.ClientSession(**options) as session,
         AsyncApimart(KEY, base_url=raw_server.base_url, check="off", session=session) as client,
     ):
         assert (await client.edits.create(PICTURE, "stars")).id == "task_01J"
@@ -165,6 +177,28 @@ async def test_what_a_session_sends_with_every_request_reaches_no_file_host(
     submit, download = raw_server.seen
     assert submit.headers["authorization"] == f"Bearer {KEY}"
     assert KEY not in repr(download)
+
+
+class AsciiJar(aiohttp.CookieJar):
+    """Keeps cookies in a file of ASCII, and so fails at others."""
+
+    def update_cookies_from_headers(self, headers: Sequence[str], response_url: URL) -> None:
+        for header in headers:
+            header.encode("ascii")
+        super().update_cookies_from_headers(headers, response_url)
+
+
+async def test_a_session_that_fails_behind_the_answer_sends_no_paid_request_again(
+    raw_server: RawServer,
+) -> None:
+    answering(raw_server, ACCEPTED, "Set-Cookie: name=é")
+    async with (
+        aiohttp.ClientSession(cookie_jar=AsciiJar()) as session,
+        AsyncApimart(KEY, base_url=raw_server.base_url, check="off", session=session) as client,
+    ):
+        with pytest.raises(SubmissionIndeterminateError):
+            await client.edits.create(PICTURE, "stars")
+    assert len(raw_server.seen) == 1
 
 
 async def test_a_session_shows_the_key_to_no_proxy_of_the_environment(

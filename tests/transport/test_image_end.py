@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from apimart_async.transport.media import sniffing
+from apimart_async.transport.media.dimensions import read_dimensions
 from apimart_async.transport.media.sniffing import EndFinder, is_surely_whole
 
 if TYPE_CHECKING:
@@ -107,3 +108,34 @@ def test_any_bytes_can_be_followed(kind: sniffing.Kind, chunks: list[bytes]) -> 
         end.feed(chunk)
     once.feed(b"".join(chunks))
     assert end.is_found is once.is_found
+
+
+FLOODS = {
+    "JPEG": b"\xff\xd8" + b"\xff\xfe\x00\x02" * 1_000_000 + b"\xff\xd9",
+    "GIF": bytes.fromhex("47494638396101000100000000") + b"\x21\xfe\x00" * 1_000_000 + b";",
+    "PNG": b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0tEXt\0\0\0\0" * 1_000_000 + b"\0\0\0\0IEND\xaeB`\x82",
+}
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_flood_of_blocks_has_no_end(kind: str) -> None:
+    """A file host could stop the event loop with one, as downloads are checked there."""
+    end = EndFinder(KINDS[kind])
+    end.feed(FLOODS[kind])
+    end.feed(FLOODS[kind])
+    assert not end.is_found
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xd0", b"\xff\xfe\x00\x02"])
+def test_a_flood_of_markers_has_no_dimensions(filler: bytes) -> None:
+    """The head of a file is searched again with each of its chunks."""
+    content = encoded("JPEG")
+    assert read_dimensions(content[:2] + filler * 100 + content[2:]) == (64, 64)
+    assert read_dimensions(content[:2] + filler * 100_000 + content[2:]) is None
+
+
+def test_an_animation_of_very_many_tiny_frames_has_an_end() -> None:
+    frame = bytes.fromhex("21f90400000000002c00000000010001000002024401003b")[:-1]
+    content = bytes.fromhex("47494638396101000100800000ffffff000000") + frame * 9_000 + b";"
+    assert has_end(content)
+    assert has_end(content, 1)

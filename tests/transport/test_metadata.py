@@ -360,6 +360,7 @@ def test_picture_without_metadata_is_sent_as_it_is(kind: str) -> None:
 
 MANY: Final[dict[str, Callable[[], tuple[bytes, str]]]] = {
     "blocks": lambda: (b"\xff\xd8" + segment(0xFE, b"") * 500_001, "image/jpeg"),
+    "markers": lambda: (b"\xff\xd8" * 500_002, "image/jpeg"),
     "places": lambda: (
         WHOLE["image/png"][:33] + (chunk(b"tIME", b"") + chunk(b"bKGD", b"")) * 10_001,
         "image/png",

@@ -15,6 +15,7 @@ from apimart_async import (
     AsyncAppleRouter,
     AuthenticationError,
     BadRequestError,
+    ConflictError,
     DownloadError,
     InsufficientBalanceError,
     InternalServerError,
@@ -91,7 +92,7 @@ async def test_an_empty_error_in_a_good_answer_is_none(
         raw_server,
         upload,
         submitted,
-        {"id": "task_1", "status": "submitted", **extra},
+        {"id": "task_2", "status": "submitted", **extra},
         {"data": TASK | extra, **extra},
         {"data": [TASK, TASK | {"id": "task_2"}], **extra},
         {"remain_balance": 1, **extra},
@@ -100,7 +101,7 @@ async def test_an_empty_error_in_a_good_answer_is_none(
     async with AsyncApimart(KEY, base_url=raw_server.base_url, poll=FAST, max_retries=0) as client:
         assert (await client.uploads.create(GIF, filename="image.gif")).url == "https://u.example/a.gif"
         assert (await client.edits.create(PICTURE, "stars")).id == "task_1"
-        assert (await client.generations.create("stars")).id == "task_1"
+        assert (await client.generations.create("stars")).id == "task_2"
         task = await client.tasks.get("task_1")
         assert (task.is_completed, task.error, len(task.images)) == (True, None, 1)
         async with client.tasks.watch(["task_1", "task_2"]) as finished:
@@ -198,6 +199,43 @@ async def test_an_error_that_says_anything_beside_a_task_id_is_in_doubt(
         with pytest.raises(SubmissionIndeterminateError) as caught:
             await client.edits.create(PICTURE, "stars")
     assert caught.value.task_id == "task_1"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        *((400, "get_channel_failed"), (403, ""), (429, "")),
+        *((500, "build_request_failed"), (503, "idempotency_unavailable"), (504, "")),
+    ],
+)
+@pytest.mark.parametrize("place", ["data", "top"])
+async def test_a_refusal_that_names_a_task_is_in_doubt_and_not_sent_again(
+    raw_server: RawServer, status: int, code: str, place: str
+) -> None:
+    task = {"task_id": "task_1", "status": "submitted"}
+    body = {"error": {"code": code, "message": code}} | (task if place == "top" else {"data": [task]})
+    answering(raw_server, body, status=status)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(SubmissionIndeterminateError) as caught:
+            await client.edits.create(PICTURE, "stars")
+    assert (caught.value.task_id, caught.value.status) == ("task_1", status)
+    assert len(raw_server.seen) == 1
+
+
+async def test_a_conflict_names_the_task_of_an_earlier_request(raw_server: RawServer) -> None:
+    task = {"task_id": "task_1", "status": "submitted"}
+    answering(raw_server, {"error": {"code": "idempotency_key_reused"}, "data": [task]}, status=409)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(ConflictError) as caught:
+            await client.edits.create(PICTURE, "stars")
+    assert caught.value.task_id is None
+
+
+async def test_the_id_of_a_refusal_is_not_that_of_a_task(raw_server: RawServer) -> None:
+    answering(raw_server, {"id": "error_1", "error": {"message": "no"}, "data": None}, status=403)
+    async with AsyncApimart(KEY, base_url=raw_server.base_url) as client:
+        with pytest.raises(PermissionDeniedError):
+            await client.edits.create(PICTURE, "stars")
 
 
 # --- more images than asked for ---------------------------------------------------------------------------

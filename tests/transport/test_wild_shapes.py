@@ -107,6 +107,9 @@ def test_every_answer_to_a_submit_is_its_task(name: str) -> None:
         {"data": {"status": "processing"}},
         {"created": 1763088289, "data": []},
         {"data": {"status": "processing", "url": "https://f.example/preview"}},
+        {"code": 200, "data": "submitted"},
+        {"code": 200, "data": ["task_1"]},
+        {"code": 200, "data": "Your task was submitted."},
     ],
 )
 def test_a_submit_with_neither_an_id_nor_a_result_is_not_understood(answer: object) -> None:

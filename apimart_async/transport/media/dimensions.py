@@ -15,6 +15,8 @@ HEAD_BYTES: Final = 32
 _START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _FILL: Final = 0xFF
+# Before the dimensions. The head of a damaged file may be nothing else, and is read again with each chunk.
+_MOST_MARKERS: Final = 1000
 
 
 def read_dimensions(head: bytes) -> tuple[int, int] | None:
@@ -56,7 +58,9 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 
 def _jpeg(head: bytes) -> tuple[int, int] | None:
     offset = 2
-    while offset + 4 <= len(head) and head[offset] == _FILL:
+    for _ in range(_MOST_MARKERS):
+        if offset + 4 > len(head) or head[offset] != _FILL:
+            break
         marker = head[offset + 1]
         if marker == _FILL:
             offset += 1

@@ -136,12 +136,15 @@ class _Reader:
         """Return the next bytes."""
         start = self.position
         self.skip(count)
-        self._reads += 1
-        if self._reads > _MOST_BLOCKS:
-            raise ImageError(_IN_PIECES)
+        self._count()
         if start < self._start or self.position > self._start + len(self._window):
             self._load(start, max(count, _WINDOW_BYTES))
         return self._window[start - self._start : self.position - self._start]
+
+    def _count(self) -> None:
+        self._reads += 1
+        if self._reads > _MOST_BLOCKS:
+            raise ImageError(_IN_PIECES)
 
     def skip(self, count: int) -> None:
         """Leave out the next bytes."""
@@ -159,6 +162,7 @@ class _Reader:
             found = _MARKER.search(self._window, first) if first >= 0 else None
             if found is not None:
                 self.position = self._start + found.end()
+                self._count()
                 return found.group()[1]
             end = self._start + len(self._window)
             if end == self.size:

@@ -169,9 +169,14 @@ _TABLE_SIZE: Final = 0x07
 # A file ends in these bytes by chance only inside of a JPEG thumbnail.
 _LAST_BYTES: Final = {PNG: b"IEND\xaeB`\x82", JPEG: b"\xff\xd9"}
 
+# No encoder makes as many and as small blocks; to follow millions of them would stop the event loop.
+_BYTES_PER_STEP: Final = 16
+_FREE_BYTES: Final = 100_000 * _BYTES_PER_STEP
+_NEVER: Final = -(2**62)
+
 
 class EndFinder:
-    """Finds the end of an image while its chunks pass by.
+    """Finds the end of an image while its chunks pass by, unless it is in more blocks than any encoder makes.
 
     Args:
         kind: Kind of the image.
@@ -184,6 +189,7 @@ class EndFinder:
         walk = _WALKS.get(kind)
         self.is_found: bool = walk is None
         self._rest = b""
+        self._allowance = _FREE_BYTES
         if walk is not None:
             self._walk = walk()
             self._wanted = next(self._walk)
@@ -192,6 +198,7 @@ class EndFinder:
         """Take the next bytes of the file."""
         data, self._rest = self._rest + chunk, b""
         start = 0
+        self._allowance += len(chunk)
         while not self.is_found:
             wanted = self._wanted
             if wanted is None:
@@ -212,8 +219,9 @@ class EndFinder:
                 if start > len(data):
                     self._wanted = len(data) - start
                     return
+            self._allowance -= _BYTES_PER_STEP
             try:
-                self._wanted = self._walk.send(piece)
+                self._wanted = self._walk.send(piece) if self._allowance > 0 else _NEVER
             except StopIteration:
                 self.is_found = True
 
