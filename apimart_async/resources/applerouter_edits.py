@@ -83,7 +83,8 @@ class AsyncAppleRouterEdits:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields; a nested field of a form becomes ``name[key]``. The additional
                 parameters of Qwen models go into ``parameters``.
             extra_headers: Additional headers of the request.
@@ -170,7 +171,8 @@ class AsyncAppleRouterEdits:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields; a nested field of a form becomes ``name[key]``.
             extra_headers: Additional headers of the request.
 

@@ -111,7 +111,7 @@ async def stream_images(
         try:
             yield stream
         except BaseException as raised:
-            if not stream.has_ended:
+            if not stream.has_all:
                 _note(raised, _LEFT)
             raise
         finally:
@@ -144,11 +144,7 @@ def _complete(request: ImageRequest, error: errors.APIError, answer: Answer) -> 
 
 
 class _ImageStream:
-    """The events of one answer, each read when it is asked for.
-
-    Attributes:
-        has_ended: Whether everything that was asked for has arrived, or an error was raised.
-    """
+    """The events of one answer, each read when it is asked for."""
 
     def __init__(self, request: ImageRequest, answer: Answer) -> None:
         self._request = request
@@ -158,20 +154,25 @@ class _ImageStream:
         self._events: deque[ImageEvent] = deque()
         self._images: list[Image] = []
         self._partial_images: list[Image] = []
-        self.has_ended: bool = False
+        self._has_ended = False
+
+    @property
+    def has_all(self) -> bool:
+        """Return whether everything that was asked for has arrived, or an error was raised."""
+        return self._has_ended or len(self._images) >= self._n
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> ImageEvent:
         while not self._events:
-            if self.has_ended:
+            if self._has_ended:
                 raise StopAsyncIteration
             await self._receive()
         event = self._events.popleft()
         if len(self._images) >= self._n + image_parsing.SURPLUS_IMAGES:
             log.warning("The stream has more than %d images instead of %d.", len(self._images), self._n)
-            self.has_ended = True
+            self._has_ended = True
             raise StopAsyncIteration
         is_completed = isinstance(event, CompletedImageEvent)
         found = self._images if is_completed else self._partial_images
@@ -183,7 +184,7 @@ class _ImageStream:
     async def _receive(self) -> None:
         outcome = await self._next()
         if isinstance(outcome, FailedAttempt):
-            self.has_ended = True
+            self._has_ended = True
             if len(self._images) >= self._n:
                 log.info("POST %s: the stream broke behind its last image.", outcome.error.url)
                 return
@@ -192,7 +193,7 @@ class _ImageStream:
             raise self._indeterminate(outcome.error) from outcome.error
         try:
             if outcome is None:
-                self.has_ended = True
+                self._has_ended = True
                 if not self._images:
                     raise not_understood("image", None)
             else:
@@ -200,7 +201,7 @@ class _ImageStream:
                     image_parsing.read_image_events, outcome.payload, self._n
                 )
         except errors.APIResponseValidationError as error:
-            self.has_ended = True
+            self._has_ended = True
             raise self._indeterminate(error) from error
 
     async def _next(self) -> Answer | FailedAttempt | None:
@@ -225,11 +226,9 @@ class _ImageStream:
 
     def close(self) -> None:
         """Close the connection if more is to come."""
-        if len(self._images) >= self._n:
-            self.has_ended = True
         if self._images:
             _tell(self._request, self._answer, len(self._images))
-        if not self.has_ended:
+        if not self.has_all:
             log.warning("POST %s: %s", bare_url(self._answer.base_url + self._request.path), _LEFT)
         if isinstance(self._answer.payload, EventStream):
             self._answer.payload.close()

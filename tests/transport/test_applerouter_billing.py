@@ -21,6 +21,8 @@ from apimart_async import (
     Timeout,
 )
 
+from .conftest import arrive
+
 if TYPE_CHECKING:
     from tests.clock import Clock
 
@@ -231,3 +233,26 @@ async def test_a_cancelled_edit_says_so_in_its_notes_and_in_the_log(
     assert "may have been billed" in "".join(caught.value.__notes__)
     assert "may have been billed" in caplog.text
     assert len(raw_server.seen) == 1
+
+
+# --- time -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["client", "copy", "call"])
+async def test_a_number_of_seconds_may_pass_without_a_byte(
+    raw_server: RawServer, clock: Clock, place: str
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        for _ in range(8):
+            await arrive()
+            clock.advance(100)
+        await arrive()
+        await exchange.answer(MADE)
+
+    raw_server.handle = handle
+    async with connect(raw_server, timeout=900 if place == "client" else None) as client:
+        caller = client.with_options(timeout=900) if place == "copy" else client
+        timeout = 900 if place == "call" else None
+        result = await caller.edits.create(GIF, "stars", model="another", timeout=timeout)
+    assert result.images
