@@ -107,7 +107,7 @@ class Api:
             body: JSON text, or a form.
             make_body: Returns JSON text once the rate limiter admits the request, instead of ``body``.
             idempotency_key: Sent with every attempt and stamped on every error.
-            timeout: Seconds for one attempt, instead of ``Timeout.total``; the ``Timeout.read`` of a paid request
+            timeout: Seconds for one attempt, instead of ``Timeout.total``; ``Timeout.read`` of a paid request
                 is at least as long.
             extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
