@@ -77,7 +77,11 @@ class Run:
             requests without an answer.
         """
         started = time.monotonic()
-        anyio.run(self._run, work)
+        try:
+            anyio.run(self._run, work)
+        except Exception:
+            self._results.write()
+            raise
         if self._is_interrupted:
             for line in messages.interruption(self.items, self._wording, self._resume_hint):
                 say(line, always=True)
@@ -92,12 +96,14 @@ class Run:
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         self._scope = anyio.CancelScope()
         with SIGNALS.calling(self._stop, self._end_grace), self._display.shown:
-            with self._scope:
-                await work()
-            for item in self.items:
-                if not item.has_ended:
-                    is_started = self._is_interrupted and item.stage != "queued"
-                    item.enter("interrupted" if is_started else "not_started")
+            try:
+                with self._scope:
+                    await work()
+            finally:
+                for item in self.items:
+                    if not item.has_ended:
+                        is_started = self._is_interrupted and item.stage != "queued"
+                        item.enter("interrupted" if is_started else "not_started")
 
     def _stop(self) -> None:
         self._is_interrupted = not all(item.has_ended for item in self.items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,6 @@ from apimart_async.emulator.faults import Fault
 from .gate import Gate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apimart_async.emulator import Emulator
 
     from .conftest import Command, Finished
@@ -160,6 +159,31 @@ async def test_results_that_cannot_be_fetched_are_named(
     place = f"{emulator.base_url}/files/results/{emulator.ledger.entries[0].task_id}/image_0."
     assert "It is paid for, and its images are not saved." in done.stderr
     assert f"Until they expire they are at {place}" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be replaced")
+async def test_images_that_their_directory_does_not_take_are_saved_in_a_temporary_one(
+    apimart: Command, emulator: Emulator
+) -> None:
+    picture, temporary = draw(apimart.directory / "room.png"), apimart.directory / "temporary"
+    temporary.mkdir()
+    options = ("-p", PROMPT, "--service", "applerouter", "-n", "2", "--json", "-o", "out")
+    async with Gate(emulator, "/images/edits", "executed") as gate:
+        running = await apimart.start("edit", picture, *options, "--base-url", gate.url, TMPDIR=str(temporary))
+        await gate.holds()
+        (apimart.directory / "out").rmdir()
+        (apimart.directory / "out").touch()
+        gate.release()
+        done = await running.finish()
+    assert done.code == 1
+    (record,) = done.records
+    assert record["status"] == "failed"
+    assert "Not a directory. It is paid for, and its images are in" in done.stderr
+    assert [Path(path).name for path in record["paths"]] == ["room-1.png", "room-2.png"]
+    for path in record["paths"]:
+        assert Path(path).is_relative_to(temporary)
+        with Image.open(path) as saved:
+            assert saved.size == (8, 8)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
