@@ -169,7 +169,8 @@ async def test_images_that_their_directory_does_not_take_are_saved_in_a_temporar
     temporary.mkdir()
     options = ("-p", PROMPT, "--service", "applerouter", "-n", "2", "--json", "-o", "out")
     async with Gate(emulator, "/images/edits", "executed") as gate:
-        running = await apimart.start("edit", picture, *options, "--base-url", gate.url, TMPDIR=str(temporary))
+        place = {"TMPDIR": str(temporary)}
+        running = await apimart.start("edit", picture, *options, "--base-url", gate.url, **place)
         await gate.holds()
         (apimart.directory / "out").rmdir()
         (apimart.directory / "out").touch()
