@@ -140,6 +140,7 @@ async def _send(api: Api, request: ImageRequest, *, accepts_events: bool) -> Ans
 def _complete(request: ImageRequest, error: errors.APIError, answer: Answer) -> errors.APIError:
     error.method, error.url = "POST", bare_url(answer.base_url + request.path)
     error.request_id = answer.request_id or error.request_id
+    error.task_id = error.task_id or parsing.submitted_task_id(answer.payload)
     return error
 
 
@@ -154,6 +155,7 @@ class _ImageStream:
         self._events: deque[ImageEvent] = deque()
         self._images: list[Image] = []
         self._partial_images: list[Image] = []
+        self._unreadable: errors.APIError | None = None
         self._has_ended = False
 
     @property
@@ -183,26 +185,34 @@ class _ImageStream:
 
     async def _receive(self) -> None:
         outcome = await self._next()
-        if isinstance(outcome, FailedAttempt):
-            self._has_ended = True
-            if len(self._images) >= self._n:
-                log.info("POST %s: the stream broke behind its last image.", outcome.error.url)
-                return
-            if outcome.effect in _NOT_EXECUTED and not (self._images or self._partial_images):
-                raise outcome.error
-            raise self._indeterminate(outcome.error) from outcome.error
-        try:
-            if outcome is None:
-                self._has_ended = True
-                if not self._images:
-                    raise not_understood("image", None)
-            else:
+        unreadable: errors.APIError | None = None
+        if isinstance(outcome, Answer):
+            try:
                 self._events += await file_threads.run(
                     image_parsing.read_image_events, outcome.payload, self._n
                 )
-        except errors.APIResponseValidationError as error:
-            self._has_ended = True
+            except errors.APIResponseValidationError as error:
+                unreadable = error
+        elif outcome is not None and isinstance(outcome.error, errors.APIResponseValidationError):
+            unreadable = outcome.error
+        else:
+            self._end(outcome)
+        # Such as a sign of life that is no event: images may follow.
+        self._unreadable = unreadable or self._unreadable
+
+    def _end(self, failure: FailedAttempt | None) -> None:
+        self._has_ended = True
+        if failure is None:
+            if self._images and (self._unreadable is None or len(self._images) >= self._n):
+                return
+            error = self._unreadable or not_understood("image", None)
             raise self._indeterminate(error) from error
+        if len(self._images) >= self._n:
+            log.info("POST %s: the stream broke behind its last image.", failure.error.url)
+            return
+        if failure.effect in _NOT_EXECUTED and not (self._images or self._partial_images):
+            raise failure.error
+        raise self._indeterminate(failure.error) from failure.error
 
     async def _next(self) -> Answer | FailedAttempt | None:
         stream = self._answer.payload

@@ -147,7 +147,11 @@ async def test_an_uncertain_submit_is_reported_and_not_repeated(apimart: Command
     (record,) = done.records
     assert record["error"]["type"] == "SubmissionIndeterminateError"
     assert "It is not sent again" in done.stderr
-    assert len(emulator.ledger.entries) == 1
+    emulator.faults.clear()
+    emulator.faults.add(Fault(kind="status", route="applerouter", status=503, executed=True))
+    again = await edit(apimart, apimart.directory / "room.png", "-n", "2", "--json")
+    assert f"request id {again.records[0]['error']['request_id']}" in again.stderr
+    assert len(emulator.ledger.entries) == 2
 
 
 async def test_results_that_cannot_be_fetched_are_named(
