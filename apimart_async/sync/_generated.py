@@ -160,9 +160,9 @@ class AppleRouterEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
                 for models that take several, a sequence of up to 16. Under the published limits a square PNG
-                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
-                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-                Qwen models take ``https://`` URLs too.
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG or WebP
+                of at most 50 MiB, or a GIF for models that take it; another image is converted if
+                ``Media.convert`` of the client allows. Qwen models take ``https://`` URLs too.
             prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service; by default none is sent and the service chooses.
@@ -252,9 +252,9 @@ class AppleRouterEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
                 for models that take several, a sequence of up to 16. Under the published limits a square PNG
-                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
-                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-                Qwen models take ``https://`` URLs too.
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG or WebP
+                of at most 50 MiB, or a GIF for models that take it; another image is converted if
+                ``Media.convert`` of the client allows. Qwen models take ``https://`` URLs too.
             prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service; by default none is sent and the service chooses.
