@@ -15,7 +15,7 @@ from anyio import CancelScope, to_thread
 from apimart_async.batch import BatchOptions, Job, JobProgress, Runner, SqliteJournal
 from apimart_async.batch.backends import ApimartBackend, Backend
 from apimart_async.cli.display.item import Item
-from apimart_async.cli.run import GRACE, IN_FLIGHT, Run
+from apimart_async.cli.run import GRACE, IMAGE_GRACE, IN_FLIGHT, Run
 from apimart_async.errors import ApimartError, DownloadError
 from apimart_async.models import ImageSet
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, template_of
@@ -42,7 +42,7 @@ async def run_paid(
         timeout: Seconds to wait for each task.
         max_cost: USD that all jobs may cost.
 
-    Cancellation leaves paid requests in flight 3 seconds for their answer.
+    Cancellation leaves paid requests in flight ``run.grace`` seconds for their answer, 600 without tasks.
     """
 
     def note(event: JobProgress) -> None:
@@ -71,10 +71,11 @@ async def run_paid(
 
     unsaved: list[_Unsaved] = []
     has_keys = isinstance(backend, ApimartBackend)
+    run.grace = GRACE if backend.has_tasks else IMAGE_GRACE
     options = BatchOptions(
         output=output,
         max_in_flight=IN_FLIGHT,
-        grace=GRACE,
+        grace=run.grace,
         template=partial(_template, run),
         timeout=timeout,
         max_cost=max_cost,

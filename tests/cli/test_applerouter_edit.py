@@ -201,7 +201,7 @@ async def test_an_interruption_reports_a_request_that_may_be_billed(
         running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
         await gate.holds()
         running.send_signal(signal.SIGINT)
-        await running.stderr_until("Waiting up to 3 s")
+        await running.stderr_until("Waiting up to 600 s")
         done = await running.interrupt()
     assert done.code == 130
     (record,) = done.records
@@ -219,7 +219,7 @@ async def test_an_answer_that_comes_in_time_is_saved(apimart: Command, emulator:
         running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
         await gate.holds()
         running.send_signal(signal.SIGINT)
-        await running.stderr_until("Waiting up to 3 s")
+        await running.stderr_until("Waiting up to 600 s")
         gate.release()
         done = await running.finish()
     assert done.code == 130
