@@ -15,6 +15,7 @@ from apimart_async import (
     AsyncAppleRouter,
     ImageSet,
     InternalServerError,
+    Limits,
     RateLimitError,
     Retry,
     SubmissionIndeterminateError,
@@ -233,6 +234,20 @@ async def test_a_cancelled_edit_says_so_in_its_notes_and_in_the_log(
     assert "may have been billed" in "".join(caught.value.__notes__)
     assert "may have been billed" in caplog.text
     assert len(raw_server.seen) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 1000])
+async def test_an_answer_without_its_end_names_the_request(raw_server: RawServer, limit: int) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(MADE, headers=RATES, length=len(MADE) + 9)
+        exchange.writer.close()
+
+    raw_server.handle = handle
+    async with connect(raw_server, limits=Limits(image_answer_bytes=limit)) as client:
+        with pytest.raises(SubmissionIndeterminateError, match=r"request id req_7\)") as caught:
+            await edit(client)
+    assert caught.value.request_id == "req_7"
 
 
 # --- time -------------------------------------------------------------------------------------------------
