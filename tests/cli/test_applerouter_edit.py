@@ -166,6 +166,25 @@ async def test_results_that_cannot_be_fetched_are_named(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be replaced")
+async def test_an_image_in_a_temporary_directory_stays_there(apimart: Command, emulator: Emulator) -> None:
+    picture = draw(apimart.directory / "room.png")
+    options = ("-p", PROMPT, "--service", "applerouter", "-o", "out/hat.png")
+    async with Gate(emulator, "/images/edits", "executed") as gate:
+        place = {"TMPDIR": str(apimart.directory)}
+        running = await apimart.start("edit", picture, *options, "--base-url", gate.url, **place)
+        await gate.holds()
+        (apimart.directory / "out").rmdir()
+        (apimart.directory / "out").touch()
+        gate.release()
+        done = await running.finish()
+    assert done.code == 1
+    (path,) = map(Path, done.results)
+    assert path.name == "hat.png"
+    assert path.parent.parent == apimart.directory
+    assert path.is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be replaced")
 async def test_images_that_their_directory_does_not_take_are_saved_in_a_temporary_one(
     apimart: Command, emulator: Emulator
 ) -> None:
