@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from apimart_async import config, errors
-from apimart_async.arguments import check_types
+from apimart_async.arguments import check_types, is_number
 from apimart_async.base_urls import resolve_base_urls, resolve_proxy
 from apimart_async.credentials import Secret, hide
 from apimart_async.hooks import as_hooks
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = config.Timeout(read=300.0, total=600.0)
 
 
+def _resolve_timeout(timeout: config.Timeout | float | None) -> config.Timeout | float | None:
+    """Return the timeouts for a number of seconds, all of which may pass before the first byte."""
+    if not is_number(timeout):
+        return timeout
+    seconds = cast("float", timeout)
+    return config.Timeout(read=max(_TIMEOUT.read, seconds), total=seconds)
+
+
 class AsyncAppleRouter:
     """A client of AppleRouter, or of any service with OpenAI's edits and generations of images.
 
@@ -40,8 +48,10 @@ class AsyncAppleRouter:
             Several, as a list or separated by commas, are addresses of the same service with the same key,
             preferred first: the next one takes over when nothing was sent to the one before. The key is sent
             to these origins only.
-        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
-            of the answer and 600 s in total by default.
+        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds, which may pass
+            without a byte of the answer; by default 300 s without a byte and 600 s in total. A service that
+            answers with the images is silent until they are done: a ``read`` that is too short loses paid
+            images.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
             that the service refuses for now (429) do not count: ``Retry.max_elapsed`` ends these; 0 turns all
             retries off.
@@ -105,7 +115,7 @@ class AsyncAppleRouter:
             api_key=config.resolve_api_key(api_key, "APPLEROUTER_API_KEY"),
             base_url=base_urls[0],
             mirrors=base_urls[1:],
-            timeout=_TIMEOUT if timeout is None else timeout,
+            timeout=_TIMEOUT if timeout is None else _resolve_timeout(timeout),
             max_retries=max_retries,
             retry=retry,
             limits=limits,
@@ -147,7 +157,8 @@ class AsyncAppleRouter:
 
         Args:
             api_key: Another key for the same service.
-            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
+            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds, which may pass
+                without a byte of the answer.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             media: Changes to pictures before they are sent.
@@ -160,7 +171,7 @@ class AsyncAppleRouter:
         settings = config.revise(
             self._settings,
             api_key=api_key,
-            timeout=timeout,
+            timeout=_resolve_timeout(timeout),
             max_retries=max_retries,
             retry=retry,
             media=media,

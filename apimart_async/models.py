@@ -271,7 +271,8 @@ class CompletedImageEvent:
     """A finished image.
 
     Attributes:
-        type: ``"image_edit.completed"`` or ``"image_generation.completed"``.
+        type: ``"image_edit.completed"`` or ``"image_generation.completed"``; ``"completed"`` if the service
+            answers with all images at once.
         image: The image.
         created_at: Time of the event.
         usage: Tokens that were used, if the service reported them.

@@ -86,10 +86,12 @@ class Backend(Protocol):
     Attributes:
         models: The operations of the service, and the model of jobs that name none.
         reports_costs: Whether a budget can be kept.
+        has_tasks: Whether a task can be waited for.
     """
 
     models: ClassVar[Mapping[Operation, str]]
     reports_costs: ClassVar[bool]
+    has_tasks: ClassVar[bool]
 
     def observed(self, prepared: PreparedJob) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 of others
         """Have the event hooks of the client follow the job in the body."""
@@ -160,7 +162,6 @@ class _JobPreparer(Backend, Generic[_Client]):
 
     provider: ClassVar[str]
     max_bytes: ClassVar[int]
-    has_tasks: ClassVar[bool]
 
     _client: _Client
     _digests: OrderedDict[Stored, str] = attrs.field(factory=OrderedDict[Stored, str], init=False)

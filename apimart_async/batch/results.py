@@ -108,6 +108,7 @@ def as_plain(outcome: Outcome, directory: Path) -> dict[str, Any]:
             "message": error.message if isinstance(error, errors.ApimartError) else str(error),
             "status": getattr(error, "status", None),
             "code": getattr(error, "code", None),
+            "request_id": getattr(error, "request_id", None),
             "idempotency_key": getattr(error, "idempotency_key", None),
         },
     }

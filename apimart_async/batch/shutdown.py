@@ -219,7 +219,7 @@ def explained(error: Exception) -> Exception:
         return error
     ending = copy.copy(error)
     ending.message = (
-        f"{error.message} The batch has stopped, and nothing that was paid for is lost: {remedy}, then run "
-        "it again to continue."
+        f"{error.message.rstrip('.')}. The batch has stopped, and nothing that was paid for is lost: "
+        f"{remedy}, then run it again to continue."
     )
     return ending

@@ -122,7 +122,8 @@ async def _send_with(
             n=intent.n,
             base_url=intent.base_url,
         )
-        record = intent.submitted(task) if error.task_id else intent.in_doubt(error)
+        is_known = error.task_id and context.backend.has_tasks
+        record = intent.submitted(task) if is_known else intent.in_doubt(error)
     except errors.ApimartError as error:
         # The row of a missing task is back, and is kept.
         await _pause_all(state, error)

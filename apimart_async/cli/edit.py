@@ -90,7 +90,7 @@ def edit(
 
     With --json, each line has: image, status (done, failed, interrupted or
     not_started), task_id, paths, cost (USD), seconds, and error (type, message,
-    status, code, task_id, idempotency_key) or null.
+    status, code, request_id, task_id, idempotency_key) or null.
 
     With --dry-run and --json, one object has: service, model (or null), pictures,
     bytes, images, estimated_cost (USD or null) and output.

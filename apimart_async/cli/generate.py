@@ -72,8 +72,8 @@ def generate(
       apimart generate "Both of them, dancing" -i a.png -i b.png --json
 
     With --json, the line has: status (done, failed or interrupted), task_id,
-    paths, cost (USD), seconds, and error (type, message, status, code, task_id,
-    idempotency_key) or null.
+    paths, cost (USD), seconds, and error (type, message, status, code, request_id,
+    task_id, idempotency_key) or null.
     """
     from apimart_async.resources.submission import check_request, max_n
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
+
+from anyio import CancelScope, to_thread
 
 from apimart_async.batch import BatchOptions, Job, JobProgress, Runner, SqliteJournal
 from apimart_async.batch.backends import ApimartBackend, Backend
-from apimart_async.cli.run import GRACE, IN_FLIGHT, Run
+from apimart_async.cli.display.item import Item
+from apimart_async.cli.run import GRACE, IMAGE_GRACE, IN_FLIGHT, Run
 from apimart_async.errors import ApimartError, DownloadError
+from apimart_async.models import ImageSet
 from apimart_async.transport.files.names import DEFAULT_TEMPLATE, template_of
+
+_Unsaved: TypeAlias = tuple[Item, ImageSet, DownloadError]
 
 
 async def run_paid(
@@ -32,7 +42,7 @@ async def run_paid(
         timeout: Seconds to wait for each task.
         max_cost: USD that all jobs may cost.
 
-    Cancellation leaves paid requests in flight 3 seconds for their answer.
+    Cancellation leaves paid requests in flight ``run.grace`` seconds for their answer, 600 without tasks.
     """
 
     def note(event: JobProgress) -> None:
@@ -42,6 +52,9 @@ async def run_paid(
             if event.outcome is not None:
                 item.task, item.paths = event.outcome.task or item.task, event.outcome.paths
             if item.images is not None and isinstance(error, DownloadError):
+                if error.errno is not None:
+                    unsaved.append((item, item.images, error))
+                    return
                 error.message = f"{error.message.rstrip('.')}. {item.doubt}"
             run.end(item, event.stage, error)
             return
@@ -56,11 +69,13 @@ async def run_paid(
         if is_new:
             run.submitted(item)
 
+    unsaved: list[_Unsaved] = []
     has_keys = isinstance(backend, ApimartBackend)
+    run.grace = GRACE if backend.has_tasks else IMAGE_GRACE
     options = BatchOptions(
         output=output,
         max_in_flight=IN_FLIGHT,
-        grace=GRACE,
+        grace=run.grace,
         template=partial(_template, run),
         timeout=timeout,
         max_cost=max_cost,
@@ -68,14 +83,40 @@ async def run_paid(
         on_job=note,
     )
     try:
-        async with Runner(backend, jobs, SqliteJournal(":memory:"), options) as outcomes:
-            run.runner = outcomes
-            async for _ in outcomes:
-                pass
-    except ApimartError:
-        # An error that ends the run early is nearly always reported on the item that met it.
-        if not any(item.stage == "failed" for item in run.items):
-            raise
+        try:
+            async with Runner(backend, jobs, SqliteJournal(":memory:"), options) as outcomes:
+                run.runner = outcomes
+                async for _ in outcomes:
+                    pass
+        finally:
+            with CancelScope(shield=True):
+                await _save_elsewhere(run, backend, output, unsaved)
+    except ApimartError as error:
+        _report_stop(run, error)
+
+
+async def _save_elsewhere(run: Run, backend: Backend, output: Path, unsaved: list[_Unsaved]) -> None:
+    """Save images that no task remembers, and that their directory did not take, in a temporary one."""
+    for item, images, error in unsaved:
+        place = item.doubt
+        with suppress(ApimartError, OSError):
+            folder = Path(await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="apimart-")))
+            template = template_of(item.name or "image", len(images.images))
+            item.paths = await backend.save(images, folder, template)
+            place = f"It is paid for, and its images are in {folder} instead."
+        error.message = f"Nothing can be saved in {output}: {os.strerror(error.errno or 0)}. {place}"
+        run.end(item, "failed", error)
+
+
+def _report_stop(run: Run, error: ApimartError) -> None:
+    """Report the error that has ended the run early, unless that was done on the item that met it."""
+    reason = error.__cause__ if isinstance(error.__cause__, ApimartError) else error
+    if any(item.error is reason for item in run.items):
+        return
+    stopped = next((item for item in run.items if not item.has_ended and item.stage != "queued"), None)
+    if stopped is None:
+        raise error
+    run.end(stopped, "failed", reason)
 
 
 def _template(run: Run, job: Job) -> str:

@@ -27,6 +27,9 @@ IN_FLIGHT: Final = 32
 GRACE: Final = 3.0
 """Seconds that a paid request in flight has for its answer after the first signal."""
 
+IMAGE_GRACE: Final = 600.0
+"""The same where the answer is the images, which take up to minutes and are lost without it."""
+
 
 class Run:
     """The run of one command.
@@ -41,6 +44,7 @@ class Run:
     Attributes:
         items: In the order of the arguments.
         runner: Runs the paid jobs, if there are any.
+        grace: Seconds that their requests have for their answers after the first signal.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Run:
 
         self.items = items
         self.runner: Runner | None = None
+        self.grace = GRACE
         self._wording = wording
         self._resume_hint = resume_hint
         self._display = Display(partial(draw_items, items))
@@ -72,12 +77,16 @@ class Run:
             work: Processes all items, and calls ``end`` for each.
 
         Returns:
-            The exit code. The first SIGINT or SIGTERM cancels the work and leaves paid requests in flight 3
-            seconds for their answer; the second cancels those too. The command lists the paid tasks and the
-            requests without an answer.
+            The exit code. The first SIGINT or SIGTERM cancels the work and leaves paid requests in flight
+            ``grace`` seconds for their answer; the second cancels those too. The command lists the paid tasks
+            and the requests without an answer.
         """
         started = time.monotonic()
-        anyio.run(self._run, work)
+        try:
+            anyio.run(self._run, work)
+        except Exception:
+            self._results.write()
+            raise
         if self._is_interrupted:
             for line in messages.interruption(self.items, self._wording, self._resume_hint):
                 say(line, always=True)
@@ -92,18 +101,21 @@ class Run:
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         self._scope = anyio.CancelScope()
         with SIGNALS.calling(self._stop, self._end_grace), self._display.shown:
-            with self._scope:
-                await work()
-            for item in self.items:
-                if not item.has_ended:
-                    is_started = self._is_interrupted and item.stage != "queued"
-                    item.enter("interrupted" if is_started else "not_started")
+            try:
+                with self._scope:
+                    await work()
+            finally:
+                for item in self.items:
+                    if not item.has_ended:
+                        is_started = self._is_interrupted and item.stage != "queued"
+                        item.enter("interrupted" if is_started else "not_started")
 
     def _stop(self) -> None:
         self._is_interrupted = not all(item.has_ended for item in self.items)
         self._scope.cancel()
         if any(item.is_answer_due for item in self.items):
-            say(f"Waiting up to {GRACE:g} s for the answers to paid requests; Ctrl-C again stops at once.")
+            wait = f"Waiting up to {self.grace:g} s for the answers to paid requests"
+            say(f"{wait}; Ctrl-C again stops at once.")
 
     def _end_grace(self) -> None:
         if self.runner is not None:

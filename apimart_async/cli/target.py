@@ -43,7 +43,7 @@ class Target:
 
         Cancellation leaves it under the path that it was saved at.
         """
-        if self.file is not None and item.paths:
+        if self.file is not None and item.paths and item.stage != "failed":
             first, *others = item.paths
             is_earlier = first.name in self.earlier
             item.paths = (await to_thread.run_sync(_move, first, self.file, is_earlier), *others)

@@ -38,7 +38,8 @@ def get(ids: options.TaskIds, /, *, base_url: options.BaseUrl = None, json: opti
     With --json, each line has: task_id, status (of the request: done, failed,
     interrupted or not_started), task_status (the task's own), progress, images
     (url, expires_at), paths, cost (USD), created_at, completed_at, seconds, and
-    error (type, message, status, code, task_id, idempotency_key) or null.
+    error (type, message, status, code, request_id, task_id, idempotency_key) or
+    null.
     """
 
     async def work(client: AsyncApimart, item: Item) -> None:

@@ -35,7 +35,8 @@ def upload(
 
     With --json, each line has: image, status (done, failed, interrupted or
     not_started), url, filename, content_type, bytes, expires_at, seconds, and
-    error (type, message, status, code, task_id, idempotency_key) or null.
+    error (type, message, status, code, request_id, task_id, idempotency_key) or
+    null.
     """
     service = connection.checked(base_url, convert=convert, keep_metadata=keep_metadata)
     sources = options.distinct(images)

@@ -65,9 +65,9 @@ class AsyncAppleRouterEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
                 for models that take several, a sequence of up to 16. Under the published limits a square PNG
-                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
-                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-                Qwen models take ``https://`` URLs too.
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG or WebP
+                of at most 50 MiB, or a GIF for models that take it; another image is converted if
+                ``Media.convert`` of the client allows. Qwen models take ``https://`` URLs too.
             prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service; by default none is sent and the service chooses.
@@ -83,7 +83,8 @@ class AsyncAppleRouterEdits:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields; a nested field of a form becomes ``name[key]``. The additional
                 parameters of Qwen models go into ``parameters``.
             extra_headers: Additional headers of the request.
@@ -152,9 +153,9 @@ class AsyncAppleRouterEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
                 for models that take several, a sequence of up to 16. Under the published limits a square PNG
-                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
-                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-                Qwen models take ``https://`` URLs too.
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG or WebP
+                of at most 50 MiB, or a GIF for models that take it; another image is converted if
+                ``Media.convert`` of the client allows. Qwen models take ``https://`` URLs too.
             prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service; by default none is sent and the service chooses.
@@ -170,7 +171,8 @@ class AsyncAppleRouterEdits:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields; a nested field of a form becomes ``name[key]``.
             extra_headers: Additional headers of the request.
 

@@ -65,7 +65,8 @@ class AsyncAppleRouterGenerations:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields of the request.
             extra_headers: Additional headers of the request.
 
@@ -135,7 +136,8 @@ class AsyncAppleRouterGenerations:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields of the request.
             extra_headers: Additional headers of the request.
 

@@ -112,7 +112,7 @@ async def stream_images(
         try:
             yield stream
         except BaseException as raised:
-            if not stream.has_ended:
+            if not stream.has_all:
                 _note(raised, _LEFT)
             raise
         finally:
@@ -141,15 +141,12 @@ async def _send(api: Api, request: ImageRequest, *, accepts_events: bool) -> Ans
 def _complete(request: ImageRequest, error: errors.APIError, answer: Answer) -> errors.APIError:
     error.method, error.url = "POST", bare_url(answer.base_url + request.path)
     error.request_id = answer.request_id or error.request_id
+    error.task_id = error.task_id or parsing.submitted_task_id(answer.payload)
     return error
 
 
 class _ImageStream:
-    """The events of one answer, each read when it is asked for.
-
-    Attributes:
-        has_ended: Whether everything that was asked for has arrived, or an error was raised.
-    """
+    """The events of one answer, each read when it is asked for."""
 
     def __init__(self, request: ImageRequest, answer: Answer) -> None:
         self._request = request
@@ -159,14 +156,20 @@ class _ImageStream:
         self._events: deque[ImageEvent] = deque()
         self._images: list[Image] = []
         self._partial_images: list[Image] = []
-        self.has_ended: bool = False
+        self._unreadable: errors.APIError | None = None
+        self._has_ended = False
+
+    @property
+    def has_all(self) -> bool:
+        """Return whether everything that was asked for has arrived, or an error was raised."""
+        return self._has_ended or len(self._images) >= self._n
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> ImageEvent:
         while not self._events:
-            if self.has_ended:
+            if self._has_ended:
                 raise StopAsyncIteration
             try:
                 await self._receive()
@@ -176,7 +179,7 @@ class _ImageStream:
         event = self._events.popleft()
         if len(self._images) >= self._n + image_parsing.SURPLUS_IMAGES:
             log.warning("The stream has more than %d images instead of %d.", len(self._images), self._n)
-            self.has_ended = True
+            self._has_ended = True
             raise StopAsyncIteration
         is_completed = isinstance(event, CompletedImageEvent)
         found = self._images if is_completed else self._partial_images
@@ -187,26 +190,34 @@ class _ImageStream:
 
     async def _receive(self) -> None:
         outcome = await self._next()
-        if isinstance(outcome, FailedAttempt):
-            self.has_ended = True
-            if len(self._images) >= self._n:
-                log.info("POST %s: the stream broke behind its last image.", outcome.error.url)
-                return
-            if outcome.effect in _NOT_EXECUTED and not (self._images or self._partial_images):
-                raise outcome.error
-            raise self._indeterminate(outcome.error) from outcome.error
-        try:
-            if outcome is None:
-                self.has_ended = True
-                if not self._images:
-                    raise not_understood("image", None)
-            else:
+        unreadable: errors.APIError | None = None
+        if isinstance(outcome, Answer):
+            try:
                 self._events += await file_threads.run(
                     image_parsing.read_image_events, outcome.payload, self._n
                 )
-        except errors.APIResponseValidationError as error:
-            self.has_ended = True
+            except errors.APIResponseValidationError as error:
+                unreadable = error
+        elif outcome is not None and isinstance(outcome.error, errors.APIResponseValidationError):
+            unreadable = outcome.error
+        else:
+            self._end(outcome)
+        # Such as a sign of life that is no event: images may follow.
+        self._unreadable = unreadable or self._unreadable
+
+    def _end(self, failure: FailedAttempt | None) -> None:
+        self._has_ended = True
+        if failure is None:
+            if self._images and (self._unreadable is None or len(self._images) >= self._n):
+                return
+            error = self._unreadable or not_understood("image", None)
             raise self._indeterminate(error) from error
+        if len(self._images) >= self._n:
+            log.info("POST %s: the stream broke behind its last image.", failure.error.url)
+            return
+        if failure.effect in _NOT_EXECUTED and not (self._images or self._partial_images):
+            raise failure.error
+        raise self._indeterminate(failure.error) from failure.error
 
     async def _next(self) -> Answer | FailedAttempt | None:
         stream = self._answer.payload
@@ -230,11 +241,9 @@ class _ImageStream:
 
     def close(self) -> None:
         """Close the connection if more is to come."""
-        if len(self._images) >= self._n:
-            self.has_ended = True
         if self._images:
             _tell(self._request, self._answer, len(self._images))
-        if not self.has_ended:
+        if not self.has_all:
             log.warning("POST %s: %s", bare_url(self._answer.base_url + self._request.path), _LEFT)
         self._disconnect()
 

@@ -315,7 +315,11 @@ def _explained(error: errors.ApimartError, image: Image) -> errors.DownloadError
     """Return an error with the known facts about the image and the next step for the caller."""
     message = error.message
     is_gone = isinstance(error, errors.DownloadError) and error.is_gone
-    fresh = f"get fresh URLs with tasks.get({image.task_id!r})" if image.task_id else "ask for it again"
+    fresh = (
+        f"get fresh URLs with tasks.get({image.task_id!r})"
+        if image.task_id
+        else "no task is known that has fresh ones"
+    )
     if image.expires_at is not None and image.expires_at < datetime.now(UTC) and is_gone:
         message = f"The image's URL expired at {image.expires_at:%Y-%m-%d %H:%M:%S %Z}: {fresh}."
     elif is_gone:

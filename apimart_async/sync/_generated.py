@@ -160,9 +160,9 @@ class AppleRouterEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
                 for models that take several, a sequence of up to 16. Under the published limits a square PNG
-                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
-                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-                Qwen models take ``https://`` URLs too.
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG or WebP
+                of at most 50 MiB, or a GIF for models that take it; another image is converted if
+                ``Media.convert`` of the client allows. Qwen models take ``https://`` URLs too.
             prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service; by default none is sent and the service chooses.
@@ -178,7 +178,8 @@ class AppleRouterEdits:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields; a nested field of a form becomes ``name[key]``. The additional
                 parameters of Qwen models go into ``parameters``.
             extra_headers: Additional headers of the request.
@@ -251,9 +252,9 @@ class AppleRouterEdits:
         Args:
             image: A path, bytes, binary file, ``(name, content, MIME type)``, PIL image or ``data:`` URL, or
                 for models that take several, a sequence of up to 16. Under the published limits a square PNG
-                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG, WebP or
-                GIF of at most 50 MiB; another image is converted if ``Media.convert`` of the client allows.
-                Qwen models take ``https://`` URLs too.
+                under 4 MB, with transparent pixels when there is no mask. For other models JPEG, PNG or WebP
+                of at most 50 MiB, or a GIF for models that take it; another image is converted if
+                ``Media.convert`` of the client allows. Qwen models take ``https://`` URLs too.
             prompt: The change to make; under the published limits at most 1000 characters.
             mask: PNG under 4 MB with the dimensions of the image; fully transparent where to edit.
             model: Name of a model of the service; by default none is sent and the service chooses.
@@ -269,7 +270,8 @@ class AppleRouterEdits:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields; a nested field of a form becomes ``name[key]``.
             extra_headers: Additional headers of the request.
 
@@ -356,7 +358,8 @@ class AppleRouterGenerations:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields of the request.
             extra_headers: Additional headers of the request.
 
@@ -430,7 +433,8 @@ class AppleRouterGenerations:
             moderation: ``"low"`` for a less strict filter, or ``"auto"``.
             user: Opaque id of your end user; newer models take ``safety_identifier``.
             safety_identifier: Stable and opaque id of your end user, such as a hash.
-            timeout: Seconds for an attempt; the client's timeout by default.
+            timeout: Seconds for an attempt, which may pass without a byte of the answer; by default the
+                timeouts of the client.
             extra_body: Additional fields of the request.
             extra_headers: Additional headers of the request.
 
@@ -1496,8 +1500,10 @@ class AppleRouter:
             Several, as a list or separated by commas, are addresses of the same service with the same key,
             preferred first: the next one takes over when nothing was sent to the one before. The key is sent
             to these origins only.
-        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds; 300 s without a byte
-            of the answer and 600 s in total by default.
+        timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds, which may pass
+            without a byte of the answer; by default 300 s without a byte and 600 s in total. A service that
+            answers with the images is silent until they are done: a ``read`` that is too short loses paid
+            images.
         max_retries: Maximum number of retries where sending again is safe, 0 or more; default 2. Requests
             that the service refuses for now (429) do not count: ``Retry.max_elapsed`` ends these; 0 turns all
             retries off.
@@ -1592,7 +1598,8 @@ class AppleRouter:
 
         Args:
             api_key: Another key for the same service.
-            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds.
+            timeout: Timeouts of one HTTP request as a ``Timeout``, or the total in seconds, which may pass
+                without a byte of the answer.
             max_retries: Maximum number of retries where sending again is safe, 0 or more.
             retry: Delays between the attempts.
             media: Changes to pictures before they are sent.

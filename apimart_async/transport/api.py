@@ -41,7 +41,7 @@ from apimart_async.urls import bare_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from apimart_async.config import Settings
+    from apimart_async.config import Settings, Timeout
     from apimart_async.transport.exchange import Download
     from apimart_async.transport.media.multipart import Body
     from apimart_async.transport.rate_limit import RateLimiter
@@ -107,7 +107,8 @@ class Api:
             body: JSON text, or a form.
             make_body: Returns JSON text once the rate limiter admits the request, instead of ``body``.
             idempotency_key: Sent with every attempt and stamped on every error.
-            timeout: Seconds for one attempt, instead of ``Timeout.total``.
+            timeout: Seconds for one attempt, instead of ``Timeout.total``; ``Timeout.read`` of a paid request
+                is at least as long.
             extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
@@ -139,7 +140,7 @@ class Api:
             Route(self.session.origins, kind, home if paid_record is None else paid_record.home),
             authorization,
             headers,
-            settings.timeout if timeout is None else attrs.evolve(settings.timeout, total=timeout),
+            _times(settings.timeout, timeout, kind),
             idempotency_key,
             matches,
             has_images or kind is Kind.PAID_WRITE,
@@ -198,19 +199,28 @@ class Api:
             call.repeats = repeats
         if not needs_promise:
             return
-        reason = (
-            "it was sent with another API key: with this one, the service executes and bills it again"
-            if is_of_another
-            else "the service does not promise to execute the key once, or not for so long"
+        is_promised = (
+            repeats is not None
+            and not is_of_another
+            and call.idempotency_key is not None
+            and await repeats.are_promised()
+            and repeats.may_be_sent(call.timeout.total)
         )
+        if is_of_another:
+            reason = (
+                "it was sent with another API key: with this one, the service executes and bills it again"
+            )
+        elif repeats is None:
+            reason = "the service does not promise to execute the key once"
+        else:
+            reason = repeats.obstacle
         error = errors.APIConnectionError(
             f"An earlier request with its key may have been executed, and {reason}.",
             method=call.method,
             url=bare_url(call.route.base_url + call.path),
             idempotency_key=call.idempotency_key,
         )
-        is_promised = repeats is not None and call.idempotency_key and await repeats.are_promised()
-        if repeats is None or is_of_another or not (is_promised and repeats.may_be_sent(call.timeout.total)):
+        if not is_promised:
             raise indeterminate(error) from error
         call.was_unknown, call.is_promised, call.last_error = True, True, error
 
@@ -395,6 +405,15 @@ class Api:
     def backoff(self, attempt: int) -> float:
         """Draw the seconds to wait after the ``attempt``-th attempt."""
         return retry.backoff(attempt, self.settings.retry, self._random)
+
+
+def _times(times: Timeout, total: float | None, kind: Kind) -> Timeout:
+    """Return the timeouts of a request for which the caller gave a total, or none."""
+    if total is None:
+        return times
+    # A service that answers with the images themselves is silent until they are done.
+    read = max(times.read, total) if kind is Kind.PAID_WRITE else times.read
+    return attrs.evolve(times, read=read, total=total)
 
 
 def _taken_out(headers: CIMultiDict[str]) -> Authorization | None:

@@ -194,15 +194,15 @@ def _unpacked(value: str) -> Any | None:  # noqa: ANN401 JSON is anything
 
 
 def _urls(entry: Mapping[str, Any]) -> list[str]:
-    for name in ("url", "urls", "image_url", "image_urls"):
-        urls = _texts(entry.get(name))
-        if urls:
-            return [url if url.startswith("http") else data_url(url) or url for url in urls]
-    return [
-        data_url(packed) or f"data:image/png;base64,{packed}"
-        for name in _PACKED_FIELDS
-        for packed in _texts(entry.get(name))
-    ]
+    packed = [text for name in _PACKED_FIELDS for text in _texts(entry.get(name))]
+    images = [data_url(text) for text in packed]
+    # An image itself does not expire as its URL does.
+    if not (images and all(images)):
+        for name in ("url", "urls", "image_url", "image_urls"):
+            urls = _texts(entry.get(name))
+            if urls:
+                return [url if url.startswith("http") else data_url(url) or url for url in urls]
+    return [image or f"data:image/png;base64,{text}" for image, text in zip(images, packed, strict=True)]
 
 
 def _texts(value: object) -> list[str]:
@@ -242,10 +242,11 @@ def read_image_set(payload: object, n: int | None = None) -> ImageSet:
     Raises:
         APIResponseValidationError: It holds no image.
     """
-    top = mapping(payload)
+    top: dict[str, Any] = {"data": payload} if is_sequence(payload) else mapping(payload)
     entries = top.get("data")
     facts: dict[str, Any] = {name: top[name] for name in FACTS if name in top}
-    source = {**facts, "images": entries} if is_sequence(entries) else {} if isinstance(entries, str) else top
+    is_word = isinstance(entries, str) and not _is_result(entries)
+    source = {**facts, "images": entries} if is_sequence(entries) else {} if is_word else top
     images = find_images(source, None, None, RESULT_LIFETIME)
     if not images:
         raise not_understood("image", payload)

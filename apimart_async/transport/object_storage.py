@@ -115,11 +115,20 @@ def any_path(value: str | os.PathLike[str]) -> Path:
     """Return the path of a folder or a file, on disk or in object storage.
 
     Raises:
-        InvalidArgumentError: It is the URL of no bucket.
+        InvalidArgumentError: It is the URL of no bucket, or no system has such a path.
     """
     if isinstance(value, ObjectPath):
         return value
-    return object_path(value) if isinstance(value, str) and is_object_url(value) else Path(value)
+    if isinstance(value, str) and is_object_url(value):
+        return object_path(value)
+    path = Path(value)
+    try:
+        is_possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise InvalidArgumentError(f"{str(path)!r} cannot be a path.")
+    return path
 
 
 def object_path(url: str) -> ObjectPath:

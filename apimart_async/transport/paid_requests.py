@@ -8,6 +8,7 @@ a repeat without an answer. An answer that is not marked ends all repeats for th
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -123,6 +124,16 @@ class Repeats:
         if self._trust.is_given:
             self._retention = await self._find_retention()
         return self._retention is not None and self._trust.is_given
+
+    @property
+    def obstacle(self) -> str:
+        """Return the reason why no repeat may be sent."""
+        if self._trust.is_broken:
+            return "the service has broken its promise to execute a key of this model once"
+        if not self._trust.is_given:
+            minutes = math.ceil((self._trust.suspended_until - monotonic()) / 60)
+            return f"the answer to a repeat was lost too, so none is sent for {minutes} minutes"
+        return "the service does not promise to execute the key once, or not for so long"
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:

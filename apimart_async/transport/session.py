@@ -38,7 +38,7 @@ from apimart_async.transport.exchange import (
 from apimart_async.transport.local_names import LocalResolver
 from apimart_async.transport.origins import Origins
 from apimart_async.transport.proxies import Proxies
-from apimart_async.transport.responses import FAREWELL, Reply, is_events, redirected
+from apimart_async.transport.responses import FAREWELL, Reply, is_events, redirected, reply_id
 from apimart_async.transport.result_hosts import PublicResolver, ResultHosts
 from apimart_async.transport.retry import Effect
 from apimart_async.urls import bare_url
@@ -198,6 +198,7 @@ class Session:
         if body is not None:
             body.on_sent = deadline.extend
         pool: _Pool | None = None
+        response: aiohttp.ClientResponse | None = None
         events: Download | None = None
         limits = self._settings.limits
         limit, limit_name = limits.answer_bytes, "Limits.answer_bytes"
@@ -224,7 +225,10 @@ class Session:
                 if self._all_ended is not None:
                     # The client is closed: no attempt may follow, whether this one was executed or not.
                     effect = Effect.UNKNOWABLE if sent else Effect.REJECTED
-                failure = NoAnswerError(connection_error(error, method, url), effect)
+                unanswered = connection_error(error, method, url)
+                # The head of an answer that broke off names the request for the support of the service.
+                unanswered.request_id = None if response is None else reply_id(response.headers)
+                failure = NoAnswerError(unanswered, effect)
         finally:
             self._end(deadline)
             if events is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -123,3 +125,20 @@ def test_the_summary_names_both(tmp_path: Path, spent: float, unknown: int, said
     (summary,) = batch_summary(progress, 2, tmp_path, is_interrupted=False)
     assert summary.endswith(f"0.0 s{said}.")
     assert ("unknown" in " ".join(batch_facts(progress))) is bool(unknown)
+
+
+async def test_an_error_with_an_id_is_no_task_to_wait_for(image: Path, tmp_path: Path) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"--\r\n")
+        body = b'{"id": "img_1", "error": {"message": "lost", "type": "server_error"}}'
+        head = b"HTTP/1.1 200 OK\r\nX-Request-Id: req_7\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, AsyncAppleRouter("sk-test", base_url=base_url) as client:
+        (outcome,), _ = await run(client, [Job(image, "a red hat", "another")], tmp_path / "out")
+    assert outcome.status == "in_doubt"
+    (line,) = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
+    assert json.loads(line)["error"]["request_id"] == "req_7"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,6 @@ from apimart_async.emulator.faults import Fault
 from .gate import Gate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apimart_async.emulator import Emulator
 
     from .conftest import Command, Finished
@@ -148,7 +147,11 @@ async def test_an_uncertain_submit_is_reported_and_not_repeated(apimart: Command
     (record,) = done.records
     assert record["error"]["type"] == "SubmissionIndeterminateError"
     assert "It is not sent again" in done.stderr
-    assert len(emulator.ledger.entries) == 1
+    emulator.faults.clear()
+    emulator.faults.add(Fault(kind="status", route="applerouter", status=503, executed=True))
+    again = await edit(apimart, apimart.directory / "room.png", "-n", "2", "--json")
+    assert f"request id {again.records[0]['error']['request_id']}" in again.stderr
+    assert len(emulator.ledger.entries) == 2
 
 
 async def test_results_that_cannot_be_fetched_are_named(
@@ -162,6 +165,51 @@ async def test_results_that_cannot_be_fetched_are_named(
     assert f"Until they expire they are at {place}" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be replaced")
+async def test_an_image_in_a_temporary_directory_stays_there(apimart: Command, emulator: Emulator) -> None:
+    picture = draw(apimart.directory / "room.png")
+    options = ("-p", PROMPT, "--service", "applerouter", "-o", "out/hat.png")
+    async with Gate(emulator, "/images/edits", "executed") as gate:
+        place = {"TMPDIR": str(apimart.directory)}
+        running = await apimart.start("edit", picture, *options, "--base-url", gate.url, **place)
+        await gate.holds()
+        (apimart.directory / "out").rmdir()
+        (apimart.directory / "out").touch()
+        gate.release()
+        done = await running.finish()
+    assert done.code == 1
+    (path,) = map(Path, done.results)
+    assert path.name == "hat.png"
+    assert path.parent.parent == apimart.directory
+    assert path.is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use cannot be replaced")
+async def test_images_that_their_directory_does_not_take_are_saved_in_a_temporary_one(
+    apimart: Command, emulator: Emulator
+) -> None:
+    picture, temporary = draw(apimart.directory / "room.png"), apimart.directory / "temporary"
+    temporary.mkdir()
+    options = ("-p", PROMPT, "--service", "applerouter", "-n", "2", "--json", "-o", "out")
+    async with Gate(emulator, "/images/edits", "executed") as gate:
+        place = {"TMPDIR": str(temporary)}
+        running = await apimart.start("edit", picture, *options, "--base-url", gate.url, **place)
+        await gate.holds()
+        (apimart.directory / "out").rmdir()
+        (apimart.directory / "out").touch()
+        gate.release()
+        done = await running.finish()
+    assert done.code == 1
+    (record,) = done.records
+    assert record["status"] == "failed"
+    assert "Not a directory. It is paid for, and its images are in" in done.stderr
+    assert [Path(path).name for path in record["paths"]] == ["room-1.png", "room-2.png"]
+    for path in record["paths"]:
+        assert Path(path).is_relative_to(temporary)
+        with Image.open(path) as saved:
+            assert saved.size == (8, 8)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 async def test_an_interruption_reports_a_request_that_may_be_billed(
     apimart: Command, emulator: Emulator
@@ -172,7 +220,7 @@ async def test_an_interruption_reports_a_request_that_may_be_billed(
         running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
         await gate.holds()
         running.send_signal(signal.SIGINT)
-        await running.stderr_until("Waiting up to 3 s")
+        await running.stderr_until("Waiting up to 600 s")
         done = await running.interrupt()
     assert done.code == 130
     (record,) = done.records
@@ -190,7 +238,7 @@ async def test_an_answer_that_comes_in_time_is_saved(apimart: Command, emulator:
         running = await apimart.start("edit", picture, *options, "--base-url", gate.url)
         await gate.holds()
         running.send_signal(signal.SIGINT)
-        await running.stderr_until("Waiting up to 3 s")
+        await running.stderr_until("Waiting up to 600 s")
         gate.release()
         done = await running.finish()
     assert done.code == 130

@@ -99,6 +99,27 @@ async def test_a_wrong_key_is_reported_once(apimart: Command, photo: Path) -> No
     assert "not started" in done.stderr
 
 
+async def test_a_long_wait_that_the_service_asks_for_loses_no_result(
+    apimart: Command, emulator: Emulator, photo: Path
+) -> None:
+    """Whoever runs the command again pays again, so it has to tell which edits were made."""
+    pictures = [shutil.copy(photo, apimart.directory / f"{number}.jpg") for number in range(5)]
+    emulator.faults.add(
+        Fault(kind="status", route="edits", status=429, retry_after=100_000, times=1),
+        Fault(kind="task-failed", route="edits", times=1),
+    )
+    done = await apimart("edit", *pictures, "-p", PROMPT, "-o", "out", "--json")
+    assert done.code == 1
+    assert [record["image"] for record in done.records] == list(map(str, pictures))
+    paths = [path for record in done.records for path in record["paths"]]
+    assert len(paths) == len(emulator.ledger.billed)
+    assert all((apimart.directory / path).is_file() for path in paths)
+    assert ".jpg: an injected fault (HTTP 429, request id " in done.stderr
+    assert "Nothing was billed; run it again in 100,000 s." in done.stderr
+    assert "batch" not in done.stderr
+    assert "of 5 images edited" in done.stderr
+
+
 async def test_equal_pictures_are_uploaded_once_and_edited_each(
     apimart: Command, emulator: Emulator, photo: Path
 ) -> None:

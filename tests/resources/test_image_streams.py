@@ -23,6 +23,7 @@ from apimart_async import (
     Retry,
     SubmissionIndeterminateError,
     UnprocessableEntityError,
+    interrupted,
 )
 from apimart_async.emulator import Emulator, Fault
 from tests.resources.test_applerouter import PNG
@@ -258,6 +259,18 @@ async def test_cancellation_between_two_events_says_that_it_may_be_billed(router
         await read_one.wait()
         group.cancel_scope.cancel()
     assert "may have been billed" in raised[0].__notes__[0]
+
+
+async def test_an_error_of_the_caller_behind_the_last_image_is_unchanged(router: AsyncAppleRouter) -> None:
+    async def fail() -> None:
+        async with stream(router, partial_images=0) as events:
+            await anext(events)
+            raise KeyError
+
+    with pytest.raises(KeyError) as caught:
+        await fail()
+    assert not hasattr(caught.value, "__notes__")
+    assert interrupted(caught.value) is None
 
 
 @pytest.mark.parametrize(

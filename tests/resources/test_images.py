@@ -282,6 +282,14 @@ async def test_hostile_task_id_cannot_leave_the_directory(
     assert await client.images.save(task_of(host.put("/a", picture()), task_id=task_id), directory) == [path]
 
 
+@pytest.mark.parametrize("directory", ["a\0b", "\ud800"])
+async def test_a_directory_that_cannot_be_is_refused(
+    host: FileHost, client: AsyncApimart, directory: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot be a path"):
+        await client.images.save(task_of(host.put("/a", picture())), directory)
+
+
 @pytest.mark.parametrize(
     "name", ["../{index}", "a/b", ".hidden", "{prompt}", "{task_id.__class__}", "CON", "a\0b"]
 )

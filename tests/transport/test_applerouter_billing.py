@@ -15,11 +15,14 @@ from apimart_async import (
     AsyncAppleRouter,
     ImageSet,
     InternalServerError,
+    Limits,
     RateLimitError,
     Retry,
     SubmissionIndeterminateError,
     Timeout,
 )
+
+from .conftest import arrive
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -231,3 +234,40 @@ async def test_a_cancelled_edit_says_so_in_its_notes_and_in_the_log(
     assert "may have been billed" in "".join(caught.value.__notes__)
     assert "may have been billed" in caplog.text
     assert len(raw_server.seen) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 1000])
+async def test_an_answer_without_its_end_names_the_request(raw_server: RawServer, limit: int) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(MADE, headers=RATES, length=len(MADE) + 9)
+        exchange.writer.close()
+
+    raw_server.handle = handle
+    async with connect(raw_server, limits=Limits(image_answer_bytes=limit)) as client:
+        with pytest.raises(SubmissionIndeterminateError, match=r"request id req_7\)") as caught:
+            await edit(client)
+    assert caught.value.request_id == "req_7"
+
+
+# --- time -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["client", "copy", "call"])
+async def test_a_number_of_seconds_may_pass_without_a_byte(
+    raw_server: RawServer, clock: Clock, place: str
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        for _ in range(8):
+            await arrive()
+            clock.advance(100)
+        await arrive()
+        await exchange.answer(MADE)
+
+    raw_server.handle = handle
+    async with connect(raw_server, timeout=900 if place == "client" else None) as client:
+        caller = client.with_options(timeout=900) if place == "copy" else client
+        timeout = 900 if place == "call" else None
+        result = await caller.edits.create(GIF, "stars", model="another", timeout=timeout)
+    assert result.images

@@ -160,6 +160,17 @@ async def test_an_error_before_any_image_counts_and_later_nothing_is_certain(
     assert len(raw_server.seen) == 1
 
 
+@pytest.mark.parametrize("sign", ["data: ping", "data: {}", 'data: {"status": "processing"}', "data"])
+async def test_signs_of_life_lose_no_image(raw_server: RawServer, sign: str) -> None:
+    answering(raw_server, *[f"{sign}\n\n", f"data: {COMPLETED}\n\n"] * 2)
+    async with connect(raw_server) as client:
+        found = await collect(client, n=2)
+        with pytest.raises(SubmissionIndeterminateError, match="executed: The service") as caught:
+            await collect(client, n=3)
+    assert [event.type for event in found] == ["image_generation.completed"] * 2
+    assert len(caught.value.images) == 2
+
+
 async def test_a_break_behind_the_last_image_is_the_end(raw_server: RawServer) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()

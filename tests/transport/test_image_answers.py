@@ -108,6 +108,44 @@ async def test_a_bare_image_gets_its_own_type(raw_server: RawServer, content: by
     assert result.images[0].url.startswith(f"data:{identify(content).content_type};base64,")
 
 
+def router(raw_server: RawServer, answer: bytes) -> AsyncAppleRouter:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.answer(answer)
+
+    raw_server.handle = handle
+    return AsyncAppleRouter(KEY, base_url=raw_server.base_url)
+
+
+async def test_an_image_beside_its_url_is_taken_itself(raw_server: RawServer) -> None:
+    """A URL expires."""
+    both = {"url": f"{raw_server.base_url}/0.png", "b64_json": in_base64(PNG)}
+    other = {"url": f"{raw_server.base_url}/1.png", "b64_json": "see the URL"}
+    async with router(raw_server, json.dumps({"data": [both, other]}).encode()) as client:
+        result = await client.generations.create("stars", model="another", n=2)
+        assert await client.images.read(result.images[0]) == PNG
+    assert result.images[1].url == other["url"]
+
+
+@pytest.mark.parametrize(
+    "answer", [[{"b64_json": in_base64(PNG)}], {"data": "data:image/png;base64," + in_base64(PNG)}]
+)
+async def test_an_image_without_the_usual_object_around_it_is_not_lost(
+    raw_server: RawServer, answer: Any
+) -> None:
+    async with router(raw_server, json.dumps(answer).encode()) as client:
+        result = await client.generations.create("stars", model="another")
+        assert await client.images.read(result.images[0]) == PNG
+
+
+async def test_an_answer_with_a_task_instead_of_images_names_it(raw_server: RawServer) -> None:
+    answer = b'{"code":200,"data":[{"status":"submitted","task_id":"task_1"}]}'
+    async with router(raw_server, answer) as client:
+        with pytest.raises(SubmissionIndeterminateError) as caught:
+            await client.generations.create("stars", model="another")
+    assert caught.value.task_id == "task_1"
+
+
 async def test_a_url_that_resembles_base64_remains_a_url(raw_server: RawServer) -> None:
     urls = ["/9j/4AAQ", "iVBORw0KGgo", "/files/0.png", "//host.example/0.png", "files/" + "a" * 90, "R0lGOD"]
 

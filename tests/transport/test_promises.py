@@ -387,6 +387,27 @@ async def test_answer_is_not_collected_without_a_promise() -> None:
         assert len(paid(emulator)) == 1
 
 
+async def test_a_repeat_that_is_suspended_is_not_called_a_missing_promise() -> None:
+    lost_twice = Fault(kind="disconnect", route="generations", executed=True, first=2)
+    async with service(lost_twice, retry=Retry(indeterminate="raise")) as (emulator, client):
+        key = await lost_key(client, "grok-keeps")
+        with pytest.raises(SubmissionIndeterminateError, match="the server disconnected"):
+            await client.generations.collect(key)
+        with pytest.raises(SubmissionIndeterminateError, match="lost too, so none is sent for 60 minutes"):
+            await client.generations.collect(key)
+        assert len(paid(emulator)) == 2
+
+
+async def test_a_broken_promise_is_named_when_an_answer_is_collected() -> None:
+    async with service(LOST, retry=Retry(indeterminate="raise")) as (emulator, client):
+        key = await lost_key(client, "grok-breaks")
+        await client.generations.collect(key)
+        emulator.faults.add(Fault(kind="disconnect", route="generations", executed=True, first=1))
+        other = await lost_key(client, "grok-breaks")
+        with pytest.raises(SubmissionIndeterminateError, match="has broken its promise"):
+            await client.generations.collect(other)
+
+
 async def test_answer_is_not_collected_once_the_key_may_be_forgotten(clock: Clock) -> None:
     short = ModelSpec(model="grok-short", promises=True, retention=600)
     async with service(LOST, models=(short,), retry=Retry(indeterminate="raise")) as (emulator, client):

@@ -143,6 +143,23 @@ async def test_a_shorter_time_is_kept_beside_longer_ones(raw_server: RawServer, 
             await long
 
 
+async def test_the_seconds_given_to_a_paid_call_may_pass_without_a_byte(
+    raw_server: RawServer, clock: Clock
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        await exchange.read()
+        for _ in range(8):
+            await arrive()
+            clock.advance(100)
+        await arrive()
+        await exchange.answer(b'{"code":200,"data":[{"status":"submitted","task_id":"task_1"}]}')
+
+    raw_server.handle = handle
+    async with connect(raw_server, Timeout()) as client:
+        task = await client.edits.create("https://p.example/a.png", "stars", timeout=900)
+    assert task.id == "task_1"
+
+
 async def test_a_timeout_leaves_the_task_as_it_was(raw_server: RawServer, clock: Clock) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()

@@ -141,6 +141,8 @@ def _next_step(error: Exception, task_id: str | None, command: str | None, key: 
         return key_step
     if isinstance(error, errors.RateLimitError) and error.stops_batch:
         return _TOP_UP
+    if isinstance(error, errors.RateLimitError) and error.retry_after:
+        return f"Nothing was billed; run it again in {error.retry_after:,.0f} s."
     # The message of a SubmissionIndeterminateError says how to continue.
     return None if isinstance(error, errors.SubmissionIndeterminateError) else _first(error, _NEXT_STEPS)
 

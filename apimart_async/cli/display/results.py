@@ -161,6 +161,7 @@ def _error(item: Item) -> Record | None:
         error.message,
         status=error.status,
         code=error.code,
+        request_id=error.request_id,
         task_id=error.task_id or task_id,
         idempotency_key=key,
     )
@@ -174,7 +175,7 @@ def _failure(task: Task | None) -> Record | None:
 
 
 def _error_record(kind: str, message: str, **facts: int | str | None) -> Record:
-    names = ("status", "code", "task_id", "idempotency_key")
+    names = ("status", "code", "request_id", "task_id", "idempotency_key")
     return {"type": kind, "message": message, **{name: facts.get(name) for name in names}}
 
 
