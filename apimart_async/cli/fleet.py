@@ -79,7 +79,7 @@ def work(
     """Do the jobs of a manifest beside other workers, or continue them.
 
     Exit codes: 0 all saved, or with other living workers; 1 some were not saved;
-    2 usage, nothing was sent.
+    2 usage, nothing was sent; 130 interrupted, the same command continues.
     """
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
@@ -118,7 +118,7 @@ def work(
             say(line)
         jobs = _jobs(opened, found.bad_rows, index, count)
         try:
-            statuses, error = anyio.run(_work, fleet, jobs, output, json)
+            statuses, error, is_stopped = anyio.run(_work, fleet, jobs, output, json)
         except (errors.JournalError, errors.DownloadError) as refusal:
             raise UsageError(sentence(refusal.message)) from refusal
     if error is not None:
@@ -128,10 +128,11 @@ def work(
     statuses[_NOT_ENDED] = total - statuses.total()
     counts = [f"{number:,} {name}" for name, number in statuses.items() if number]
     say(f"{', '.join(counts) or 'No jobs'}.")
+    if is_stopped and statuses[_NOT_ENDED]:
+        say("The worker was interrupted; the same command continues.", always=True)
+        return Exit.INTERRUPTED
     are_done = error is None and statuses["saved"] + statuses[_ELSEWHERE] == total
-    if are_done and not found.bad:
-        return Exit.ALL_DONE
-    return Exit.SOME_FAILED
+    return Exit.ALL_DONE if are_done and not found.bad else Exit.SOME_FAILED
 
 
 async def _work(
@@ -139,7 +140,8 @@ async def _work(
     jobs: AsyncGenerator[Job],
     output: Path,
     json: bool,  # noqa: FBT001 for anyio.run
-) -> tuple[Counter[str], errors.ApimartError | None]:
+) -> tuple[Counter[str], errors.ApimartError | None, bool]:
+    """Return the number of jobs by their end, the error that ended the worker, and whether a signal did."""
     from apimart_async.batch import Shutdown
     from apimart_async.batch.results import as_plain
 
@@ -160,9 +162,7 @@ async def _work(
 
     with SIGNALS.calling(finish, scope.cancel), scope:
         error = await fleet.work(jobs, report, shutdown=shutdown)
-    if error is None and (shutdown.is_requested or scope.cancelled_caught):
-        error = errors.ApimartError("The worker was stopped; the same command again continues.")
-    return statuses, error
+    return statuses, error, shutdown.is_requested
 
 
 async def _jobs(manifest: Manifest, bad_rows: Sequence[int], index: int, count: int) -> AsyncGenerator[Job]:
