@@ -218,8 +218,9 @@ def explained(error: Exception) -> Exception:
     if remedy is None or not isinstance(error, errors.ApimartError):
         return error
     ending = copy.copy(error)
+    reason = error.message if error.message.endswith((".", "!", "?")) else f"{error.message}."
     ending.message = (
-        f"{error.message} The batch has stopped, and nothing that was paid for is lost: {remedy}, then run "
-        "it again to continue."
+        f"{reason} The batch has stopped, and nothing that was paid for is lost: {remedy}, then run it again "
+        "to continue."
     )
     return ending

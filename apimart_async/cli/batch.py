@@ -214,7 +214,7 @@ def batch(
             tells_costs = service == "apimart"
             plan = preflight.Plan(found, max_cost, has_files=opened.is_folder, tells_costs=tells_costs)
             plan = plan if local else _priced(plan, base_url)
-            for line in [json_line(plan.record())] if json else plan.facts():
+            for line in [json_line(plan.record())] if json else plan.facts(skip_bad=skip_bad):
                 write_line(line)
             return _code_of(plan, skip_bad=skip_bad)
         if found.bad and not skip_bad:

@@ -348,7 +348,7 @@ async def test_a_wrong_key_ends_the_batch(apimart: Command, emulator: Emulator, 
     done = await apimart("batch", many, "-o", "out", APIMART_API_KEY="sk-another")
 
     assert done.code == 1
-    assert "check the API key, then run it again" in done.stderr
+    assert "). The batch has stopped, and nothing that was paid for is lost: check the API key" in done.stderr
     assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-3]
     assert "sk-another" not in done.stderr
     assert (await apimart("batch", many, "-o", "out")).code == 0

@@ -32,6 +32,7 @@ Steps: TypeAlias = tuple[tuple[type[errors.ApimartError], str], ...]
 _TOP_UP: Final = "Top up the account, then run it again."
 _NEXT_STEPS: Final[Steps] = (
     (errors.InsufficientBalanceError, _TOP_UP),
+    (errors.BudgetExceededError, "Edit the pictures that are left with a command of their own."),
     (errors.PermissionDeniedError, "This key may not do it: check the model and the account."),
     (errors.RateLimitError, "Nothing was billed; run it again in a while."),
     (errors.NotFoundError, "Check the model and the base URL."),
