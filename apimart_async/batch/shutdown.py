@@ -193,7 +193,7 @@ class ShutdownState:
 _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (errors.AuthenticationError, "check the API key"),
     (errors.InsufficientBalanceError, "top up the account"),
-    (errors.BudgetExceededError, "raise max_cost"),
+    (errors.BudgetExceededError, "raise max_cost or leave it out"),
     (errors.APIConnectionError, "see to the connection"),
     (errors.DownloadError, "make room, or see to it that the output folder can be written"),
 )

@@ -358,6 +358,6 @@ def status(
     write_line(f"{'spent:':<12} {dollars(totals.spent):>9}{missing}")
     if reasons:
         write_line("Reasons:")
-        for (_, text), number in reasons:
-            write_line(f"{number:>9,}  {sentence(text)}")
+        for (name, text), number in reasons:
+            write_line(f"{number:>9,}  {name.replace('_', ' ')}: {sentence(text)}")
     return Exit.ALL_DONE

@@ -144,7 +144,7 @@ async def test_a_worker_counts_the_jobs_that_it_has_not_started(
     command = ("fleet", "work", manifest, "-o", tmp_path / "out", "--journal", url, "--max-cost", "0.03")
     work = await apimart(*command, env=environment(emulator))
     assert work.returncode == 1
-    assert "--max-cost is $0.03. Run it again with more to go on." in work.stderr
+    assert "raise --max-cost or leave it out, then run it again to continue." in work.stderr
     assert "2 saved, 2 not ended in this run." in work.stderr
 
 
