@@ -372,8 +372,9 @@ async def test_a_budget_ends_the_batch_and_a_larger_one_continues_it(
 
     assert done.code == 1
     assert (
-        "The next job could pass the budget of 0.1 USD: 0.09 USD are spent. The batch has stopped, and nothing "
-        "that was paid for is lost: raise --max-cost or leave it out, then run it again" in done.stderr
+        "The next job could pass the budget of 0.1 USD: 0.09 USD are spent. The batch has stopped, "
+        "and nothing that was paid for is lost: raise --max-cost or leave it out, then run it again"
+        in done.stderr
     )
     assert "6 of 30 jobs saved in out, 24 not done yet; " in done.stderr.splitlines()[-1]
     assert len(emulator.ledger.entries) == 6
