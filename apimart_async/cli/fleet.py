@@ -83,10 +83,21 @@ def work(
     """
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
-    from apimart_async.batch.manifest.rows import ManifestOptions
     from apimart_async.cli.stdin_manifest import on_disk
     from apimart_async.fleet import Fleet
 
+    rights = options.manifest_options(
+        "apimart",
+        prompt=prompt,
+        model=model,
+        n=n,
+        operation=operation,
+        recursive=recursive,
+        output=output,
+        allow_outside=allow_outside,
+        allow_webhook=allow_webhook,
+    )
+    options.check_max_cost(max_cost, "apimart")
     fleet = Fleet(
         journal=_url(journal),
         output=str(output),
@@ -96,16 +107,6 @@ def work(
         lease=lease,
     )
     index, count = _shard(shard)
-    rights = ManifestOptions(
-        prompt,
-        model,
-        n,
-        operation,
-        recursive=recursive,
-        output=output,
-        allow_outside=allow_outside,
-        allow_webhook=allow_webhook,
-    )
     with on_disk(manifest) as (path, base):
         opened = attrs.evolve(open_manifest(path, rights), base=base)
         options.check_manifest(opened, output)

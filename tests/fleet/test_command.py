@@ -148,6 +148,21 @@ async def test_a_worker_counts_the_jobs_that_it_has_not_started(
     assert "2 saved, 2 not ended in this run." in work.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("-n", "99"), "apimart: n must be a whole number from 1 to 10, not 99.\n"),
+        (("--max-cost", "0"), "apimart: --max-cost must be more than 0 USD, not 0.\n"),
+    ],
+)
+async def test_options_of_a_worker_are_checked_as_those_of_a_batch(
+    manifest: Path, tmp_path: Path, emulator: Emulator, words: tuple[str, ...], part: str
+) -> None:
+    command = ("fleet", "work", manifest, "-o", tmp_path / "out", "--journal", "postgresql://host/database")
+    work = await apimart(*command, *words, env=environment(emulator))
+    assert (work.returncode, work.stderr) == (2, part)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 async def test_a_worker_that_is_interrupted_says_so_by_its_exit_code(
     url: str, manifest: Path, tmp_path: Path
