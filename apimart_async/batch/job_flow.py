@@ -127,7 +127,14 @@ class JobFlow:
                 extra=described.extra,
                 position=described.position,
             )
-        return await (self._start(record) if is_left else self._finish(record))
+        return await (self._start(record) if is_left else self._finish(await self._followed(record)))
+
+    async def _followed(self, record: Record) -> Record:
+        """Have a row name the place of a picture that was moved, and the caller's data of this run."""
+        described = self._state.prepared.record
+        if not described.payload or (record.image, record.extra) == (described.image, described.extra):
+            return record
+        return await self._state.put(attrs.evolve(record, image=described.image, extra=described.extra))
 
     async def _finish(self, record: Record) -> Outcome | None:
         """Finish a job that is not submitted again."""
@@ -159,7 +166,7 @@ class JobFlow:
         own = await context.journal.get(equal_jobs.copy_id(described))
         if own is not None and own.state == "saved" and await self._has_files(own):
             self.was_saved = True
-            return own.outcome(output, job=job)
+            return (await self._followed(own)).outcome(output, job=job)
         names: tuple[str, ...] = ()
         if is_saved:
             self._state.report("saving", original)

@@ -193,7 +193,7 @@ class ShutdownState:
 _REMEDIES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (errors.AuthenticationError, "check the API key"),
     (errors.InsufficientBalanceError, "top up the account"),
-    (errors.BudgetExceededError, "raise max_cost"),
+    (errors.BudgetExceededError, "raise max_cost or leave it out"),
     (errors.APIConnectionError, "see to the connection"),
     (errors.DownloadError, "make room, or see to it that the output folder can be written"),
 )
@@ -218,8 +218,9 @@ def explained(error: Exception) -> Exception:
     if remedy is None or not isinstance(error, errors.ApimartError):
         return error
     ending = copy.copy(error)
+    reason = error.message if error.message.endswith((".", "!", "?")) else f"{error.message}."
     ending.message = (
-        f"{error.message.rstrip('.')}. The batch has stopped, and nothing that was paid for is lost: "
-        f"{remedy}, then run it again to continue."
+        f"{reason} The batch has stopped, and nothing that was paid for is lost: {remedy}, then run it again "
+        "to continue."
     )
     return ending

@@ -17,6 +17,7 @@ from apimart_async.batch.journal.record import Record
 from apimart_async.batch.journal.shared_rate import SharedRate, Slot
 from apimart_async.batch.shutdown import ShutdownState
 from apimart_async.models import Task
+from apimart_async.transport.responses import indeterminate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +67,8 @@ async def _send(
     key = (doubt.key if doubt else None) or uuid.uuid4().hex
     intent = state.prepared.record.intent(key, state.seconds())
     if previous is not None and previous.key == key:
-        intent = attrs.evolve(intent, sent_at=previous.sent_at)
+        # Where and when a request that may have been executed was sent: this one may not be sent at all.
+        intent = attrs.evolve(intent, sent_at=previous.sent_at, base_url=previous.base_url)
     if previous is not None and previous.state == "submitted":
         # A missing task stays in the row, because it may be found again.
         intent = attrs.evolve(intent, task=previous.task)
@@ -168,9 +170,11 @@ async def _refused(
     """Write the reason why the paid request was certainly not executed; the row before it is back."""
     shutdown = state.context.shutdown
     if doubt is not None:
-        # The request before this one remains in doubt.
+        # The request before this one remains in doubt. A refusal alone would read as if nothing was billed.
         shutdown.check(error)
-        return await state.put(doubt.in_doubt(error))
+        state.error = indeterminate(error)
+        state.error.__cause__ = error
+        return await state.put(doubt.in_doubt(state.error))
     if isinstance(error, errors.APIConnectionError):
         shutdown.not_reached(error)
     if shutdown.check(error):

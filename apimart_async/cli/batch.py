@@ -160,34 +160,24 @@ def batch(
     from apimart_async.batch.journal.opening import journal_path, open_journal
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
-    from apimart_async.batch.manifest.rows import ManifestOptions
-    from apimart_async.batch.requests import APIMART_MODELS, APPLEROUTER_MODELS
     from apimart_async.cli.stdin_manifest import on_disk
-    from apimart_async.resources.submission import check_request
 
-    models = APIMART_MODELS if service == "apimart" else APPLEROUTER_MODELS
-    if operation not in models:
-        raise UsageError(f"--operation {operation} is for --service apimart.")
-    named = model or models[operation]
-    check_request(
-        prompt or "", named, n, options.most_variants(service, named), has_prompt=prompt is not None
+    rights = options.manifest_options(
+        service,
+        prompt=prompt,
+        model=model,
+        n=n,
+        operation=operation,
+        recursive=recursive,
+        output=output,
+        allow_outside=allow_outside,
+        allow_webhook=allow_webhook,
+        convert=convert,
     )
     options.check_timeout(timeout)
     options.check_journal(journal, output, local=local)
     options.check_max_cost(max_cost, service)
     _check_limits(in_flight, max_retry_after)
-    rights = ManifestOptions(
-        prompt,
-        model,
-        n,
-        operation,
-        recursive=recursive,
-        output=output,
-        allow_outside=allow_outside,
-        allow_webhook=allow_webhook,
-        convert=convert != "never",
-        models=models,
-    )
     with on_disk(manifest) as (path, base):
         opened = attrs.evolve(open_manifest(path, rights), base=base)
         options.check_manifest(opened, output)
@@ -214,7 +204,7 @@ def batch(
             tells_costs = service == "apimart"
             plan = preflight.Plan(found, max_cost, has_files=opened.is_folder, tells_costs=tells_costs)
             plan = plan if local else _priced(plan, base_url)
-            for line in [json_line(plan.record())] if json else plan.facts():
+            for line in [json_line(plan.record())] if json else plan.facts(skip_bad=skip_bad):
                 write_line(line)
             return _code_of(plan, skip_bad=skip_bad)
         if found.bad and not skip_bad:
@@ -358,6 +348,6 @@ def status(
     write_line(f"{'spent:':<12} {dollars(totals.spent):>9}{missing}")
     if reasons:
         write_line("Reasons:")
-        for (_, text), number in reasons:
-            write_line(f"{number:>9,}  {sentence(text)}")
+        for (name, text), number in reasons:
+            write_line(f"{number:>9,}  {name.replace('_', ' ')}: {sentence(text)}")
     return Exit.ALL_DONE

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _MOST_FAILURES: Final = 20
 """Failures that are reported one by one; results.jsonl has all of them."""
 
+_LONGEST_LABEL: Final = 60
+
 _LINE_INTERVAL: Final = 10.0
 """Seconds between two lines of progress where nothing is drawn."""
 
@@ -197,7 +199,8 @@ class BatchRun:
         self._doubtful_edits += outcome.status == "in_doubt" and outcome.job.operation == "edit"
         self._failures += 1
         if self._failures <= _MOST_FAILURES:
-            self._display.failed(_label(outcome), messages.explain(outcome.error))
+            label = _label(outcome, is_prompt_shared=self._manifest.is_folder)
+            self._display.failed(label, messages.explain(outcome.error))
         elif self._failures == _MOST_FAILURES + 1:
             say("Further failures are only in results.jsonl.")
 
@@ -217,7 +220,10 @@ async def _backend(service: connection.Connection, batch_options: BatchOptions) 
             yield PngPreparingBackend(router, timeout=batch_options.timeout)
 
 
-def _label(outcome: Outcome) -> str:
-    image = outcome.job.image
-    name = Path(image).name if isinstance(image, str) else ""
-    return shorten(printable(outcome.job.id or name or outcome.job.name or outcome.id), 40)
+def _label(outcome: Outcome, *, is_prompt_shared: bool) -> str:
+    job = outcome.job
+    name = (Path(job.image).name if isinstance(job.image, str) else "") or job.name
+    if name and not is_prompt_shared:
+        # Many rows may have the same picture.
+        name = f"{name}, {job.prompt}"
+    return shorten(printable(job.id or name or outcome.id), _LONGEST_LABEL)

@@ -11,6 +11,7 @@ from rich.filesize import decimal
 
 from apimart_async.cli import connection, prices
 from apimart_async.cli.display.output import dollars, printable, write_line
+from apimart_async.cli.display.preflight import budget_line, is_enough
 from apimart_async.cli.display.results import json_line
 from apimart_async.cli.signals import Exit, UsageError
 from apimart_async.transport.concurrency import for_each
@@ -33,6 +34,7 @@ class DryRun:
         images: Number of images that the service makes.
         output: Place of the results.
         base_url: The option.
+        max_cost: The option.
         local: The option.
     """
 
@@ -41,6 +43,7 @@ class DryRun:
     images: int
     output: Path
     base_url: Sequence[str] | None
+    max_cost: float | None = None
     local: bool = attrs.field(kw_only=True)
 
     def show(self, pictures: Sequence[str | NamedFile], *, json: bool) -> Exit:
@@ -49,11 +52,15 @@ class DryRun:
         Args:
             pictures: The pictures and masks to be sent, which were checked.
             json: Whether to print one object.
+
+        Returns:
+            The exit code: ``SOME_FAILED`` if the budget is not enough.
         """
         sizes = anyio.run(for_each, _size, pictures)
         sent = [size for size in sizes if size is not None]
         addresses = len(sizes) - len(sent)
         cost = self._cost()
+        fits = is_enough(self.max_cost, cost)
         if json:
             record = {
                 "service": self.provider.lower(),
@@ -62,6 +69,8 @@ class DryRun:
                 "bytes": sum(sent),
                 "images": self.images,
                 "estimated_cost": cost,
+                "max_cost": self.max_cost,
+                "fits": fits,
                 "output": str(self.output),
             }
             lines = [json_line(record)]
@@ -72,9 +81,11 @@ class DryRun:
                 + (f"; {addresses:,} by URL" * bool(addresses)),
                 f"Images to come: {self.images:,}, into {printable(str(self.output))}",
                 f"Estimated cost: {'not known' if cost is None else dollars(cost)}",
+                *([] if self.max_cost is None else [budget_line(self.max_cost, fits, "command")]),
                 "Nothing was sent: this is a dry run.",
             ]
-        return Exit.ALL_DONE if all(write_line(line) for line in lines) else Exit.SOME_FAILED
+        is_written = all(write_line(line) for line in lines)
+        return Exit.ALL_DONE if is_written and fits is not False else Exit.SOME_FAILED
 
     def _cost(self) -> float | None:
         """Return the USD for all images, if the price is known; the service is asked where there is a key."""

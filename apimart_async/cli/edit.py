@@ -93,7 +93,8 @@ def edit(
     status, code, request_id, task_id, idempotency_key) or null.
 
     With --dry-run and --json, one object has: service, model (or null), pictures,
-    bytes, images, estimated_cost (USD or null) and output.
+    bytes, images, estimated_cost (USD or null), max_cost, fits (whether that is
+    enough, or null) and output.
     """
     request = _Request(
         service, prompt, model, n, None if mask is None else str(mask), size, inline=inline, convert=convert
@@ -111,7 +112,10 @@ def edit(
     pictures = options.opened(sources)
     unfit = request.check_pictures(sources, pictures)
     if reached is None:
-        plan = DryRun(request.provider, request.sent_model, len(sources) * n, output, base_url, local=local)
+        options.check_directory_name(target.directory)
+        plan = DryRun(
+            request.provider, request.sent_model, len(sources) * n, output, base_url, max_cost, local=local
+        )
         return plan.show([*pictures, *request.masks], json=json)
     options.check_directory(target.directory)
 

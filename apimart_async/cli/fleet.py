@@ -79,14 +79,25 @@ def work(
     """Do the jobs of a manifest beside other workers, or continue them.
 
     Exit codes: 0 all saved, or with other living workers; 1 some were not saved;
-    2 usage, nothing was sent.
+    2 usage, nothing was sent; 130 interrupted, the same command continues.
     """
     from apimart_async.batch.manifest import preflight as checks
     from apimart_async.batch.manifest.reader import open_manifest
-    from apimart_async.batch.manifest.rows import ManifestOptions
     from apimart_async.cli.stdin_manifest import on_disk
     from apimart_async.fleet import Fleet
 
+    rights = options.manifest_options(
+        "apimart",
+        prompt=prompt,
+        model=model,
+        n=n,
+        operation=operation,
+        recursive=recursive,
+        output=output,
+        allow_outside=allow_outside,
+        allow_webhook=allow_webhook,
+    )
+    options.check_max_cost(max_cost, "apimart")
     fleet = Fleet(
         journal=_url(journal),
         output=str(output),
@@ -96,16 +107,6 @@ def work(
         lease=lease,
     )
     index, count = _shard(shard)
-    rights = ManifestOptions(
-        prompt,
-        model,
-        n,
-        operation,
-        recursive=recursive,
-        output=output,
-        allow_outside=allow_outside,
-        allow_webhook=allow_webhook,
-    )
     with on_disk(manifest) as (path, base):
         opened = attrs.evolve(open_manifest(path, rights), base=base)
         options.check_manifest(opened, output)
@@ -118,7 +119,7 @@ def work(
             say(line)
         jobs = _jobs(opened, found.bad_rows, index, count)
         try:
-            statuses, error = anyio.run(_work, fleet, jobs, output, json)
+            statuses, error, is_stopped = anyio.run(_work, fleet, jobs, output, json)
         except (errors.JournalError, errors.DownloadError) as refusal:
             raise UsageError(sentence(refusal.message)) from refusal
     if error is not None:
@@ -128,10 +129,11 @@ def work(
     statuses[_NOT_ENDED] = total - statuses.total()
     counts = [f"{number:,} {name}" for name, number in statuses.items() if number]
     say(f"{', '.join(counts) or 'No jobs'}.")
+    if is_stopped and statuses[_NOT_ENDED]:
+        say("The worker was interrupted; the same command continues.", always=True)
+        return Exit.INTERRUPTED
     are_done = error is None and statuses["saved"] + statuses[_ELSEWHERE] == total
-    if are_done and not found.bad:
-        return Exit.ALL_DONE
-    return Exit.SOME_FAILED
+    return Exit.ALL_DONE if are_done and not found.bad else Exit.SOME_FAILED
 
 
 async def _work(
@@ -139,7 +141,8 @@ async def _work(
     jobs: AsyncGenerator[Job],
     output: Path,
     json: bool,  # noqa: FBT001 for anyio.run
-) -> tuple[Counter[str], errors.ApimartError | None]:
+) -> tuple[Counter[str], errors.ApimartError | None, bool]:
+    """Return the number of jobs by their end, the error that ended the worker, and whether a signal did."""
     from apimart_async.batch import Shutdown
     from apimart_async.batch.results import as_plain
 
@@ -160,9 +163,7 @@ async def _work(
 
     with SIGNALS.calling(finish, scope.cancel), scope:
         error = await fleet.work(jobs, report, shutdown=shutdown)
-    if error is None and (shutdown.is_requested or scope.cancelled_caught):
-        error = errors.ApimartError("The worker was stopped; the same command again continues.")
-    return statuses, error
+    return statuses, error, shutdown.is_requested
 
 
 async def _jobs(manifest: Manifest, bad_rows: Sequence[int], index: int, count: int) -> AsyncGenerator[Job]:

@@ -88,6 +88,7 @@ def generate(
     pictures = [*references, *([] if mask is None else [mask])]
     options.check_images(pictures, convert=convert)
     if service is None:
+        options.check_directory_name(target.directory)
         plan = DryRun("APIMART", model, n or 1, output, base_url, local=local)
         return plan.show(pictures, json=json)
     options.check_directory(target.directory)

@@ -18,7 +18,7 @@ from apimart_async.cli.display.item import STDIN
 from apimart_async.cli.display.output import is_terminal, listed, printable, say, sentence
 from apimart_async.cli.signals import UsageError
 from apimart_async.errors import ImageError, InvalidArgumentError
-from apimart_async.resources.submission import Operation
+from apimart_async.resources.submission import Operation, check_request
 from apimart_async.transport.concurrency import for_each
 from apimart_async.transport.files import objects
 from apimart_async.transport.files.patterns import matches_of
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cyclopts import Token
 
     from apimart_async.batch.manifest.reader import Manifest as FoundManifest
+    from apimart_async.batch.manifest.rows import ManifestOptions
     from apimart_async.transport.media.forms import NamedFile
 
 _MOST_STDIN_BYTES: Final = 256 * 1024 * 1024
@@ -180,6 +181,47 @@ def most_variants(service: ServiceName, model: str) -> int:
     from apimart_async.resources.submission import max_n
 
     return max_n(model) if service == "apimart" else _APPLEROUTER_MAX_N
+
+
+def manifest_options(
+    service: ServiceName,
+    *,
+    prompt: str | None,
+    model: str | None,
+    n: int,
+    operation: Operation,
+    recursive: bool,
+    output: Path,
+    allow_outside: bool,
+    allow_webhook: bool,
+    convert: Conversion = "auto",
+) -> ManifestOptions:
+    """Check the options for rows without values of their own, and return them with the rights of a manifest.
+
+    Raises:
+        UsageError: The service has no such operation.
+        InvalidArgumentError: No row can have one of them.
+    """
+    from apimart_async.batch.manifest.rows import ManifestOptions
+    from apimart_async.batch.requests import APIMART_MODELS, APPLEROUTER_MODELS
+
+    models = APIMART_MODELS if service == "apimart" else APPLEROUTER_MODELS
+    if operation not in models:
+        raise UsageError(f"--operation {operation} is for --service apimart.")
+    named = model or models[operation]
+    check_request(prompt or "", named, n, most_variants(service, named), has_prompt=prompt is not None)
+    return ManifestOptions(
+        prompt,
+        model,
+        n,
+        operation,
+        recursive=recursive,
+        output=output,
+        allow_outside=allow_outside,
+        allow_webhook=allow_webhook,
+        convert=convert != "never",
+        models=models,
+    )
 
 
 def check_max_cost(max_cost: float | None, service: ServiceName) -> None:

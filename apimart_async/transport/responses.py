@@ -247,7 +247,7 @@ def _within_origin(url: str, location: str) -> str | None:
     return urlunsplit((parts.scheme, urlsplit(url).netloc, path, query, ""))
 
 
-def indeterminate(error: errors.APIError) -> errors.SubmissionIndeterminateError:
+def indeterminate(error: errors.ApimartError) -> errors.SubmissionIndeterminateError:
     """Make the error for a paid request that may have been executed, with the facts of its last error."""
     known = {
         name: getattr(error, name)

@@ -135,5 +135,22 @@ async def test_a_picture_that_was_moved_remains_the_same_job(
     jobs = [Job(path, "prompt", name=old.stem) for path, old in zip(moved, twins, strict=True)]
     outcomes = await run(client, jobs, output)
     assert [outcome.resumed for outcome in outcomes] == [True] * 3
-    assert len(await rows(output)) == 3
+    assert {row.job.image for row in await rows(output)} == {str(path) for path in moved}
+    assert {line["image"] for line in await lines(output)} == {str(path) for path in moved}
     assert len(emulator.ledger.entries) == 2
+
+
+async def test_the_row_of_a_saved_job_follows_its_picture_and_the_data_of_the_caller(
+    client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
+) -> None:
+    output, picture = tmp_path / "out", pictures[0]
+    await run(client, [Job(picture, "prompt", id="1", extra={"customer": 17})], output)
+    moved = picture.rename(tmp_path / "moved.png")
+    await run(client, [Job(moved, "prompt", id="1", extra={"customer": 18})], output)
+    (line,) = await lines(output)
+    assert (line["image"], line["extra"]) == (str(moved), {"customer": 18})
+    # A picture that is not there at all is no new place.
+    await run(client, [Job(tmp_path / "missing.png", "prompt", id="1", extra={"customer": 18})], output)
+    (line,) = await lines(output)
+    assert (line["status"], line["image"]) == ("saved", str(moved))
+    assert len(emulator.ledger.entries) == 1

@@ -312,6 +312,7 @@ async def test_a_disk_without_room_is_refused_before_anything_is_paid(
     assert b"JournalError" in done.stderr
     assert b"make room on the disk" in done.stderr
     assert not emulator.counts
+    assert not (tmp_path / "out" / ".batch" / "journal.sqlite3-reserve").exists(), "it takes the last room"
 
 
 @pytest.mark.long

@@ -245,7 +245,7 @@ photos/a.png,x,1,,,"unfinished
         "line 8": "name",
         "line 9": "ftp://",
         "line 10": "8 cells, but there are 6 columns",
-        "line 11": "not CSV",
+        "line 11": "not CSV: unexpected end of data. Write a quotation mark inside a quoted text twice",
     }
     assert found.keys() == expected.keys()
     for place, part in expected.items():
@@ -255,7 +255,9 @@ photos/a.png,x,1,,,"unfinished
 @pytest.mark.parametrize(
     ("line", "part"),
     [
-        ("{", "not JSON"),
+        ("{", "not JSON: Expecting property name enclosed in double quotes, character"),
+        ('{"image": "photos/a.png", "prompt": "x", "prompt": "y"}', "It has the key 'prompt' twice."),
+        ('{"image": "photos/a.png", "prompt": "x", "deep": {"a": 1, "a": 1}}', "It has the key 'a' twice."),
         ("[1]", "not a JSON object"),
         ('{"image": "a.png", "prompt": "x", "seed": NaN}', "NaN"),
         ('{"image": "a.png", "prompt": "x", "n": true}', "n must be"),

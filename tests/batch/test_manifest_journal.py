@@ -108,9 +108,11 @@ async def test_jobs_that_failed_before_their_submit_are_left(emulator: Emulator,
 async def test_an_id_of_other_work_in_the_journal_is_a_mistake(emulator: Emulator, photos: Path) -> None:
     await run(emulator, await aside(written, photos, "a.png,x,1,one"))
     found = await checked(await aside(written, photos, "a.png,another prompt,1,one"))
-    assert [row.complaint for row in found.bad] == [
-        "Its id one is that of another image, prompt, model or options in the journal."
-    ]
+    (row,) = found.bad
+    assert row.complaint == (
+        "Its id one is that of another image, prompt, model or options in the journal: give this "
+        "row another id."
+    )
 
 
 async def test_images_of_equal_content_count_once(photos: Path) -> None:

@@ -175,6 +175,10 @@ async def test_a_job_in_doubt_is_sent_again_to_its_own_address_only(
         (doubtful,) = await run(connect(own, stranger.base_url), 1, tmp_path)
         assert isinstance(doubtful.error, SubmissionIndeterminateError)
 
+        # The service promises nothing for edits, so that this sends nothing.
+        await run(connect(own, stranger.base_url), 1, tmp_path, in_doubt="collect")
+        assert [row.base_url for row in await rows(tmp_path)] == [own.base_url]
+
         (unlisted,) = await run(connect(stranger.base_url), 1, tmp_path, in_doubt="resubmit")
         assert unlisted.status == "in_doubt"
         assert own.base_url in str(unlisted.error)
@@ -182,7 +186,8 @@ async def test_a_job_in_doubt_is_sent_again_to_its_own_address_only(
         own.stop()
         (unreached,) = await run(connect(stranger.base_url, own), 1, tmp_path, in_doubt="resubmit")
         assert unreached.status == "in_doubt"
-        assert isinstance(unreached.error, APIConnectionError)
+        assert isinstance(unreached.error, SubmissionIndeterminateError)
+        assert isinstance(unreached.error.__cause__, APIConnectionError)
 
         own.start()
         (saved,) = await run(connect(stranger.base_url, own), 1, tmp_path, in_doubt="resubmit")

@@ -146,6 +146,40 @@ async def test_jobs_in_doubt_are_submitted_again_only_with_the_option(
     assert len(emulator.ledger.billed) == 3  # under the same key, which the emulator honours
 
 
+async def test_rows_of_one_picture_are_told_apart_by_their_prompts(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    emulator.faults.add(Fault(kind="status", status=400, route="edits"))
+    name = next(path.name for path in folder.iterdir())
+    manifest = folder / "rows.csv"
+    manifest.write_text(f"image,prompt\n{name},snow\n{name},rain\n")
+    done = await apimart("batch", manifest, "-o", "out")
+    assert {line.partition(":")[0] for line in done.stderr.splitlines()[:2]} == {
+        f"{name}, snow",
+        f"{name}, rain",
+    }
+
+
+async def test_a_job_in_doubt_stays_one_if_its_resubmit_is_refused(
+    apimart: Command, emulator: Emulator, folder: Path
+) -> None:
+    emulator.faults.add(Fault(kind="disconnect", route="edits", executed=True, times=1))
+    command = ("batch", folder, "-p", "sunset", "-o", "out")
+    await apimart(*command)
+    emulator.faults.add(Fault(kind="idempotency-key-reused", route="edits"))
+    refused = await apimart(*command, "--resubmit-unsafe")
+    assert refused.code == 1
+    assert "Nothing was billed" not in refused.stderr
+    assert "It is not known whether this paid request was executed: " in refused.stderr
+    (doubtful,) = [
+        line for line in lines_of(apimart.directory / "out" / "results.jsonl") if line["status"] == "in_doubt"
+    ]
+    assert (doubtful["error"]["type"], doubtful["error"]["status"]) == ("SubmissionIndeterminateError", 409)
+    status = await apimart("batch", "status", "out")
+    assert "1  in doubt: It is not known whether this paid request was executed: " in status.stdout
+    assert len(emulator.ledger.entries) == 3
+
+
 async def test_a_generation_in_doubt_is_not_called_an_edit(apimart: Command, emulator: Emulator) -> None:
     emulator.faults.add(Fault(kind="disconnect", route="generations", executed=True, times=1))
     manifest = apimart.directory / "prompts.csv"
@@ -337,7 +371,11 @@ async def test_a_budget_ends_the_batch_and_a_larger_one_continues_it(
     done = await apimart("batch", many, "-o", "out", "--max-cost", "0.1")
 
     assert done.code == 1
-    assert "--max-cost is $0.10. Run it again with more to go on." in done.stderr
+    assert (
+        "The next job could pass the budget of 0.1 USD: 0.09 USD are spent. The batch has stopped, "
+        "and nothing that was paid for is lost: raise --max-cost or leave it out, then run it again"
+        in done.stderr
+    )
     assert "6 of 30 jobs saved in out, 24 not done yet; " in done.stderr.splitlines()[-1]
     assert len(emulator.ledger.entries) == 6
     assert (await apimart("batch", many, "-o", "out", "--max-cost", "1")).code == 0
@@ -348,7 +386,7 @@ async def test_a_wrong_key_ends_the_batch(apimart: Command, emulator: Emulator, 
     done = await apimart("batch", many, "-o", "out", APIMART_API_KEY="sk-another")
 
     assert done.code == 1
-    assert "check the API key, then run it again" in done.stderr
+    assert "). The batch has stopped, and nothing that was paid for is lost: check the API key" in done.stderr
     assert "0 of 30 jobs saved in out" in done.stderr.splitlines()[-3]
     assert "sk-another" not in done.stderr
     assert (await apimart("batch", many, "-o", "out")).code == 0

@@ -130,6 +130,7 @@ async def test_skip_bad_does_the_other_rows_and_says_so(
     command = ("batch", folder, "-p", "sunset", "-o", "out")
     refused, checked = await apimart(*command), await apimart(*command, "--skip-bad", "--check")
     assert (refused.code, checked.code) == (2, 1)
+    assert "2 of 4 rows cannot be done, left out:" in checked.results
     assert {seen.path for seen in emulator.requests} == {"/v1/model-schema"}
 
     done = await apimart(*command, "--skip-bad")

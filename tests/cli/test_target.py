@@ -148,13 +148,42 @@ async def test_a_dry_run_checks_the_pictures(apimart: Command) -> None:
     assert "a.png is a PDF" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["edit PHOTO -p stars", "generate stars"])
+async def test_a_dry_run_refuses_the_place_of_results_that_the_command_would_refuse(
+    apimart: Command, photo: Path, command: str
+) -> None:
+    words = [str(photo) if word == "PHOTO" else word for word in command.split()]
+    (apimart.directory / "notes").write_text("a file")
+    found = [await apimart(*words, "-o", "notes", *dry) for dry in ((), ("--dry-run",))]
+    assert [(done.code, done.stderr) for done in found] == [
+        (2, "apimart: notes is not a directory: name another one with -o.\n")
+    ] * 2
+
+
+async def test_a_dry_run_compares_the_cost_with_the_budget(
+    apimart: Command, emulator: Emulator, photos: list[Path]
+) -> None:
+    command = ["edit", *map(str, photos), "-p", "stars", "--dry-run", "--max-cost"]
+    poor, enough = await apimart(*command, "0.04"), await apimart(*command, "0.045")
+    assert (poor.code, enough.code) == (1, 0)
+    assert poor.results[4] == "Budget: $0.04, not enough: the command would end early"
+    assert enough.results[4] == "Budget: $0.045, enough"
+    as_json = await apimart(*command, "0.04", "--json")
+    (record,) = as_json.records
+    assert (as_json.code, record["max_cost"], record["fits"]) == (1, 0.04, False)
+    assert not emulator.ledger.entries
+
+
 async def test_edits_stop_before_the_budget(apimart: Command, emulator: Emulator, photos: list[Path]) -> None:
     done = await apimart("edit", *photos, "-p", "stars", "-o", "out", "--max-cost", "0.031")
 
     assert done.code == 1
     assert len(done.results) == 2
     assert len(emulator.ledger.entries) == 2
-    assert "could pass the budget of 0.031 USD: 0.03 USD are spent" in done.stderr
+    assert (
+        "could pass the budget of 0.031 USD: 0.03 USD are spent. Edit the pictures that are left with a "
+        "command of their own." in done.stderr
+    )
     assert "2 of 3 images edited" in done.stderr
 
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
-from anyio import run_process, to_thread
+from anyio import open_process, run_process, sleep, to_thread
 
 from apimart_async import InvalidArgumentError, Job, JournalError
 from apimart_async.batch import read_outcomes
 from apimart_async.batch.journal.postgres import PostgresJournal
 from apimart_async.batch.journal.record import Record
+from apimart_async.emulator import Emulator
 
 from .photo import PNG
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from apimart_async.emulator import Emulator
 
 # The test starts processes.
 pytestmark = pytest.mark.may_block
@@ -144,8 +144,44 @@ async def test_a_worker_counts_the_jobs_that_it_has_not_started(
     command = ("fleet", "work", manifest, "-o", tmp_path / "out", "--journal", url, "--max-cost", "0.03")
     work = await apimart(*command, env=environment(emulator))
     assert work.returncode == 1
-    assert "--max-cost is $0.03. Run it again with more to go on." in work.stderr
+    assert "raise --max-cost or leave it out, then run it again to continue." in work.stderr
     assert "2 saved, 2 not ended in this run." in work.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("-n", "99"), "apimart: n must be a whole number from 1 to 10, not 99.\n"),
+        (("--max-cost", "0"), "apimart: --max-cost must be more than 0 USD, not 0.\n"),
+    ],
+)
+async def test_options_of_a_worker_are_checked_as_those_of_a_batch(
+    manifest: Path, tmp_path: Path, emulator: Emulator, words: tuple[str, ...], part: str
+) -> None:
+    command = ("fleet", "work", manifest, "-o", tmp_path / "out", "--journal", "postgresql://host/database")
+    work = await apimart(*command, *words, env=environment(emulator))
+    assert (work.returncode, work.stderr) == (2, part)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+async def test_a_worker_that_is_interrupted_says_so_by_its_exit_code(
+    url: str, manifest: Path, tmp_path: Path
+) -> None:
+    rows = "".join(f"photo.png,prompt {n},{n}\n" for n in range(40))
+    await to_thread.run_sync(manifest.write_text, f"image,prompt,id\n{rows}")
+    command = ("fleet", "work", manifest, "-o", tmp_path / "out", "--journal", url, "--in-flight", "1")
+    async with Emulator(task_seconds=1, images="tiny") as service:
+        words = [sys.executable, "-m", "apimart_async", *map(str, command)]
+        async with await open_process(words, env=environment(service), stdout=subprocess.DEVNULL) as worker:
+            while not service.ledger.entries:  # noqa: ASYNC110 the emulator has no event for it
+                await sleep(0.05)
+            worker.send_signal(signal.SIGTERM)
+            assert worker.stderr
+            said = b"".join([part async for part in worker.stderr]).decode()
+            assert await worker.wait() == 130
+    saved = len(service.ledger.billed)
+    assert f"{saved} saved, {40 - saved} not ended in this run." in said
+    assert "The worker was interrupted; the same command continues." in said
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "1e-300"])

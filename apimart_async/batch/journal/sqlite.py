@@ -279,7 +279,10 @@ def read_journal(path: Path) -> Iterator[Record]:
         JournalError: There is none, it is damaged or of a newer version.
     """
     if not path.is_file():
-        raise JournalError(f"There is no journal at {path}: no batch has run there.", path=str(path))
+        raise JournalError(
+            f"There is no journal at {path}: no batch has run there, or its journal is elsewhere.",
+            path=str(path),
+        )
     address = f"{path.absolute().as_uri()}?mode=ro"
     try:
         refuse_linked_files(path, only_read=True)

@@ -137,10 +137,15 @@ class JournalFile:
         reserve = Path(f"{self.path}-reserve")
         if not reserve.exists() or reserve.stat().st_size < _RESERVE_BYTES:
             reserve.unlink(missing_ok=True)
-            with os.fdopen(create_private_file(reserve), "wb") as file:
-                file.write(bytes(_RESERVE_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with os.fdopen(create_private_file(reserve), "wb") as file:
+                    file.write(bytes(_RESERVE_BYTES))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                # A part of it would only take the last room on the disk.
+                reserve.unlink(missing_ok=True)
+                raise
 
     def _lock(self) -> None:
         """Take a lock that ends with the process, however it ends."""

@@ -22,6 +22,7 @@ _DELIMITERS: Final = ",;\t|"
 # Excel reads the delimiter from a first line such as sep=; and does not show the line.
 _SEPARATOR: Final = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*\Z', re.IGNORECASE)
 _WHOLE: Final = re.compile(r"([+-]?[0-9]{1,9})([.,]0+)?")
+_QUOTING: Final = "Write a quotation mark inside a quoted text twice, and close each quoted text."
 # Data frames write missing values so.
 _MISSING: Final = frozenset({"nan", "NaN", "NaT", "None", "<NA>"})
 # The start of a JSON value other than a bare text.
@@ -60,7 +61,7 @@ def csv_rows(
         except StopIteration:
             return
         except csv.Error as error:
-            yield number, f"It is not CSV: {error}."
+            yield number, f"It is not CSV: {error}. {_QUOTING}"
             continue
         # Some programs of Windows end a file with Ctrl-Z.
         if any(field.strip(" \t\r\n\x1a") for field in fields):

@@ -293,7 +293,10 @@ class _Count:
         payload = _digest(job, model, contents)
         known, status = self._known(job.id or payload[:32])
         if known and known != payload:
-            return f"Its id {job.id} is that of another image, prompt, model or options in the journal."
+            return (
+                f"Its id {job.id} is that of another image, prompt, model or options in the journal: give "
+                "this row another id."
+            )
         if job.id is not None:
             earlier = self._find("SELECT location FROM ids WHERE id = ?", job.id)
             if earlier is not None:

@@ -32,6 +32,7 @@ Steps: TypeAlias = tuple[tuple[type[errors.ApimartError], str], ...]
 _TOP_UP: Final = "Top up the account, then run it again."
 _NEXT_STEPS: Final[Steps] = (
     (errors.InsufficientBalanceError, _TOP_UP),
+    (errors.BudgetExceededError, "Edit the pictures that are left with a command of their own."),
     (errors.PermissionDeniedError, "This key may not do it: check the model and the account."),
     (errors.RateLimitError, "Nothing was billed; run it again in a while."),
     (errors.NotFoundError, "Check the model and the base URL."),
@@ -111,7 +112,7 @@ def explain(error: Exception, resume_hint: ResumeHint = NO_RESUME, item: Item | 
 def _reason(error: Exception) -> str:
     if isinstance(error, errors.ApimartError):
         context = _context(error)
-        return f"{error.message.rstrip('.')} ({context})" if context else error.message
+        return f"{error.message.rstrip('.')} ({context})" if context else _message(error)
     if isinstance(error, OSError):
         return str(error)
     unexpected = f"Unexpected {type(error).__name__}: {error}".rstrip(": .")
@@ -329,10 +330,10 @@ def batch_hints(
 
 def ending(error: errors.ApimartError) -> str:
     """Return the reason why a batch has stopped, with the options of the command."""
-    if isinstance(error, errors.BudgetExceededError) and error.limit is not None:
-        spent = "" if error.spent is None else f"{dollars(error.spent)} is spent, and "
-        return (
-            f"The next job could pass the budget: {spent}--max-cost is {dollars(error.limit)}. "
-            "Run it again with more to go on."
-        )
-    return sentence(error.message)
+    return sentence(_message(error))
+
+
+def _message(error: errors.ApimartError) -> str:
+    """Return the message of an error, with the option of the command in place of the argument."""
+    is_budget = isinstance(error, errors.BudgetExceededError)
+    return error.message.replace("max_cost", "--max-cost") if is_budget else error.message

@@ -88,6 +88,17 @@ def _listed(names: Iterable[str]) -> str:
     return f"{', '.join(shown[:_MAX_NAMES])}{more}"
 
 
+def is_enough(max_cost: float | None, cost: float | None) -> bool | None:
+    """Tell whether a cost fits a budget; ``None`` if there is no budget, or the cost is not known."""
+    return None if max_cost is None or cost is None else cost <= max_cost + _ROUNDING
+
+
+def budget_line(max_cost: float, fits: bool | None, subject: str) -> str:  # noqa: FBT001 of is_enough
+    """Return the line about the budget of a ``subject``, such as a batch."""
+    words = {None: "", True: ", enough", False: f", not enough: the {subject} would end early"}
+    return f"Budget: {dollars(max_cost)}{words[fits]}"
+
+
 @attrs.frozen
 class Plan:
     """The work that the next run of a batch would do.
@@ -141,12 +152,14 @@ class Plan:
     @property
     def fits(self) -> bool | None:
         """Return whether everything fits the budget; ``None`` if there is none, or the cost is not known."""
-        if self.max_cost is None or self.cost is None:
-            return None
-        return self.spent + self.cost <= self.max_cost + _ROUNDING
+        return is_enough(self.max_cost, None if self.cost is None else self.spent + self.cost)
 
-    def facts(self) -> Sequence[str]:
-        """Return the numbers of a manifest, a line each, and its invalid rows."""
+    def facts(self, *, skip_bad: bool = False) -> Sequence[str]:
+        """Return the numbers of a manifest, a line each, and its invalid rows.
+
+        Args:
+            skip_bad: Whether the run leaves these out.
+        """
         found = self.found
         lines = [
             f"Jobs: {found.jobs:,}"
@@ -171,7 +184,7 @@ class Plan:
         lines.append(f"Pictures to {way}: {found.pictures:,}, {decimal(found.bytes)}")
         lines.append(self._cost_in_words())
         if self.max_cost is not None:
-            lines.append(f"Budget: {dollars(self.max_cost)}{self._fit_in_words()}")
+            lines.append(budget_line(self.max_cost, self.fits, "batch"))
         if found.options:
             lines.append(f"Columns sent as options: {_listed(found.options)}")
         if found.extra:
@@ -183,7 +196,7 @@ class Plan:
             lines += [*names, f"  and {more:,} more"] if more else names
         if not found.jobs and self.has_files:
             lines.append(nothing(has_files=True))
-        return lines if not found.bad else [*lines, *complaints(found)]
+        return lines if not found.bad else [*lines, *complaints(found, skip_bad=skip_bad)]
 
     def _cost_in_words(self) -> str:
         if not self.tells_costs:
@@ -201,11 +214,6 @@ class Plan:
         jobs = "the job in doubt was" if count == 1 else f"the {count:,} jobs in doubt were"
         return f"{line}; up to {dollars(self._price(earlier.doubtful))} more if {jobs} executed"
 
-    def _fit_in_words(self) -> str:
-        if self.fits is None:
-            return ""
-        return ", enough" if self.fits else ", not enough: the batch would end early"
-
     def record(self) -> Record:
         """Return the numbers and the invalid rows for ``--json``."""
         found = self.found
@@ -219,7 +227,7 @@ class Plan:
             "pictures": found.pictures,
             "bytes": found.bytes,
             "spent": round(self.spent, 6),
-            "estimated_cost": self.cost,
+            "estimated_cost": None if self.cost is None else round(self.cost, 6),
             "max_cost": self.max_cost,
             "fits": self.fits,
             "options": list(found.options),
