@@ -1,4 +1,4 @@
-"""``run_many``, ``edit_many`` and ``read_outcomes``: run a batch, and read how its jobs stand."""
+"""``run_many``, ``edit_many`` and ``read_outcomes``: run a batch, and read the outcomes of its jobs."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def run_many(
     fails is an outcome, not the end of the batch.
 
     Args:
-        client: Open for as long as the batch runs.
-        jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
+        client: Client of the service, open for as long as the batch runs.
+        jobs: Jobs, taken lazily: memory does not grow with their number. A plain generator runs in worker
+            threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
             and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
             ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
@@ -145,7 +146,7 @@ edit_many = run_many
 def read_outcomes(
     output: str | os.PathLike[str], *, journal: str | os.PathLike[str] | None = None
 ) -> Iterator[Outcome]:
-    """Yield how every job of a batch stands, in the order they were started; changes nothing, and blocks.
+    """Yield the outcome of every job of a batch, in the order of their start; changes nothing, and blocks.
 
     A batch that is running can be read. Its jobs in flight are ``"unfinished"``, or ``"in_doubt"`` from their
     paid request until the answer.

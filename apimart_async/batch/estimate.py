@@ -67,7 +67,7 @@ async def estimate(
 
     Args:
         client: Fetches the prices.
-        jobs: As for ``run_many``; memory grows by about 150 bytes a job.
+        jobs: Jobs, as for ``run_many``; memory grows by about 150 bytes per job.
         output: Folder of the batch: jobs that its journal has and the next run does not submit cost nothing.
         journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
 

@@ -27,9 +27,9 @@ class JobState:
     """One job in this run.
 
     Attributes:
-        context: Of the batch.
-        job: As the caller gave it.
-        prepared: The job as the service gets it; set before anything is written.
+        context: Shared state of the batch.
+        job: The job as the caller gave it.
+        prepared: The job as it is sent; set before any row is written.
         error: The last error of this run; the journal keeps only its message and class.
         earlier_seconds: Seconds that earlier runs spent on it.
     """
@@ -63,7 +63,7 @@ class JobState:
             raise
 
     def report_stop(self, error: Exception) -> None:
-        """Report the error that stops the batch, once: others in flight meet the same one."""
+        """Report the error that stops the batch once, although other jobs in flight fail with it too."""
         if self.context.shutdown.reason is error:
             self.report("failed", error=error)
 
@@ -88,7 +88,7 @@ class JobState:
 
 
 def _tell_ids(record: Record, knows: str) -> None:
-    """Tell the ids of paid work that its journal does not know, or may not."""
+    """Log the ids of paid work that may be missing from the journal."""
     if record.key is not None:
         task = f"task {record.task.id}, " if record.task else ""
         text = f"Job {record.id} is {record.state}, which its journal {knows}: {task}"
@@ -99,6 +99,6 @@ def _tell(text: str) -> None:
     """Log a message, and write it to stderr: a log is often on the disk that is full."""
     if _log.hasHandlers():
         _log.error("%s", text)
-    with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
+    with suppress(OSError, ValueError, AttributeError):  # closed, on that disk, or missing (pythonw.exe)
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""A finished task fetched once more, for URLs of its images that work."""
+"""A finished task is fetched again for fresh URLs of its images."""
 
 from __future__ import annotations
 

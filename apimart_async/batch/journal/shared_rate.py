@@ -36,7 +36,7 @@ _DECAY: Final = 0.99
 _SHORT: Final = 1.0
 _LONG: Final = 3.0
 
-# Places begin at the time that the statement returns.
+# Slots begin at the time that the statement returns.
 _LEASE: Final = """
     WITH leased AS (
         INSERT INTO apimart_rate AS r (name, next_at) VALUES ('submits', clock_timestamp() + $1 * $2)
@@ -72,7 +72,7 @@ class SharedRate:
     """Gives the paid requests of this process their slots.
 
     Args:
-        database: Of the journal.
+        database: Database of the journal.
         per_second: Requests a second of all processes together, more than 0.
 
     Raises:
@@ -146,7 +146,7 @@ class SharedRate:
         return slot.at > max(monotonic() - _STOPPED, self._paused_until)
 
     async def pause(self, seconds: float) -> None:
-        """Have no process send before the end of a pause; others notice when they lease slots.
+        """Let no process send before the end of a pause; others notice when they lease slots.
 
         Raises:
             JournalError: The database has been away for long.

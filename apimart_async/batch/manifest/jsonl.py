@@ -33,7 +33,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 any JSON value
     """Parse JSON strictly by the standard.
 
     Raises:
-        ValueError: It is not JSON, holds NaN or an infinity, or is nested too deeply.
+        ValueError: The text is not JSON, holds NaN or an infinity, or is nested too deeply.
     """
     try:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
