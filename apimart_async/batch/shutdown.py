@@ -126,7 +126,7 @@ class ShutdownState:
         self._unreached = 0
 
     def not_reached(self, error: errors.APIConnectionError) -> None:
-        """Note that the service has not answered, after all retries; shut down after ten such calls."""
+        """Note that no answer came, after all retries; shut down after ten such errors in a row."""
         self._unreached += 1
         if self._unreached >= _UNREACHABLE_AFTER:
             self.fail(error)

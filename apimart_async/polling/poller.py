@@ -52,7 +52,7 @@ class WaitOwner(Protocol):
         ...
 
     def changed(self, wait: Wait) -> None:
-        """Take note of an answer for a wait, or of its end."""
+        """Receive an answer for a wait, or its end."""
         ...
 
 
@@ -64,7 +64,7 @@ class Wait:
         task: Last known state.
         owner: Runs its requests and takes its results.
         cadence: Decides when to poll.
-        submitted_at: Moment of the submit, as far as it is known.
+        submitted_at: Moment of the submit; a guess unless ``is_age_known``.
         is_age_known: Whether ``submitted_at`` is more than a guess.
         deadline: Moment at which the wait ends.
         unfinished_age: Age at which the task had certainly not ended.
@@ -231,7 +231,7 @@ class PollQueue:
     def hint(self, task_id: str) -> None:
         """Poll a task at once with a request of its own; without a wait for it, do nothing."""
         now = asyncio.get_running_loop().time()
-        # Anybody can send a webhook, so hints have to be cheap, and repeated ones may leave nothing behind.
+        # Webhooks may be forged, so hints have to be cheap, and repeated hints must not use memory.
         for wait in self._waits.get(task_id, ()):
             due = max(now, wait.not_before)
             if not wait.entry:  # its request is under way

@@ -131,7 +131,7 @@ class Prices:
     """The prices as one client fetches them.
 
     Args:
-        api: Of the client.
+        api: API of the client.
         cache: Shared with the copies of the client.
     """
 

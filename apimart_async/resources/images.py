@@ -192,7 +192,7 @@ class AsyncImages:
         """Download an image in chunks.
 
         Only the end of the iteration confirms that the image is whole. Unlike ``save`` and ``read``, a stream
-        does not start again when the connection breaks, as earlier chunks were handed out already.
+        does not start again when the connection breaks, as the caller has earlier chunks already.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.

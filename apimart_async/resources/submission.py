@@ -198,7 +198,7 @@ def check_request(
 
 
 def operation(api: Api, payload: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
-    """Have the hooks of the client follow the paid request of the body."""
+    """Report the paid request of the body to the hooks of the client."""
     if not api.session.hooks:
         return nullcontext()
     has_images = "image_urls" in payload or "image_with_roles" in payload
@@ -229,14 +229,14 @@ async def submit(
     The task has ended if the service answers with the result itself.
 
     Args:
-        api: Of the client.
+        api: API of the client.
         path: Endpoint.
         payload: Fields of the request.
         idempotency_key: A new one by default.
         timeout: Seconds for an attempt.
-        extra_headers: Of the caller.
-        schemas: Of the client.
-        schema: Of the model, if it is known.
+        extra_headers: Additional headers of the caller.
+        schemas: Schemas of the client.
+        schema: Schema of the model, if it is known.
         lost: The same request, if it was sent before and its answer was lost.
 
     Raises:

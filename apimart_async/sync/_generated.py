@@ -1018,7 +1018,7 @@ class Images:
         """Download an image in chunks.
 
         Only the end of the iteration confirms that the image is whole. Unlike ``save`` and ``read``, a stream
-        does not start again when the connection breaks, as earlier chunks were handed out already.
+        does not start again when the connection breaks, as the caller has earlier chunks already.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.
@@ -1695,8 +1695,9 @@ def run_many(
     fails is an outcome, not the end of the batch.
 
     Args:
-        client: Open for as long as the batch runs.
-        jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
+        client: Client of the service, open for as long as the batch runs.
+        jobs: Jobs, taken lazily: memory does not grow with their number. A plain generator runs in worker
+            threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
             and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
             ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
@@ -1791,7 +1792,7 @@ def estimate(
 
     Args:
         client: Fetches the prices.
-        jobs: As for ``run_many``; memory grows by about 150 bytes a job.
+        jobs: Jobs, as for ``run_many``; memory grows by about 150 bytes per job.
         output: Folder of the batch: jobs that its journal has and the next run does not submit cost nothing.
         journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
 

@@ -149,7 +149,7 @@ class LoopThread:
         self._loop.set_exception_handler(lambda _loop, _context: None)
 
     def wait_for(self, call: Call[Any], callback: Callable[..., object], *args: object) -> None:
-        """Have the loop call a function that starts a call, and block until the call has ended.
+        """Let the loop call a function that starts a call, and block until the call has ended.
 
         The function runs in a copy of the context of this thread. If a signal handler raises meanwhile,
         cancel the call, wait for its cleanup and let the exception pass; a second exception passes at once.
@@ -177,7 +177,7 @@ class LoopThread:
             call.wait()
 
     def wake(self) -> None:
-        """Have the loop look at its timers, because a test has moved the time."""
+        """Make the loop check its timers, because a test has moved the time."""
         self._post(lambda: None)
 
     def start(self, client: ClientState, call: Call[Any]) -> None:

@@ -1,4 +1,4 @@
-"""One service as its client's settings say: requests with the key and with retries, downloads without."""
+"""One service with the settings of its client: requests with the key and with retries, downloads without."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Api:
             home: Base URL to try first: that of the task that is asked for. A paid request that may have been
                 executed there goes nowhere else.
             accepts_events: Whether ``Answer.payload`` may be an ``EventStream``; the caller closes it.
-            shares_limits: Whether a refusal tells of the limits on all requests, not only of its endpoint.
+            shares_limits: Whether a refusal concerns the limits on all requests, not only on its endpoint.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.

@@ -79,7 +79,7 @@ class Call:
         return bare_url(self.authorization.key.redact(self.url))
 
     def complete(self, error: errors.APIError) -> None:
-        """Add the facts of the attempt to its error, and take out what may not be shown."""
+        """Add the facts of the attempt to its error, and remove secrets from it."""
         key = self.authorization.key
         error.method, error.url = self.method, self.shown_url
         error.idempotency_key = self.idempotency_key

@@ -45,7 +45,7 @@ class Effect(enum.Enum):
     UNKNOWN = "unknown"
     """Perhaps executed."""
     UNKNOWABLE = "unknowable"
-    """Perhaps executed, and another attempt would not tell: the result is lost, or nothing is explained."""
+    """Perhaps executed, and another attempt would not tell: the result is lost, or the error is unclear."""
 
 
 class Action(enum.Enum):
@@ -75,7 +75,7 @@ def effect_of_answer(status: int | None, error: errors.APIStatusError) -> Effect
 
     Args:
         status: Result of ``effective_status``.
-        error: Error the answer stands for.
+        error: Error in the answer.
     """
     names = {error.code, error.type}
     match status:
@@ -230,7 +230,7 @@ _STATUSES: Final[Mapping[str, int]] = {
 
 
 def effective_status(status: int, error: ServiceError | None) -> int | None:
-    """Return the HTTP status that an answer stands for: an error in the body of a 2xx overrides the status.
+    """Return the effective HTTP status of an answer: an error in the body of a 2xx overrides its status.
 
     So does a lack of balance in the body of a 4xx.
 
