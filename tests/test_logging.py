@@ -1,4 +1,4 @@
-"""The log tells the story of a task, and never a prompt, the key or a signed URL."""
+"""The log has every step of a task, and never a prompt, the key or a signed URL."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_a_task_that_its_caller_does_not_get_is_in_a_warning(
         await asyncio.sleep(0)
         wait.cancel()
         await asyncio.wait([wait])
-    assert lines(caplog) == [told]  # who waits for a task has its id
+    assert lines(caplog) == [told]  # the caller of a wait has the id
 
 
 async def test_a_batch_tells_how_each_job_ended(

@@ -212,7 +212,7 @@ def naming(task: Task, level: int = logging.INFO) -> Generator[None]:
 
     Args:
         task: Submitted and paid.
-        level: Level of the log record. A warning if the caller does not have the task yet: where the exception
+        level: Level of the log record. A warning if the caller does not have the task yet: if the exception
             is discarded, as servers discard a cancellation, only the log has the id.
     """
     try:

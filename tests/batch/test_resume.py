@@ -1,4 +1,4 @@
-"""What a run makes of what an earlier one left: expired addresses, lost tasks, uploads that failed."""
+"""A run continues an earlier one: expired URLs, lost tasks, failed uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cancelled calls and closed clients: they end at once, as what they are, and leave nothing behind."""
+"""Cancelled calls and closed clients: they end at once with the right exception, and leave nothing."""
 
 from __future__ import annotations
 
