@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from apimart_async.errors import ApimartError, visible
 from apimart_async.interruption import mark
-from apimart_async.polling.poller import PollQueue, Wait
+from apimart_async.polling.wait import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from apimart_async.models import Task
     from apimart_async.polling.cadence import Cadence
+    from apimart_async.polling.poller import PollQueue
 
 log: logging.Logger = logging.getLogger("apimart_async.polling")
 

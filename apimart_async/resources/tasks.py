@@ -16,9 +16,10 @@ from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
-from apimart_async.polling.poller import PollQueue, SharedPolling, is_from_service
+from apimart_async.polling.poller import PollQueue, SharedPolling
 from apimart_async.polling.shared_requests import PollRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
+from apimart_async.polling.wait import is_from_service
 from apimart_async.polling.watch import Watch, naming, until_ended
 from apimart_async.transport import json, observation, parsing
 from apimart_async.transport.observation import counted
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from apimart_async.polling.poller import Wait
     from apimart_async.polling.shared_requests import TakeIds
+    from apimart_async.polling.wait import Wait
     from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
 
