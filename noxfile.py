@@ -147,7 +147,7 @@ def tests_lowest(session: nox.Session) -> None:
     direct = ("--no-deps", "--all-extras", "--resolution=lowest-direct", f"--python-version={RUNNING}")
     session.run("uv", "pip", "compile", "pyproject.toml", *direct, f"--output-file={lowest}")
     install_for_tests(session, "--constraint", str(lowest))
-    # What takes long shows nothing about versions that the rest does not.
+    # The long tests find no fault of old dependencies that the quick tests miss.
     run_pytest(session, "-m", "not long")
 
 

@@ -77,6 +77,8 @@ async def estimate(
     Raises:
         JournalError: The journal is damaged or of a newer version, or cannot be reached.
         APIError: The request for prices failed after all retries.
+        InvalidArgumentError: An argument has another type, or the output is in object storage and no journal
+            is named.
 
     Cancellation leaves nothing behind.
     """

@@ -36,9 +36,11 @@ class AsyncAccount:
             The remaining and the used amount, in USD.
 
         Raises:
-            InvalidArgumentError: The scope is another.
+            InvalidArgumentError: The scope is neither ``"key"`` nor ``"user"``.
             APIError: The request failed after all retries, or the service answered HTTP 200 with
                 ``"success": false``.
+
+        Cancellation leaves nothing behind.
         """
         if not isinstance(cast("object", scope), str) or scope not in _BALANCES:
             raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
@@ -56,6 +58,8 @@ class AsyncAccount:
 
         Raises:
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
         return read_models(answer.payload)
@@ -76,6 +80,8 @@ class AsyncAccount:
             InvalidArgumentError: ``days`` is not a whole number from 1 to 31.
             APIError: The request failed after all retries; ``code`` is ``"usage_unavailable"`` while the
                 service does not know the use.
+
+        Cancellation leaves nothing behind.
         """
         if type(days) is not int or not 1 <= days <= _LONGEST_PERIOD:
             raise errors.InvalidArgumentError(f"days must be a whole number from 1 to 31, not {days!r}.")

@@ -62,7 +62,8 @@ class AsyncGenerations:
         """Upload the reference images if necessary and submit a generation. Billable.
 
         All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed. An argument that is ``None`` is not sent: the model has its own default.
+        was not executed, or, as ``Retry.indeterminate`` says, under the same key. An argument that is
+        ``None`` is not sent: the model has its own default.
 
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with

@@ -75,9 +75,9 @@ class AsyncImages:
                 ``ObjectPath``.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
                 is the task (its idempotency key if the service gave it no id; for an image set its creation
-                in Unix seconds), ``{index}`` the position of the
-                image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
-                ``{index}``, the second image of a name gets ``-2``, and so on.
+                in Unix seconds), ``{index}`` the position of the image in the result from 1, ``{index:02}``
+                the same with zeros; ``{{`` is a brace. Without ``{index}``, the second image of a name gets
+                ``-2``, and so on.
             fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
                 Without it, files survive the death of the program. Batches sync before they record a job as
                 saved.
@@ -89,8 +89,8 @@ class AsyncImages:
             DownloadError: An image could not be downloaded whole, is not an image, or could not be written.
                 The other images are saved nevertheless, and the message names the failed ones. The task stays
                 paid: save it again; once its URLs have expired, fetch it with ``tasks.get`` first.
-            InvalidArgumentError: The template has another field or does not make a plain file name, or the
-                task has not ended yet.
+            InvalidArgumentError: The template has another field or does not make a plain file name, the task
+                has not ended yet, the URL of the storage is malformed, or the extra ``storage`` is missing.
             TaskFailedError: The task failed and has no images.
             TaskCancelledError: The service cancelled the task.
             TaskExpiredError: The service no longer has the task.

@@ -84,7 +84,8 @@ class AsyncTasks:
             The task in its current status; a failed one raises no error here.
 
         Raises:
-            InvalidArgumentError: There is no id, or the language is not one of those.
+            InvalidArgumentError: There is no id, the language is not one of those, or the task was submitted
+                to an address that ``base_url`` does not name, and no address in it knows the task.
             NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
             APIError: The request failed after all retries; the error names the task.
 
@@ -133,7 +134,8 @@ class AsyncTasks:
                 the task.
             TaskResultError: The task has completed, but no image was found in its result, in a second answer
                 either; ``error.task.raw`` is the answer.
-            InvalidArgumentError: There is no id, or the timeout is not more than 0.
+            InvalidArgumentError: There is no id, the timeout is not more than 0, or the task was submitted to
+                an address that ``base_url`` does not name, and no address in it knows the task.
 
         Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """

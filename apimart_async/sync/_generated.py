@@ -82,9 +82,11 @@ class Account:
             The remaining and the used amount, in USD.
 
         Raises:
-            InvalidArgumentError: The scope is another.
+            InvalidArgumentError: The scope is neither ``"key"`` nor ``"user"``.
             APIError: The request failed after all retries, or the service answered HTTP 200 with
                 ``"success": false``.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.balance, scope=scope, timeout=timeout)
 
@@ -99,6 +101,8 @@ class Account:
 
         Raises:
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.models, timeout=timeout)
 
@@ -118,6 +122,8 @@ class Account:
             InvalidArgumentError: ``days`` is not a whole number from 1 to 31.
             APIError: The request failed after all retries; ``code`` is ``"usage_unavailable"`` while the
                 service does not know the use.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.usage, days, timeout=timeout)
 
@@ -486,6 +492,8 @@ class Models:
 
         Raises:
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.list, timeout=timeout)
 
@@ -551,6 +559,8 @@ class Models:
         Raises:
             InvalidArgumentError: The name is empty.
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.docs, model, timeout=timeout)
 
@@ -742,7 +752,8 @@ class Generations:
         """Upload the reference images if necessary and submit a generation. Billable.
 
         All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed. An argument that is ``None`` is not sent: the model has its own default.
+        was not executed, or, as ``Retry.indeterminate`` says, under the same key. An argument that is
+        ``None`` is not sent: the model has its own default.
 
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
@@ -953,9 +964,9 @@ class Images:
                 ``ObjectPath``.
             name: Template of the file names without extension, which comes from the content. ``{task_id}``
                 is the task (its idempotency key if the service gave it no id; for an image set its creation
-                in Unix seconds), ``{index}`` the position of the
-                image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
-                ``{index}``, the second image of a name gets ``-2``, and so on.
+                in Unix seconds), ``{index}`` the position of the image in the result from 1, ``{index:02}``
+                the same with zeros; ``{{`` is a brace. Without ``{index}``, the second image of a name gets
+                ``-2``, and so on.
             fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
                 Without it, files survive the death of the program. Batches sync before they record a job as
                 saved.
@@ -967,8 +978,8 @@ class Images:
             DownloadError: An image could not be downloaded whole, is not an image, or could not be written.
                 The other images are saved nevertheless, and the message names the failed ones. The task stays
                 paid: save it again; once its URLs have expired, fetch it with ``tasks.get`` first.
-            InvalidArgumentError: The template has another field or does not make a plain file name, or the
-                task has not ended yet.
+            InvalidArgumentError: The template has another field or does not make a plain file name, the task
+                has not ended yet, the URL of the storage is malformed, or the extra ``storage`` is missing.
             TaskFailedError: The task failed and has no images.
             TaskCancelledError: The service cancelled the task.
             TaskExpiredError: The service no longer has the task.
@@ -1056,7 +1067,8 @@ class Tasks:
             The task in its current status; a failed one raises no error here.
 
         Raises:
-            InvalidArgumentError: There is no id, or the language is not one of those.
+            InvalidArgumentError: There is no id, the language is not one of those, or the task was submitted
+                to an address that ``base_url`` does not name, and no address in it knows the task.
             NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
             APIError: The request failed after all retries; the error names the task.
 
@@ -1097,7 +1109,8 @@ class Tasks:
                 the task.
             TaskResultError: The task has completed, but no image was found in its result, in a second answer
                 either; ``error.task.raw`` is the answer.
-            InvalidArgumentError: There is no id, or the timeout is not more than 0.
+            InvalidArgumentError: There is no id, the timeout is not more than 0, or the task was submitted to
+                an address that ``base_url`` does not name, and no address in it knows the task.
 
         Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
@@ -1423,6 +1436,8 @@ class Apimart:
         Raises:
             InvalidArgumentError: The name is empty, or ``n`` is less than 1.
             APIError: A request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.quote, model, n=n, timeout=timeout)
 
@@ -1463,7 +1478,10 @@ class Apimart:
         return self._wrapped.load_rate_limit_stats(data)
 
     def close(self) -> None:
-        """Close the connections, but not your ``session``. A second call does nothing."""
+        """Close the connections, but not your ``session``. A second call does nothing.
+
+        Calls under way end with an error. Cancellation waits until the connections are closed.
+        """
         self._portal.close()
 
     def __enter__(self) -> Self:
@@ -1648,7 +1666,10 @@ class AppleRouter:
         return self._wrapped.load_rate_limit_stats(data)
 
     def close(self) -> None:
-        """Close the connections, but not your ``session``. A second call does nothing."""
+        """Close the connections, but not your ``session``. A second call does nothing.
+
+        Calls under way end with an error. Cancellation waits until the connections are closed.
+        """
         self._portal.close()
 
     def __enter__(self) -> Self:
@@ -1802,6 +1823,8 @@ def estimate(
     Raises:
         JournalError: The journal is damaged or of a newer version, or cannot be reached.
         APIError: The request for prices failed after all retries.
+        InvalidArgumentError: An argument has another type, or the output is in object storage and no journal
+            is named.
 
     Cancellation leaves nothing behind.
     """
