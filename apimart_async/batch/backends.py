@@ -175,7 +175,7 @@ class _JobPreparer(Backend, Generic[_Client]):
 
     def failed(self, error: BaseException) -> None:
         """Tell the event hooks that the job of the body has failed."""
-        observation.tell(self._client.event_hooks, "failed", lambda each: each.failed(type(error).__name__))
+        observation.notify(self._client.event_hooks, "failed", lambda each: each.failed(type(error).__name__))
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""

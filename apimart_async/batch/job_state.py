@@ -47,7 +47,7 @@ class JobState:
             await self.context.journal.put(record)
         except errors.JournalError as error:
             self.context.shutdown.fail(error)
-            _tell_ids(record, "does not know")
+            _log_ids(record, "does not know")
         return record
 
     async def put_answer(self, record: Record) -> Record:
@@ -59,7 +59,7 @@ class JobState:
             return await self.put(record)
         except BaseException:
             # Another Ctrl-C may end the program before it is written.
-            _tell_ids(record, "may not know")
+            _log_ids(record, "may not know")
             raise
 
     def report_stop(self, error: Exception) -> None:
@@ -87,15 +87,15 @@ class JobState:
         return self.earlier_seconds + time.monotonic() - self._started
 
 
-def _tell_ids(record: Record, knows: str) -> None:
+def _log_ids(record: Record, knows: str) -> None:
     """Log the ids of paid work that may be missing from the journal."""
     if record.key is not None:
         task = f"task {record.task.id}, " if record.task else ""
         text = f"Job {record.id} is {record.state}, which its journal {knows}: {task}"
-        _tell(errors.visible(f"{text}idempotency key {record.key}."))
+        _write_error(errors.visible(f"{text}idempotency key {record.key}."))
 
 
-def _tell(text: str) -> None:
+def _write_error(text: str) -> None:
     """Log a message, and write it to stderr: a log is often on the disk that is full."""
     if _log.hasHandlers():
         _log.error("%s", text)

@@ -302,14 +302,16 @@ def check_journal(journal: str | None, output: Path, *, local: bool) -> None:
         UsageError: It is missing, or shared.
     """
     if isinstance(output, ObjectPath) and local:
-        raise UsageError("--local keeps its play money with the results: name a directory on this machine.")
+        raise UsageError("--local saves results on this machine only: name a directory.")
     if isinstance(output, ObjectPath) and not journal:
         raise UsageError(
             "A journal cannot be kept in object storage: name a file on this machine with --journal, or a "
             "postgresql:// URL."
         )
     if journal and local:
-        raise UsageError("--local keeps its play money apart: leave --journal and APIMART_JOURNAL out.")
+        raise UsageError(
+            "--local keeps its journal with the results: leave --journal and APIMART_JOURNAL out."
+        )
 
 
 def check_journal_is_there(output: Path, journal: str | None, *, local: bool) -> None:

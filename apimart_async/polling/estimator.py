@@ -189,7 +189,9 @@ def _fit(
     below = _spread(guessed, [*edges, 2 * edges[-1]], belief)
     (begun,) = _smoothed(_product_limit(below, running), logs, _WIDTHS[:1])
     candidates = _smoothed(_spread([*ended, *running], begun, belief), logs, _WIDTHS)
-    scores = [_left_out(below, logs, width, ended) for below, width in zip(candidates, _WIDTHS, strict=True)]
+    scores = [
+        _leave_one_out(below, logs, width, ended) for below, width in zip(candidates, _WIDTHS, strict=True)
+    ]
     best = max(scores)
     shares = [width * math.exp(score - best) for width, score in zip(_WIDTHS, scores, strict=True)]
     mean = [sum(map(mul, shares, column)) for column in zip(*candidates, strict=True)]
@@ -254,7 +256,7 @@ def _smoothed(below: list[float], logs: list[float], widths: Sequence[float]) ->
     return results
 
 
-def _left_out(below: list[float], logs: list[float], width: float, ended: list[_Span]) -> float:
+def _leave_one_out(below: list[float], logs: list[float], width: float, ended: list[_Span]) -> float:
     """Return the log-likelihood of ended tasks under the estimate from all the others, summed.
 
     Without that, the narrowest kernel would always look best, since it puts each task exactly where it ended.

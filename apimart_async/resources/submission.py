@@ -292,7 +292,7 @@ async def submit(
         raise indeterminate(error) from error
     task = attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
     with naming(task, logging.WARNING):
-        _tell(api, task, answer)
+        _report_submit(api, task, answer)
     return task
 
 
@@ -309,7 +309,7 @@ def _perhaps_executed_at(api: Api, raised: BaseException, key: str) -> str | Non
     return next((each for each in base_urls if sent_to.startswith(f"{each}/")), None)
 
 
-def _tell(api: Api, task: Task, answer: Answer) -> None:
+def _report_submit(api: Api, task: Task, answer: Answer) -> None:
     """Log a submitted task, and call the hooks."""
     hooks = api.session.hooks
     if log.isEnabledFor(logging.INFO):
@@ -326,9 +326,9 @@ def _tell(api: Api, task: Task, answer: Answer) -> None:
             images = observation.counted(len(task.images), "image")
             log.info("%s.", errors.visible(f"{name} {task.status} at once: {images}{cost}"))
     if hooks:
-        observation.tell(hooks, "submitted", lambda each: each.submitted(task))
+        observation.notify(hooks, "submitted", lambda each: each.submitted(task))
         if task.is_finished:
-            observation.tell(hooks, "ended", lambda each: each.ended(task, 0.0))
+            observation.notify(hooks, "ended", lambda each: each.ended(task, 0.0))
 
 
 async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: float | None) -> Task:

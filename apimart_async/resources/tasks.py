@@ -145,7 +145,13 @@ class AsyncTasks:
         try:
             cadence = self._cadence if notified is None else self._rare_cadence
             seen = await until_ended(
-                self._queue, cadence, submitted, timeout, on_update, notified=notified, on_end=self._tell_end
+                self._queue,
+                cadence,
+                submitted,
+                timeout,
+                on_update,
+                notified=notified,
+                on_end=self._report_end,
             )
             if seen.sibling_ids and seen.is_finished and not submitted.is_finished:
                 seen = await self._with_siblings(seen, timeout)
@@ -197,10 +203,10 @@ class AsyncTasks:
             self._cadence,
             [_as_task(task) for task in tasks],
             check_wait_timeout(timeout),
-            on_end=self._tell_end,
+            on_end=self._report_end,
         )
 
-    def _tell_end(self, wait: Wait) -> None:
+    def _report_end(self, wait: Wait) -> None:
         """Log an ended task, without the words of the service, and call the hooks."""
         task = wait.task
         seconds = asyncio.get_running_loop().time() - wait.submitted_at if wait.is_age_known else None
@@ -213,7 +219,7 @@ class AsyncTasks:
             line = f"Task {task.id} {task.status}{age}: {counted(wait.polls, 'poll')}{images}{cost}{code}"
             log.info("%s.", errors.visible(line))
         if self._api.session.hooks:
-            observation.tell(self._api.session.hooks, "ended", lambda each: each.ended(task, seconds))
+            observation.notify(self._api.session.hooks, "ended", lambda each: each.ended(task, seconds))
 
     def duration_stats(self) -> dict[str, Any]:
         """Return the duration statistics of each model, resolution and number of images.

@@ -30,7 +30,7 @@ def check_session(session: aiohttp.ClientSession, base_urls: Iterable[str]) -> N
         InvalidArgumentError: The session would replace the key, or send it to a proxy unencrypted.
     """
     if session.auth is not None:
-        raise InvalidArgumentError("The auth of your session stands in the way of the API key: leave it out.")
+        raise InvalidArgumentError("The auth of your session would replace the API key: leave it out.")
     if not session.trust_env or "http" not in getproxies():
         return
     for url in map(URL, base_urls):

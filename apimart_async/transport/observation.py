@@ -182,7 +182,7 @@ def _qualified_name(hook: object) -> str:
     return f"{named.__module__}.{named.__qualname__}".removeprefix("None.")  # of a builtin method
 
 
-def tell(hooks: Sequence[EventHooks], event: str, call: Callable[[Observer], None]) -> None:
+def notify(hooks: Sequence[EventHooks], event: str, call: Callable[[Observer], None]) -> None:
     """Call the method of each observer for an event; log its errors."""
     for each in hooks:
         if isinstance(each, Observer):

@@ -215,7 +215,7 @@ class Database:
         """Return the error of a database that is unavailable."""
         return JournalError(
             f"The journal at {self.shown} cannot be reached ({type(error).__name__}: {error}). Without it "
-            "nothing more is submitted: see to it that the database runs, and run the batch again.",
+            "nothing more is submitted: start the database, and run the batch again.",
             path=self.shown,
         )
 

@@ -282,7 +282,7 @@ def damaged(path: Path, why: str) -> JournalError:
 
 
 def _unwritable(path: Path, why: str, *, is_full: bool) -> JournalError:
-    remedy = "make room on the disk" if is_full else "see to it that its folder can be written"
+    remedy = "make room on the disk" if is_full else "make its folder writable"
     return JournalError(
         f"The journal {path} cannot be written: {why}. Without it nothing more is submitted: {remedy}, and "
         "run the batch again.",
