@@ -185,9 +185,9 @@ class Budget:
         """Count a job as billed.
 
         Args:
-            model: Its model.
-            n: As it was admitted.
-            cost: USD; 0 when it was not executed; ``None`` when the service does not report it.
+            model: Model of the job.
+            n: Number of images with which it was admitted.
+            cost: USD; 0 if the job was not executed, ``None`` if the service does not report the cost.
             images: Number of images delivered.
         """
         if cost is not None or not images:

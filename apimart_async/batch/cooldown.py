@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _LIMIT_FROM: Final = 8
-"""Refusals without an accepted request in between, from which on they are taken for a limit."""
+"""Number of refusals without an accepted request in between that count as a limit."""
 
 _log: Final = logging.getLogger("apimart_async.batch")
 

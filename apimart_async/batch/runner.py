@@ -50,8 +50,8 @@ _LONGEST_TAKE: Final = 0.005
 class Runner:
     """Runs a batch in one task group; an asynchronous context manager, and inside it an iterator of outcomes.
 
-    Each job runs in an asyncio task of its own. It starts once the limits allow it and ends when its outcome
-    is read, so neither waiting jobs nor unread outcomes accumulate.
+    Each job runs in an asyncio task of its own. It starts once the limits allow it, and ends when its outcome
+    is read or one of at most 64 in a buffer: neither waiting jobs nor unread outcomes accumulate.
 
     Args:
         backend: The service.
@@ -190,7 +190,7 @@ class Runner:
                                 await room.acquire()
                                 group.start_soon(self._run_job, job, next(positions), room, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
-                        # Raised at the end; all jobs that it gave are done.
+                        # Raised at the end, when all jobs before the error are done.
                         self._shutdown.reason = self._shutdown.reason or error
             try:
                 stats = self._backend.stats()

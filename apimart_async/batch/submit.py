@@ -205,7 +205,7 @@ class _Intent:
         needs_promise: Whether to send it only if the service promises to execute its key once.
 
     Attributes:
-        record: The row as it was written last.
+        record: The row as last written.
         is_written: Whether the row is on disk: the request may have been sent.
     """
 
@@ -227,7 +227,7 @@ class _Intent:
         """Wait for the slot of the first attempt, before the client's own limits count it.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
         """
         if self._rate is not None:
             self._slot = await self._rate.wait()

@@ -106,9 +106,9 @@ class Api:
             kind: Consequence of executing it twice.
             body: JSON text, or a form.
             make_body: Returns JSON text once the rate limiter admits the request, instead of ``body``.
-            idempotency_key: Sent with every attempt and stamped on every error.
+            idempotency_key: Idempotency key, sent with every attempt and set on every error.
             timeout: Seconds for one attempt, instead of ``Timeout.total``.
-            extra_headers: Sent besides the client's own.
+            extra_headers: Headers in addition to those of the client.
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
             repeats: Repeats of a paid request that the service promises to execute once.
@@ -120,7 +120,7 @@ class Api:
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
             APIConnectionError: No answer came, and the request is not paid or never left.
-            APITimeoutError: The same, for lack of time.
+            APITimeoutError: The connection or the answer timed out.
             APIResponseValidationError: The answer is not JSON, or too large.
             SubmissionIndeterminateError: A paid request may or may not have been executed.
             InvalidArgumentError: A header cannot be sent.
@@ -178,7 +178,7 @@ class Api:
                 number += 1
 
     async def _prepare_repeats(self, call: Call, repeats: Repeats | None) -> None:
-        """Decide whether a paid request may be sent again, and whether this is the first time.
+        """Decide whether a paid request may be repeated, and whether an earlier run may have sent it already.
 
         Raises:
             SubmissionIndeterminateError: An earlier request with its key may have been executed, and the
@@ -215,7 +215,7 @@ class Api:
         call.was_unknown, call.is_promised, call.last_error = True, True, error
 
     async def _attempt(self, call: Call, body: RequestBody | None) -> Answer | FailedAttempt:
-        """Send a request once, when the rate limiter lets it."""
+        """Send a request once, as soon as the rate limiter admits it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
             acquire = partial(self.rate_limiter.acquire, front=call.refusals > 0)
@@ -282,7 +282,7 @@ class Api:
         return chosen
 
     async def _try(self, call: Call, body: RequestBody | None) -> Answer | FailedAttempt:
-        """Send a paid request once whose repeats the service may promise to execute once."""
+        """Send one attempt of a paid request that may be repeated; repeats wait for their turn."""
         repeats = call.repeats
         if repeats is None or not call.was_unknown:
             outcome = await self._attempt(call, body)
@@ -367,7 +367,7 @@ class Api:
         Raises:
             DownloadError: Not an ``http(s)`` URL, an error answer, too many redirects, or too large.
             APIConnectionError: The host could not be reached, or the connection broke.
-            APITimeoutError: The same, for lack of time.
+            APITimeoutError: The connection or the answer timed out.
 
         Cancellation closes the connection.
         """

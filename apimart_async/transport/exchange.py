@@ -57,7 +57,7 @@ NEVER_SENT: Final = (
 
 @attrs.define(eq=False, slots=False)
 class NoAnswerError(Exception):
-    """An attempt that brought no whole answer.
+    """An attempt without a complete answer.
 
     Attributes:
         error: Error for the caller.
@@ -69,11 +69,11 @@ class NoAnswerError(Exception):
 
 
 class OwnError(OSError):
-    """A failure whose text was written here, and may be shown."""
+    """An exchange failed; the message was written here, and may be shown."""
 
 
 class OwnTimeoutError(OwnError, TimeoutError):
-    """The same, for lack of time."""
+    """An exchange timed out; the message was written here, and may be shown."""
 
 
 class UnreadableAnswerError(aiohttp.ClientPayloadError):
@@ -242,7 +242,7 @@ class Download:
         status: HTTP status.
         length: Bytes announced; ``None`` when the host did not say, or compresses them.
         content_type: MIME type announced.
-        discard: Call it if this cannot be the file: the connections it came through are not used again.
+        discard: Function to call if the content is not the file: its connections are not used again.
     """
 
     def __init__(
@@ -330,7 +330,7 @@ class Download:
             raise DownloadError(message, method="GET", url=bare_url(self._url)) from error
 
     def add_close_callback(self, on_close: Callable[[], None]) -> None:
-        """Call this too when it is closed."""
+        """Call a function when the download is closed."""
         self._on_close.append(on_close)
 
     def close(self) -> None:

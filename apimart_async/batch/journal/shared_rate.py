@@ -102,7 +102,7 @@ class SharedRate:
         """Wait for a slot, until as long before it as the preparation of a request takes; see ``reach``.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
 
         Cancellation leaves the slot unused.
         """
@@ -131,7 +131,7 @@ class SharedRate:
             still so long that other processes may have taken its job.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
 
         Cancellation leaves the slot unused.
         """
@@ -149,7 +149,7 @@ class SharedRate:
         """Let no process send before the end of a pause; others notice when they lease slots.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
         """
         self._paused_until = max(self._paused_until, monotonic() + seconds)
         self._slots.clear()

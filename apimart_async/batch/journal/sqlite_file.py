@@ -91,15 +91,21 @@ class Call:
 
 @attrs.define(eq=False)
 class JournalFile:
-    """The file of a journal while it is in use. Everything here blocks."""
+    """The file of a journal while it is in use. Everything here blocks.
+
+    Attributes:
+        path: Path of the file, or ``":memory:"``.
+        locks: Holds the lock of the file.
+        error: The reason why no further intents may be written, after a write that failed at the first try.
+        files: The files that are open, to notice when they are deleted or replaced.
+        is_abandoned: Whether the opening is no longer awaited; set by another thread.
+    """
 
     path: Path
     locks: ExitStack = attrs.field(factory=ExitStack)
     error: JournalError | None = None
-    """The reason why no further intents may be written, after a write that failed at the first try."""
     files: OpenFiles = attrs.field(factory=partial(OpenFiles, ()))
     is_abandoned: bool = False
-    """Whether the opening is no longer awaited; set by another thread."""
 
     def open(self) -> sqlite3.Connection:
         """Lock the file, check it and return a connection in autocommit mode."""

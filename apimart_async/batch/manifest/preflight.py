@@ -231,6 +231,8 @@ def _key(image: Image) -> str:
 
 @attrs.frozen
 class _Count:
+    """Counts rows; ``seen`` has the tables of ids, images and earlier jobs."""
+
     seen: sqlite3.Connection
     models: Mapping[Operation, str]
     found: Preflight = attrs.field(factory=Preflight)
