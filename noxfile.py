@@ -220,7 +220,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def imports(session: nox.Session) -> None:
-    """Check the imports between the layers of the package."""
+    """Check that each floor of the package imports only the floors below it."""
     session.install("-e", ".[all]", *group("imports"))
     session.run("lint-imports")
 
