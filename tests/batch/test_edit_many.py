@@ -290,7 +290,7 @@ async def test_jobs_are_taken_as_there_is_room(
     assert count == taken == 170
 
 
-async def test_outcomes_that_nobody_takes_hold_the_batch_up(
+async def test_unread_outcomes_hold_the_batch_up(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     jobs = [Job(pictures[0], f"prompt {number}") for number in range(150)]
@@ -305,7 +305,7 @@ async def test_outcomes_that_nobody_takes_hold_the_batch_up(
         assert [outcome.status async for outcome in outcomes] == ["saved"] * 149
 
 
-async def test_progress_and_results_tell_everything(
+async def test_progress_and_results_are_complete(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     seen: list[Progress] = []
@@ -363,7 +363,7 @@ async def test_apple_router_takes_the_same_jobs(emulator: Emulator, tmp_path: Pa
         {"in_doubt": "pay"},
     ],
 )
-async def test_arguments_that_cannot_be_right(client: AsyncApimart, tmp_path: Path, wrong: Any) -> None:
+async def test_invalid_arguments_are_refused(client: AsyncApimart, tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         edit_many(client, [], output=tmp_path / "out", **wrong)
 

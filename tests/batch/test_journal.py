@@ -181,7 +181,7 @@ async def test_many_rows_are_read_in_the_order_of_their_beginnings(tmp_path: Pat
         assert [row.id async for row in journal.records()] == [f"{number:04}" for number in range(1200)]
 
 
-async def test_a_second_process_is_told_and_a_killed_one_lets_go(
+async def test_a_second_process_is_refused_and_a_kill_releases_the_lock(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     path = tmp_path / "out" / ".batch" / "journal.sqlite3"
@@ -264,7 +264,7 @@ async def test_a_file_that_is_not_a_whole_journal_is_refused_and_left_unchanged(
     assert path.read_bytes() == before
 
 
-async def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path) -> None:
+async def test_an_invalid_row_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     async with SqliteJournal(path) as journal:
         await journal.put(INTENT)

@@ -178,7 +178,7 @@ def test_thousands_of_jobs_stay_a_small_file(tmp_path: Path) -> None:
     assert path.stat().st_size < 1_000_000
 
 
-def test_of_too_many_jobs_those_with_trouble_are_shown(
+def test_of_too_many_jobs_those_with_problems_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MOST_ROWS > 10_000

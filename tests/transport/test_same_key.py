@@ -258,7 +258,7 @@ async def test_a_client_closed_between_two_tries_leaves_the_key_behind(
     assert names_the_key_once(raised, caplog.text)
 
 
-async def test_a_submit_cancelled_before_anything_was_executed_alarms_nobody(
+async def test_a_submit_cancelled_before_anything_was_executed_logs_no_warning(
     raw_server: RawServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_turn(raw_server, (429, {}, {"Retry-After": "20"}))
