@@ -161,7 +161,8 @@ def read_outcomes(
 
     Raises:
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
-        InvalidArgumentError: The URL is malformed, or the extra ``postgres`` is not installed.
+        InvalidArgumentError: The URL is malformed, the extra ``postgres`` is not installed, or the output is
+            in object storage and no journal is named.
     """
     check_types(output=output)
     directory = any_path(output)

@@ -61,8 +61,9 @@ class Fleet:
             each.
         requests_per_second: Limit on the paid requests of all workers together, more than 0; none by default.
         max_cost: USD that all workers together may spend, more than 0; no limit by default.
-        max_in_flight: Maximum number of jobs of one worker between their submit and the end of their task.
-        lease: Seconds after which the jobs of a dead worker are taken by others, 2 to 86,400.
+        max_in_flight: Maximum number of jobs of one worker between their submit and the end of their task, 1
+            or more; default 256.
+        lease: Seconds after which other workers take the jobs of a dead worker, 2 to 86,400; default 30.
 
     .. versionadded:: 0.1
     """
