@@ -230,8 +230,8 @@ class AsyncApimart:
         The client and its copies keep the prices of the service for an hour.
 
         Args:
-            model: Name of the model.
-            n: Number of images, 1 or more.
+            model: Name of the model; by default that of ``edits.create``.
+            n: Number of images, 1 or more; default 1.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:

@@ -29,7 +29,7 @@ class AsyncAccount:
         """Fetch the balance.
 
         Args:
-            scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
+            scope: ``"key"``, the default, for the quota of this API key; ``"user"`` for the whole account.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -70,7 +70,7 @@ class AsyncAccount:
         The service takes 60 of these requests a minute, and its numbers are up to 60 seconds old.
 
         Args:
-            days: Number of days, 1 to 31.
+            days: Number of days, 1 to 31; default 31.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:

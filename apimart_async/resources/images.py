@@ -73,14 +73,14 @@ class AsyncImages:
                 ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
                 the extra ``storage``: an object becomes visible when its image is whole, and the paths are
                 ``ObjectPath``.
-            name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (its idempotency key if the service gave it no id; for an image set its creation
-                in Unix seconds), ``{index}`` the position of the image in the result from 1, ``{index:02}``
-                the same with zeros; ``{{`` is a brace. Without ``{index}``, the second image of a name gets
-                ``-2``, and so on.
-            fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
-                Without it, files survive the death of the program. Batches sync before they record a job as
-                saved.
+            name: Template of the file names without extension, which comes from the content; default
+                ``"{task_id}-{index}"``. ``{task_id}`` is the task (its idempotency key if the service gave it
+                no id; for an image set its creation in Unix seconds), ``{index}`` the position of the image
+                in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
+                ``{index}``, the second image of a name gets ``-2``, and so on.
+            fsync: Whether to return only when the files would survive a power cut, which takes milliseconds for
+                each; default False. Without it, files survive the death of the program. Batches sync before
+                they record a job as saved.
 
         Returns:
             The paths of the files, in the order of the images.

@@ -77,8 +77,8 @@ class AsyncTasks:
 
         Args:
             task: The task, or its id.
-            language: Language of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
-            timeout: Seconds for one attempt; the client's by default.
+            language: Language of error messages: en (the default), zh, ja, ko, ru, fr, de, id, pt or es.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
             The task in its current status; a failed one raises no error here.

@@ -75,7 +75,7 @@ class Account:
         """Fetch the balance.
 
         Args:
-            scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
+            scope: ``"key"``, the default, for the quota of this API key; ``"user"`` for the whole account.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -112,7 +112,7 @@ class Account:
         The service takes 60 of these requests a minute, and its numbers are up to 60 seconds old.
 
         Args:
-            days: Number of days, 1 to 31.
+            days: Number of days, 1 to 31; default 31.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -598,9 +598,11 @@ class Edits:
                 models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any model of the service that edits.
-            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            model: Any model of the service that edits; default ``"grok-imagine-1.0-edit-apimart"``.
+            n: Number of variants, 1 to 10, default 1; other maxima for models without ``-edit-`` in their
+                name.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds for an attempt of each request; the client's timeout by default.
@@ -680,9 +682,11 @@ class Edits:
                 models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any model of the service that edits.
-            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            model: Any model of the service that edits; default ``"grok-imagine-1.0-edit-apimart"``.
+            n: Number of variants, 1 to 10, default 1; other maxima for models without ``-edit-`` in their
+                name.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
@@ -758,7 +762,7 @@ class Generations:
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
                 ``messages`` in ``extra_body``.
-            model: Any image model of the service.
+            model: Any image model of the service; default ``"gemini-3-pro-image-preview"``.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
@@ -774,7 +778,8 @@ class Generations:
             webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
                 appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds for an attempt of each request; the client's timeout by default.
@@ -871,7 +876,7 @@ class Generations:
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
                 ``messages`` in ``extra_body``.
-            model: Any image model of the service.
+            model: Any image model of the service; default ``"gemini-3-pro-image-preview"``.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
@@ -887,7 +892,8 @@ class Generations:
             webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
                 appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
@@ -962,14 +968,14 @@ class Images:
                 ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
                 the extra ``storage``: an object becomes visible when its image is whole, and the paths are
                 ``ObjectPath``.
-            name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (its idempotency key if the service gave it no id; for an image set its creation
-                in Unix seconds), ``{index}`` the position of the image in the result from 1, ``{index:02}``
-                the same with zeros; ``{{`` is a brace. Without ``{index}``, the second image of a name gets
-                ``-2``, and so on.
-            fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
-                Without it, files survive the death of the program. Batches sync before they record a job as
-                saved.
+            name: Template of the file names without extension, which comes from the content; default
+                ``"{task_id}-{index}"``. ``{task_id}`` is the task (its idempotency key if the service gave it
+                no id; for an image set its creation in Unix seconds), ``{index}`` the position of the image
+                in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
+                ``{index}``, the second image of a name gets ``-2``, and so on.
+            fsync: Whether to return only when the files would survive a power cut, which takes milliseconds for
+                each; default False. Without it, files survive the death of the program. Batches sync before
+                they record a job as saved.
 
         Returns:
             The paths of the files, in the order of the images.
@@ -1060,8 +1066,8 @@ class Tasks:
 
         Args:
             task: The task, or its id.
-            language: Language of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
-            timeout: Seconds for one attempt; the client's by default.
+            language: Language of error messages: en (the default), zh, ja, ko, ru, fr, de, id, pt or es.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
             The task in its current status; a failed one raises no error here.
@@ -1425,8 +1431,8 @@ class Apimart:
         The client and its copies keep the prices of the service for an hour.
 
         Args:
-            model: Name of the model.
-            n: Number of images, 1 or more.
+            model: Name of the model; by default that of ``edits.create``.
+            n: Number of images, 1 or more; default 1.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
