@@ -973,9 +973,9 @@ class Images:
                 no id; for an image set its creation in Unix seconds), ``{index}`` the position of the image
                 in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
-            fsync: Whether to return only when the files would survive a power cut, which takes milliseconds for
-                each; default False. Without it, files survive the death of the program. Batches sync before
-                they record a job as saved.
+            fsync: Whether to return only when the files would survive a power cut, which takes milliseconds
+                for each; default False. Without it, files survive the death of the program. Batches sync
+                before they record a job as saved.
 
         Returns:
             The paths of the files, in the order of the images.
