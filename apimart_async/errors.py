@@ -328,7 +328,7 @@ class JournalInUseError(JournalError):
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 _REFUSED: Final = 400
 _SERVER: Final = 500
-# OpenAI's code, and those of the gateway software of APIMart.
+# OpenAI's code, and those of the gateway software that APIMart's answers come from.
 _QUOTA_CODES: Final = frozenset(
     {"insufficient_quota", "insufficient_user_quota", "pre_consume_token_quota_failed"}
 )

@@ -23,7 +23,7 @@ LONGEST: Final = 120.0
 """Maximum duration of a measurement in seconds."""
 
 _OWN: Final = {"aiohttp", "apimart_async", "apimart_async.sync"}
-"""Clients whose failure ends the run; a failure of any other is reported in the table."""
+"""Clients whose failure ends the run; another's is its result."""
 
 # glibc maps and unmaps large blocks until the first is freed: without this, equal runs differ by a fifth.
 _MALLOC: Final = {

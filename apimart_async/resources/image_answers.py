@@ -73,7 +73,7 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
             _note(raised, _UNREAD)
             log.warning("POST %s: %s", bare_url(answer.base_url + request.path), _UNREAD)
             raise
-    _log_images(request, answer, len(found.images))
+    _tell(request, answer, len(found.images))
     return parsing.resolved(found, answer.base_url)
 
 
@@ -83,7 +83,7 @@ def _operation(api: Api, request: ImageRequest) -> AbstractAsyncContextManager[N
     return observation.operation(api.session.hooks, described)
 
 
-def _log_images(request: ImageRequest, answer: Answer, images: int) -> None:
+def _tell(request: ImageRequest, answer: Answer, images: int) -> None:
     """Log the images of an answer."""
     said = observation.as_name(answer.request_id)
     request_id = f", request id {said}" if said else ""
@@ -228,7 +228,7 @@ class _ImageStream:
         if len(self._images) >= self._n:
             self.has_ended = True
         if self._images:
-            _log_images(self._request, self._answer, len(self._images))
+            _tell(self._request, self._answer, len(self._images))
         if not self.has_ended:
             log.warning("POST %s: %s", bare_url(self._answer.base_url + self._request.path), _LEFT)
         if isinstance(self._answer.payload, EventStream):

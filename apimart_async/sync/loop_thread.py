@@ -177,7 +177,7 @@ class LoopThread:
             call.wait()
 
     def wake(self) -> None:
-        """Make the loop check its timers, because a test has moved the time."""
+        """Have the loop look at its timers, because a test has moved the time."""
         self._post(lambda: None)
 
     def start(self, client: ClientState, call: Call[Any]) -> None:

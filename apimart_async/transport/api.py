@@ -106,9 +106,9 @@ class Api:
             kind: Consequence of executing it twice.
             body: JSON text, or a form.
             make_body: Returns JSON text once the rate limiter admits the request, instead of ``body``.
-            idempotency_key: Idempotency key, sent with every attempt and set on every error.
+            idempotency_key: Sent with every attempt and stamped on every error.
             timeout: Seconds for one attempt, instead of ``Timeout.total``.
-            extra_headers: Headers in addition to those of the client.
+            extra_headers: Sent besides the client's own.
             matches: Tells from the decoded JSON whether it answers this request and no other.
             has_images: Whether the answer may hold images, as that to a paid request always may.
             repeats: Repeats of a paid request that the service promises to execute once.

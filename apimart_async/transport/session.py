@@ -138,7 +138,7 @@ class Session:
         self.hooks: Sequence[EventHooks] = hooks
         self._settings = settings
         self._external = external
-        # File hosts must not receive the headers that a session sends with every request.
+        # File hosts must not see what a session sends with every request.
         self._is_for_files = external is None or not sends_secrets(external)
         self._result_hosts = ResultHosts(settings)
         self._proxies = Proxies(settings.proxy)

@@ -72,7 +72,7 @@ class SharedRate:
     """Gives the paid requests of this process their slots.
 
     Args:
-        database: Database of the journal.
+        database: Of the journal.
         per_second: Requests a second of all processes together, more than 0.
 
     Raises:

@@ -195,7 +195,7 @@ def unknown_costs(jobs: int) -> str:
 
 
 def dollars(cost: float) -> str:
-    """Format an amount in USD, with at least two and at most four decimals."""
+    """Write an amount in USD, with at least two and at most four decimals."""
     text = f"{cost:.4f}".rstrip("0")
     whole, _, cents = text.partition(".")
     return f"${whole}.{cents:<02}"
