@@ -1,6 +1,6 @@
-"""The checks of the project: `nox` runs all of them, `nox -s tests` one, `nox -l` lists them.
+"""The checks of the project: `nox` runs the usual ones, `nox -s tests` one of them, `nox -l` lists all.
 
-Only Python and pip are needed; uv makes the environments when it is installed, and is quicker.
+Only Python and pip are needed; uv creates the environments faster if it is installed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 INSTALLED_ONLY = {
     "PYTHONSAFEPATH": "1",
     "TESTS_NEED_INSTALLED_PACKAGE": "1",
-    # The tests start some hundred interpreters: each would compile everything anew, a sixth of the time.
+    # The tests start hundreds of interpreters; without bytecode files, each would compile all modules again.
     "PYTHONDONTWRITEBYTECODE": None,
 }
 
@@ -91,14 +91,14 @@ def tests_long(session: nox.Session) -> None:
 
 @nox.session(python=[version for version in SUPPORTED if version != RUNNING], requires=["wheel"])
 def tests_others(session: nox.Session) -> None:
-    """Run `tests` on each other supported Python that is present."""
+    """Run `tests` on each other supported Python that is installed."""
     install_for_tests(session)
     run_pytest(session, "-m", "not long")
 
 
 @nox.session(requires=["wheel"])
 def clients(session: nox.Session) -> None:
-    """Test the emulator with other people's clients, and the recipes that need their packages."""
+    """Test the emulator with curl, requests and openai, and the recipes that need other packages."""
     install_for_tests(session, *group("clients"))
     session.run("pytest", "tests/clients", *session.posargs, env=INSTALLED_ONLY)
 
@@ -147,7 +147,7 @@ def tests_lowest(session: nox.Session) -> None:
     direct = ("--no-deps", "--all-extras", "--resolution=lowest-direct", f"--python-version={RUNNING}")
     session.run("uv", "pip", "compile", "pyproject.toml", *direct, f"--output-file={lowest}")
     install_for_tests(session, "--constraint", str(lowest))
-    # What takes long shows nothing about versions that the rest does not.
+    # The long tests find no fault of old dependencies that the quick tests miss.
     run_pytest(session, "-m", "not long")
 
 
@@ -184,7 +184,7 @@ def stress(session: nox.Session) -> None:
 
 @nox.session(requires=["wheel"])
 def fuzz(session: nox.Session) -> None:
-    """Cut, mix up and cancel calls, 20,000 for each loop with and without TLS; `-- --calls 100000` more."""
+    """Make 20,000 disturbed calls with each loop, with and without TLS; `-- --calls 100000` makes more."""
     session.install(f"{built_wheel(session)}[speed]", *group("fuzz"))
     session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
     for options in ((), ("--tls",), ("--uvloop",), ("--tls", "--uvloop")):
@@ -210,7 +210,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(requires=["wheel"])
 def types(session: nox.Session) -> None:
-    """Check the types with mypy and pyright, and that the public face is typed completely."""
+    """Check the types with mypy and pyright, and that the public interface is typed completely."""
     session.install(f"{built_wheel(session)}[all]", *group("types"))
     session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
     session.run("mypy")
@@ -220,14 +220,14 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def imports(session: nox.Session) -> None:
-    """Check that each floor of the house imports only the floors below it."""
+    """Check that each floor of the package imports only the floors below it."""
     session.install("-e", ".[all]", *group("imports"))
     session.run("lint-imports")
 
 
 @nox.session
 def sync(session: nox.Session) -> None:
-    """Write the blocking twin and its tests anew from the async sources and tests."""
+    """Generate the blocking twin and its tests from the async sources and tests."""
     session.install("-e", ".")
     session.run("python", "-m", "apimart_async.sync.generate", *session.posargs)
     session.run("python", "tests/sync/generate_tests.py", *session.posargs)
@@ -245,7 +245,7 @@ def sync_check(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     session.install("-e", ".[all]", *group("docs"))
-    # Pages of names that are gone, and menus of pages that have not changed since, would stay.
+    # Pages of removed names, and menus of unchanged pages, would stay.
     shutil.rmtree("docs/reference/api", ignore_errors=True)
     options = ("-W", "--keep-going", "--fresh-env", "--write-all", "-b", "html")
     session.run("sphinx-build", *options, "docs", "docs/_build/html", *session.posargs)
@@ -253,7 +253,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(requires=["wheel"])
 def bench(session: nox.Session) -> None:
-    """Measure the package beside its peers and write benchmarks/RESULTS.md; `-- --quick` a part."""
+    """Measure the package beside other clients, and write benchmarks/RESULTS.md; `-- --quick` is shorter."""
     session.install(f"{built_wheel(session)}[cli,speed]", *group("bench"))
     session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
     session.run("python", "-m", "benchmarks", *session.posargs)
@@ -261,7 +261,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(requires=["wheel"])
 def bench_guard(session: nox.Session) -> None:
-    """Check that the package has not become much dearer than plain aiohttp."""
+    """Check the processor time of the package against that of plain aiohttp."""
     session.install(f"{built_wheel(session)}[speed]")
     session.install("--no-deps", "--force-reinstall", str(built_wheel(session)))
     session.run("python", "-m", "benchmarks.guard")
@@ -269,7 +269,7 @@ def bench_guard(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the sdist, and from it the wheel, into dist/, and check what is inside."""
+    """Build the sdist, and from it the wheel, into dist/, and check their content."""
     session.install(*group("build"))
     directory = ROOT / "dist"
     for stale in directory.glob("apimart_async-*"):

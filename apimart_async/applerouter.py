@@ -218,7 +218,10 @@ class AsyncAppleRouter:
         self._rate_limiter.load(data)
 
     async def close(self) -> None:
-        """Close the connections, but not your ``session``. A second call does nothing."""
+        """Close the connections, but not your ``session``. A second call does nothing.
+
+        Calls under way end with an error. Cancellation waits until the connections are closed.
+        """
         await self._session.close()
 
     async def __aenter__(self) -> Self:

@@ -66,8 +66,8 @@ def check_types(**arguments: object) -> None:
     """Check the types of arguments by their names; only those of ``_OPTIONAL`` may be ``None``.
 
     Raises:
-        InvalidArgumentError: One has another type; the message names the argument and its type, but not its
-            value, which may be a secret.
+        InvalidArgumentError: An argument has another type; the message names the argument and its type, but
+            not its value, which may be a secret.
     """
     for name, value in arguments.items():
         kind = _OPTIONAL.get(name)
@@ -83,10 +83,10 @@ def check_types(**arguments: object) -> None:
 
 
 def check_not_async(name: str, function: object) -> None:
-    """Check that a function is called when it is called, and not when somebody awaits it.
+    """Check that a function is not async: a call of it would only create a coroutine.
 
     Raises:
-        InvalidArgumentError: It is async.
+        InvalidArgumentError: The function is async.
     """
     if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
         raise InvalidArgumentError(
@@ -159,7 +159,7 @@ def optional_function(instance: object, attribute: attrs.Attribute[Any], value: 
 
 
 def texts(value: object) -> tuple[str, ...] | None:
-    """Return a text, or several, as a tuple; ``None`` for anything else."""
+    """Return one text or several texts as a tuple; ``None`` for other values."""
     if isinstance(value, str):
         return (value,)
     given = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (None,)

@@ -27,15 +27,15 @@ def resolve_base_urls(
     """Return the given base URLs, those of the environment or the default, each once.
 
     Args:
-        base_url: One, several separated by commas, or several texts of these.
+        base_url: One base URL, several separated by commas, or a sequence of these texts.
         variable: Name of the variable in the environment.
         default: Base URL of the service.
         allow_http: Whether the key may be sent unencrypted to another machine.
 
     Raises:
-        InvalidArgumentError: One is not an ``http(s)`` URL, carries credentials, a query or a fragment, or
-            would send the key unencrypted to another machine; or some that are not on this machine have TLS
-            and others have not.
+        InvalidArgumentError: A base URL is not an ``http(s)`` URL, carries credentials, a query or a
+            fragment, or would send the key unencrypted to another machine; or some that are not on this
+            machine have TLS and others have not.
     """
     if base_url is None:
         base_url = os.environ.get(variable, "").strip(" ,") or default
@@ -60,7 +60,7 @@ def _resolve_base_url(url: str, default: str, *, allow_http: bool) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-        # As a name is looked up.
+        # In the form in which names are looked up.
         host = host if host.isascii() else host.encode("idna").decode()
     except ValueError:
         raise _unreadable(url, default) from None
@@ -94,7 +94,7 @@ def resolve_proxy(
     """Return the given proxy.
 
     Raises:
-        InvalidArgumentError: It is not an HTTP proxy, or would see the key unencrypted.
+        InvalidArgumentError: The proxy is not an HTTP proxy, or would receive the key unencrypted.
     """
     if proxy is None:
         return None

@@ -230,8 +230,8 @@ class AsyncApimart:
         The client and its copies keep the prices of the service for an hour.
 
         Args:
-            model: Name of the model.
-            n: Number of images, 1 or more.
+            model: Name of the model; by default that of ``edits.create``.
+            n: Number of images, 1 or more; default 1.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -241,6 +241,8 @@ class AsyncApimart:
         Raises:
             InvalidArgumentError: The name is empty, or ``n`` is less than 1.
             APIError: A request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return await self._prices.quote(model, n, timeout)
 
@@ -281,7 +283,10 @@ class AsyncApimart:
         self._shared.rate_limiter.load(data)
 
     async def close(self) -> None:
-        """Close the connections, but not your ``session``. A second call does nothing."""
+        """Close the connections, but not your ``session``. A second call does nothing.
+
+        Calls under way end with an error. Cancellation waits until the connections are closed.
+        """
         await self._session.close()
 
     async def __aenter__(self) -> Self:

@@ -287,7 +287,7 @@ class Settings:
     Attributes:
         api_key: The key or the function that returns it.
         base_url: Origin and path prefix of the API.
-        mirrors: Further ones that serve the same account, in order of preference.
+        mirrors: Further base URLs of the same account, in order of preference.
         timeout: Timeouts of one HTTP request; a number of seconds is the total.
         max_retries: Retries of a request that is safe to send again.
         retry: Delays between the attempts.
@@ -387,8 +387,7 @@ def check_headers(headers: Mapping[str, str], argument: str = "extra_headers") -
     """Check headers that a caller gives.
 
     Raises:
-        InvalidArgumentError: One of them is no text, could break out of its line, or is not for callers to
-            set.
+        InvalidArgumentError: A header is not a text, holds a line break, or is reserved for the client.
     """
     # Typed as `object`: callers without a type checker pass anything.
     if not isinstance(cast("object", headers), Mapping):

@@ -31,7 +31,7 @@ class Secret:
     def __init__(self, text: str) -> None:
         self._text = text
         is_redacted = len(text) >= _LEAST_REDACTED
-        # As it is, and as a URL holds it.
+        # Unchanged, and in the form of URLs.
         quoted = (quote(text, safe=safe, errors="replace") for safe in ("", "/"))
         self._forms = tuple({text, *quoted}) if is_redacted else ()
         # Some services write a slash in JSON as "\/".
@@ -142,7 +142,7 @@ class Proxy:
         """Read the address of a proxy: a URL, or host and port of an HTTP proxy.
 
         Raises:
-            InvalidArgumentError: It is not the address of an HTTP proxy.
+            InvalidArgumentError: The text is not the address of an HTTP proxy.
         """
         proxy = cls._read(address)
         scheme, _, rest = proxy.url.partition("://")

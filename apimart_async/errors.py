@@ -2,7 +2,7 @@
 
 An error never holds a live response, a header or the API key. ``str(error)`` is one readable sentence;
 the parts it is made of are fields, and fields that do not apply are ``None``. ``is_transient`` and
-``stops_batch`` say how to go on; docs/money.md shows both as a table.
+``stops_batch`` classify errors; docs/money.md has the table.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class ApimartError(Exception):
     """Root of every error raised by this package.
 
     Attributes:
-        message: What went wrong, in the service's words where it gave any.
+        message: Description of the error, in the words of the service if it gave any.
         status: HTTP status of the answer.
         code: The service's error code; slugs and numbers both come as text.
         type: The service's error type, for example ``"rate_limit_error"``.
-        request_id: What the service calls this request in its own logs.
+        request_id: Id of the request in the logs of the service.
         method: HTTP method of the request.
         url: URL of the request, without credentials and query.
-        task_id: The paid task concerned; it can be fetched and waited for again.
-        idempotency_key: The key the paid request was sent under.
+        task_id: Id of the paid task, which can be fetched and waited for again.
+        idempotency_key: Idempotency key of the paid request.
     """
 
     message: str
@@ -109,22 +109,22 @@ def _restore(kind: type[ApimartError], args: tuple[object, ...], state: Mapping[
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class InvalidArgumentError(ApimartError, ValueError):
-    """An argument cannot be right; nothing was sent."""
+    """An argument is invalid; nothing was sent."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class APIError(ApimartError):
-    """A request to the service did not end well."""
+    """A request to the service failed."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class APIConnectionError(APIError):
-    """No complete answer came: refused, unreachable, dropped or timed out."""
+    """No complete answer arrived: the connection was refused or lost, or the request timed out."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class APITimeoutError(APIConnectionError):
-    """The answer, or a connection, did not come in time."""
+    """The connection or the answer timed out."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
@@ -132,7 +132,7 @@ class APIStatusError(APIError):
     """The service answered with an error.
 
     Attributes:
-        retry_after: Seconds the service asked to wait before the next try.
+        retry_after: Seconds that the service asked to wait before the next attempt.
         is_page: Whether the answer was a page, such as HTML, instead of JSON: it came from a gateway or a
             firewall, not from the service.
     """
@@ -158,12 +158,12 @@ class InsufficientBalanceError(APIStatusError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class PermissionDeniedError(APIStatusError):
-    """403: the key may not do this."""
+    """403: the key does not allow this request."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class NotFoundError(APIStatusError):
-    """404: no such endpoint, model or task, or the task is past its keeping time."""
+    """404: there is no such endpoint, model or task, or the service no longer keeps the task."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
@@ -178,7 +178,7 @@ class PayloadTooLargeError(APIStatusError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class UnprocessableEntityError(APIStatusError):
-    """422: well-formed, but not acceptable."""
+    """422: the request is well-formed, but the service does not accept its values."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
@@ -193,7 +193,7 @@ class InternalServerError(APIStatusError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class APIResponseValidationError(APIError):
-    """The answer is not in any shape the service is known to use.
+    """The answer has none of the forms that the service is known to use.
 
     Attributes:
         excerpt: The first characters of the answer.
@@ -210,8 +210,8 @@ class SubmissionIndeterminateError(APIError):
     Look at the account before submitting the same work again: it may have been billed.
 
     Attributes:
-        images: Finished images that a stream brought before it broke.
-        partial_images: Previews that it brought, in order.
+        images: Finished images that a stream delivered before it broke off.
+        partial_images: Previews that the stream delivered, in order.
     """
 
     images: tuple[Image, ...] = attrs.field(default=(), kw_only=True)
@@ -220,7 +220,7 @@ class SubmissionIndeterminateError(APIError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class TaskError(ApimartError):
-    """A task did not end with images.
+    """A task ended without images, or did not end in time.
 
     Attributes:
         task: The task as last seen; ``None`` when it was never seen.
@@ -231,7 +231,7 @@ class TaskError(ApimartError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class TaskFailedError(TaskError):
-    """The service could not do the task; failed tasks are free."""
+    """The task failed; failed tasks are free."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
@@ -257,7 +257,7 @@ class TaskResultError(TaskError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class TaskTimeoutError(TaskError, TimeoutError):
-    """The wait ended before the task did; the task goes on and can be waited for again."""
+    """The wait timed out; the task continues and can be waited for again."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
@@ -267,12 +267,12 @@ class ImageError(InvalidArgumentError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class UnsupportedImageError(ImageError):
-    """Not an image of a kind the service takes."""
+    """The content is not an image in a format that the service accepts."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class ImageTooLargeError(ImageError):
-    """Larger than the service takes."""
+    """The image has more bytes than the service accepts, or too many pixels to be decoded safely."""
 
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
@@ -282,7 +282,7 @@ class DownloadError(ApimartError):
     The task is paid for: fetch it again with ``tasks.get(error.task_id)`` for fresh URLs and save once more.
 
     Attributes:
-        errno: Error number of the file system, where it did not take the file.
+        errno: Error number of the file system, if the file could not be written.
     """
 
     errno: int | None = attrs.field(default=None, kw_only=True)
@@ -308,10 +308,10 @@ class BudgetExceededError(ApimartError):
 
 @attrs.define(eq=False, slots=False, repr=False, str=False)
 class JournalError(ApimartError):
-    """The journal of a batch cannot be used or written: the message says why, and how to go on.
+    """The journal of a batch cannot be used or written; the message has the reason and the next step.
 
     Attributes:
-        path: Where it is, when it is a file.
+        path: Path of the journal, if it is a file.
     """
 
     path: str | None = attrs.field(default=None, kw_only=True)
@@ -322,7 +322,7 @@ class JournalInUseError(JournalError):
     """Another process, or another batch of this one, is using the journal."""
 
 
-# --- how to go on -----------------------------------------------------------------------------------------
+# --- classification ---------------------------------------------------------------------------------------
 
 # 408 Request Timeout, 425 Too Early, 429 Too Many Requests.
 _TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})

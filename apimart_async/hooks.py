@@ -91,30 +91,30 @@ class Observer(EventHooks):
     __slots__ = ()
 
     def request(self, event: RequestEvent, headers: MutableMapping[str, str] | None) -> None:
-        """Take note of a request, and add headers if it goes to the API."""
+        """Receive a request before it is sent, and add headers to a request to the API."""
 
     def response(self, event: ResponseEvent) -> None:
-        """Take note of the end of a request."""
+        """Receive the end of a request."""
 
     def operation(self, operation: Operation) -> AbstractContextManager[object]:  # noqa: ARG002 of others
         """Return a context manager around a paid call, with the wait for its images where there is one."""
         return nullcontext()
 
     def failed(self, error: str) -> None:
-        """Take note of the class of the error by which the paid call has failed without raising it."""
+        """Receive the class of an error of the paid call that is not raised."""
 
     def submitted(self, task: Task) -> None:
-        """Take note of a submitted task."""
+        """Receive a submitted task."""
 
     def ended(self, task: Task, seconds: float | None) -> None:
-        """Take note of an ended task, and of the seconds since its submit."""
+        """Receive an ended task, and the seconds since its submit."""
 
 
 def as_hooks(event_hooks: object) -> tuple[EventHooks, ...]:
     """Return the hooks that an argument names.
 
     Raises:
-        InvalidArgumentError: It is neither an ``EventHooks`` nor a sequence of these.
+        InvalidArgumentError: The argument is neither an ``EventHooks`` nor a sequence of these.
     """
     if event_hooks is None:
         return ()

@@ -18,7 +18,7 @@ log: logging.Logger = logging.getLogger("apimart_async")
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to the stderr of the moment, unless the program handles records by itself."""
+    """Writes to the current ``sys.stderr``, unless the program has handlers of its own."""
 
     def emit(self, record: logging.LogRecord) -> None:
         others = (each for each in logging.root.handlers if not isinstance(each, logging.NullHandler))

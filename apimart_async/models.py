@@ -66,9 +66,9 @@ class Image:
         index: Position in the result, counted from 1.
         content_type: MIME type such as ``"image/png"``: of the content of a ``data:`` URL, as the answer
             reports it, or by the extension of the URL; ``None`` if none of these tells it. ``images.inspect``
-            asks the file itself.
+            reads the file itself.
         width: Pixels, of the content of a ``data:`` URL or as the answer reports it; ``None`` otherwise, as
-            the answers of APIMart do not report it. ``images.inspect`` asks the file itself.
+            the answers of APIMart do not report it. ``images.inspect`` reads the file itself.
         height: Pixels, likewise.
     """
 

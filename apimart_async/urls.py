@@ -1,4 +1,4 @@
-"""What may be shown of a URL, and where it leads: pure, part of the vocabulary."""
+"""Facts about URLs and hosts: a URL without its secrets, its origin, and whether its host is public. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bare_url(url: str) -> str:
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port of a URL, which say who gets to see the key."""
+    """Return scheme, host and port of a URL."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
@@ -50,7 +50,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_public(host: str) -> bool:
-    """Tell whether a host may be on the internet, as far as its name or address says."""
+    """Tell whether a host may be on the internet, judged by its name or address alone."""
     address = _address(host)
     if address is not None:
         return _is_global(address)
@@ -83,7 +83,7 @@ def _is_global(address: Address) -> bool:
         return address.is_global and not address.is_multicast
     if address in _NAT64:
         return _is_global(_embedded(address))
-    if address.sixtofour is not None:  # of which versions of Python think differently
+    if address.sixtofour is not None:  # versions of Python judge these addresses differently
         return _is_global(address.sixtofour)
     if address not in _GLOBAL_UNICAST or not address.is_global:
         return False
@@ -119,7 +119,7 @@ def _as_looked_up(name: str) -> str:
 
 
 def _address(host: str) -> Address | None:
-    """Read an address in any spelling a connection would take, such as ``127.1`` or ``[::1]``."""
+    """Read an address in any spelling that a connection accepts, such as ``127.1`` or ``[::1]``."""
     text = _name(host).strip("[]")
     if ":" in text:
         text = text.partition("%")[0]

@@ -39,6 +39,8 @@ def parse(body: bytes | bytearray | str | Mapping[str, Any]) -> Task:
     Raises:
         APIResponseValidationError: The body is not JSON, is too large, or holds no task id, or one of more
             than 1,000 characters. Answer 400.
+        InvalidArgumentError: ``body`` has another type, which is a mistake of the receiver. Do not answer
+            400, which would end the delivery.
     """
     if not isinstance(cast("object", body), _BODIES):
         # Not an error of the notification: 400 would end its delivery.
@@ -67,13 +69,14 @@ async def confirm(client: AsyncApimart, task: Task, *, timeout: float = _CONFIRM
     Args:
         client: Client of the account that has submitted the task.
         task: The task that ``parse`` has returned; only its id is used.
-        timeout: Seconds for one attempt; 8 by default, because the service waits about 10 for the answer.
+        timeout: Seconds for one attempt, more than 0; 8 by default, because the service waits about 10 for
+            the answer.
 
     Returns:
         The task as the service knows it, which may still run: answer 503 then, and it notifies again.
 
     Raises:
-        InvalidArgumentError: The notification has no task id.
+        InvalidArgumentError: The notification has no task id, or ``task`` is not a ``Task``.
         NotFoundError: The service knows no such task: the notification is not genuine. If ``error.is_page``
             is true, it is the answer of a gateway and says nothing: answer 503.
         APIError: The request failed after all retries, or its answer cannot be read. Answer 503.

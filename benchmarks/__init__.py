@@ -1,1 +1,1 @@
-"""What the package costs, beside what others cost for the same work: `nox -s bench`."""
+"""The cost of the package beside that of other clients with the same workloads: `nox -s bench`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure everything against everything, or a part of it, into RESULTS.md."""
+"""`python -m benchmarks`: measure the clients with the workloads, and write the tables into RESULTS.md."""
 
 from __future__ import annotations
 
@@ -25,44 +25,46 @@ _QUICK: Final = (
 
 
 def main() -> None:
-    """Read the command line, measure, print and write; a table that is not measured anew stays as it is."""
+    """Read the command line, measure, and print and write each table."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="one number at once for each work, and a quarter of it"
+        "--quick",
+        action="store_true",
+        help="one concurrency for each workload, a quarter of the operations",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
-    parser.add_argument("--effort", type=float, help="times the usual amount of work (1)")
-    parser.add_argument("--only", action="append", choices=NAMED, help="this work alone; may be repeated")
-    parser.add_argument("--at-once", type=int, action="append", help="this number at once; may be repeated")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds (3)")
+    parser.add_argument("--effort", type=float, help="factor of the number of operations (1)")
+    parser.add_argument("--only", action="append", choices=NAMED, help="only this workload; may be repeated")
+    parser.add_argument("--at-once", type=int, action="append", help="only this concurrency; may be repeated")
     parser.add_argument(
-        "--client", action="append", choices=NAMES, help="these beside aiohttp; may be repeated"
+        "--client", action="append", choices=NAMES, help="only this client beside aiohttp; may be repeated"
     )
     given = parser.parse_args()
     rounds: int = given.rounds
     effort: float = given.effort or (0.25 if given.quick else 1.0)
-    taking_part = (BASELINE, *(n for n in given.client or NAMES if n != BASELINE and _is_installed(n)))
+    clients = (BASELINE, *(n for n in given.client or NAMES if n != BASELINE and _is_installed(n)))
     with running() as server:
         for name, at_once in _QUICK if given.quick else _FULL:
             if (given.only and name not in given.only) or (given.at_once and at_once not in given.at_once):
                 continue
-            samples = list(alternate(server, NAMED[name], at_once, taking_part, rounds=rounds, effort=effort))
+            samples = list(alternate(server, NAMED[name], at_once, clients, rounds=rounds, effort=effort))
             title = _title(name, at_once)
-            _keep(title, report.section(title, rows(samples), taking_part, rounds))
+            _write(title, report.section(title, rows(samples), clients, rounds))
     if not given.only:
-        _keep(report.STARTING, report.starting(import_times(rounds), rounds))
+        _write(report.STARTING, report.starting(import_times(rounds), rounds))
 
 
 def _title(name: str, at_once: int) -> str:
     return f"{name}, {at_once} at once"
 
 
-def _keep(title: str, found: str) -> None:
-    """Show what was found, and write it at once: what was measured for an hour outlives an end before all."""
+def _write(title: str, table: str) -> None:
+    """Print a table and write it at once, so that an interruption loses no table that was measured."""
     order = [
         _title(work.name, at_once) for work in ALL for at_once in sorted({n for _, n in (*_FULL, *_QUICK)})
     ]
-    path = report.write({title: found}, [*order, report.STARTING])
-    print(f"{found}\nwritten to {path.name}\n", flush=True)  # noqa: T201 a command's output
+    path = report.write({title: table}, [*order, report.STARTING])
+    print(f"{table}\nwritten to {path.name}\n", flush=True)  # noqa: T201 a command's output
 
 
 def _is_installed(name: str) -> bool:

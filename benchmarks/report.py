@@ -1,4 +1,4 @@
-"""Figures to Markdown."""
+"""Write results as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from benchmarks.running import LONGEST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from benchmarks.figures import Row, Spread
+    from benchmarks.figures import Range, Row
 
 _PACKAGES: Final = (
     "aiohttp", "anyio", "attrs", "cattrs", "orjson", "requests", "httpx", "openai", "httpx2", "replicate",
 )  # fmt: skip
 _PYTHON: Final = platform.python_version()
 _EXPLANATION: Final = (
-    "Written by `nox -s bench`. Processor time (user and system) of the client's process for one piece of "
-    "work, as its ratio to plain aiohttp in turns within one process, the median over the rounds with the "
-    "least and the most; extra memory at the peak; how late the event loop was at most in 99 of 100 times "
-    "(nothing for blocking clients). `docs/performance.md` describes the clients."
+    "Written by `nox -s bench`. Processor time (user and system) of the client's process for one operation, "
+    "as its ratio to plain aiohttp, both alternating in one process: the median over the rounds with the "
+    "least and the most; extra memory at the peak; the 99th percentile of the lag of the event loop (empty "
+    "for blocking clients). `docs/performance.md` describes the clients."
 )
-_STEADY: Final = (0.97, 1.03)
+_QUIET: Final = (0.97, 1.03)
 
 STARTING: Final = "Starting"
 
 
 def heading() -> str:
-    """Say where and with what it was measured."""
+    """Return the heading: the machine and the versions of the packages."""
     versions = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
     where = f"{_machine()}; CPython {_PYTHON}, {versions}."
     return f"# Measurements\n\n{_EXPLANATION}\n\n{where}\n"
 
 
 def section(title: str, found: Sequence[Row], clients: Iterable[str], rounds: int) -> str:
-    """Return the table of one kind of work; its first row is the baseline against itself."""
+    """Return the table of one workload; its first row is the baseline against itself."""
     left_out = [client for client in clients if all(client != row.client for row in found)]
     null = found[0].ratio
-    steady = _STEADY[0] <= null.median <= _STEADY[1]
-    verdict = "" if steady else "; **outside 0.97 to 1.03: the machine was not quiet**"
+    is_quiet = _QUIET[0] <= null.median <= _QUIET[1]
+    warning = "" if is_quiet else "; **outside 0.97 to 1.03: the machine was not quiet**"
     busiest = max(row.busy for row in found)
     when = f"{_today()}, {rounds} round{'s' if rounds > 1 else ''}."
     lines = [
         f"## {title}",
         "",
-        f"{when} aiohttp against itself {_spread(null)}{verdict}. Busiest server: {busiest:.0%} of the time.",
+        f"{when} aiohttp against itself {_spread(null)}{warning}. Busiest server: {busiest:.0%} of the time.",
         "",
         "| client | ratio | least to most | CPU, ms | extra memory, MB | loop late, ms |",
         "|---|--:|--:|--:|--:|--:|",
@@ -69,15 +69,15 @@ def starting(times: dict[str, float], rounds: int) -> str:
 
 
 def write(found: dict[str, str], order: Iterable[str]) -> Path:
-    """Put sections in the place of those before, leave the others as they are, and return where that is.
+    """Replace sections of RESULTS.md, keep all others, and return the path of the file.
 
     Args:
-        found: Sections by their titles.
-        order: Titles of the tables, as they follow each other; sections of other titles come after them.
+        found: New sections by title.
+        order: Titles in order; sections with other titles follow.
     """
     path = Path(__file__).with_name("RESULTS.md")
-    _, *before = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else [""]
-    sections = {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in before} | found
+    _, *old = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else [""]
+    sections = {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in old} | found
     ordered = [title for title in order if title in sections]
     written = [sections[title] for title in dict.fromkeys([*ordered, *sections])]
     path.write_text("\n".join([heading(), *written]), encoding="utf-8")
@@ -91,7 +91,7 @@ def _line(row: Row) -> str:
     return f"| {row.client} | {row.ratio.median:.2f} | {spread} | {row.cpu * 1e3:.3f} | {memory} | {lag} |"
 
 
-def _spread(found: Spread) -> str:
+def _spread(found: Range) -> str:
     return f"{found.median:.2f} ({found.least:.2f} to {found.most:.2f})"
 
 

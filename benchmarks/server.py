@@ -1,9 +1,8 @@
-"""The service as a machine that does next to nothing: canned answers from a hand-written protocol.
+"""A server that does as little as possible: prepared answers from a hand-written asyncio protocol.
 
-It has a process of its own and says what it was asked for and how much processor time it took, so that a
-client can be held to what it claims, and the server be shown not to hold it up. It prints its port.
-With arguments, tasks end so many seconds after their submit, more or less by a share, instead of at their
-fourth poll.
+It runs in a process of its own and prints its port. Its statistics (requests, bytes and processor time) show
+whether a client sent the requests of its workload, and whether the server was the bottleneck. A task ends at
+its fourth poll, or after the seconds in the first argument, which differ by the share in the second.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _CREATED: Final = 1_763_088_289
 
 
 def picture(size: int) -> bytes:
-    """Return ``size`` bytes that begin and end as a JPEG does."""
+    """Return ``size`` bytes with the beginning and the end of a JPEG file."""
     head, tail = bytes.fromhex("ffd8ffe000104a46494600010100000100010000"), b"\xff\xd9"
     middle = size - len(head) - len(tail)
     return head + (bytes(range(251)) * (middle // 251 + 1))[:middle] + tail
@@ -37,11 +36,11 @@ def _answer(payload: object, status: str = "200 OK") -> bytes:
     return head.encode() + body
 
 
-class Desk:
-    """What the service knows: the tasks it was given, and a count of all it was asked.
+class Apimart:
+    """The answers of APIMart, and of replicate, with the state of the tasks and the number of requests.
 
     Args:
-        port: Where it listens.
+        port: Port of the server.
         seconds: Duration of the tasks; ``None`` for tasks that end at their fourth poll.
         spread: Share of ``seconds`` by which the shortest and the longest task differ from it.
     """
@@ -53,13 +52,13 @@ class Desk:
         self.counts: Counter[str] = Counter()
         self.received = 0
         self._base = f"http://127.0.0.1:{port}"
-        self._looks: dict[str, int] = {}
+        self._polls: dict[str, int] = {}
         self._picture = picture(_LARGEST_FILE)
         self._files: dict[int, bytes] = {}
         upload = {"filename": "photo.jpg", "content_type": "image/jpeg", "created_at": _CREATED}
         self._uploaded = _answer({"url": f"{self._base}/files/1000.jpg", **upload})
-        # The same for replicate, whose client reads its own words.
-        self._kept = _answer(
+        # The answer to the same request of replicate.
+        self._replicate_uploaded = _answer(
             {
                 "id": "file", "name": "photo.jpg", "content_type": "image/jpeg", "size": 1, "etag": "0",
                 "checksums": {}, "metadata": {}, "created_at": "2025-11-14T02:44:49Z", "expires_at": None,
@@ -73,38 +72,38 @@ class Desk:
         if route == "files":
             self.counts["download"] += 1
             return self._file(int(rest.removesuffix(".jpg")))
-        where, _, name = rest.partition("/")
-        if where == "counts":
-            return self._tell()
-        if where == "tasks" and name == "batch":
+        endpoint, _, name = rest.partition("/")
+        if endpoint == "counts":
+            return self._take_statistics()
+        if endpoint == "tasks" and name == "batch":
             self.counts["poll"] += 1
             ids: list[str] = json.loads(body)["task_ids"]
             return _answer({"code": 200, "data": [self._fields(task_id) for task_id in ids]})
-        if where in {"tasks", "predictions"} and name:
+        if endpoint in {"tasks", "predictions"} and name:
             self.counts["poll"] += 1
-            return self._task(name.partition("?")[0], in_words=where == "predictions")
-        if method == "POST" and where in {"images", "predictions"}:
+            return self._task(name.partition("?")[0], is_replicate=endpoint == "predictions")
+        if method == "POST" and endpoint in {"images", "predictions"}:
             self.counts["submit"] += 1
-            return self._submit(in_words=where == "predictions")
-        if method == "POST" and where in {"uploads", "files"}:
+            return self._submit(is_replicate=endpoint == "predictions")
+        if method == "POST" and endpoint in {"uploads", "files"}:
             self.counts["upload"] += 1
-            return self._uploaded if where == "uploads" else self._kept
-        if not where.startswith("model-schema"):  # a client asks for it once, and does without
+            return self._uploaded if endpoint == "uploads" else self._replicate_uploaded
+        if not endpoint.startswith("model-schema"):  # the client works without it
             self.counts[f"unknown: {method} {path}"] += 1
         return _answer({"error": {"message": "not here"}}, "404 Not Found")
 
-    def _tell(self) -> bytes:
+    def _take_statistics(self) -> bytes:
         used = resource.getrusage(resource.RUSAGE_SELF)
-        told: dict[str, Any] = {
+        statistics: dict[str, Any] = {
             "counts": dict(self.counts),
             "received": self.received,
             "cpu": used.ru_utime + used.ru_stime,
         }
         self.counts.clear()
         self.received = 0
-        self._looks.clear()
+        self._polls.clear()
         self._due.clear()
-        return _answer(told)
+        return _answer(statistics)
 
     def _file(self, size: int) -> bytes:
         if size not in self._files:
@@ -112,35 +111,35 @@ class Desk:
             self._files[size] = head.encode() + picture(size)
         return self._files[size]
 
-    def _submit(self, *, in_words: bool) -> bytes:
-        name = f"task_{len(self._looks)}"
-        self._looks[name] = 0
+    def _submit(self, *, is_replicate: bool) -> bytes:
+        name = f"task_{len(self._polls)}"
+        self._polls[name] = 0
         if self._seconds is not None:
-            # Multiples of the golden ratio cover the range evenly, in an order that looks like chance.
-            part = len(self._looks) * 0.6180339887 % 1.0
-            self._due[name] = time.monotonic() + self._seconds * (1 + self._spread * (2 * part - 1))
-        if in_words:
+            # Multiples of the golden ratio modulo 1: evenly distributed, in no particular order.
+            share = len(self._polls) * 0.6180339887 % 1.0
+            self._due[name] = time.monotonic() + self._seconds * (1 + self._spread * (2 * share - 1))
+        if is_replicate:
             return _answer(self._prediction(name, is_done=False), "201 Created")
         return _answer({"code": 200, "data": [{"status": "submitted", "task_id": name}]})
 
-    def _task(self, name: str, *, in_words: bool) -> bytes:
-        if in_words:
+    def _task(self, name: str, *, is_replicate: bool) -> bytes:
+        if is_replicate:
             return _answer(self._prediction(name, is_done=self._is_done(name)))
         return _answer({"code": 200, "data": self._fields(name)})
 
     def _is_done(self, name: str) -> bool:
-        """Tell whether a task has ended: those it was given end after some time or polls, others never do."""
+        """Tell whether a task has ended; a task that was not submitted here never does."""
         if name in self._due:
             return time.monotonic() >= self._due[name]
-        if name not in self._looks:
+        if name not in self._polls:
             return False
-        self._looks[name] += 1
-        return self._looks[name] >= POLLS_PER_JOB
+        self._polls[name] += 1
+        return self._polls[name] >= POLLS_PER_JOB
 
     def _fields(self, name: str) -> dict[str, Any]:
         task: dict[str, Any] = {"id": name, "status": "processing", "progress": 50, "created": _CREATED}
         if self._is_done(name):
-            # An URL that has expired would be asked for anew.
+            # Clients fetch the task again when its URLs have expired.
             expires_at = int(time.time()) + 86400
             image = {"url": [f"{self._base}/files/{RESULT_BYTES}.jpg"], "expires_at": expires_at}
             seconds = 19 if self._seconds is None else round(self._seconds)
@@ -158,10 +157,10 @@ class Desk:
 
 
 class Service(Protocol):
-    """Knows the answers.
+    """The answers of a service.
 
     Attributes:
-        received: Bytes.
+        received: Bytes received, which ``Connection`` counts.
     """
 
     received: int
@@ -171,35 +170,35 @@ class Service(Protocol):
         ...
 
 
-class Line(asyncio.BufferedProtocol):
-    """One connection: reads a head, passes over the body, answers.
+class Connection(asyncio.BufferedProtocol):
+    """One connection: reads the head of each request, skips its body and writes the answer.
 
     Args:
-        desk: Knows the answers.
-        buffer: What is received into; the loop fills and empties it in one step, so all lines share it.
+        service: Returns the answers.
+        buffer: Receive buffer; its content is used before the next read, so that all connections share it.
     """
 
-    def __init__(self, desk: Service, buffer: bytearray) -> None:
-        self._desk = desk
+    def __init__(self, service: Service, buffer: bytearray) -> None:
+        self._service = service
         self._buffer = buffer
         self._head = b""
         self._body_left = 0
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 for the type checker
         self._transport = transport
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 asyncio's signature
-        """Return what to receive into."""
+        """Return the receive buffer."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what came."""
-        self._desk.received += nbytes
+        """Read the bytes in the buffer."""
+        self._service.received += nbytes
         if self._body_left:
-            self._pass_over(nbytes)
+            self._skip(nbytes)
             return
         self._head += bytes(memoryview(self._buffer)[:nbytes])
         head, end, rest = self._head.partition(b"\r\n\r\n")
@@ -210,13 +209,13 @@ class Line(asyncio.BufferedProtocol):
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
         }
         if "transfer-encoding" in fields:
-            self._transport.abort()  # no client here needs it, and a length is part of what is measured
-            raise ValueError("a chunked body")
+            self._transport.abort()  # all clients know the length of their bodies
+            raise ValueError("The body is chunked.")
         method, path, _ = lines[0].split(" ")
         length = int(fields.get("content-length", 0))
         if path == "/v1/tasks/batch" and len(rest) < length:
-            return  # the only body that is read: it is waited for
-        self._reply = self._desk.reply(method, path, rest)
+            return  # the answer depends on this body alone
+        self._reply = self._service.reply(method, path, rest)
         self._body_left = length - len(rest)
         self._head = b""
         if self._body_left <= 0:
@@ -225,7 +224,7 @@ class Line(asyncio.BufferedProtocol):
         elif fields.get("expect", "").lower() == "100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _pass_over(self, size: int) -> None:
+    def _skip(self, size: int) -> None:
         self._body_left -= size
         if self._body_left <= 0:
             self._body_left = 0
@@ -236,15 +235,16 @@ async def serve(*durations: float) -> None:
     """Listen on loopback until standard input ends.
 
     Args:
-        durations: Seconds of the tasks and their spread; without, tasks end at their fourth poll.
+        durations: Seconds that tasks take, and the share by which they differ; by default, a task ends at its
+            fourth poll.
     """
     loop = asyncio.get_running_loop()
     buffer = bytearray(_RECEIVE_BYTES)
-    desks: list[Desk] = []
-    server = await loop.create_server(lambda: Line(desks[0], buffer), "127.0.0.1", 0, backlog=4096)
+    services: list[Apimart] = []
+    server = await loop.create_server(lambda: Connection(services[0], buffer), "127.0.0.1", 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
-    desks.append(Desk(port, *durations))
-    print(port, flush=True)  # noqa: T201 whoever started it reads it
+    services.append(Apimart(port, *durations))
+    print(port, flush=True)  # noqa: T201 the parent process reads it
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()
 

@@ -1,4 +1,4 @@
-"""The server in its own process, from outside."""
+"""Start the server in a process of its own, and read its statistics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Account:
-    """What the server was asked for since the last account.
+class Statistics:
+    """The statistics of the server since they were last taken.
 
     Attributes:
-        counts: Requests by what they were for.
-        received: Bytes.
-        cpu: Seconds of processor time it has used since it started.
+        counts: Number of requests by kind.
+        received: Bytes received.
+        cpu: Seconds of processor time since the start of the server.
     """
 
     counts: dict[str, int]
@@ -36,24 +36,25 @@ class Server:
     """A running server.
 
     Attributes:
-        base_url: Where it listens.
+        base_url: Its base URL.
     """
 
     base_url: str
 
-    def account(self) -> Account:
-        """Take the account of what was asked for, and begin a new one."""
+    def take_statistics(self) -> Statistics:
+        """Return the statistics, and reset the counts."""
         with urlopen(f"{self.base_url}/v1/counts", timeout=10) as answer:  # noqa: S310 our own loopback server
-            told: dict[str, Any] = json.load(answer)
-        return Account(**told)
+            statistics: dict[str, Any] = json.load(answer)
+        return Statistics(**statistics)
 
 
 @contextmanager
 def running(*durations: float) -> Iterator[Server]:
-    """Start a server; it ends with the block, and with this process.
+    """Start a server, which ends with the block or with this process.
 
     Args:
-        durations: Seconds of the tasks and their spread; without, tasks end at their fourth poll.
+        durations: Seconds that tasks take, and the share by which they differ; by default, a task ends at its
+            fourth poll.
     """
     command = [sys.executable, "-m", "benchmarks.server", *map(str, durations)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -67,7 +68,7 @@ def running(*durations: float) -> Iterator[Server]:
 
 
 def pin(pid: int, *, last: bool) -> None:
-    """Keep a process to the last processor or away from it, where there are two and it can be told."""
+    """Bind a process to the last processor, or to all others, if there are several and the system can."""
     if not hasattr(os, "sched_setaffinity"):
         return
     processors = sorted(os.sched_getaffinity(0))

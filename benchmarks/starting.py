@@ -1,4 +1,4 @@
-"""What importing costs: processor time of a fresh interpreter, above one that imports nothing."""
+"""Import times: processor time of a new interpreter, less that of one that imports nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STATEMENTS: Final = {
 
 
 def import_times(rounds: int) -> dict[str, float]:
-    """Return seconds for each statement that can be run here."""
+    """Return the median seconds of each statement whose packages are installed."""
     usable = {name: code for name, code in _STATEMENTS.items() if _run(code) is not None}
     times: dict[str, list[float]] = {name: [] for name in usable}
     bare: list[float] = []

@@ -1,7 +1,7 @@
-"""Ten thousand edits in flight in one process: `python benchmarks/waiting.py --edits 10000`.
+"""The cost of 10,000 concurrent `edits.run` in one process: `python benchmarks/waiting.py --edits 10000`.
 
-Each is an `edits.run` of its own whose task does not end. Prints the memory of each, the CPU time while
-nothing ends, and the seconds until all are cancelled. The service is the emulator, in a process of its own.
+No task ends. The output is the memory of each edit, the processor time while all wait, and the seconds until
+all are cancelled. The service is the emulator, in a process of its own.
 """
 
 # ruff: noqa: T201 (a benchmark prints its results)
@@ -43,7 +43,7 @@ def resident() -> float:
 
 
 async def measure(base_url: str, api_key: str, edits: int, seconds: float) -> None:
-    """Start the edits, measure while they wait, and cancel them."""
+    """Start the edits, measure while they wait, cancel them, and print the results."""
     async with AsyncApimart(api_key, base_url=base_url, limits=Limits(adaptive=False)) as client:
         submitted = 0
 
@@ -59,27 +59,27 @@ async def measure(base_url: str, api_key: str, edits: int, seconds: float) -> No
                 for _ in range(count)
             ]
 
-        async def polled(count: int) -> None:
+        async def all_submitted(count: int) -> None:
             async with asyncio.timeout(_LONGEST):
-                while submitted < count:  # noqa: ASYNC110 a count is no event
+                while submitted < count:  # noqa: ASYNC110 the count has no event
                     await asyncio.sleep(0.05)
 
         running = start(_WARM)
-        await polled(_WARM)
+        await all_submitted(_WARM)
         gc.collect()
         before, began = resident(), time.process_time()
         running += start(edits)
-        await polled(_WARM + edits)
+        await all_submitted(_WARM + edits)
         print(
             f"{edits} edits: {1e3 * (time.process_time() - began) / edits:.2f} ms of CPU each until waiting"
         )
         await asyncio.sleep(2)
         gc.collect()
-        print(f"memory: {(resident() - before) / edits:.1f} KB for each that waits")
+        print(f"memory: {(resident() - before) / edits:.1f} KB for each edit that waits")
         began = time.process_time()
         await asyncio.sleep(seconds)
         used = time.process_time() - began
-        print(f"waiting: {used / seconds:.3f} s of CPU a second, while nothing ends")
+        print(f"waiting: {used / seconds:.3f} s of CPU a second, while no task ends")
         began = time.perf_counter()
         for task in running:
             task.cancel()

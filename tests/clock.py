@@ -1,4 +1,4 @@
-"""A monotonic clock that a test moves forwards, so that nobody waits for a timeout or a grace period."""
+"""A monotonic clock that a test moves forwards, so that it need not wait for timeouts and grace periods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures that more than one room of the house uses."""
+"""Fixtures that several folders of tests share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ settings.load_profile("steady")
 def pytest_sessionstart() -> None:
     """Refuse to test the checkout where the installed package is meant, as under nox.
 
-    And hear Ctrl-C, for the tests that press it: a shell has what it starts in the background ignore it, and
+    And restore SIGINT for tests that send it: a shell starts background processes with SIGINT ignored, and
     every process started from there inherits that.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -50,7 +50,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_report_header() -> str | None:
-    """Say what is not tested on this machine."""
+    """Report the tests that are skipped on this machine."""
     from .batch.chromium import executable
 
     return None if executable() else "The report is not tested in a browser: no Chromium is installed."

@@ -1,4 +1,4 @@
-"""Nobody gets another's answer, whatever a server does to its connections: ``nox -s fuzz``.
+"""No call gets the answer of another, whatever a server does to its connections: ``nox -s fuzz``.
 
 Every call carries a tag, and its answer repeats the tag. The server cuts answers, hangs up, sends a second
 answer behind a good one or some time later, or says farewell on an idle connection, with and without closing
@@ -63,7 +63,7 @@ def answer_to(target: str, body: bytes) -> bytes:
 
 
 async def misbehave(writer: asyncio.StreamWriter, target: str, good: bytes, chance: random.Random) -> bool:
-    """Answer a request, perhaps badly; return whether the connection stays open."""
+    """Answer a request, correctly or not; return whether the connection stays open."""
     chosen = chance.randrange(12)
     if chosen == 0:
         return False

@@ -287,7 +287,7 @@ class AwaitedObject:
 @pytest.mark.parametrize(
     "make", [lambda function: function, lambda function: partial(function, 1), AwaitedObject]
 )
-async def test_async_functions_are_refused_where_nobody_would_await_them(
+async def test_async_functions_are_refused_where_they_would_not_be_awaited(
     clients: dict[type, Any], make: Callable[[object], object], tmp_path: Path
 ) -> None:
     async def called(*_: object) -> None:

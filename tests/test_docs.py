@@ -1,4 +1,4 @@
-"""Every example in the README and the documentation does what it says."""
+"""Every example in the README and the documentation works."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_every_example_runs(
 ) -> None:
     commands = examples(repository)
     assert len(commands) > 5
-    # What stands in two places runs once.
+    # An example that is in two places runs once.
     directories = {command: tmp_path / str(number) for number, command in enumerate(set(commands.values()))}
     # They wait for tasks most of the time, so they wait together, but do not start all at once.
     with ThreadPoolExecutor(8) as threads:

@@ -1,4 +1,4 @@
-"""The pages that list things list all of them: names, errors, arguments, variables, commands, changes."""
+"""Pages with lists are complete: names, errors, arguments, variables, commands, changes."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ EXAMPLES: Final[list[tuple[str, Sequence[errors.ApimartError]]]] = [
 ]
 
 
-def test_the_page_about_money_tells_which_errors_are_transient_and_which_stop_a_batch(
+def test_the_page_about_money_lists_transient_errors_and_those_that_stop_a_batch(
     repository: Path,
 ) -> None:
     rows = ["| error | transient | stops a batch |", "|---|---|---|"]

@@ -1,4 +1,4 @@
-"""The log tells the story of a task, and never a prompt, the key or a signed URL."""
+"""The log has every step of a task, and never a prompt, the key or a signed URL."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def lines(caplog: pytest.LogCaptureFixture, name: str = "apimart_async") -> list
     return [record.getMessage() for record in caplog.records if record.name.startswith(name)]
 
 
-async def test_info_tells_the_story_of_an_edit(
+async def test_info_logs_each_step_of_an_edit(
     emulator: Emulator, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.INFO, "apimart_async")
@@ -92,7 +92,7 @@ async def test_debug_has_a_line_for_each_request(
     assert ", attempt 2, request id " in second
 
 
-async def test_a_failed_task_is_told_without_the_words_of_the_service(
+async def test_a_failed_task_is_logged_without_the_words_of_the_service(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "apimart_async")
@@ -106,7 +106,7 @@ async def test_a_failed_task_is_told_without_the_words_of_the_service(
     assert PROMPT not in caplog.text
 
 
-async def test_a_task_is_told_once_by_waits_and_watches(
+async def test_a_task_is_logged_once_by_waits_and_watches(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connected(emulator) as client:
@@ -140,10 +140,10 @@ async def test_a_task_that_its_caller_does_not_get_is_in_a_warning(
         await asyncio.sleep(0)
         wait.cancel()
         await asyncio.wait([wait])
-    assert lines(caplog) == [told]  # who waits for a task has its id
+    assert lines(caplog) == [told]  # the caller of a wait has the id
 
 
-async def test_a_batch_tells_how_each_job_ended(
+async def test_a_batch_logs_how_each_job_ended(
     emulator: Emulator, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.INFO, "apimart_async.batch")

@@ -1,4 +1,4 @@
-"""The page about money says what the code does, and its commands work."""
+"""The page about money agrees with the code, and its commands work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def accepted(body: bytes) -> list[Reply]:
     return [Reply(status, {}, body) for status in (200, 202)]
 
 
-# What happened, in the words of the page, and examples of it: answers, or what is known without one.
+# The cases in the words of the page, each with examples: answers, or the facts known without one.
 ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ("no connection: refused, no such name, TLS failed, none became free", [Effect.NEVER_SENT]),
     ("400, 401, 402, 403, 404, 413, 422", said(400, 401, 402, 403, 404, 413, 422)),
@@ -139,7 +139,7 @@ WORDS: Final = {
 
 
 def effect_of(example: Reply | Effect) -> tuple[Effect, bool]:
-    """Return what an example says of its request, and whether an accepted one has no task id."""
+    """Return the effect of an example on its request, and whether the id of an accepted task is missing."""
     if isinstance(example, Effect):
         return example, False
     outcome = read_response(example, Kind.PAID_WRITE, URL, Secret("sk-test"))

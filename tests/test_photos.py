@@ -1,4 +1,4 @@
-"""The example photos are what their script draws."""
+"""The example photos are those that their script draws."""
 
 from __future__ import annotations
 

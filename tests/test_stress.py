@@ -1,4 +1,4 @@
-"""Everything goes wrong at once: nothing is paid twice, nothing that was paid for is lost, nothing leaks.
+"""All faults at once: nothing is paid twice, nothing that was paid for is lost, nothing leaks.
 
 `nox -s tests` makes one small run. `nox -s tests_long` makes a run for each seed, with idempotent replay on
 the server and without in turn. `nox -s stress` makes both for each, and many more edits: `STRESS_EDITS` says
@@ -103,15 +103,15 @@ LATER: Final = (
 
 
 @attrs.define
-class Told:
-    """What the caller of many edits was told, by result, error or note."""
+class Results:
+    """The results, errors and notes that the callers of many edits have received."""
 
     completed: int = 0
     returned: set[str] = attrs.field(factory=set)
     named: set[str] = attrs.field(factory=set)
     errors: Counter[str] = attrs.field(factory=Counter)
 
-    def about(self, error: ApimartError) -> None:
+    def add_error(self, error: ApimartError) -> None:
         self.errors[type(error).__name__] += 1
         if error.task_id is not None:
             self.named.add(error.task_id)
@@ -122,49 +122,51 @@ class Told:
             self.named.add(error.idempotency_key)
         self.named.update(re.findall(r"\w+", " ".join(getattr(error, "__notes__", ()))))
 
-    def cut_off(self, cancelled: BaseException) -> None:
+    def add_cancellation(self, cancelled: BaseException) -> None:
         self.errors["cancelled"] += 1
         self.named.update(re.findall(r"\w+", " ".join(getattr(cancelled, "__notes__", ()))))
 
 
-async def edit(client: AsyncApimart, number: int, patience: float, directory: Path, told: Told) -> None:
-    """Make one edit as a caller would who may lose patience, and bring its images home."""
+async def edit(client: AsyncApimart, number: int, timeout: float, directory: Path, results: Results) -> None:
+    """Make one edit, perhaps with a short timeout, and save its images."""
     image = PICTURE if number % 9 == 0 else f"https://pictures.example/{number}.jpg"
-    with anyio.move_on_after(patience):
+    with anyio.move_on_after(timeout):
         try:
             task = await client.edits.run(image, f"edit {number}", n=2 if number % 5 == 0 else 1)
         except anyio.get_cancelled_exc_class() as cancelled:
-            told.cut_off(cancelled)
+            results.add_cancellation(cancelled)
             raise
         if task.id is not None:
-            told.returned.update((task.id, *task.sibling_ids))
+            results.returned.update((task.id, *task.sibling_ids))
         elif task.idempotency_key is not None:
-            told.named.add(task.idempotency_key)
+            results.named.add(task.idempotency_key)
         await client.images.save(task, directory)
-        told.completed += 1
+        results.completed += 1
 
 
-async def edit_all(clients: list[AsyncApimart], edits: int, source: random.Random, directory: Path) -> Told:
-    """Make so many edits, so many at a time, each by one of the clients in turn; a few are given up soon."""
-    told = Told()
+async def edit_all(
+    clients: list[AsyncApimart], edits: int, source: random.Random, directory: Path
+) -> Results:
+    """Make edits, some at a time, each with one of the clients in turn; a few are cancelled early."""
+    results = Results()
     numbers = iter(range(edits))
 
     async def work() -> None:
         for number in numbers:
-            patience = source.uniform(0, 0.3) if source.random() < SHARE else BOUND
+            timeout = source.uniform(0, 0.3) if source.random() < SHARE else BOUND
             try:
-                await edit(clients[number % len(clients)], number, patience, directory, told)
+                await edit(clients[number % len(clients)], number, timeout, directory, results)
             except ApimartError as error:
-                told.about(error)
+                results.add_error(error)
 
     async with anyio.create_task_group() as group:
         for _ in range(IN_FLIGHT):
             group.start_soon(work)
-    return told
+    return results
 
 
-def disorder(source: random.Random, *families: Family) -> list[Fault]:
-    """Return each fault of the families once for certain, and again and again by chance.
+def random_faults(source: random.Random, *families: Family) -> list[Fault]:
+    """Return each fault of the families, once for certain and repeatedly at random.
 
     In any order: of several that are due, only the first happens.
     """
@@ -181,7 +183,7 @@ def open_files() -> int:
 
 @asynccontextmanager
 async def nothing_left() -> AsyncGenerator[None]:
-    """Compare tasks, sockets and files with what there was before, once the loop has let go of them."""
+    """Compare the numbers of tasks, sockets and files with those before, once the loop has released them."""
     tasks, files = asyncio.all_tasks(), open_files()
     yield
     with anyio.move_on_after(120):
@@ -191,29 +193,29 @@ async def nothing_left() -> AsyncGenerator[None]:
     assert open_files() <= files
 
 
-def check(emulator: Emulator, told: Told) -> None:
-    """Hold what the callers were told against the ledger, and what was sent against where it may go."""
+def check(emulator: Emulator, results: Results) -> None:
+    """Compare the results of the callers with the ledger, and check that the key went to the API only."""
     ledger = emulator.ledger
     assert not ledger.billed_more_than_once
     assert not ledger.executed_more_than_once
-    known = told.returned | told.named
+    known = results.returned | results.named
     assert [entry for entry in ledger.entries if not known & {entry.task_id, entry.idempotency_key}] == []
-    assert told.returned <= {entry.task_id for entry in ledger.entries}
+    assert results.returned <= {entry.task_id for entry in ledger.entries}
     assert not emulator.key_leaks
     assert emulator.counts["files"] > 0
     assert emulator.counts["elsewhere"] == 0, "a redirect of the API to another origin was followed"
-    assert told.completed > 0
+    assert results.completed > 0
     assert [fault for fault, happened in emulator.faults.happened if fault.times and not happened] == []
 
 
 def service(seed: int, source: random.Random, *families: Family, **options: Any) -> Emulator:
-    """Return an emulator on which as much goes wrong as can."""
+    """Return an emulator with all faults."""
     return Emulator(
         seed=seed,
         task_seconds=0.03,
         images="tiny",
         variants=True,
-        faults=disorder(source, ANYWHERE, SUBMITS, LATER, *families),
+        faults=random_faults(source, ANYWHERE, SUBMITS, LATER, *families),
         balance=EDITS,
         **options,
     )
@@ -242,8 +244,8 @@ async def test_many_edits_through_every_fault_at_once(seed: int, replay: bool, t
         async with nothing_left(), emulator, connect(emulator, limits) as client:
             trusting = client.with_options(retry=attrs.evolve(RETRY, indeterminate="same-key"))
             clients = [client, trusting] if replay else [client]
-            told = await edit_all(clients, EDITS, source, tmp_path)
-    check(emulator, told)
+            results = await edit_all(clients, EDITS, source, tmp_path)
+    check(emulator, results)
 
 
 @pytest.mark.timeout(BOUND + 300)
@@ -253,5 +255,5 @@ async def test_a_client_that_learns_the_limits_gets_through_them_too(tmp_path: P
     emulator = service(4, source, rate_limit=200)
     with anyio.fail_after(BOUND):
         async with nothing_left(), emulator, connect(emulator, Limits()) as client:
-            told = await edit_all([client], 200, source, tmp_path)
-    check(emulator, told)
+            results = await edit_all([client], 200, source, tmp_path)
+    check(emulator, results)

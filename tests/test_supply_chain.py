@@ -67,7 +67,7 @@ def installs(text: str) -> list[str]:
 
 
 def test_no_message_installs_a_name_that_is_not_published() -> None:
-    """Whoever registers the name first would be installed."""
+    """The package of a stranger would be installed if the stranger registered the name first."""
     folders = [ROOT / "apimart_async", ROOT / "docs", ROOT / "benchmarks"]
     kinds = {".py", ".md", ".html", ".toml", ".txt"}
     texts = [path for folder in folders for path in folder.rglob("*.*") if path.suffix in kinds]

@@ -1,4 +1,4 @@
-"""Where an address leads, in every spelling that a connection would take."""
+"""The kind of a host, in every spelling that a connection accepts."""
 
 from __future__ import annotations
 

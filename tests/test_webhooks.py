@@ -301,7 +301,7 @@ async def test_a_cancelled_task_is_not_notified(emulator: Emulator, client: Asyn
     "webhook",
     ["http://203.0.113.5:9/hook", "http://127.0.0.1@203.0.113.5/", "http://localhost.example/", "http://["],
 )
-async def test_the_emulator_calls_nobody_beyond_loopback(client: AsyncApimart, webhook: str) -> None:
+async def test_the_emulator_calls_loopback_addresses_only(client: AsyncApimart, webhook: str) -> None:
     task = await client.generations.create("A lighthouse", webhook=webhook)
     assert (await client.tasks.wait(task)).is_completed
 

@@ -1,4 +1,4 @@
-"""The services that a batch works with: how each checks, uploads, submits, awaits and saves a job."""
+"""The services of a batch: each checks, uploads, submits, awaits and saves jobs."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class PreparedJob:
     """A job that was checked before any money is spent.
 
     Attributes:
-        job: As it is submitted.
+        job: The job as it is submitted.
         record: Its description, with its id, the digest of the request and the model.
         images: URLs, and local images with their digests.
-        mask: Likewise, if there is one.
+        mask: URL or local image of the mask, if there is one.
         options: Further fields of the request.
         template: Name template of its files.
     """
@@ -81,7 +81,7 @@ class PreparedJob:
 
 
 class Backend(Protocol):
-    """A service's part in a job; the methods with a body suit services whose answer is the result.
+    """The methods of a service; those with a body suit services whose answer is the result.
 
     Attributes:
         models: The operations of the service, and the model of jobs that name none.
@@ -104,7 +104,7 @@ class Backend(Protocol):
         """Check a job and determine its id.
 
         Raises:
-            InvalidArgumentError: It cannot be submitted as it is; an ``ImageError`` when its image cannot.
+            InvalidArgumentError: The job cannot be submitted; an ``ImageError`` if its image is the reason.
         """
         ...
 
@@ -118,7 +118,7 @@ class Backend(Protocol):
         """Send the paid request; the record follows each attempt.
 
         Raises:
-            RateLimitError: The service asks to wait; it is not sent again.
+            RateLimitError: The service asks to wait; the request is not sent again.
         """
         ...
 
@@ -176,7 +176,7 @@ class _JobPreparer(Backend, Generic[_Client]):
 
     def failed(self, error: BaseException) -> None:
         """Tell the event hooks that the job of the body has failed."""
-        observation.tell(self._client.event_hooks, "failed", lambda each: each.failed(type(error).__name__))
+        observation.notify(self._client.event_hooks, "failed", lambda each: each.failed(type(error).__name__))
 
     async def prepare(self, job: Job) -> PreparedJob:
         """Check a job and determine its id."""
@@ -224,7 +224,7 @@ class _JobPreparer(Backend, Generic[_Client]):
 
 @contextmanager
 def following(paid_record: PaidRecord) -> Generator[None]:
-    """Have a record follow the paid request of the body."""
+    """Report the attempts of the paid request of the body to a record."""
     token = PAID_RECORD.set(paid_record)
     try:
         yield
@@ -237,10 +237,10 @@ def _digest(image: str | Media) -> str:
 
 
 async def check_against_schema(client: AsyncApimart, job: Job) -> None:
-    """Hold a job against the schema of its model, if the client checks requests and the service has one.
+    """Check a job against the schema of its model, if the client checks requests and the service has one.
 
     Raises:
-        InvalidArgumentError: The model does not take it.
+        InvalidArgumentError: The model does not take the job.
     """
     fields = fields_of(job, model_of(job, APIMART_MODELS))
     await client.models.check(fields, path=None if is_plain_edit(job) else submission.GENERATIONS)

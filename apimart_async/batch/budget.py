@@ -25,10 +25,10 @@ _MOST_SECONDS: Final = 10.0
 
 
 def read_prices(data: bytes | None) -> dict[str, float]:
-    """Read the prices that a journal keeps; anybody may have written them.
+    """Read the prices that a journal keeps, which may be malformed.
 
     Raises:
-        JournalError: They cannot be read, or one is not more than 0.
+        JournalError: The prices cannot be read, or one is not more than 0.
     """
     try:
         prices = json.loads(data or b"{}")
@@ -43,7 +43,7 @@ def read_prices(data: bytes | None) -> dict[str, float]:
 
 
 class Budget:
-    """Admits submits as long as the spent, the outstanding and the next one fit the limit.
+    """Admits submits as long as the USD spent, the USD outstanding and the cost of the next fit the limit.
 
     The price of a model is the highest cost of an image that the service has reported. While none is
     reported, one job runs at a time, at the price that the service quotes. If it quotes none either, and such
@@ -52,7 +52,7 @@ class Budget:
 
     Args:
         limit: USD, over all runs with the journal; ``None`` for no limit.
-        tally: Of the journal.
+        tally: Sums over the journal.
         prices: USD an image of each model, as learnt by earlier runs.
         shared: Reserves USD of the limit, if several processes share it.
         quote: Returns the USD of an image of a model that the service quotes, if it does.
@@ -74,7 +74,7 @@ class Budget:
         self.waiting: int = 0
         """Number of submits that wait until they fit."""
         self.has_new_price: bool = False
-        """Whether a price was learnt that is not kept yet."""
+        """Whether a price was learnt that is not in the journal yet."""
         self._is_blind = False
         self._is_closed = False
         self._changed = anyio.Event()
@@ -114,7 +114,7 @@ class Budget:
             Whether it was admitted; ``False`` once the budget is closed.
 
         Raises:
-            BudgetExceededError: It does not fit, and nothing is in flight that could turn out cheaper.
+            BudgetExceededError: The submit does not fit, and no job in flight could cost less than expected.
 
         Cancellation leaves it not admitted.
         """
@@ -144,7 +144,7 @@ class Budget:
         self._unwritten[model] = self._unwritten.get(model, 0) + n
 
     def written(self, model: str, n: int) -> None:
-        """Count it as one that has a row, or will never have one."""
+        """Count a submit as one with a row in the journal, or one that will never have a row."""
         self._unwritten[model] = max(0, self._unwritten.get(model, 0) - n)
 
     async def _reserve(self, model: str, n: int, limit: float) -> bool:
@@ -185,9 +185,9 @@ class Budget:
         """Count a job as billed.
 
         Args:
-            model: Its model.
-            n: As it was admitted.
-            cost: USD; 0 when it was not executed; ``None`` when the service does not report it.
+            model: Model of the job.
+            n: Number of images with which it was admitted.
+            cost: USD; 0 if the job was not executed, ``None`` if the service does not report the cost.
             images: Number of images delivered.
         """
         if cost is not None or not images:
@@ -231,7 +231,7 @@ class Budget:
 
     @property
     def _unpriced(self) -> int:
-        """Return the number of images that may still be billed, nobody knows for how much."""
+        """Return the number of images that may still be billed at an unknown price."""
         if self._shared is not None:  # those of other processes are in flight
             return 0
         return sum(images for model, images in self._outstanding.items() if not self._known_price(model))

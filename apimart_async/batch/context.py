@@ -44,7 +44,7 @@ class BatchOptions:
         on_job: Called with a ``JobProgress`` when a job enters a stage, and after each poll of its task.
 
     Raises:
-        InvalidArgumentError: One of them is out of range.
+        InvalidArgumentError: An option is out of range.
     """
 
     output: Path = attrs.field(converter=_path)
@@ -89,10 +89,10 @@ class Context:
     """Everything that the jobs of a batch share.
 
     Attributes:
-        options: Of the batch.
+        options: Options of the batch.
         backend: The service.
-        journal: Entered.
-        shutdown: Whether further jobs are started.
+        journal: The journal, already entered.
+        shutdown: Decides whether further jobs are started.
         budget: Admits submits.
         uploads: Keeps uploads in the journal, and limits those under way.
         upload_cooldown: Pauses uploads after a 429.

@@ -22,13 +22,13 @@ Result = TypeVar("Result")
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _LIMIT_FROM: Final = 8
-"""Refusals without an accepted request in between, from which on they are taken for a limit."""
+"""Number of refusals without an accepted request in between that count as a limit."""
 
 _log: Final = logging.getLogger("apimart_async.batch")
 
 
 class Cooldown:
-    """Sends the requests of a batch, and those that are answered 429 again, as long as it takes.
+    """Sends the requests of a batch, and sends each again after a 429, for any length of time.
 
     An isolated refusal delays its request alone. Eight in a row pause the batch: then the first request goes
     alone, and each accepted one lets one more go beside the others. Delays and pauses are the ``Retry-After``
@@ -36,7 +36,7 @@ class Cooldown:
     for: the number of tasks may be limited.
 
     Args:
-        shutdown: Of the batch; fails when the service asks for a longer delay than is allowed.
+        shutdown: Shutdown state of the batch; a longer delay than is allowed ends the batch.
         max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits.
     """
 
@@ -65,7 +65,7 @@ class Cooldown:
             The result; ``None`` when the batch shuts down while the request waits.
 
         Raises:
-            Exception: Of the function, except for a ``RateLimitError`` that is transient.
+            Exception: The exception of the function, except for a transient ``RateLimitError``.
 
         Cancellation leaves the request not sent, or as the function leaves it.
         """
@@ -97,7 +97,7 @@ class Cooldown:
                 self._wake()
 
     async def _wait(self, delay: float) -> None:
-        """Wait for the delay, and until the batch may send one more."""
+        """Wait for the delay, and until the batch may send one more request."""
         self._waiting += 1
         try:
             await anyio.sleep(delay)

@@ -1,4 +1,4 @@
-"""``run_many``, ``edit_many`` and ``read_outcomes``: run a batch, and read how its jobs stand."""
+"""``run_many``, ``edit_many`` and ``read_outcomes``: run a batch, and read the outcomes of its jobs."""
 
 from __future__ import annotations
 
@@ -54,38 +54,43 @@ def run_many(
     fails is an outcome, not the end of the batch.
 
     Args:
-        client: Open for as long as the batch runs.
-        jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
+        client: Client of the service, open for as long as the batch runs.
+        jobs: Jobs, taken lazily: memory does not grow with their number. A plain generator runs in worker
+            threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
-            ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
-            needed.
-        journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
-            processes and machines share; or another kind of journal; ``":memory:"`` for
-            none that survives the batch.
-        max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more.
-        max_uploads: Maximum number of concurrent uploads, 1 or more. An image is uploaded once for all jobs
-            and runs, and again before its 72 h are over.
-        max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more.
+            and by default for the journal, in ``.batch``. It is created when it is missing. Or a URL of
+            object storage, ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``;
+            ``journal`` is then needed.
+        journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for a journal that several
+            processes and machines share; ``":memory:"`` for a journal that does not survive the batch; or an
+            object with the methods of ``Journal``.
+        max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more;
+            default 256.
+        max_uploads: Maximum number of concurrent uploads, 1 or more; default 32. An image is uploaded once
+            for all jobs and runs, and again before its 72 h are over.
+        max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more; default
+            32.
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
-            in flight; with a journal in PostgreSQL, of all processes together. The price of a model is learnt
-            from its tasks: until the first has ended, one runs at a time, in each process, at the price that
-            the service quotes.
-        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
-            ``"collect"`` those again under the same idempotency key whose model promises to execute a key
-            once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that
-            does not honour the key then bills them twice.
-        retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
-        retry_missing: Submit jobs of an earlier run again whose task the service does not know, which may pay
-            for them twice: look at the account first. Each task is polled before, for at least a minute. By
-            default such a job is an unfinished outcome, and the next run polls its task again.
+            in flight; with a journal in PostgreSQL, of all processes together. No limit by default. The price
+            of a model is learnt from its tasks: until the first has ended, one runs at a time, in each
+            process, at the price that the service quotes.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"``, the
+            default, reports them. ``"collect"`` sends those again under the same idempotency key whose model
+            promises to execute a key once, while the service remembers it, and reports the others.
+            ``"resubmit"`` sends all of them again; a service that does not honour the key then bills them
+            twice.
+        retry_failed: Whether to submit jobs again that the service refused, or whose task failed, in an
+            earlier run; default False.
+        retry_missing: Whether to submit jobs of an earlier run again whose task the service does not know,
+            which may pay for them twice: look at the account first. Each task is polled before, for at least
+            a minute. By default such a job is an unfinished outcome, and the next run polls its task again.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
             takes longer is an unfinished outcome, which the next run continues.
         check: Whether paid requests are checked against the schema of their model, ``"schema"`` or ``"off"``;
             ``check`` of the client by default. A job that its model does not take fails, and is free.
         max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits after a 429; default
-            3600. A longer one ends the batch. A 429 without ``Retry-After`` is waited out, however long it
-            takes.
+            3600. A longer one ends the batch. After a 429 without ``Retry-After``, the batch waits for any
+            length of time.
         on_progress: Called with a ``Progress`` five times a second, and at the end.
         shutdown: Ends the batch early: once it is requested, no further jobs are started, those in flight are
             finished, and the iterator ends.
@@ -105,10 +110,10 @@ def run_many(
         APIConnectionError: From the iterator, the service cannot be reached any more.
         DownloadError: On entering, or from the iterator, the output folder cannot be written, or the bucket
             is missing or not open to the credentials; on entering, nothing was sent.
-        InvalidArgumentError: An argument is out of range.
+        InvalidArgumentError: An argument is out of range, or of another type.
 
     The errors from the iterator come after everything that was in flight has ended, and say how to continue.
-    An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
+    An error of ``jobs`` itself comes after all jobs before it have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
     if not isinstance(cast("object", client), AsyncApimart | AsyncAppleRouter):
@@ -145,7 +150,7 @@ edit_many = run_many
 def read_outcomes(
     output: str | os.PathLike[str], *, journal: str | os.PathLike[str] | None = None
 ) -> Iterator[Outcome]:
-    """Yield how every job of a batch stands, in the order they were started; changes nothing, and blocks.
+    """Yield the outcome of every job of a batch, in the order of their start; changes nothing, and blocks.
 
     A batch that is running can be read. Its jobs in flight are ``"unfinished"``, or ``"in_doubt"`` from their
     paid request until the answer.
@@ -156,7 +161,8 @@ def read_outcomes(
 
     Raises:
         JournalError: There is no journal, it is damaged or of a newer version, or cannot be reached.
-        InvalidArgumentError: The URL is malformed, or the extra ``postgres`` is not installed.
+        InvalidArgumentError: The URL is malformed, the extra ``postgres`` is not installed, or the output is
+            in object storage and no journal is named.
     """
     check_types(output=output)
     directory = any_path(output)

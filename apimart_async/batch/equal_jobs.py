@@ -29,7 +29,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
 async def is_same(record: Record, described: Record) -> bool:
     """Tell whether a row is that of a job, and not of another picture with the same content.
 
-    A picture that is no longer where the row says was moved.
+    A picture that is no longer at the path of the row counts as moved.
     """
     if (record.name, record.extra) != (described.name, described.extra):
         return False
@@ -83,7 +83,7 @@ async def copy_images(paths: Sequence[Path], directory: Path, template: str, tas
 
 def _check_links(paths: Sequence[Path], directory: Path) -> None:
     if isinstance(directory, ObjectPath):
-        # A store has no links; a row of a stranger could still name a key elsewhere.
+        # A store has no links, but a manipulated row could name a key elsewhere.
         if not all(path.is_relative_to(directory) and ".." not in path.parts for path in paths):
             raise DownloadError("An object outside of the output folder is not copied.")
         return

@@ -67,7 +67,7 @@ async def estimate(
 
     Args:
         client: Fetches the prices.
-        jobs: As for ``run_many``; memory grows by about 150 bytes a job.
+        jobs: Jobs, as for ``run_many``; memory grows by about 150 bytes per job.
         output: Folder of the batch: jobs that its journal has and the next run does not submit cost nothing.
         journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
 
@@ -77,6 +77,8 @@ async def estimate(
     Raises:
         JournalError: The journal is damaged or of a newer version, or cannot be reached.
         APIError: The request for prices failed after all retries.
+        InvalidArgumentError: An argument has another type, or the output is in object storage and no journal
+            is named.
 
     Cancellation leaves nothing behind.
     """

@@ -105,10 +105,11 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        job: As it was given; read back from a journal, its image is a text that describes it, or ``None``.
+        job: The job as it was given; read from a journal, its image is a description, or ``None``.
         status: ``"saved"``, ``"failed"``, ``"in_doubt"`` or ``"unfinished"``.
-        task: As last seen, without images once they are saved: use ``paths``. ``None`` when there is none.
-        paths: Its files, in the order of the images.
+        task: The task as last seen, without images once they are saved: use ``paths``. ``None`` if there is
+            none.
+        paths: Paths of the saved files, in the order of the images.
         error: The reason why it was not saved.
         cost: USD, when the service reported it.
         seconds: Time from start to end, summed over the runs that worked on it.
@@ -135,7 +136,7 @@ class Outcome:
 
     @property
     def has_unknown_cost(self) -> bool:
-        """Whether the images were made and nothing tells their cost, as with OpenAI-compatible services.
+        """Whether the images were made at an unknown cost, as with OpenAI-compatible services.
 
         .. versionadded:: 0.1
         """

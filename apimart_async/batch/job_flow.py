@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 @attrs.define
 class JobFlow:
-    """Takes one job as far as it goes."""
+    """Runs one job until it ends, or until the batch shuts down."""
 
     _context: Context
     _job: Job
     _position: int
     _state: JobState = attrs.field(init=False)
     _obstacle: Exception | None = attrs.field(init=False, default=None)
-    """The reason why it cannot be submitted; a task that is already paid for can be finished all the same."""
+    """The reason why the job cannot be submitted; a task that is already paid for is still finished."""
 
     _is_retried: bool = attrs.field(init=False, default=False)
     """Whether its task was polled once more because of `retry_missing`."""
@@ -55,7 +55,7 @@ class JobFlow:
         self._state = JobState(self._context, self._job)
 
     async def run(self) -> Outcome | None:
-        """Take the job as far as it goes.
+        """Run the job until it ends, or until the batch shuts down.
 
         Returns:
             Its outcome; ``None`` when the batch shuts down before it is started.
@@ -311,7 +311,7 @@ class JobFlow:
                     self._state.error = error
                     ended = record.task_ended(error, self._state.seconds())
                     if record.paths and not context.options.retry_missing:
-                        # The images may be where they were saved: in another folder, or in one that is not
+                        # The saved images may still exist: in another folder, or in one that is not
                         # mounted now. The job must not be submitted again for that.
                         self._state.error = missing = self._missing_files(record, error)
                         ended = record.with_error(missing, self._state.seconds())

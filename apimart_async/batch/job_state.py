@@ -27,9 +27,9 @@ class JobState:
     """One job in this run.
 
     Attributes:
-        context: Of the batch.
-        job: As the caller gave it.
-        prepared: The job as the service gets it; set before anything is written.
+        context: Shared state of the batch.
+        job: The job as the caller gave it.
+        prepared: The job as it is sent; set before any row is written.
         error: The last error of this run; the journal keeps only its message and class.
         earlier_seconds: Seconds that earlier runs spent on it.
     """
@@ -47,7 +47,7 @@ class JobState:
             await self.context.journal.put(record)
         except errors.JournalError as error:
             self.context.shutdown.fail(error)
-            _tell_ids(record, "does not know")
+            _log_ids(record, "does not know")
         return record
 
     async def put_answer(self, record: Record) -> Record:
@@ -59,11 +59,11 @@ class JobState:
             return await self.put(record)
         except BaseException:
             # Another Ctrl-C may end the program before it is written.
-            _tell_ids(record, "may not know")
+            _log_ids(record, "may not know")
             raise
 
     def report_stop(self, error: Exception) -> None:
-        """Report the error that stops the batch, once: others in flight meet the same one."""
+        """Report the error that stops the batch once, although other jobs in flight fail with it too."""
         if self.context.shutdown.reason is error:
             self.report("failed", error=error)
 
@@ -87,18 +87,18 @@ class JobState:
         return self.earlier_seconds + time.monotonic() - self._started
 
 
-def _tell_ids(record: Record, knows: str) -> None:
-    """Tell the ids of paid work that its journal does not know, or may not."""
+def _log_ids(record: Record, knows: str) -> None:
+    """Log the ids of paid work that may be missing from the journal."""
     if record.key is not None:
         task = f"task {record.task.id}, " if record.task else ""
         text = f"Job {record.id} is {record.state}, which its journal {knows}: {task}"
-        _tell(errors.visible(f"{text}idempotency key {record.key}."))
+        _write_error(errors.visible(f"{text}idempotency key {record.key}."))
 
 
-def _tell(text: str) -> None:
+def _write_error(text: str) -> None:
     """Log a message, and write it to stderr: a log is often on the disk that is full."""
     if _log.hasHandlers():
         _log.error("%s", text)
-    with suppress(OSError, ValueError, AttributeError):  # closed, or on that disk too; pythonw.exe has none
+    with suppress(OSError, ValueError, AttributeError):  # closed, on that disk, or missing (pythonw.exe)
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 MOST_LEVELS: Final = 100
-"""Lists and mappings within each other, in the options and the extra data of a job."""
+"""Maximum depth of nested lists and mappings in the options and the extra data of a job."""
 
 
 def is_too_deep(value: object) -> bool:

@@ -32,10 +32,10 @@ class Progress:
         failed: Jobs without images.
         in_doubt: Jobs that may or may not have been executed.
         unfinished: Jobs that are paid for and not saved; the next run continues them.
-        resumed: How many of all these an earlier run had started.
+        resumed: Number of all these jobs that an earlier run had started.
         in_flight: Jobs between their submit and the end of their task.
         spent: USD, over all runs with this journal, of the costs that the service has reported.
-        unknown_costs: Jobs whose images were made at a cost that nothing tells.
+        unknown_costs: Jobs whose images were made at an unknown cost.
         rate: Jobs ended per second over the last minute, without those saved by earlier runs.
         elapsed: Seconds since the batch started.
         is_rate_limited: Whether uploads or submits wait because the service has answered 429.
@@ -76,7 +76,7 @@ class JobProgress:
     """A job that has entered a stage, or whose task was polled.
 
     Attributes:
-        job: As it was given.
+        job: The job as it was given.
         stage: ``"preparing"``, ``"uploading"``, ``"submitting"``, ``"waiting"``, ``"saving"``, and at the end
             ``"done"`` or ``"failed"``. A job that the batch no longer starts has no last stage.
         record: Its row in the journal, once its paid request is about to be sent: with the idempotency key,
@@ -127,7 +127,7 @@ class ProgressCounter:
         rate_limit: float | None,
         is_shutting_down: bool,
     ) -> None:
-        """Report the progress as of now."""
+        """Report the current progress."""
         now = time.monotonic()
         while self._recent and self._recent[0] < now - _WINDOW:
             self._recent.popleft()

@@ -1,12 +1,12 @@
-"""A finished task fetched once more, for URLs of its images that work."""
+"""A finished task is fetched again for fresh URLs of its images."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from apimart_async import errors
-from apimart_async.polling.poller import is_from_service
 from apimart_async.polling.task_errors import result_error, task_error
+from apimart_async.polling.wait import is_from_service
 
 if TYPE_CHECKING:
     from apimart_async.batch.backends import Backend

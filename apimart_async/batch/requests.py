@@ -48,7 +48,7 @@ def images_of(job: Job) -> list[SingleImage]:
     """Return the images of a job, without its mask.
 
     Raises:
-        ImageError: They are not images, or an empty list of them.
+        ImageError: The value is not an image, or is an empty list.
     """
     return [] if job.image is None else forms.flatten(job.image)
 
@@ -61,8 +61,8 @@ def check_job(job: Job, models: Mapping[Operation, str]) -> None:
         models: The operations of the service, and the model of jobs that name none.
 
     Raises:
-        InvalidArgumentError: Its attributes do not go together, or one is out of range.
-        ImageError: Its images are not images, or an empty list of them.
+        InvalidArgumentError: The attributes of the job contradict each other, or one is out of range.
+        ImageError: A value of ``image`` is not an image, or the list is empty.
     """
     if is_too_deep([job.options, job.extra]):
         raise InvalidArgumentError(f"The options and extra data of a job have {MOST_LEVELS} levels at most.")

@@ -27,7 +27,7 @@ async def check_output(output: Path) -> None:
     """Create the output folder, and check that it can be written, before any money is spent.
 
     Raises:
-        DownloadError: It cannot be written.
+        DownloadError: The folder cannot be written.
     """
     try:
         if isinstance(output, ObjectPath):
@@ -51,7 +51,7 @@ async def write_results(journal: Journal, directory: Path) -> None:
     The file is whole at any moment.
 
     Raises:
-        DownloadError: It cannot be written; its content is in the journal.
+        DownloadError: The file cannot be written; its content is in the journal.
         JournalError: The journal cannot be read.
     """
     path = directory / RESULTS

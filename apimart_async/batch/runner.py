@@ -1,4 +1,4 @@
-"""A batch while it runs: jobs are taken as there is room, outcomes are handed out as they are asked for."""
+"""The run of a batch: starts jobs within its limits, and yields outcomes on demand."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ _LONGEST_TAKE: Final = 0.005
 class Runner:
     """Runs a batch in one task group; an asynchronous context manager, and inside it an iterator of outcomes.
 
-    A job has a task of its own from when there is room for it until its outcome is handed out, so neither
-    waiting jobs nor unread outcomes accumulate.
+    Each job runs in an asyncio task of its own. It starts once the limits allow it, and ends when its outcome
+    is read or one of at most 64 in a buffer: neither waiting jobs nor unread outcomes accumulate.
 
     Args:
         backend: The service.
-        jobs: Taken lazily.
-        journal: Not entered yet.
-        options: Of the batch.
+        jobs: Jobs, taken lazily.
+        journal: The journal, not entered yet.
+        options: Options of the batch.
 
     Raises:
-        InvalidArgumentError: There is a budget, and the service does not report costs.
+        InvalidArgumentError: There is a budget, but the service does not report costs.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Runner:
                                 await room.acquire()
                                 group.start_soon(self._run_job, job, next(positions), room, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
-                        # Raised at the end; all jobs that it gave are done.
+                        # Raised at the end, when all jobs before the error are done.
                         self._shutdown.reason = self._shutdown.reason or error
             try:
                 stats = self._backend.stats()
@@ -296,7 +296,7 @@ async def _read_states(journal: Journal) -> tuple[dict[str, float], dict[str, An
     """Return the prices and the statistics of earlier runs.
 
     Raises:
-        JournalError: They cannot be read.
+        JournalError: The prices or the statistics cannot be read.
     """
     prices = read_prices(await journal.get_state(PRICES))
     try:

@@ -126,7 +126,7 @@ class ShutdownState:
         self._unreached = 0
 
     def not_reached(self, error: errors.APIConnectionError) -> None:
-        """Note that it has not, after all retries; shut down after ten such errors in a row."""
+        """Note that no answer came, after all retries; shut down after ten such errors in a row."""
         self._unreached += 1
         if self._unreached >= _UNREACHABLE_AFTER:
             self.fail(error)
@@ -138,13 +138,13 @@ class ShutdownState:
         self._unsaved = 0
 
     def not_saved(self, error: Exception, concurrent: int) -> None:
-        """Note that they were not; shut down after many jobs in a row that the place of images prevented.
+        """Note that images could not be fetched or written; shut down after many such jobs in a row.
 
         Each further job would be paid for, and the service keeps its images for a day.
 
         Args:
             error: The reason.
-            concurrent: Jobs that one short outage can prevent: ten more are many.
+            concurrent: Number of jobs that one short outage can affect: ten more end the batch.
         """
         if not isinstance(error, errors.DownloadError):
             return
@@ -154,7 +154,7 @@ class ShutdownState:
                 self.fail(error)
 
     async def while_reachable(self, wait: Awaitable[Result]) -> Result | None:
-        """Return the result of a wait, or ``None`` once the service is out of reach."""
+        """Return the result of a wait, or ``None`` once the service is unreachable."""
         with anyio.CancelScope() as scope:
             self._waits.add(scope)
             try:

@@ -34,7 +34,7 @@ async def submit(state: JobState, images: Sequence[SingleImage], previous: Recor
         started the job.
 
     Raises:
-        BudgetExceededError: It does not fit the budget.
+        BudgetExceededError: The request does not fit the budget.
         JournalError: The intent cannot be written; nothing was sent.
         RateLimitError: The service asks to wait; the row is as it was.
 
@@ -61,7 +61,7 @@ async def submit(state: JobState, images: Sequence[SingleImage], previous: Recor
 async def _send(
     state: JobState, images: Sequence[SingleImage], previous: Record | None, scope: anyio.CancelScope
 ) -> Record | None:
-    """Send the paid request in its place, with its intent on disk."""
+    """Send the paid request within the limits, with its intent on disk."""
     context = state.context
     doubt = previous if previous is not None and previous.state in {"intent", "in_doubt"} else None
     key = (doubt.key if doubt else None) or uuid.uuid4().hex
@@ -197,8 +197,8 @@ class _Intent:
     """The row of a paid request in the journal, kept while it is sent; see ``PaidRecord``.
 
     Args:
-        journal: Of the batch.
-        shutdown: Of the batch.
+        journal: Journal of the batch.
+        shutdown: Shutdown state of the batch.
         record: The row of the request; the base URL of each attempt is added to it.
         previous: The row that it replaces.
         scope: Cancelled by a shutdown as long as the request is not sent.
@@ -210,7 +210,7 @@ class _Intent:
         needs_promise: Whether to send it only if the service promises to execute its key once.
 
     Attributes:
-        record: The row as it was written last.
+        record: The row as last written.
         is_written: Whether the row is on disk: the request may have been sent.
     """
 
@@ -232,7 +232,7 @@ class _Intent:
         """Wait for the slot of the first attempt, before the client's own limits count it.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
         """
         if self._rate is not None:
             self._slot = await self._rate.wait()
@@ -242,7 +242,7 @@ class _Intent:
 
         Raises:
             _NotSentError: Nothing may be sent.
-            JournalError: It cannot be written; nothing may be sent.
+            JournalError: The row cannot be written; nothing may be sent.
         """
         if self.is_written:
             return

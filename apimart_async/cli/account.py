@@ -1,4 +1,4 @@
-"""``apimart balance`` and ``apimart models``: the rest of the balance, and the models it can be spent on."""
+"""``apimart balance`` and ``apimart models``: the remaining balance, and the models of the service."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def _check_limits(in_flight: int, max_retry_after: float) -> None:
 
 
 async def _with_schemas(check: Callable[..., Awaitable[Preflight]], base_url: list[str] | None) -> Preflight:
-    """Hold every row against the schema of its model too, where there is a key and the service answers."""
+    """Check every row against the schema of its model too, if there is a key and the service answers."""
     from apimart_async.batch.backends import check_against_schema
 
     try:

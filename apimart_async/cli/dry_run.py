@@ -30,7 +30,7 @@ class DryRun:
 
     Attributes:
         provider: The service.
-        model: Its name; ``None`` if the request names none.
+        model: Name of the model; ``None`` if the request names none.
         images: Number of images that the service makes.
         output: Place of the results.
         base_url: The option.
@@ -89,7 +89,7 @@ class DryRun:
 
     def _cost(self) -> float | None:
         """Return the USD for all images, if the price is known; the service is asked where there is a key."""
-        if self.provider == "APPLEROUTER" or self.model is None:  # this service tells no prices
+        if self.provider == "APPLEROUTER" or self.model is None:  # this service reports no prices
             return None
         from apimart_async.batch.backends import DOCUMENTED_PRICES
 

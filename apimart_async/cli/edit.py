@@ -176,7 +176,7 @@ class _Request:
 
     @property
     def name(self) -> str:
-        """Return the name of the model, that of the SDK by default."""
+        """Return the name of the model; by default the default of the SDK."""
         return edits.DEFAULT_MODEL if self.model is None else self.model
 
     @property
@@ -214,7 +214,7 @@ class _Request:
         """Check the pictures, and return those to convert for dall-e-2.
 
         Raises:
-            UsageError: Some cannot be sent.
+            UsageError: Some pictures cannot be sent.
             InvalidArgumentError: The prompt or the size is beyond the limits of dall-e-2.
         """
         if not self.is_apimart:

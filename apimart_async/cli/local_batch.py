@@ -20,7 +20,7 @@ def check_directory_is_for(output: Path, *, local: bool) -> None:
     """Check that a directory holds a batch of the same kind, or none.
 
     Raises:
-        UsageError: It holds one of the other kind.
+        UsageError: The directory holds a batch of the other kind.
     """
     from apimart_async.batch.journal.opening import journal_path
 

@@ -44,13 +44,13 @@ def flag(name: str, text: str) -> Parameter:
 DEFAULT_DIRECTORY: Final = Path("edited")
 
 PathOrUrl: TypeAlias = str | Path
-"""A text always: ``Path`` only makes shells complete names of files."""
+"""A text: the annotation ``Path`` only makes shells complete names of files."""
 
 Images: TypeAlias = Annotated[
     list[PathOrUrl],
     Parameter(
         negative=(),
-        allow_leading_hyphen=True,  # for the picture on stdin; other such arguments are refused
+        allow_leading_hyphen=True,  # for "-", the picture on stdin; other such arguments are refused
         help="Pictures, or patterns: JPEG, PNG, WebP or GIF of at most 20 MiB; - is stdin.",
     ),
 ]
@@ -135,7 +135,7 @@ Manifest: TypeAlias = Annotated[
     Parameter(
         negative=(),
         converter=output_path,
-        allow_leading_hyphen=True,  # for the manifest on stdin; other such arguments are refused
+        allow_leading_hyphen=True,  # for "-", the manifest on stdin; other such arguments are refused
         help="A .csv, .jsonl or .parquet file, a folder of images, or a pattern; - is stdin.",
     ),
 ]
@@ -170,7 +170,7 @@ def check_timeout(timeout: float | None) -> None:
     """Check the option.
 
     Raises:
-        UsageError: It is not more than 0.
+        UsageError: The timeout is not more than 0.
     """
     if timeout is not None and not timeout > 0:
         raise UsageError(f"--timeout must be more than 0 seconds, not {timeout:g}.")
@@ -228,7 +228,7 @@ def check_max_cost(max_cost: float | None, service: ServiceName) -> None:
     """Check the option.
 
     Raises:
-        UsageError: It is not more than 0, or the service reports no costs.
+        UsageError: The budget is not more than 0, or the service reports no costs.
     """
     if max_cost is not None and service != "apimart":
         raise UsageError("--max-cost is for --service apimart: AppleRouter reports no costs.")
@@ -253,7 +253,7 @@ def expanded(arguments: Sequence[PathOrUrl]) -> list[str]:
     """Return the pictures, with the matching files in place of patterns that no shell has expanded.
 
     Raises:
-        UsageError: One of them is an option that the command does not have, a directory, or a pattern
+        UsageError: An argument is an option that the command does not have, a directory, or a pattern
             without a match.
     """
     return list(chain.from_iterable(_expanded(str(argument)) for argument in arguments))
@@ -303,10 +303,10 @@ def check_images(
     Args:
         images: The pictures.
         convert: The option.
-        limit: Most bytes of a picture.
+        limit: Maximum size of a picture in bytes.
 
     Raises:
-        UsageError: Some cannot be sent; it has the reason for each of them.
+        UsageError: Some pictures cannot be sent; the message has the reason for each.
     """
 
     async def problem(image: str | NamedFile) -> str | None:
@@ -338,20 +338,22 @@ def refuse_pictures(found: Sequence[str | None]) -> None:
 
 
 def check_journal(journal: str | None, output: Path, *, local: bool) -> None:
-    """Check that there is a place for the journal, and that an emulator has no part in one elsewhere.
+    """Check that the journal is given where it is needed, and is not shared with an emulator.
 
     Raises:
-        UsageError: One is not so.
+        UsageError: It is missing, or shared.
     """
     if isinstance(output, ObjectPath) and local:
-        raise UsageError("--local keeps its play money with the results: name a directory on this machine.")
+        raise UsageError("--local saves results on this machine only: name a directory.")
     if isinstance(output, ObjectPath) and not journal:
         raise UsageError(
             "A journal cannot be kept in object storage: name a file on this machine with --journal, or a "
             "postgresql:// URL."
         )
     if journal and local:
-        raise UsageError("--local keeps its play money apart: leave --journal and APIMART_JOURNAL out.")
+        raise UsageError(
+            "--local keeps its journal with the results: leave --journal and APIMART_JOURNAL out."
+        )
 
 
 def check_journal_is_there(output: Path, journal: str | None, *, local: bool) -> None:
@@ -378,7 +380,7 @@ def check_journal_is_named(journal: str | None, directory: Path | None) -> None:
     """Check that the journal to be read is named where the results are in object storage.
 
     Raises:
-        UsageError: It is not.
+        UsageError: The journal is not named.
     """
     if isinstance(directory, ObjectPath) and not journal:
         raise UsageError("The journal of a batch in object storage is elsewhere: name it with --journal.")
@@ -388,7 +390,7 @@ def check_manifest(manifest: FoundManifest, output: Path) -> None:
     """Check the options that only some manifests have.
 
     Raises:
-        UsageError: They do not fit.
+        UsageError: An option does not fit the manifest.
     """
     if manifest.options.recursive and manifest.kind != "folder":
         raise UsageError("--recursive is for a folder; in a pattern, ** stands for all subfolders.")
@@ -400,7 +402,7 @@ def check_directory_name(directory: Path) -> None:
     """Check that a path is a directory, or can be one, and make nothing.
 
     Raises:
-        UsageError: It is a file, or has the name of an image.
+        UsageError: The path is a file, or has the name of an image.
     """
     if isinstance(directory, ObjectPath):
         return
@@ -417,7 +419,7 @@ def check_directory(directory: Path) -> None:
     """Make the directory for the results, and check that files can be written there.
 
     Raises:
-        UsageError: They cannot.
+        UsageError: Files cannot be written there.
     """
     if isinstance(directory, ObjectPath):
         _check_folder(directory)

@@ -60,7 +60,7 @@ async def run_paid(
             return
         is_new = record is not None and record.task is not None and item.task is None
         if event.stage == "submitting" or record is not None:
-            # Without a record it is not sent yet, or was refused.
+            # Without a record, the request is not sent yet, or was refused.
             item.is_submitted = record is not None
             item.task = record.task if record else None
             item.images = record.images if record else None

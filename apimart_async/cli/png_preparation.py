@@ -43,7 +43,7 @@ def unfit(
         convert: The option: ``"never"`` refuses formats other than JPEG, PNG, WebP and GIF.
 
     Raises:
-        UsageError: Some cannot be sent, or have no area to edit; it has the reason for each of them.
+        UsageError: Pictures cannot be sent, or have no area to edit; the message has the reason for each.
     """
     mask_header, is_mask_png = (None, False) if mask is None else anyio.run(_check_mask, mask, convert)
     converted: list[str | NamedFile] = []
@@ -116,7 +116,7 @@ async def check_row(job: Job) -> None:
     """Check a row of a manifest for AppleRouter, as its client does before it sends.
 
     Raises:
-        InvalidArgumentError: It has the address of an image for a model that takes files, or its prompt,
+        InvalidArgumentError: The row has the address of an image for a model that takes files, or its prompt,
             size or picture is not for dall-e-2.
     """
     sources = [*images_of(job), *([job.options["mask"]] if "mask" in job.options else [])]
@@ -136,11 +136,11 @@ def _convert(sources: Sequence[SingleImage], side: int) -> list[bytes]:
     """Return pictures as PNGs of the same size; blocks while it works.
 
     Raises:
-        ImageError: One of them cannot be read.
+        ImageError: A picture cannot be read.
     """
     converted = [png.prepare_png(source, side) for source in sources]
     headers = [png.read_header(content) for content in converted]
-    # A picture that had to be smaller to stay under the limit decides.
+    # All get the size of the smallest, which had to be smaller to stay under the limit.
     smallest = min(header.width for header in headers if header is not None)
     return converted if smallest == side else [png.prepare_png(source, smallest) for source in sources]
 

@@ -33,7 +33,7 @@ async def check_budget(client: AsyncApimart, model: str, n: int, max_cost: float
     """Check that a budget pays for the first picture, as far as the price is known.
 
     Raises:
-        UsageError: It does not.
+        UsageError: The budget is too small.
     """
     from apimart_async.batch.backends import DOCUMENTED_PRICES
 

@@ -124,7 +124,7 @@ class Run:
     # --- called by the work -----------------------------------------------------------------------------
 
     def submitted(self, item: Item) -> None:
-        """Put the id of a new paid task on record in a log."""
+        """Log the id of a new paid task."""
         if item.task is not None and item.task.id is not None and not self._display.draws:
             say(f"{item.label}: submitted as {printable(item.task.id)}")
 

@@ -29,7 +29,7 @@ def on_disk(manifest: Path) -> Generator[tuple[Path, Path | None]]:
         manifest: The argument; ``-`` is stdin.
 
     Raises:
-        UsageError: It is an option that the command does not have, or there is nothing on stdin.
+        UsageError: The argument is an option that the command does not have, or stdin is empty.
     """
     name = str(manifest)
     if name != STDIN:

@@ -26,7 +26,7 @@ class Target:
     Attributes:
         directory: Directory for the images.
         file: Exact path of the only image, if it was given.
-        earlier: Names of the files that the directory had before; one may have the content of the image.
+        earlier: Names of files that were in the directory before; one may have the same content as the image.
     """
 
     directory: Path
@@ -89,7 +89,7 @@ def _move(saved: Path, file: Path, is_earlier: bool) -> Path:  # noqa: FBT001 fo
     Args:
         saved: Its path.
         file: Its new path.
-        is_earlier: Whether it was there before the command, and stays.
+        is_earlier: Whether the file was there before the command, and stays.
 
     Returns:
         Its path.

@@ -1,4 +1,4 @@
-"""What each model takes: the endpoint, the number of images, and the operations on regions."""
+"""The limits of each model: its endpoint, its number of images, and its operations on regions."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class RateLimits:
 
     Args:
         rules: The rules; a request is accepted if all accept it, and only then counted.
-        seed: Of the random refusals.
+        seed: Seed of the random refusals.
     """
 
     def __init__(self, rules: Iterable[RateLimit], seed: int) -> None:

@@ -51,7 +51,7 @@ def route_of(method: str, path: str, content_type: str) -> Route:
     Args:
         method: The HTTP method.
         path: The path, without the query.
-        content_type: Of the body; on the edits path, multipart is AppleRouter's and the rest APIMart's.
+        content_type: Type of the body; on the edits path, multipart is AppleRouter's and the rest APIMart's.
     """
     if (exact := _EXACT.get((method, path))) is not None:
         return exact

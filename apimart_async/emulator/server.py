@@ -60,32 +60,37 @@ class Emulator:
     every connection and deletes its files. Its records stay readable. An emulator runs once.
 
     Args:
-        host: Address to listen on.
-        port: Port to listen on, 0 for any free one.
-        api_key: The accepted bearer token.
-        seed: Of everything random: durations, images, faults.
-        task_seconds: Median duration of a task in seconds, drawn log-normally with a spread of 30 %; or a
-            function that draws a duration with the given generator.
-        upload_ttl: Seconds an upload is valid; 72 hours, like the service.
-        result_ttl: Seconds results are valid after completion; 24 hours, like the service.
-        balance: USD on the account; a submission beyond it gets a 402.
+        host: Address to listen on; 127.0.0.1 by default.
+        port: Port to listen on; 0, the default, for any free one.
+        api_key: The accepted bearer token; "sk-emulator" by default.
+        seed: Seed of everything random: durations, images, faults; default 0.
+        task_seconds: Median duration of a task in seconds, drawn log-normally with a spread of 30 %; default
+            1. Or a function that draws a duration with the given generator.
+        upload_ttl: Seconds an upload is valid; by default 72 hours, like the service.
+        result_ttl: Seconds results are valid after completion; by default 24 hours, like the service.
+        balance: USD on the account; a submission beyond it gets a 402. Default 10,000.
         rate_limit: Requests per second allowed on the API, with a burst of one second's worth: requests
-            beyond it get a 429 with `Retry-After`. Or a `RateLimit`, or several of them. None for no limit.
+            beyond it get a 429 with `Retry-After`. Or a `RateLimit`, or several of them. None, the default,
+            for no limit.
         task_limit: Tasks that may run at once; a submission beyond them gets a 429 without `Retry-After`;
-            None for no limit.
+            None, the default, for no limit.
         clock_offset: Seconds by which the times in its responses are ahead of this machine's clock; negative
-            for behind.
-        naive_times: Whether the times of tasks and uploads are texts without a time zone.
-        idempotent_replay: Whether `Idempotency-Key` is honoured; otherwise it is ignored, as by some models.
+            for behind. Default 0.
+        naive_times: Whether the times of tasks and uploads are texts without a time zone; default False.
+        idempotent_replay: Whether `Idempotency-Key` is honoured, the default; otherwise it is ignored, as by
+            some models.
         variants: Whether responses rotate through all known variants of their body instead of using the
-            documented one.
+            documented one; default False.
         compat: Whether the oldest documentation's polling path is served, and generations are answered with a
-            top-level `id`.
-        batch: The variant of the responses to `POST /v1/tasks/batch`; None when the path does not exist.
-        faults: The faults to inject from the start; `faults` can be changed while it runs.
-        models: The models with a schema; None for a service without schemas, documentation and prices.
-        images: "edited" for real edits; "tiny" for images of 8 by 8 pixels, for load tests.
-        access_log: Whether each request is logged, by the logger `apimart_async.emulator.access` at INFO.
+            top-level `id`; default False.
+        batch: The variant of the responses to `POST /v1/tasks/batch`: "list", the default, "tasks" or
+            "results"; None when the path does not exist.
+        faults: The faults to inject from the start, none by default; `faults` can be changed while it runs.
+        models: The models with a schema, some of the service by default; None for a service without schemas,
+            documentation and prices.
+        images: "edited", the default, for real edits; "tiny" for images of 8 by 8 pixels, for load tests.
+        access_log: Whether each request is logged, by the logger `apimart_async.emulator.access` at INFO;
+            default False.
 
     Raises:
         ValueError: An option is out of its range.

@@ -65,7 +65,32 @@ class SeenRequest:
 
 @define
 class Service:
-    """The state of a running emulator."""
+    """The state of a running emulator.
+
+    Attributes:
+        settings: The options.
+        clock: The clock, which a test may move.
+        ledger: Every execution and its cost.
+        store: The input images.
+        renderer: Renders result images.
+        faults: The faults to inject.
+        estimate: The duration of a task that responses report, in seconds.
+        tasks: The tasks.
+        keys: The idempotency keys and their responses.
+        random: Source of everything random.
+        hosts: Host and port in the URLs of its own files, in each spelling.
+        elsewhere: Host and port of the other origin, to which faults redirect.
+        mirrors: Host and port of each mirror.
+        files_at: Origin of the files that mirrors name.
+        transports: The connections that have served a request.
+        requests: The last requests.
+        leaks: The last requests that carried the key to another host than the API.
+        counts: Number of requests by route.
+        rate_limits: The rate limits.
+        webhooks: The deliveries of webhooks.
+        started: When the emulator started, in unix seconds.
+        usages: The use of the account as last returned, with its time, by number of days.
+    """
 
     settings: Settings
     clock: Clock
@@ -89,7 +114,6 @@ class Service:
     webhooks: Webhooks = field(init=False)
     started: float = field(init=False)
     usages: dict[int, tuple[float, dict[str, Any]]] = field(factory=dict[int, Any], init=False)
-    """The use of the account as it was last asked for, by days, with the time."""
     _variants: Counter[str] = field(factory=Counter[str], init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -179,7 +179,7 @@ def task_body(
         estimate: The service's estimate of a task's duration in seconds.
         expires_at: When the images expire, in unix seconds.
         urls: URLs of the images; used only when the task has completed.
-        language: Of the error message.
+        language: Language of the error message.
         spelling: Number of the spelling of the status; 0 is the documented one.
         images: The variant of the images.
     """
@@ -193,7 +193,7 @@ def task_body(
         "estimated_time": estimate,
     }
     if status in {"submitted", "processing"}:
-        # What is reserved until the task ends.
+        # The amount that is reserved until the task ends.
         return body | _costs(task.reserved)
     seconds = task.seconds
     body |= {

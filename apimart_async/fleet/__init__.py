@@ -1,4 +1,4 @@
-"""A batch on many machines: shards of jobs, whatever engine moves them, and a journal that all share."""
+"""A batch on many machines: shards of jobs, distributed by any engine, and a shared journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Fleet``: the plain data that every worker of a batch needs, and the run of one shard of its jobs."""
+"""``Fleet``: the plain data that every worker of a batch needs; it runs shards of jobs."""
 
 from __future__ import annotations
 
@@ -61,8 +61,9 @@ class Fleet:
             each.
         requests_per_second: Limit on the paid requests of all workers together, more than 0; none by default.
         max_cost: USD that all workers together may spend, more than 0; no limit by default.
-        max_in_flight: Maximum number of jobs of one worker between their submit and the end of their task.
-        lease: Seconds after which the jobs of a dead worker are taken by others, 2 to 86,400.
+        max_in_flight: Maximum number of jobs of one worker between their submit and the end of their task, 1
+            or more; default 256.
+        lease: Seconds after which other workers take the jobs of a dead worker, 2 to 86,400; default 30.
 
     .. versionadded:: 0.1
     """
@@ -75,7 +76,7 @@ class Fleet:
     lease: float = 30.0
 
     def run_shard(self, jobs: Iterable[Job | Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Run some jobs of the batch, and return how each ended. Billable.
+        """Run some jobs of the batch, and return the outcome of each. Billable.
 
         Repeating a shard is harmless, here or elsewhere: jobs that are saved are skipped, and those of a
         worker that has died are finished once its lease is over. It can be called from any thread, also from
@@ -146,9 +147,9 @@ class Fleet:
             The error that ended the batch before all jobs were started, if there was one.
 
         Raises:
-            JournalError: On entering, the journal cannot be reached; nothing was sent.
-            DownloadError: Likewise, the output folder cannot be written.
-            InvalidArgumentError: Likewise, there is no key, or an argument is out of range.
+            JournalError: On entering, the journal cannot be reached. Nothing was sent.
+            DownloadError: On entering, the output folder cannot be written. Nothing was sent.
+            InvalidArgumentError: There is no key, or an argument is out of range. Nothing was sent.
 
         Cancellation leaves paid tasks to the next run.
         """
@@ -157,7 +158,7 @@ class Fleet:
         until = loop.time() + (_LEASES * await self._longest_lease() if elsewhere else 0.0)
         while elsewhere and error is None and not shutdown.is_requested:
             if loop.time() >= until:
-                # The other worker has their images, and need not have these jobs: it may have another shard.
+                # The other worker has their images, but may not have these jobs: it may have another shard.
                 copies = [outcome for outcome in elsewhere if outcome.resumed]
                 if not copies:
                     break
@@ -178,7 +179,7 @@ class Fleet:
         return error
 
     async def _longest_lease(self) -> float:
-        """Return the lease of this worker, or what is left of that of another one with a longer lease."""
+        """Return the lease of this worker, or the rest of the lease of another worker if that is longer."""
         try:
             workers = await to_thread.run_sync(self.workers)
         except errors.JournalError:

@@ -16,7 +16,7 @@ _CPUS: Final = 0.25
 
 
 class Dataset(Protocol):
-    """A ``ray.data.Dataset``, as far as it is used."""
+    """The methods of ``ray.data.Dataset`` in use."""
 
     # Its further parameters have other types in each version.
     repartition: Any

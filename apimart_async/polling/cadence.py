@@ -1,4 +1,4 @@
-"""Pure, given a source of random numbers: when to poll a task next.
+"""The time of the next poll of a task. Pure, given a source of random numbers.
 
 The schedule has the least cost for the known distribution of durations, where a poll costs as much as some
 seconds of delay. The polls of many waits are aligned to a shared grid, so that they can share requests.
@@ -27,8 +27,8 @@ _MANY: Final = 4
 _EARLY: Final = 1 / 8
 # A poll that shares a request costs its share, but no less than a fourth.
 _MAX_SHARING: Final = 4.0
-# A poll moves to meet others as far as that costs an eighth of a poll; where several share a request, as far
-# as it costs about a whole one.
+# A poll moves to meet others if that costs at most an eighth of a poll; where several share a request, about
+# a whole poll.
 _MOVE_COST: Final = 1 / 8
 _MAX_MOVE_COST: Final = 9 / 8
 # Tasks are polled again after half of their usual duration, if that is less than the setting.
@@ -44,7 +44,7 @@ class NextPoll(NamedTuple):
     Attributes:
         delay: Seconds until the best moment.
         earliest: Seconds from which on another moment is nearly as good.
-        latest: Seconds until which it is.
+        latest: Seconds until which it is nearly as good.
         least: Seconds before which the poll must not come.
     """
 
@@ -191,7 +191,7 @@ def best_schedule(durations: Distribution, cost: float, shortest: float) -> Sche
 # A distribution hashes by identity: a new estimate never meets the schedule of an older one.
 @lru_cache(maxsize=64)
 def _schedule(durations: Distribution, cost: float, shortest: float) -> Schedule:
-    """Return the best schedule; between polls lies at least ``shortest``, or half of a shorter median."""
+    """Return the best schedule; polls are at least ``shortest``, or half of a shorter median, apart."""
     return best_schedule(durations, cost, min(shortest, _SHORTEST_PART * durations.age_at(0.5)))
 
 
@@ -205,7 +205,7 @@ def align(due: float, *, earliest: float, latest: float, not_before: float) -> f
     Args:
         due: Best moment for the poll, in seconds of a clock that all waits share.
         earliest: Beginning of the window.
-        latest: Its end; where it is not after the beginning, the poll stays at ``due``.
+        latest: End of the window; if it is not after the beginning, the poll stays at ``due``.
         not_before: If the nearest moment of the grid is earlier, the poll comes at the first one after this.
     """
     width = min(latest - earliest, _FARTHEST)
@@ -225,7 +225,7 @@ class Cadence:
     """The best next poll, given the duration statistics.
 
     Args:
-        settings: Bounds, and how many seconds of delay one poll is worth.
+        settings: Bounds, and the seconds of delay that one poll is worth.
         stats: Duration statistics; several cadences may share them.
         random: Source of the jitter, which keeps many waits from polling at the same moments.
     """

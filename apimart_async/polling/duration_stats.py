@@ -188,7 +188,7 @@ class ModelStats:
         self._phase = (self._phase + _GOLDEN) % 1.0
         outlived = high - self._phase * (high - low)
         guess = (after + by) / 2 if by - after < _NARROW * by else known.age_at(outlived)
-        # Nothing tells where below the age of the earliest poll tasks end: evenly.
+        # The ends below the age of the earliest poll have an unknown distribution: an even one is assumed.
         unknown = min(by, self._unknown_to)
         if after == 0 and guess < unknown:
             guess = unknown * (1.0 - outlived) / (1.0 - known.survival_at(unknown))
@@ -213,7 +213,7 @@ class ModelStats:
             self._remember(Remembered(number, Observation(age, math.inf)))
 
     def load(self, prior_median: float, observations: Sequence[Observation]) -> None:
-        """Start with what an earlier process observed, oldest first, unless a task has ended already."""
+        """Load the observations of an earlier process, oldest first, unless a task has ended already."""
         if not self.memory:
             self.prior_median = prior_median
             for number, seen in enumerate(observations[-_MAX_TASKS:], -_MAX_TASKS):
@@ -233,8 +233,8 @@ class ModelStats:
     def _trim(self) -> None:
         """Keep the last 128 tasks submitted before all that run, and the last 128 among those that run.
 
-        The ended ones of a wave that drains tell nothing about the ages that no task of it has reached: for
-        these, the older tasks stay.
+        Ended tasks of a wave say nothing about ages that no task of the wave has reached yet: for these, the
+        older tasks stay.
         """
         oldest = self._first_running = min(self.running, default=math.inf)
         place = bisect_left(self.memory, oldest, key=lambda known: known.number)
@@ -333,7 +333,7 @@ class ModelStats:
         return sample[:kept]
 
     def _hazard(self, known: Distribution, seen: Observation) -> float:
-        """Return the cumulative hazard of a task up to its end, or up to its age, as far as that is known."""
+        """Return the cumulative hazard of a task up to its end, or up to the age when it was last seen."""
         after, by, guess = seen
         if by < math.inf:
             after = (after + by) / 2 if guess is None else guess
@@ -361,7 +361,7 @@ class DurationStats:
         """Return the statistics of a kind of tasks.
 
         Args:
-            kind: Its name; ``None`` stands for all unknown models together.
+            kind: Name of the kind; ``None`` for all unknown models together.
             first_poll: Seconds until the first poll of a kind without statistics: a fourth of its prior
                 median.
         """

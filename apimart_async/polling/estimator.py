@@ -37,14 +37,14 @@ TAIL_SHAPE: Final = 2.0
 # Half-widths of the kernels, in logarithms of the age: from 1 to 64 %. Wide ones are likelier beforehand, in
 # proportion to the width.
 _WIDTHS: Final = (0.01, 0.023, 0.053, 0.12, 0.28, 0.64)
-# The bins of known durations reach beyond them as far as the narrowest kernel, applied twice, and by so much
-# divided by the number of tasks.
+# The bins of known durations reach beyond these by the width of the narrowest kernel, applied twice, and by
+# this share divided by the number of tasks.
 _MARGIN: Final = 0.4
-# A task may lie beyond its interval by so much of it: where many tasks are polled at the same ages, an
+# A task may lie beyond its interval by this share of it: where many tasks are polled at the same ages, an
 # estimate between two of them would else stay as narrow as it began.
 _SLACK: Final = 0.1
 _LEAST_PART: Final = 0.01
-# So many tasks, evenly among all in their order, are enough to judge the kernels.
+# Number of tasks, evenly spaced in their order, that are enough to judge the kernels.
 _JUDGED: Final = 64
 
 
@@ -189,7 +189,9 @@ def _fit(
     below = _spread(guessed, [*edges, 2 * edges[-1]], belief)
     (begun,) = _smoothed(_product_limit(below, running), logs, _WIDTHS[:1])
     candidates = _smoothed(_spread([*ended, *running], begun, belief), logs, _WIDTHS)
-    scores = [_left_out(below, logs, width, ended) for below, width in zip(candidates, _WIDTHS, strict=True)]
+    scores = [
+        _leave_one_out(below, logs, width, ended) for below, width in zip(candidates, _WIDTHS, strict=True)
+    ]
     best = max(scores)
     shares = [width * math.exp(score - best) for width, score in zip(_WIDTHS, scores, strict=True)]
     mean = [sum(map(mul, shares, column)) for column in zip(*candidates, strict=True)]
@@ -254,7 +256,7 @@ def _smoothed(below: list[float], logs: list[float], widths: Sequence[float]) ->
     return results
 
 
-def _left_out(below: list[float], logs: list[float], width: float, ended: list[_Span]) -> float:
+def _leave_one_out(below: list[float], logs: list[float], width: float, ended: list[_Span]) -> float:
     """Return the log-likelihood of ended tasks under the estimate from all the others, summed.
 
     Without that, the narrowest kernel would always look best, since it puts each task exactly where it ended.

@@ -1,7 +1,7 @@
 """Requests that ask for many tasks at once, to an endpoint that may refuse some of them or all.
 
-An answer to a batch is never the only way to the truth. A batch that fails is halved until the parts that
-work are told from the parts that do not: a bad id is then polled singly, a limit on the number of ids is
+No result depends on batches alone. A batch that fails is halved until the parts that work are separated from
+the parts that do not: a bad id is then polled singly, a limit on the number of ids is
 remembered, and where nothing but single polls work, batches pause.
 """
 
@@ -57,7 +57,7 @@ class BatchAnswer:
     Attributes:
         found: Tasks by id.
         errors: Errors of single tasks, by id.
-        is_refused: Whether the endpoint is to blame for the tasks that are missing.
+        is_refused: Whether tasks are missing because the endpoint refuses batches.
     """
 
     found: dict[str, Task] = attrs.field(factory=dict[str, Task])
@@ -97,7 +97,7 @@ class PollRequests:
         self._next_pause = min(2 * self._next_pause, _LONGEST_PAUSE)
 
     def found_singly(self, now: float) -> None:
-        """Take note that a single poll found a task that a batch had omitted."""
+        """Record that a single poll found a task that a batch had omitted."""
         if self._empty >= _MAX_EMPTY:
             self._empty = 0
             self._pause(now, "its answers are empty")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from apimart_async.errors import ApimartError, visible
 from apimart_async.interruption import mark
-from apimart_async.polling.poller import PollQueue, Wait
+from apimart_async.polling.wait import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from apimart_async.models import Task
     from apimart_async.polling.cadence import Cadence
+    from apimart_async.polling.poller import PollQueue
 
 log: logging.Logger = logging.getLogger("apimart_async.polling")
 
@@ -36,7 +37,7 @@ class Notification(Protocol):
 
 
 class Watch:
-    """Wait for tasks; entered, it is an asynchronous iterator of them in the order in which they end.
+    """An async context manager, and in it an async iterator of tasks in the order in which they end.
 
     Each task comes once: ended, or, at the deadline, as last seen. Errors that end a wait are raised by the
     iterator. Leaving the watch ends the waits and leaves the tasks as they are.
@@ -44,7 +45,7 @@ class Watch:
     Args:
         queue: Polls the tasks.
         cadence: Decides when.
-        tasks: Tasks, as far as they are known.
+        tasks: Tasks in their last known state.
         timeout: Seconds for all of them; ``Poll.timeout`` by default.
         every_poll: Whether tasks come after each of their polls, not only when they end.
         on_end: Called with a wait whose task has ended, with the context variables of the watch's caller.
@@ -136,7 +137,7 @@ class Watch:
         return task
 
     def changed(self, wait: Wait) -> None:
-        """Hand out a task, or the error that ended its wait."""
+        """Make a task, or the error that ended its wait, available to the iterator."""
         if wait.is_over:
             self._unfinished -= 1
             self._queue.remove(wait)
@@ -170,14 +171,14 @@ async def until_ended(
     Args:
         queue: Polls the task.
         cadence: Decides when.
-        task: As far as it is known.
+        task: Task in its last known state.
         timeout: Seconds; ``Poll.timeout`` by default.
         on_update: Called with the task after every poll.
         notified: Once it is set, the task is polled at once.
         on_end: Called with the wait when the task has ended.
 
     Raises:
-        APIError: It is not transient, such as ``AuthenticationError``; it names the task.
+        APIError: A poll failed with an error that is not transient, such as ``AuthenticationError``.
 
     Cancellation leaves the task as it is; the exception and the log name it.
     """
@@ -207,12 +208,13 @@ async def _hint(queue: PollQueue, task_id: str, notified: Notification) -> None:
 def naming(task: Task, level: int = logging.INFO) -> Generator[None]:
     """Name a paid task, and its siblings, in an exception of the body and in the log.
 
-    Such as a cancellation, or an error of the caller's ``on_update``. Errors about the task name it already.
+    The exception may be a cancellation, or an error of the caller's ``on_update``. Errors about the task
+    name it already.
 
     Args:
         task: Submitted and paid.
-        level: Of the record. A warning if the caller does not have the task yet: where the exception is
-            discarded, as servers discard a cancellation, the log alone has the id.
+        level: Level of the log record. A warning if the caller does not have the task yet: if the exception
+            is discarded, as servers discard a cancellation, only the log has the id.
     """
     try:
         yield

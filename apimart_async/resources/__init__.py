@@ -1,1 +1,1 @@
-"""The verbs of the service, one class per kind of thing."""
+"""The methods of the clients: one class for each kind of resource."""

@@ -29,16 +29,18 @@ class AsyncAccount:
         """Fetch the balance.
 
         Args:
-            scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
+            scope: ``"key"``, the default, for the quota of this API key; ``"user"`` for the whole account.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
             The remaining and the used amount, in USD.
 
         Raises:
-            InvalidArgumentError: The scope is another.
+            InvalidArgumentError: The scope is neither ``"key"`` nor ``"user"``.
             APIError: The request failed after all retries, or the service answered HTTP 200 with
                 ``"success": false``.
+
+        Cancellation leaves nothing behind.
         """
         if not isinstance(cast("object", scope), str) or scope not in _BALANCES:
             raise errors.InvalidArgumentError(f"scope must be 'key' or 'user', not {scope!r}.")
@@ -56,6 +58,8 @@ class AsyncAccount:
 
         Raises:
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
         return read_models(answer.payload)
@@ -66,7 +70,7 @@ class AsyncAccount:
         The service takes 60 of these requests a minute, and its numbers are up to 60 seconds old.
 
         Args:
-            days: Number of days, 1 to 31.
+            days: Number of days, 1 to 31; default 31.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -76,6 +80,8 @@ class AsyncAccount:
             InvalidArgumentError: ``days`` is not a whole number from 1 to 31.
             APIError: The request failed after all retries; ``code`` is ``"usage_unavailable"`` while the
                 service does not know the use.
+
+        Cancellation leaves nothing behind.
         """
         if type(days) is not int or not 1 <= days <= _LONGEST_PERIOD:
             raise errors.InvalidArgumentError(f"days must be a whole number from 1 to 31, not {days!r}.")

@@ -45,6 +45,8 @@ class AsyncModels:
 
         Raises:
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         answer = await self._api.request("GET", "/v1/models", kind=Kind.READ, timeout=timeout)
         return read_models(answer.payload)
@@ -113,6 +115,8 @@ class AsyncModels:
         Raises:
             InvalidArgumentError: The name is empty.
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         check_types(model=model)
         if not model.strip():
@@ -131,7 +135,7 @@ class Prices:
     """The prices as one client fetches them.
 
     Args:
-        api: Of the client.
+        api: API of the client.
         cache: Shared with the copies of the client.
     """
 

@@ -59,9 +59,11 @@ class AsyncEdits:
                 models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any model of the service that edits.
-            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            model: Any model of the service that edits; default ``"grok-imagine-1.0-edit-apimart"``.
+            n: Number of variants, 1 to 10, default 1; other maxima for models without ``-edit-`` in their
+                name.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds for an attempt of each request; the client's timeout by default.
@@ -161,9 +163,11 @@ class AsyncEdits:
                 models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any model of the service that edits.
-            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            model: Any model of the service that edits; default ``"grok-imagine-1.0-edit-apimart"``.
+            n: Number of variants, 1 to 10, default 1; other maxima for models without ``-edit-`` in their
+                name.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.

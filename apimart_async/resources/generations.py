@@ -62,12 +62,13 @@ class AsyncGenerations:
         """Upload the reference images if necessary and submit a generation. Billable.
 
         All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed. An argument that is ``None`` is not sent: the model has its own default.
+        was not executed, or, as ``Retry.indeterminate`` says, under the same key. An argument that is
+        ``None`` is not sent: the model has its own default.
 
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
                 ``messages`` in ``extra_body``.
-            model: Any image model of the service.
+            model: Any image model of the service; default ``"gemini-3-pro-image-preview"``.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
@@ -83,7 +84,8 @@ class AsyncGenerations:
             webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
                 appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds for an attempt of each request; the client's timeout by default.
@@ -219,7 +221,7 @@ class AsyncGenerations:
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
                 ``messages`` in ``extra_body``.
-            model: Any image model of the service.
+            model: Any image model of the service; default ``"gemini-3-pro-image-preview"``.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
@@ -235,7 +237,8 @@ class AsyncGenerations:
             webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
                 appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.

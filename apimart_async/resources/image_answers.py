@@ -46,7 +46,7 @@ class ImageRequest:
     Attributes:
         path: Path below the base URL.
         body: JSON text, or a form.
-        arguments: Those it was made from.
+        arguments: The arguments that it was made from.
     """
 
     path: str
@@ -100,7 +100,7 @@ async def stream_images(
     """Prepare and send a request, and iterate over the events of its answer.
 
     Raises:
-        ApimartError: It could not be prepared; nothing was sent.
+        ApimartError: The request could not be prepared; nothing was sent.
         APIError: The request was not executed.
         SubmissionIndeterminateError: It may or may not have been executed.
 

@@ -39,7 +39,7 @@ def check(arguments: Arguments, options: Mapping[str, Value]) -> dict[str, Value
     """Check arguments and options, and return the options that are not ``None``.
 
     Raises:
-        InvalidArgumentError: One of them is invalid.
+        InvalidArgumentError: An argument or an option is invalid.
     """
     model, extra_body = arguments.model, arguments.extra_body
     submission.check_request(
@@ -101,7 +101,7 @@ def check_qwen(mask: object, options: Mapping[str, Value]) -> None:
     """Check that a Qwen model knows all options.
 
     Raises:
-        InvalidArgumentError: It does not.
+        InvalidArgumentError: The model does not know an option.
     """
     unknown = sorted(options.keys() - _QWEN_PARAMETERS)
     unknown = unknown if mask is None else ["mask", *unknown]

@@ -72,14 +72,14 @@ class AsyncImages:
                 ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
                 the extra ``storage``: an object becomes visible when its image is whole, and the paths are
                 ``ObjectPath``.
-            name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (its idempotency key if the service gave it no id; for an image set its creation
-                in Unix seconds), ``{index}`` the position of the
-                image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
+            name: Template of the file names without extension, which comes from the content; default
+                ``"{task_id}-{index}"``. ``{task_id}`` is the task (its idempotency key if the service gave it
+                no id; for an image set its creation in Unix seconds), ``{index}`` the position of the image
+                in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
-            fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
-                Without it, files survive the death of the program. Batches sync before they record a job as
-                saved.
+            fsync: Whether to return only when the files would survive a power cut, which takes milliseconds
+                for each; default False. Without it, files survive the death of the program. Batches sync
+                before they record a job as saved.
 
         Returns:
             The paths of the files, in the order of the images.
@@ -88,8 +88,8 @@ class AsyncImages:
             DownloadError: An image could not be downloaded whole, is not an image, or could not be written.
                 The other images are saved nevertheless, and the message names the failed ones. The task stays
                 paid: save it again; once its URLs have expired, fetch it with ``tasks.get`` first.
-            InvalidArgumentError: The template has another field or does not make a plain file name, or the
-                task has not ended yet.
+            InvalidArgumentError: The template has another field or does not make a plain file name, the task
+                has not ended yet, the URL of the storage is malformed, or the extra ``storage`` is missing.
             TaskFailedError: The task failed and has no images.
             TaskCancelledError: The service cancelled the task.
             TaskExpiredError: The service no longer has the task.
@@ -191,7 +191,7 @@ class AsyncImages:
         """Download an image in chunks.
 
         Only the end of the iteration confirms that the image is whole. Unlike ``save`` and ``read``, a stream
-        does not start again when the connection breaks, as earlier chunks were handed out already.
+        does not start again when the connection breaks, as the caller has earlier chunks already.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.

@@ -1,4 +1,4 @@
-"""The schemas of models: fetched once per client, held against paid requests, asked about their promises."""
+"""The schemas of models: fetched once per client, to check paid requests and know the promises."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Schemas:
     """The schemas as one client fetches them.
 
     Args:
-        api: Of the client.
+        api: API of the client.
         cache: Shared with the copies of the client.
 
     Attributes:
@@ -172,7 +172,7 @@ class Schemas:
         return None if schema is None or schema.path is None else schema.path.rstrip("/")
 
     async def check(self, path: str, fields: Mapping[str, Any]) -> ModelSchema | None:
-        """Hold a paid request against the schema of its model, if there is one and the client checks.
+        """Check a paid request against the schema of its model, if there is one and the client checks.
 
         Args:
             path: Endpoint of the request.
@@ -214,7 +214,7 @@ class Schemas:
     async def _known(self, model: object) -> _Entry:
         """Return the entry of a model for a paid request.
 
-        It raises no error of the service and takes 5 s at most: the request goes on without a schema. A
+        It raises no error of the service and takes 5 s at most: the request is then sent without a schema. A
         failure is remembered for 5 minutes, in which the schema of an earlier answer stays in use.
         """
         if not isinstance(model, str):
@@ -272,7 +272,7 @@ def _for_request(schema: ModelSchema | None, path: str, fields: Mapping[str, Any
     return None if "operation" in fields and "operation" not in schema.parameters else schema
 
 
-# --- a request held against a schema --------------------------------------------------------------------
+# --- a request checked against a schema -----------------------------------------------------------------
 
 
 def check_fields(schema: ModelSchema, fields: Mapping[str, Any]) -> None:

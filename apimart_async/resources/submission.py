@@ -200,7 +200,7 @@ def check_request(
 
 
 def operation(api: Api, payload: Mapping[str, Any]) -> AbstractAsyncContextManager[None]:
-    """Have the hooks of the client follow the paid request of the body."""
+    """Report the paid request of the body to the hooks of the client."""
     if not api.session.hooks:
         return nullcontext()
     has_images = "image_urls" in payload or "image_with_roles" in payload
@@ -231,14 +231,14 @@ async def submit(
     The task has ended if the service answers with the result itself.
 
     Args:
-        api: Of the client.
+        api: API of the client.
         path: Endpoint.
         payload: Fields of the request.
         idempotency_key: A new one by default.
         timeout: Seconds for an attempt.
-        extra_headers: Of the caller.
-        schemas: Of the client.
-        schema: Of the model, if it is known.
+        extra_headers: Additional headers of the caller.
+        schemas: Schemas of the client.
+        schema: Schema of the model, if it is known.
         lost: The same request, if it was sent before and its answer was lost.
 
     Raises:
@@ -306,7 +306,7 @@ async def submit(
         if len(submits) > _MOST_SUBMITS:
             del submits[next(iter(submits))]
     with naming(task, logging.WARNING):
-        _tell(api, task, answer)
+        _report_submit(api, task, answer)
     return task
 
 
@@ -323,7 +323,7 @@ def _perhaps_executed_at(api: Api, raised: BaseException, key: str) -> str | Non
     return next((each for each in base_urls if sent_to.startswith(f"{each}/")), None)
 
 
-def _tell(api: Api, task: Task, answer: Answer) -> None:
+def _report_submit(api: Api, task: Task, answer: Answer) -> None:
     """Log a submitted task, and call the hooks."""
     hooks = api.session.hooks
     if log.isEnabledFor(logging.INFO):
@@ -340,9 +340,9 @@ def _tell(api: Api, task: Task, answer: Answer) -> None:
             images = observation.counted(len(task.images), "image")
             log.info("%s.", errors.visible(f"{name} {task.status} at once: {images}{cost}"))
     if hooks:
-        observation.tell(hooks, "submitted", lambda each: each.submitted(task))
+        observation.notify(hooks, "submitted", lambda each: each.submitted(task))
         if task.is_finished:
-            observation.tell(hooks, "ended", lambda each: each.ended(task, 0.0))
+            observation.notify(hooks, "ended", lambda each: each.ended(task, 0.0))
 
 
 async def collect(api: Api, schemas: Schemas, idempotency_key: str, timeout: float | None) -> Task:

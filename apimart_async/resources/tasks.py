@@ -16,9 +16,10 @@ from apimart_async.arguments import check_types, wrong_type
 from apimart_async.models import DurationEstimate, Task
 from apimart_async.polling.cadence import Cadence
 from apimart_async.polling.duration_stats import kind_of
-from apimart_async.polling.poller import PollQueue, SharedPolling, is_from_service
+from apimart_async.polling.poller import PollQueue, SharedPolling
 from apimart_async.polling.shared_requests import PollRequests
 from apimart_async.polling.task_errors import result_error, task_error, timeout_error
+from apimart_async.polling.wait import is_from_service
 from apimart_async.polling.watch import Watch, naming, until_ended
 from apimart_async.transport import json, observation, parsing
 from apimart_async.transport.observation import counted
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from apimart_async.polling.poller import Wait
     from apimart_async.polling.shared_requests import TakeIds
+    from apimart_async.polling.wait import Wait
     from apimart_async.polling.watch import Notification
     from apimart_async.transport.api import Api
 
@@ -76,14 +77,15 @@ class AsyncTasks:
 
         Args:
             task: The task, or its id.
-            language: Language of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
-            timeout: Seconds for one attempt; the client's by default.
+            language: Language of error messages: en (the default), zh, ja, ko, ru, fr, de, id, pt or es.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
             The task in its current status; a failed one raises no error here.
 
         Raises:
-            InvalidArgumentError: There is no id, or the language is not one of those.
+            InvalidArgumentError: There is no id, the language is not one of those, or the task was submitted
+                to an address that ``base_url`` does not name, and no address in it knows the task.
             NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
             APIError: The request failed after all retries; the error names the task.
 
@@ -132,7 +134,8 @@ class AsyncTasks:
                 the task.
             TaskResultError: The task has completed, but no image was found in its result, in a second answer
                 either; ``error.task.raw`` is the answer.
-            InvalidArgumentError: There is no id, or the timeout is not more than 0.
+            InvalidArgumentError: There is no id, the timeout is not more than 0, or the task was submitted to
+                an address that ``base_url`` does not name, and no address in it knows the task.
 
         Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
@@ -142,7 +145,13 @@ class AsyncTasks:
         try:
             cadence = self._cadence if notified is None else self._rare_cadence
             seen = await until_ended(
-                self._queue, cadence, submitted, timeout, on_update, notified=notified, on_end=self._tell_end
+                self._queue,
+                cadence,
+                submitted,
+                timeout,
+                on_update,
+                notified=notified,
+                on_end=self._report_end,
             )
             if seen.sibling_ids and seen.is_finished and not submitted.is_finished:
                 seen = await self._with_siblings(seen, timeout)
@@ -194,10 +203,10 @@ class AsyncTasks:
             self._cadence,
             [_as_task(task) for task in tasks],
             check_wait_timeout(timeout),
-            on_end=self._tell_end,
+            on_end=self._report_end,
         )
 
-    def _tell_end(self, wait: Wait) -> None:
+    def _report_end(self, wait: Wait) -> None:
         """Log an ended task, without the words of the service, and call the hooks."""
         task = wait.task
         seconds = asyncio.get_running_loop().time() - wait.submitted_at if wait.is_age_known else None
@@ -210,7 +219,7 @@ class AsyncTasks:
             line = f"Task {task.id} {task.status}{age}: {counted(wait.polls, 'poll')}{images}{cost}{code}"
             log.info("%s.", errors.visible(line))
         if self._api.session.hooks:
-            observation.tell(self._api.session.hooks, "ended", lambda each: each.ended(task, seconds))
+            observation.notify(self._api.session.hooks, "ended", lambda each: each.ended(task, seconds))
 
     def duration_stats(self) -> dict[str, Any]:
         """Return the duration statistics of each model, resolution and number of images.

@@ -270,6 +270,8 @@ BATCH: Final[ContextVar[BatchUploads | None]] = ContextVar("BATCH", default=None
 
 @attrs.frozen(eq=False)
 class _Pending:
+    """An upload in progress, for callers that wait for it."""
+
     owner: object
     done: anyio.Event = attrs.field(factory=anyio.Event)
     errors: list[errors.APIError] = attrs.field(factory=list[errors.APIError])

@@ -75,16 +75,18 @@ class Account:
         """Fetch the balance.
 
         Args:
-            scope: ``"key"`` for the quota of this API key, ``"user"`` for the whole account.
+            scope: ``"key"``, the default, for the quota of this API key; ``"user"`` for the whole account.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
             The remaining and the used amount, in USD.
 
         Raises:
-            InvalidArgumentError: The scope is another.
+            InvalidArgumentError: The scope is neither ``"key"`` nor ``"user"``.
             APIError: The request failed after all retries, or the service answered HTTP 200 with
                 ``"success": false``.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.balance, scope=scope, timeout=timeout)
 
@@ -99,6 +101,8 @@ class Account:
 
         Raises:
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.models, timeout=timeout)
 
@@ -108,7 +112,7 @@ class Account:
         The service takes 60 of these requests a minute, and its numbers are up to 60 seconds old.
 
         Args:
-            days: Number of days, 1 to 31.
+            days: Number of days, 1 to 31; default 31.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -118,6 +122,8 @@ class Account:
             InvalidArgumentError: ``days`` is not a whole number from 1 to 31.
             APIError: The request failed after all retries; ``code`` is ``"usage_unavailable"`` while the
                 service does not know the use.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.usage, days, timeout=timeout)
 
@@ -490,6 +496,8 @@ class Models:
 
         Raises:
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.list, timeout=timeout)
 
@@ -555,6 +563,8 @@ class Models:
         Raises:
             InvalidArgumentError: The name is empty.
             APIError: The request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.docs, model, timeout=timeout)
 
@@ -592,9 +602,11 @@ class Edits:
                 models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any model of the service that edits.
-            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            model: Any model of the service that edits; default ``"grok-imagine-1.0-edit-apimart"``.
+            n: Number of variants, 1 to 10, default 1; other maxima for models without ``-edit-`` in their
+                name.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds for an attempt of each request; the client's timeout by default.
@@ -674,9 +686,11 @@ class Edits:
                 models with ``-edit-`` in their name edit the first. JPEG, PNG, WebP or GIF of at most
                 20,971,520 bytes; another image is converted if ``Media.convert`` of the client allows.
             prompt: The change to make, in any language; not empty.
-            model: Any model of the service that edits.
-            n: Number of variants, 1 to 10; other maxima for models without ``-edit-`` in their name.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            model: Any model of the service that edits; default ``"grok-imagine-1.0-edit-apimart"``.
+            n: Number of variants, 1 to 10, default 1; other maxima for models without ``-edit-`` in their
+                name.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
@@ -746,12 +760,13 @@ class Generations:
         """Upload the reference images if necessary and submit a generation. Billable.
 
         All arguments are checked before anything is sent. The paid request is sent again only if it certainly
-        was not executed. An argument that is ``None`` is not sent: the model has its own default.
+        was not executed, or, as ``Retry.indeterminate`` says, under the same key. An argument that is
+        ``None`` is not sent: the model has its own default.
 
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
                 ``messages`` in ``extra_body``.
-            model: Any image model of the service.
+            model: Any image model of the service; default ``"gemini-3-pro-image-preview"``.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
@@ -767,7 +782,8 @@ class Generations:
             webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
                 appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds for an attempt of each request; the client's timeout by default.
@@ -864,7 +880,7 @@ class Generations:
         Args:
             prompt: The image to make, in any language; not empty. ``None`` only for a segmentation, or with
                 ``messages`` in ``extra_body``.
-            model: Any image model of the service.
+            model: Any image model of the service; default ``"gemini-3-pro-image-preview"``.
             images: A reference image, or a sequence of them, in any form that ``edits.create`` accepts.
             size: Aspect ratio or pixels, such as ``"16:9"``, ``"1024x1024"`` or ``"auto"``.
             resolution: ``"1k"``, ``"2k"`` or ``"4k"``.
@@ -880,7 +896,8 @@ class Generations:
             webhook: ``http(s)://`` URL that the service calls when the task ends, with ``/callback``
                 appended. The call is not signed, so confirm it with ``tasks.get``.
             language: Language of error messages, such as ``"en"``.
-            inline: Send local images inside the request, as ``data:`` URLs, instead of uploading them.
+            inline: Whether to send local images inside the request, as ``data:`` URLs, instead of uploading
+                them; default False.
             idempotency_key: 1 to 191 visible ASCII characters, remembered for 24 h by the service; a new key
                 by default.
             timeout: Seconds to wait for the submitted task; ``Poll.timeout`` of the client (600) by default.
@@ -955,14 +972,14 @@ class Images:
                 ``s3://bucket/folder``, ``gs://…`` or ``az://…``, with the credentials of the environment and
                 the extra ``storage``: an object becomes visible when its image is whole, and the paths are
                 ``ObjectPath``.
-            name: Template of the file names without extension, which comes from the content. ``{task_id}``
-                is the task (its idempotency key if the service gave it no id; for an image set its creation
-                in Unix seconds), ``{index}`` the position of the
-                image in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
+            name: Template of the file names without extension, which comes from the content; default
+                ``"{task_id}-{index}"``. ``{task_id}`` is the task (its idempotency key if the service gave it
+                no id; for an image set its creation in Unix seconds), ``{index}`` the position of the image
+                in the result from 1, ``{index:02}`` the same with zeros; ``{{`` is a brace. Without
                 ``{index}``, the second image of a name gets ``-2``, and so on.
-            fsync: Return only when the files would survive a power cut, which takes milliseconds for each.
-                Without it, files survive the death of the program. Batches sync before they record a job as
-                saved.
+            fsync: Whether to return only when the files would survive a power cut, which takes milliseconds
+                for each; default False. Without it, files survive the death of the program. Batches sync
+                before they record a job as saved.
 
         Returns:
             The paths of the files, in the order of the images.
@@ -971,8 +988,8 @@ class Images:
             DownloadError: An image could not be downloaded whole, is not an image, or could not be written.
                 The other images are saved nevertheless, and the message names the failed ones. The task stays
                 paid: save it again; once its URLs have expired, fetch it with ``tasks.get`` first.
-            InvalidArgumentError: The template has another field or does not make a plain file name, or the
-                task has not ended yet.
+            InvalidArgumentError: The template has another field or does not make a plain file name, the task
+                has not ended yet, the URL of the storage is malformed, or the extra ``storage`` is missing.
             TaskFailedError: The task failed and has no images.
             TaskCancelledError: The service cancelled the task.
             TaskExpiredError: The service no longer has the task.
@@ -1022,7 +1039,7 @@ class Images:
         """Download an image in chunks.
 
         Only the end of the iteration confirms that the image is whole. Unlike ``save`` and ``read``, a stream
-        does not start again when the connection breaks, as earlier chunks were handed out already.
+        does not start again when the connection breaks, as the caller has earlier chunks already.
 
         Args:
             image: The image, or its ``https://`` or ``data:`` URL.
@@ -1054,14 +1071,15 @@ class Tasks:
 
         Args:
             task: The task, or its id.
-            language: Language of error messages: en, zh, ja, ko, ru, fr, de, id, pt or es.
-            timeout: Seconds for one attempt; the client's by default.
+            language: Language of error messages: en (the default), zh, ja, ko, ru, fr, de, id, pt or es.
+            timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
             The task in its current status; a failed one raises no error here.
 
         Raises:
-            InvalidArgumentError: There is no id, or the language is not one of those.
+            InvalidArgumentError: There is no id, the language is not one of those, or the task was submitted
+                to an address that ``base_url`` does not name, and no address in it knows the task.
             NotFoundError: The service does not know the task, or no longer: it keeps tasks for some days.
             APIError: The request failed after all retries; the error names the task.
 
@@ -1102,7 +1120,8 @@ class Tasks:
                 the task.
             TaskResultError: The task has completed, but no image was found in its result, in a second answer
                 either; ``error.task.raw`` is the answer.
-            InvalidArgumentError: There is no id, or the timeout is not more than 0.
+            InvalidArgumentError: There is no id, the timeout is not more than 0, or the task was submitted to
+                an address that ``base_url`` does not name, and no address in it knows the task.
 
         Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
@@ -1417,8 +1436,8 @@ class Apimart:
         The client and its copies keep the prices of the service for an hour.
 
         Args:
-            model: Name of the model.
-            n: Number of images, 1 or more.
+            model: Name of the model; by default that of ``edits.create``.
+            n: Number of images, 1 or more; default 1.
             timeout: Seconds for an attempt; the client's timeout by default.
 
         Returns:
@@ -1428,6 +1447,8 @@ class Apimart:
         Raises:
             InvalidArgumentError: The name is empty, or ``n`` is less than 1.
             APIError: A request failed after all retries.
+
+        Cancellation leaves nothing behind.
         """
         return self._portal.call(self._wrapped.quote, model, n=n, timeout=timeout)
 
@@ -1468,7 +1489,10 @@ class Apimart:
         return self._wrapped.load_rate_limit_stats(data)
 
     def close(self) -> None:
-        """Close the connections, but not your ``session``. A second call does nothing."""
+        """Close the connections, but not your ``session``. A second call does nothing.
+
+        Calls under way end with an error. Cancellation waits until the connections are closed.
+        """
         self._portal.close()
 
     def __enter__(self) -> Self:
@@ -1656,7 +1680,10 @@ class AppleRouter:
         return self._wrapped.load_rate_limit_stats(data)
 
     def close(self) -> None:
-        """Close the connections, but not your ``session``. A second call does nothing."""
+        """Close the connections, but not your ``session``. A second call does nothing.
+
+        Calls under way end with an error. Cancellation waits until the connections are closed.
+        """
         self._portal.close()
 
     def __enter__(self) -> Self:
@@ -1703,38 +1730,43 @@ def run_many(
     fails is an outcome, not the end of the batch.
 
     Args:
-        client: Open for as long as the batch runs.
-        jobs: Taken lazily: memory does not grow with their number. A plain generator runs in worker threads.
+        client: Client of the service, open for as long as the batch runs.
+        jobs: Jobs, taken lazily: memory does not grow with their number. A plain generator runs in worker
+            threads.
         output: Folder for the images, for ``results.jsonl``, which lists every job once the batch has ended,
-            and for the journal in ``.batch``. It is created when it is missing. Or a URL of object storage,
-            ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``; ``journal`` is then
-            needed.
-        journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for one that several
-            processes and machines share; or another kind of journal; ``":memory:"`` for
-            none that survives the batch.
-        max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more.
-        max_uploads: Maximum number of concurrent uploads, 1 or more. An image is uploaded once for all jobs
-            and runs, and again before its 72 h are over.
-        max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more.
+            and by default for the journal, in ``.batch``. It is created when it is missing. Or a URL of
+            object storage, ``s3://bucket/folder``, ``gs://…`` or ``az://…``, as for ``images.save``;
+            ``journal`` is then needed.
+        journal: Path of a journal elsewhere on this machine; ``postgresql://…`` for a journal that several
+            processes and machines share; ``":memory:"`` for a journal that does not survive the batch; or an
+            object with the methods of ``Journal``.
+        max_in_flight: Maximum number of jobs between their submit and the end of their task, 1 or more;
+            default 256.
+        max_uploads: Maximum number of concurrent uploads, 1 or more; default 32. An image is uploaded once
+            for all jobs and runs, and again before its 72 h are over.
+        max_downloads: Maximum number of jobs whose images are downloaded at the same time, 1 or more; default
+            32.
         max_cost: USD that the batch may cost, more than 0, over all runs with its journal and including jobs
-            in flight; with a journal in PostgreSQL, of all processes together. The price of a model is learnt
-            from its tasks: until the first has ended, one runs at a time, in each process, at the price that
-            the service quotes.
-        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"`` them;
-            ``"collect"`` those again under the same idempotency key whose model promises to execute a key
-            once, while the service remembers it, and report the others; or ``"resubmit"`` all. A service that
-            does not honour the key then bills them twice.
-        retry_failed: Submit jobs again that the service refused, or whose task failed, in an earlier run.
-        retry_missing: Submit jobs of an earlier run again whose task the service does not know, which may pay
-            for them twice: look at the account first. Each task is polled before, for at least a minute. By
-            default such a job is an unfinished outcome, and the next run polls its task again.
+            in flight; with a journal in PostgreSQL, of all processes together. No limit by default. The price
+            of a model is learnt from its tasks: until the first has ended, one runs at a time, in each
+            process, at the price that the service quotes.
+        in_doubt: How to treat jobs whose paid request was cut off before its answer: ``"report"``, the
+            default, reports them. ``"collect"`` sends those again under the same idempotency key whose model
+            promises to execute a key once, while the service remembers it, and reports the others.
+            ``"resubmit"`` sends all of them again; a service that does not honour the key then bills them
+            twice.
+        retry_failed: Whether to submit jobs again that the service refused, or whose task failed, in an
+            earlier run; default False.
+        retry_missing: Whether to submit jobs of an earlier run again whose task the service does not know,
+            which may pay for them twice: look at the account first. Each task is polled before, for at least
+            a minute. By default such a job is an unfinished outcome, and the next run polls its task again.
         timeout: Seconds to wait for each task; ``Poll.timeout`` of the client (600) by default. A task that
             takes longer is an unfinished outcome, which the next run continues.
         check: Whether paid requests are checked against the schema of their model, ``"schema"`` or ``"off"``;
             ``check`` of the client by default. A job that its model does not take fails, and is free.
         max_retry_after: Longest ``Retry-After``, in seconds, that the batch waits after a 429; default
-            3600. A longer one ends the batch. A 429 without ``Retry-After`` is waited out, however long it
-            takes.
+            3600. A longer one ends the batch. After a 429 without ``Retry-After``, the batch waits for any
+            length of time.
         on_progress: Called with a ``Progress`` five times a second, and at the end.
         shutdown: Ends the batch early: once it is requested, no further jobs are started, those in flight are
             finished, and the iterator ends.
@@ -1754,10 +1786,10 @@ def run_many(
         APIConnectionError: From the iterator, the service cannot be reached any more.
         DownloadError: On entering, or from the iterator, the output folder cannot be written, or the bucket
             is missing or not open to the credentials; on entering, nothing was sent.
-        InvalidArgumentError: An argument is out of range.
+        InvalidArgumentError: An argument is out of range, or of another type.
 
     The errors from the iterator come after everything that was in flight has ended, and say how to continue.
-    An error of ``jobs`` itself comes after all jobs it gave have ended. Leaving early and cancellation let
+    An error of ``jobs`` itself comes after all jobs before it have ended. Leaving early and cancellation let
     paid requests in flight get their answer within 5 seconds and leave everything else to the next run.
     """
     return portal_of(client).open(
@@ -1799,7 +1831,7 @@ def estimate(
 
     Args:
         client: Fetches the prices.
-        jobs: As for ``run_many``; memory grows by about 150 bytes a job.
+        jobs: Jobs, as for ``run_many``; memory grows by about 150 bytes per job.
         output: Folder of the batch: jobs that its journal has and the next run does not submit cost nothing.
         journal: Path of its journal, when that is elsewhere, or its URL ``postgresql://…``.
 
@@ -1809,6 +1841,8 @@ def estimate(
     Raises:
         JournalError: The journal is damaged or of a newer version, or cannot be reached.
         APIError: The request for prices failed after all retries.
+        InvalidArgumentError: An argument has another type, or the output is in object storage and no journal
+            is named.
 
     Cancellation leaves nothing behind.
     """

@@ -154,7 +154,7 @@ class LoopThread:
         self._loop.set_exception_handler(lambda _loop, _context: None)
 
     def wait_for(self, call: Call[Any], callback: Callable[..., object], *args: object) -> None:
-        """Have the loop call a function that starts a call, and block until the call has ended.
+        """Let the loop call a function that starts a call, and block until the call has ended.
 
         The function runs in a copy of the context of this thread. If a signal handler raises meanwhile,
         cancel the call, wait for its cleanup and let the exception pass; a second exception passes at once.

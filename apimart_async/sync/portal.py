@@ -90,7 +90,7 @@ def portal_of(client: object) -> Portal:
     """Return the portal of a blocking client.
 
     Raises:
-        InvalidArgumentError: It is another object, such as an async client.
+        InvalidArgumentError: The object is not a blocking client, but for example an async one.
     """
     portal = getattr(client, "_portal", None)
     if not isinstance(portal, Portal):

@@ -1,1 +1,1 @@
-"""The wire: the only floor that speaks HTTP and JSON."""
+"""HTTP and JSON: requests with retries and limits, answers as models, images and files."""

@@ -1,4 +1,4 @@
-"""One service as its client's settings say: requests with the key and with retries, downloads without."""
+"""One service with the settings of its client: requests with the key and with retries, downloads without."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ class Api:
             home: Base URL to try first: that of the task that is asked for. A paid request that may have been
                 executed there goes nowhere else.
             accepts_events: Whether ``Answer.payload`` may be an ``EventStream``; the caller closes it.
-            shares_limits: Whether a refusal tells of the limits on all requests, not only of its endpoint.
+            shares_limits: Whether a refusal concerns the limits on all requests, not only on its endpoint.
 
         Raises:
             APIStatusError: The service answered with an error; the subclass says which.
             APIConnectionError: No answer came, and the request is not paid or never left.
-            APITimeoutError: The same, for lack of time.
+            APITimeoutError: The connection or the answer timed out.
             APIResponseValidationError: The answer is not JSON, or too large.
             SubmissionIndeterminateError: A paid request may or may not have been executed.
             InvalidArgumentError: A header cannot be sent.
@@ -179,7 +179,7 @@ class Api:
                 number += 1
 
     async def _prepare_repeats(self, call: Call, repeats: Repeats | None) -> None:
-        """Decide whether a paid request may be sent again, and whether this is the first time.
+        """Decide whether a paid request may be repeated, and whether an earlier run may have sent it already.
 
         Raises:
             SubmissionIndeterminateError: An earlier request with its key may have been executed, and the
@@ -225,7 +225,7 @@ class Api:
         call.was_unknown, call.is_promised, call.last_error = True, True, error
 
     async def _attempt(self, call: Call, body: RequestBody | None) -> Answer | FailedAttempt:
-        """Send a request once, when the rate limiter lets it."""
+        """Send a request once, as soon as the rate limiter admits it."""
         sent_at = self.rate_limiter.acquire_nowait()
         if sent_at is None:
             acquire = partial(self.rate_limiter.acquire, front=call.refusals > 0)
@@ -292,7 +292,7 @@ class Api:
         return chosen
 
     async def _try(self, call: Call, body: RequestBody | None) -> Answer | FailedAttempt:
-        """Send a paid request once whose repeats the service may promise to execute once."""
+        """Send one attempt of a paid request that may be repeated; repeats wait for their turn."""
         repeats = call.repeats
         if repeats is None or not call.was_unknown:
             outcome = await self._attempt(call, body)
@@ -377,7 +377,7 @@ class Api:
         Raises:
             DownloadError: Not an ``http(s)`` URL, an error answer, too many redirects, or too large.
             APIConnectionError: The host could not be reached, or the connection broke.
-            APITimeoutError: The same, for lack of time.
+            APITimeoutError: The connection or the answer timed out.
 
         Cancellation closes the connection.
         """

@@ -36,7 +36,34 @@ _LONGEST_CODE: Final = 200
 
 @attrs.define(eq=False)
 class Call:
-    """One request and its state over all attempts."""
+    """One request and its state over all attempts.
+
+    Attributes:
+        method: HTTP method.
+        path: Path below the base URL, quoted.
+        kind: Consequence of executing the request twice.
+        route: Origins that the request tries.
+        authorization: The key, or the header of the caller in its place.
+        headers: Headers of every attempt.
+        timeout: Timeouts of one attempt.
+        idempotency_key: Idempotency key of a paid request.
+        matches: Tells from decoded JSON whether it answers this request.
+        has_images: Whether the answer may hold images.
+        accepts_events: Whether the answer may be an event stream.
+        began: Moment at which the first attempt began.
+        make_body: Returns the body once the rate limiter has admitted an attempt.
+        shares_limits: Whether a refusal concerns the limits on all requests.
+        paid_record: Record that a batch keeps of a paid request.
+        repeats: Repeats of a paid request that the service may promise to execute once.
+        target: URL of the last attempt, before a redirect.
+        url: URL of the last attempt.
+        moved: URLs after redirects within the origin that this request has met, by target.
+        was_unknown: Whether an earlier attempt may have been executed.
+        is_promised: Whether the service promises to answer a repeat as it answered the request.
+        last_error: Error of the last attempt, for requests with ``repeats``.
+        refusals: Number of attempts with the effect ``DEFERRED``.
+        attempts: Number of attempts that were sent.
+    """
 
     method: str
     path: str
@@ -79,7 +106,7 @@ class Call:
         return bare_url(self.authorization.key.redact(self.url))
 
     def complete(self, error: errors.APIError) -> None:
-        """Add the facts of the attempt to its error, and take out what may not be shown."""
+        """Add the facts of the attempt to its error, and remove secrets from it."""
         key = self.authorization.key
         error.method, error.url = self.method, self.shown_url
         error.idempotency_key = self.idempotency_key
@@ -93,7 +120,7 @@ class Call:
             error.excerpt = _shortened(error.excerpt, key)
 
     def record(self, reply: Reply) -> None:
-        """Hand an answer to the recorders of this context."""
+        """Append an answer to the recorders of this context."""
         key, request_id = self.authorization.key, reply_id(reply.headers)
         headers = CIMultiDict(
             (key.redact(name), key.redact(header_text(value))) for name, value in reply.headers.items()
@@ -109,7 +136,7 @@ class Call:
         return is_known and not self.was_unknown
 
     async def cut_off(self, raised: BaseException, body: RequestBody | None) -> None:
-        """Tell the record that an exception ended a paid request, or its notes, if it may be executed."""
+        """Undo the record of a paid request that an exception ended, or log its key if it may be executed."""
         # An ``ApimartError`` ends a request before its last byte.
         is_sent = body is not None and body.started and not isinstance(raised, errors.ApimartError)
         if not (is_sent or self.was_unknown):
@@ -126,13 +153,13 @@ class Call:
 
 
 def event_of(error: errors.APIError) -> str:
-    """Name the attempt that an error ended, and the error, for the log."""
+    """Return the attempt that an error ended, and the error, as text for the log."""
     event = f"{error.method} {error.url}: {type(error).__name__} {error.status or ''}".rstrip()
     key = f", idempotency key {error.idempotency_key}" if error.idempotency_key else ""
     return errors.visible(event + key)
 
 
 def _shortened(text: str, key: Secret, longest: int = _LONGEST_MESSAGE) -> str:
-    """Return a text of the service without the key, and not long."""
+    """Return a text of the service without the key, cut if it is long."""
     text = key.redact_cut(text)
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"

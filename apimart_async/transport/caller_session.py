@@ -1,4 +1,4 @@
-"""The caller's aiohttp session: it must not stand in the way of the key, nor show it to others."""
+"""Checks of the caller's aiohttp session: it must neither replace the key nor send it to other hosts."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def check_session(session: aiohttp.ClientSession, base_urls: Iterable[str]) -> N
     """Check a session.
 
     Raises:
-        InvalidArgumentError: It would replace the key, or send the key to a proxy in clear.
+        InvalidArgumentError: The session would replace the key, or send it to a proxy unencrypted.
     """
     if session.auth is not None:
-        raise InvalidArgumentError("The auth of your session stands in the way of the API key: leave it out.")
+        raise InvalidArgumentError("The auth of your session would replace the API key: leave it out.")
     if not session.trust_env or "http" not in getproxies():
         return
     for url in map(URL, base_urls):

@@ -39,7 +39,7 @@ def read_balance(payload: object) -> Balance:
     """Read the balance of the account.
 
     Raises:
-        APIResponseValidationError: It tells nothing of the kind.
+        APIResponseValidationError: The answer holds no balance.
     """
     source = mapping(mapping(payload).get("data")) or mapping(payload)
     if not {"remain_balance", "used_balance", "unlimited_quota"} & source.keys():
@@ -73,7 +73,7 @@ def read_object(payload: object, subject: str) -> dict[str, Any]:
     """Return a JSON object, without the envelope around it.
 
     Raises:
-        APIResponseValidationError: It is none.
+        APIResponseValidationError: The answer is not a JSON object.
     """
     found = mapping(mapping(payload).get("data")) or mapping(payload)
     if not found:
@@ -119,7 +119,7 @@ def read_usage(payload: object) -> AccountUsage:
     """Read the use of an account.
 
     Raises:
-        APIResponseValidationError: It tells neither costs nor requests: that is not zero.
+        APIResponseValidationError: The answer holds neither costs nor requests, which does not mean zero.
     """
     top: dict[str, Any] = payload if is_mapping(payload) else {}
     data = top.get("data")

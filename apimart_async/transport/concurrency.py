@@ -71,7 +71,7 @@ class Semaphore:
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     def acquire_nowait(self) -> bool:
-        """Take a place if one is free and nobody waits; return whether it was taken."""
+        """Take a place if one is free and no caller waits; return whether it was taken."""
         if self.in_use < self.limit and not self._waiters:
             self.in_use += 1
             return True
@@ -100,7 +100,7 @@ class Semaphore:
             self.wake()
 
     def wake(self) -> None:
-        """Give the free places to those who wait."""
+        """Give free places to waiting callers."""
         while self._waiters and self.in_use < self.limit:
             waiter = self._waiters.popleft()
             if not waiter.done():

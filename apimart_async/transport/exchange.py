@@ -57,7 +57,7 @@ NEVER_SENT: Final = (
 
 @attrs.define(eq=False, slots=False)
 class NoAnswerError(Exception):
-    """An attempt that brought no whole answer.
+    """An attempt without a complete answer.
 
     Attributes:
         error: Error for the caller.
@@ -69,11 +69,11 @@ class NoAnswerError(Exception):
 
 
 class OwnError(OSError):
-    """A failure whose text was written here, and may be shown."""
+    """An exchange failed; the message was written here, and may be shown."""
 
 
 class OwnTimeoutError(OwnError, TimeoutError):
-    """The same, for lack of time."""
+    """An exchange timed out; the message was written here, and may be shown."""
 
 
 class UnreadableAnswerError(aiohttp.ClientPayloadError):
@@ -164,10 +164,10 @@ class RequestBody(aiohttp.Payload):
 
 
 class Deadline:
-    """Ends what a task does in its ``with`` block, after a time in all or a time of silence.
+    """Cancels the body of its ``with`` block after a total time, or after a time without data.
 
-    As ``asyncio.timeout``, at a third of its cost, and for several blocks one after the other. What happens
-    between them counts as time but not as silence.
+    It works as ``asyncio.timeout``, at a third of its cost, and for several blocks in sequence. The time
+    between blocks counts towards the total, but not as time without data.
 
     Args:
         timeout: ``total`` from the first block on, and ``read``.
@@ -188,7 +188,7 @@ class Deadline:
 
     def __enter__(self) -> Self:
         until, now = self._until, self._loop.time()
-        if until <= now:  # while data keeps coming, no timer would have its turn
+        if until <= now:  # while data keeps arriving, no timer would run
             raise self._timed_out(is_total=True)
         self._task = task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 for the type checker: a coroutine of aiohttp needs one
@@ -229,7 +229,7 @@ class Deadline:
         )
 
     def end(self, error: Exception) -> None:
-        """Have the block end with this error; a second call does nothing."""
+        """End the block with an error; a second call does nothing."""
         if self._task is not None and self._error is None:
             self._error = error
             self._task.cancel()
@@ -242,7 +242,7 @@ class Download:
         status: HTTP status.
         length: Bytes announced; ``None`` when the host did not say, or compresses them.
         content_type: MIME type announced.
-        discard: Call it if this cannot be the file: the connections it came through are not used again.
+        discard: Function to call if the content is not the file: its connections are not used again.
     """
 
     def __init__(
@@ -330,7 +330,7 @@ class Download:
             raise DownloadError(message, method="GET", url=bare_url(self._url)) from error
 
     def add_close_callback(self, on_close: Callable[[], None]) -> None:
-        """Call this too when it is closed."""
+        """Call a function when the download is closed."""
         self._on_close.append(on_close)
 
     def close(self) -> None:
@@ -354,14 +354,14 @@ async def read_answer(
 
     Args:
         response: Answer.
-        body: Of the request.
+        body: Body of the request.
         limit: Most bytes of its content.
         on_chunk: Called when a part of it has come.
         limit_name: Setting to name in errors.
 
     Raises:
-        UnreadableAnswerError: It is longer than the limit, or its compression is damaged.
-        aiohttp.ClientError: It broke off.
+        UnreadableAnswerError: The body is longer than the limit, or its compression is damaged.
+        aiohttp.ClientError: The connection was lost.
     """
     content = response.content
     try:
@@ -392,7 +392,7 @@ async def read_answer(
                 return compression.decompress(*arguments)
             return await file_threads.run(compression.decompress, *arguments)
     except ValueError as error:
-        if response.status >= _BAD_FROM:  # it says enough
+        if response.status >= _BAD_FROM:  # the beginning is enough
             return data[:limit] if size > limit else b""
         setting = f" ({limit_name})" if isinstance(error, compression.TooLargeError) else ""
         raise UnreadableAnswerError(f"{error}{setting}") from error

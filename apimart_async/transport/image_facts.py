@@ -1,4 +1,4 @@
-"""The content type and the dimensions of a result image, as far as an answer tells them."""
+"""The content type and the dimensions of a result image, if its content, its answer or its URL has them."""
 
 from __future__ import annotations
 

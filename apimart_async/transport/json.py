@@ -96,8 +96,8 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
 
 
 def _loads(data: bytes) -> Any:  # noqa: ANN401 JSON is anything
-    # Of a finished task, 1 µs instead of 4. What orjson refuses and the standard library reads, such as a
-    # lone surrogate, goes through the latter: the same answers with and without it.
+    # A finished task takes 1 µs instead of 4. The standard library reads documents that orjson refuses, such
+    # as one with a lone surrogate: the result is the same with and without orjson.
     if orjson is not None:
         try:
             return orjson.loads(data)
@@ -124,7 +124,7 @@ def first_value(text: str) -> tuple[Any, str]:
 
     Raises:
         TooManyValuesError: It has more values than any answer needs.
-        ValueError: It begins with none, or with one nested too deeply to read.
+        ValueError: The text does not begin with a value, or the value is nested too deeply to read.
     """
     whole = _with_whole_pairs(text)
     _check_count(whole, ",", "[", "{")
@@ -268,7 +268,7 @@ def dumps_anything(content: Mapping[str, Any]) -> str:
     Returns:
         ASCII, as not every database has Unicode.
     """
-    # Of a row of a journal, 1 µs instead of 7. What orjson refuses goes through the standard library.
+    # A row of a journal takes 1 µs instead of 7. The standard library writes the values that orjson refuses.
     if orjson is not None:
         with suppress(TypeError):
             refused = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -411,7 +411,7 @@ def structure(data: Mapping[str, Any], kind: type[Model_], answer: object) -> Mo
     """Make a model of plain data.
 
     Raises:
-        APIResponseValidationError: Something the model cannot be without is missing; shows the ``answer``.
+        APIResponseValidationError: A required field of the model is missing; the error shows the ``answer``.
     """
     try:
         return converter.structure(data, kind)

@@ -40,7 +40,7 @@ class LocalResolver(AbstractResolver):
 
         Raises:
             OwnError: One of its addresses is not on this machine.
-            OSError: It has none.
+            OSError: The name has no address.
         """
         found = await self._resolver.resolve(host, port, family)
         if host in self._names and not all(is_loopback(result["host"]) for result in found):

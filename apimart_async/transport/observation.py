@@ -48,7 +48,7 @@ async def request(
     """Send a request to the API, and call the hooks before and after it.
 
     Args:
-        hooks: Of the client.
+        hooks: Event hooks of the client.
         event: The request.
         headers: Headers of the request; those that hooks add are sent besides.
         send: Sends it once.
@@ -182,7 +182,7 @@ def _qualified_name(hook: object) -> str:
     return f"{named.__module__}.{named.__qualname__}".removeprefix("None.")  # of a builtin method
 
 
-def tell(hooks: Sequence[EventHooks], event: str, call: Callable[[Observer], None]) -> None:
+def notify(hooks: Sequence[EventHooks], event: str, call: Callable[[Observer], None]) -> None:
     """Call the method of each observer for an event; log its errors."""
     for each in hooks:
         if isinstance(each, Observer):
@@ -194,7 +194,7 @@ def tell(hooks: Sequence[EventHooks], event: str, call: Callable[[Observer], Non
 
 @asynccontextmanager
 async def operation(hooks: Sequence[EventHooks], described: Operation) -> AsyncGenerator[None]:
-    """Have the hooks follow the paid call of the body."""
+    """Report the paid call of the body to the hooks."""
     with ExitStack() as stack:
         for each in hooks:
             if isinstance(each, Observer):

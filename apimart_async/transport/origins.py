@@ -72,12 +72,12 @@ class Origins:
         return found
 
     def worked(self, base_url: str) -> None:
-        """Take note that an origin has answered."""
+        """Record that an origin has answered."""
         state = self._states[base_url]
         state.pause, state.retry_at, state.doubts = 0.0, -math.inf, 0
 
     def failed(self, base_url: str, now: float, *, is_sent: bool) -> None:
-        """Take note that an origin could not be reached, or has not answered well what was sent to it."""
+        """Record that an origin could not be reached, or has not answered a request well."""
         state = self._states[base_url]
         state.doubts += is_sent
         if not state.pause and (not is_sent or state.doubts >= _MAX_DOUBTS):
@@ -137,7 +137,7 @@ class Route:
         return self.base_url
 
     def failed(self, failed: FailedAttempt, now: float) -> FailedAttempt | None:
-        """Take note of a failed attempt.
+        """Record a failed attempt.
 
         Returns:
             The failure of the request, after which a further attempt starts at the first origin again;

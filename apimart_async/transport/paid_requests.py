@@ -1,8 +1,8 @@
 """Paid requests: the record that a batch keeps of one, and its repeats under the same idempotency key.
 
-Repeats are sent where the service promises to execute the key once. The promise is held against the answers.
-Until one answer was marked as a replay, one repeat for a model is sent at a time, and none for an hour after
-a repeat without an answer. An answer that is not marked ends all repeats for the model.
+Repeats are sent where the service promises to execute the key once. The answers show whether it keeps the
+promise. Until one answer was marked as a replay, one repeat for a model is sent at a time, and none for an
+hour after a repeat without an answer. An answer that is not marked ends all repeats for the model.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PaidRecord(Protocol):
         ...
 
     async def not_executed(self) -> None:
-        """Take note, before any delay, that no attempt so far was executed. It raises no error."""
+        """Record, before any delay, that no attempt so far was executed. It raises no error."""
         ...
 
 
@@ -101,7 +101,7 @@ class Repeats:
 
     Args:
         model: Its model.
-        trust: Of the model.
+        trust: Trust in the promise for the model.
         find_retention: Returns for how many seconds the service promises to remember the key; ``None`` if it
             promises nothing.
         began_at: Time of the first request with the key, in unix seconds; now by default.
@@ -151,12 +151,12 @@ class Repeats:
             return False
         age = time.time() - self.began_at
         if age < -_MOST_SKEW:
-            return False  # the clock was set back, so nobody knows when an earlier run sent it
+            return False  # the clock was set back, so the age of the request is unknown
         # The monotonic clock of some systems stands still while the machine sleeps.
         return max(age, monotonic() - self._began) + longest <= self._retention
 
     def not_answered(self) -> None:
-        """Note that a repeat may have been executed too: nobody knows whether the promise was kept."""
+        """Record that a repeat may have been executed too: it is unknown whether the promise was kept."""
         self._trust.keep()
         self._trust.suspended_until = monotonic() + _SUSPENSION
 

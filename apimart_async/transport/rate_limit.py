@@ -104,7 +104,7 @@ class RateLimiter:
             self._admit()
 
     def _admit(self) -> None:
-        """Send those who are due, and set the timer for the next."""
+        """Admit the requests that are due, and set the timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -139,7 +139,7 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
         message = f"{unreadable.message[:-1]}: {excerpt}" if excerpt else unreadable.message
         error = retry.error_class(status)(message, status=status, is_page=True)
         return _failed(retry.effect_of_answer(status, error), error, reply)
-    # What nearly every answer is.
+    # The form of nearly every answer.
     is_plain = is_mapping(payload) and payload.get("code") == _OK and payload.keys().isdisjoint(_ABOUT_ERRORS)
     found = None if is_plain else read_error(payload, is_refusal=status >= _BAD_FROM)
     if found is None and status < _OK_BELOW:

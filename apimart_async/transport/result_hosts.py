@@ -38,8 +38,8 @@ class NotPublicError(OwnError):
 class ResultHosts:
     """Tell which hosts results may be fetched from.
 
-    Public ones may, this machine if the API is on it, and ``Limits.result_hosts``. An API with TLS may not
-    name a file without, but on those. Of several addresses of the API, each counts.
+    Allowed are public hosts, this machine if the API is on it, and ``Limits.result_hosts``. The files of an
+    API with TLS need TLS too, except on ``Limits.result_hosts``. Each of several addresses of the API counts.
 
     Args:
         settings: Settings of the client.
@@ -57,7 +57,7 @@ class ResultHosts:
         """Return the URL of a result, parsed.
 
         Raises:
-            DownloadError: It may not be fetched.
+            DownloadError: The URL may not be fetched.
         """
         if len(url) > _LONGEST_URL:
             message = (
@@ -82,7 +82,7 @@ class ResultHosts:
         """Judge a name that the caller's session will look up again.
 
         Raises:
-            DownloadError: It leads into a private network.
+            DownloadError: The name leads into a private network.
         """
         resolver = PublicResolver(aiohttp.DefaultResolver(), self)
         try:
@@ -126,7 +126,7 @@ class PublicResolver(AbstractResolver):
 
         Raises:
             NotPublicError: One of its addresses is not public.
-            OSError: It has none.
+            OSError: The name has no address.
         """
         found = await self._resolver.resolve(host, port, family)
         if not self._hosts.allows(host) and not all(self._hosts.may_have(result["host"]) for result in found):

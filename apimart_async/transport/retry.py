@@ -45,11 +45,11 @@ class Effect(enum.Enum):
     UNKNOWN = "unknown"
     """Perhaps executed."""
     UNKNOWABLE = "unknowable"
-    """Perhaps executed, and another attempt would not tell: the result is lost, or nothing is explained."""
+    """Perhaps executed, and another attempt would not tell: the result is lost, or the error is unclear."""
 
 
 class Action(enum.Enum):
-    """How to go on after an attempt."""
+    """The next step after an attempt."""
 
     RETURN = "return"
     RAISE = "raise"
@@ -59,7 +59,7 @@ class Action(enum.Enum):
 
 @attrs.frozen
 class Decision:
-    """How to go on, and after how many seconds."""
+    """The next step, and the seconds before it."""
 
     action: Action
     delay: float = 0.0
@@ -75,7 +75,7 @@ def effect_of_answer(status: int | None, error: errors.APIStatusError) -> Effect
 
     Args:
         status: Result of ``effective_status``.
-        error: Error the answer stands for.
+        error: Error in the answer.
     """
     names = {error.code, error.type}
     match status:
@@ -129,7 +129,7 @@ class Attempt:
 
 
 def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> Decision:
-    """Decide how to go on after an attempt.
+    """Decide the next step after an attempt.
 
     Args:
         attempt: State of the request.
@@ -157,7 +157,7 @@ def decide(attempt: Attempt, retry: Retry, max_retries: int, random: Random) -> 
     delay = attempt.retry_after
     if delay is not None and delay > retry.max_retry_after:
         return give_up
-    # A service that always refuses and asks for no wait would be asked without a pause.
+    # Without a minimum delay, a service that always refuses and asks for no wait would be flooded.
     if delay is None or attempt.number > max_retries:
         delay = max(delay or 0.0, backoff(attempt.number, retry, random))
     return give_up if attempt.elapsed + delay > retry.max_elapsed else Decision(Action.RETRY, delay)
@@ -230,11 +230,9 @@ _STATUSES: Final[Mapping[str, int]] = {
 
 
 def effective_status(status: int, error: ServiceError | None) -> int | None:
-    """Return the HTTP status that an answer stands for: an error in the body of a 2xx overrides the status.
+    """Return the effective HTTP status of an answer: an error in the body of a 2xx overrides its status.
 
-    So does a lack of balance in the body of a 4xx.
-
-    ``None`` if that error names no status and no known type.
+    So does a lack of balance in the body of a 4xx. ``None`` if the error names no status and no known type.
     """
     if error is not None and error.status == _PAYMENT_REQUIRED and status < _SERVER:
         return _PAYMENT_REQUIRED

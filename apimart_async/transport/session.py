@@ -247,7 +247,7 @@ class Session:
             DownloadError: Not an ``http(s)`` URL of a public host, an error answer, too many redirects, or
                 too large.
             APIConnectionError: The host could not be reached.
-            APITimeoutError: The same, for lack of time.
+            APITimeoutError: The connection or the answer timed out.
             RuntimeError: The client is closed, or was first used in another event loop.
 
         Cancellation closes the connection.

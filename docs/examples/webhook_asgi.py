@@ -1,7 +1,7 @@
 """An ASGI application that takes notifications and ends the waits of the same program at once.
 
-Run it with any ASGI server, for instance ``uvicorn webhook_asgi:app``. ``POST /edits`` submits a generation
-and answers once its image is saved; ``POST /apimart/callback`` takes the notifications.
+Run it with any ASGI server, for instance ``uvicorn webhook_asgi:app``. ``POST /generations`` submits a
+generation and answers once its images are saved; ``POST /apimart/callback`` takes the notifications.
 """
 
 from __future__ import annotations

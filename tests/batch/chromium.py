@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to through its DevTools protocol: no driver has to be installed."""
+"""A headless Chromium, controlled through its DevTools protocol without a driver."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ ARGUMENTS: Final = (
 
 
 def executable() -> str | None:
-    """Where it is, if it is installed."""
+    """Return the path of Chromium, if it is installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @attrs.define
 class Tab:
-    """A tab that is under control.
+    """A tab of the browser.
 
     Attributes:
-        events: What it has told.
+        events: Events received from the tab.
     """
 
     _socket: aiohttp.ClientWebSocketResponse
@@ -49,7 +49,7 @@ class Tab:
     events: list[dict[str, Any]] = attrs.field(factory=list[dict[str, Any]])
 
     async def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """Ask for something and return the answer."""
+        """Call a method of the protocol and return its result."""
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
         while True:
@@ -82,7 +82,7 @@ class Tab:
             )
 
     async def open(self, path: Path, address: str | None = None) -> None:
-        """Open a file, or an address of it, and wait until it and its images are there."""
+        """Open a file, or its URL, and wait until it and its images are loaded."""
         for domain in ("Page", "Network", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=address or path.absolute().as_uri())
@@ -93,13 +93,13 @@ class Tab:
         )
 
     async def screenshot(self, path: Path) -> bytes:
-        """Keep what is to be seen."""
+        """Save a screenshot."""
         shot = base64.b64decode((await self.call("Page.captureScreenshot"))["data"])
         await anyio.Path(path).write_bytes(shot)
         return shot
 
     def requested(self) -> list[str]:
-        """Return the addresses that were asked for, of files and of anything else."""
+        """Return the URLs of all requests, those of files included."""
         return [
             event["params"]["request"]["url"]
             for event in self.events
@@ -107,7 +107,7 @@ class Tab:
         ]
 
     def complaints(self) -> list[dict[str, Any]]:
-        """Return errors of scripts, of the page's policy and of the browser."""
+        """Return the errors of scripts, of the content security policy and of the browser."""
         kinds = {"Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening"}
         return [event for event in self.events if event["method"] in kinds]
 

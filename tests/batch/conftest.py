@@ -40,7 +40,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a browser where there is none; `nox -s report` insists on it."""
+    """Skip tests that need a browser where there is none; `nox -s report` requires one."""
     if executable() is not None:
         return
     if os.environ.get("TESTS_NEED_BROWSER"):

@@ -1,4 +1,4 @@
-"""A batch in a process of its own, which can be told to kill itself at a named point of a job's life."""
+"""A batch in a process of its own, which can kill itself at a named point of a job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GROK = "grok-imagine-2.0-ext"
 
 
 class Killer(SqliteJournal):
-    """Ends the process, as the power cut would, right before or right after something is written."""
+    """Kills the process right before or right after a row is written."""
 
     def __init__(self, path: Path, point: str, occurrence: int) -> None:
         super().__init__(path)

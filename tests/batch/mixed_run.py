@@ -37,9 +37,9 @@ class Options:
         key: Their API key.
         output: Folder of both batches.
         pictures: Three square pictures with transparency.
-        apimart: How many jobs the batch with APIMart has.
-        applerouter: How many jobs the batch with AppleRouter has.
-        in_doubt: For jobs in doubt of APIMart; those of AppleRouter are always reported.
+        apimart: Number of jobs of the batch with APIMart.
+        applerouter: Number of jobs of the batch with AppleRouter.
+        in_doubt: Option for jobs in doubt of APIMart; those of AppleRouter are always reported.
     """
 
     base_urls: list[str]
@@ -52,7 +52,7 @@ class Options:
 
 
 def apimart_jobs(pictures: list[Path], count: int) -> Iterator[Job]:
-    """Yield jobs of every operation in turn, each of which can be told from all others."""
+    """Yield jobs of every operation in turn, all of them different."""
     first, second, third = pictures
     for number in range(count):
         prompt = f"{'moderated' if number % MODERATED == 0 else 'stars'} {number}"

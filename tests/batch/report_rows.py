@@ -1,4 +1,4 @@
-"""Batches that have ended, made up: a journal with jobs of each kind, and their pictures."""
+"""Made-up batches that have ended: a journal with jobs of each kind, and their pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOSTILE = "<script>alert(1)</script> </script><!-- & \" ' {{ 7 * 7 }} \u2028 ![x
 
 
 def record(number: int, **changes: object) -> Record:
-    """A job that was saved, unless told otherwise."""
+    """Return the record of a job, saved by default."""
     made = Record(
         id=f"job-{number}",
         state="saved",

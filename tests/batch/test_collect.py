@@ -1,4 +1,4 @@
-"""Jobs in doubt: asked for again under their key where their model promises to execute a key once."""
+"""Jobs in doubt are sent again under their key if their model promises to execute a key once."""
 
 from __future__ import annotations
 

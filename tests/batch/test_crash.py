@@ -1,4 +1,4 @@
-"""Kill a batch with SIGKILL, again and again, and hold the ledger against what it says in the end.
+"""Kill a batch with SIGKILL repeatedly, and compare the ledger with its results in the end.
 
 A few moments with one seed always run. `nox -s crash` runs 40 moments with each of 3 seeds.
 """
@@ -49,7 +49,7 @@ async def service() -> AsyncIterator[Emulator]:
 
 @attrs.frozen
 class Batch:
-    """The same batch, run as often as it takes."""
+    """A batch that is run repeatedly."""
 
     service: Emulator
     output: Path
@@ -64,7 +64,7 @@ class Batch:
         return [*map(str, words), f"--count={self.count}", *(["--mixed"] if self.is_mixed else [])]
 
     async def run_and_kill_when(self, condition: Callable[[], object], *options: str) -> None:
-        """Kill it as soon as the condition holds."""
+        """Kill the batch as soon as the condition holds."""
         command = [sys.executable, crash_run.__file__, *self.arguments, *options]
         async with await anyio.open_process(command, stdout=None, stderr=None) as process:
             while not condition():  # noqa: ASYNC110 the condition is no event
@@ -73,7 +73,7 @@ class Batch:
             await process.wait()
 
     async def run_and_kill(self, *options: str, until: float | None = None) -> list[str]:
-        """Return what it says; kill it some seconds after it has begun, or have it kill itself."""
+        """Run the batch, kill it after some seconds or let it kill itself, and return its output."""
         command = [sys.executable, crash_run.__file__, *self.arguments, *options]
         process = await anyio.open_process(command, stderr=None)
         async with process:
@@ -91,7 +91,7 @@ class Batch:
         return said.splitlines()
 
     async def finish(self) -> None:
-        """Run it to its end, in this process."""
+        """Run the batch to its end, in this process."""
         self.check(await crash_run.run(crash_run.parse(self.arguments)))
 
     def rows(self) -> list[Record]:
@@ -101,7 +101,7 @@ class Batch:
             return []
 
     def check(self, said: dict[str, Any]) -> None:
-        """Hold the last run, the journal, the folder and the ledger against one another."""
+        """Compare the last run, the journal, the folder and the ledger."""
         rows = {row.id: row for row in self.rows()}
         saved = [row for row in rows.values() if row.state == "saved"]
         in_doubt = {row.id for row in rows.values() if row.state == "in_doubt"}
@@ -113,7 +113,7 @@ class Batch:
         files = [path for row in saved for path in row.paths]
         assert len(files) == len(set(files)) == sum(row.n for row in saved)
         assert {path.name for path in self.output.iterdir() if path.suffix in {".png", ".jpg"}} == set(files)
-        # The ledger knows nothing that the journal does not, and nothing twice.
+        # The ledger has no execution that the journal lacks, and none twice.
         ledger = self.service.ledger
         assert ledger.executed_more_than_once == {}
         keys = {row.key: row for row in rows.values()}

@@ -1,4 +1,4 @@
-"""What a batch does with jobs, against the emulator."""
+"""The outcomes of jobs of a batch, against the emulator."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ async def test_a_job_that_fails_is_an_outcome(
     assert all(isinstance(outcome.error, InvalidArgumentError) for outcome in failed)
     assert emulator.counts["edits"] == 1
     assert {outcome.id for outcome in await kept(tmp_path / "out")} == {outcome.id for outcome in outcomes}
-    # What was never submitted is tried anew by every run.
+    # A job that was never submitted is tried again by every run.
     Image.new("RGB", (8, 8)).save(tmp_path / "missing.png")
     (mended,) = await run(client, jobs[:1], tmp_path / "out")
     assert (mended.id, mended.status, mended.resumed) == ("missing", "saved", False)
@@ -285,12 +285,12 @@ async def test_jobs_are_taken_as_there_is_room(
         count = 0
         async for _ in outcomes:
             count += 1
-            # What is in flight, one that waits for a place, and what one change of threads brings.
+            # The jobs in flight, one that waits for a place, and those of one change of threads.
             assert taken <= count + 64 + 20 + 1 + 32
     assert count == taken == 170
 
 
-async def test_outcomes_that_nobody_takes_hold_the_batch_up(
+async def test_unread_outcomes_hold_the_batch_up(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     jobs = [Job(pictures[0], f"prompt {number}") for number in range(150)]
@@ -305,7 +305,7 @@ async def test_outcomes_that_nobody_takes_hold_the_batch_up(
         assert [outcome.status async for outcome in outcomes] == ["saved"] * 149
 
 
-async def test_progress_and_results_tell_everything(
+async def test_progress_and_results_are_complete(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     seen: list[Progress] = []
@@ -363,7 +363,7 @@ async def test_apple_router_takes_the_same_jobs(emulator: Emulator, tmp_path: Pa
         {"in_doubt": "pay"},
     ],
 )
-async def test_arguments_that_cannot_be_right(client: AsyncApimart, tmp_path: Path, wrong: Any) -> None:
+async def test_invalid_arguments_are_refused(client: AsyncApimart, tmp_path: Path, wrong: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         edit_many(client, [], output=tmp_path / "out", **wrong)
 

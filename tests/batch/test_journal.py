@@ -1,4 +1,4 @@
-"""The journal: what is written is there, and what cannot be trusted is refused before anything is paid."""
+"""The journal keeps every row that was written, and refuses damaged files before anything is paid."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ async def test_many_rows_are_read_in_the_order_of_their_beginnings(tmp_path: Pat
         assert [row.id async for row in journal.records()] == [f"{number:04}" for number in range(1200)]
 
 
-async def test_a_second_process_is_told_and_a_killed_one_lets_go(
+async def test_a_second_process_is_refused_and_a_kill_releases_the_lock(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     path = tmp_path / "out" / ".batch" / "journal.sqlite3"
@@ -264,7 +264,7 @@ async def test_a_file_that_is_not_a_whole_journal_is_refused_and_left_unchanged(
     assert path.read_bytes() == before
 
 
-async def test_a_row_that_makes_no_sense_is_damage(tmp_path: Path) -> None:
+async def test_an_invalid_row_is_damage(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     async with SqliteJournal(path) as journal:
         await journal.put(INTENT)
@@ -332,7 +332,7 @@ async def test_a_disk_that_fills_up_ends_the_batch_and_bills_nothing_twice(
     rows = await anyio.to_thread.run_sync(lambda: list(read_journal(long / ".batch" / "journal.sqlite3")))
     assert len(rows) == 700
     assert {row.state for row in rows} <= {"saved", "in_doubt"}
-    # Those whose task id found no room are in doubt, and nobody else.
+    # Only the jobs whose task id found no room are in doubt.
     assert sum(row.state == "in_doubt" for row in rows) <= 24
 
 
@@ -370,8 +370,8 @@ async def test_a_full_disk_still_has_room_for_the_jobs_in_flight(
     assert len(emulator.ledger.entries) == 200
 
 
-class Journalling(RuleBasedStateMachine):
-    """A journal that is closed and opened at any time holds what a dictionary holds."""
+class JournalMachine(RuleBasedStateMachine):
+    """A journal that is closed and opened at random has the same content as a dictionary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -427,5 +427,5 @@ class Journalling(RuleBasedStateMachine):
 def test_a_journal_agrees_with_a_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNALLING", str(tmp_path))
     run_state_machine_as_test(
-        Journalling, settings=settings(max_examples=10, stateful_step_count=15, deadline=None)
+        JournalMachine, settings=settings(max_examples=10, stateful_step_count=15, deadline=None)
     )

@@ -1,4 +1,4 @@
-"""Manifests: what each cell means, where each mistake stands, and memory that does not grow with the rows."""
+"""Manifests: the meaning of each cell, the line of each mistake, and memory that does not grow with rows."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def complaints(manifest: Manifest) -> dict[str, str]:
     return {row.location: row.complaint for row in manifest.rows() if isinstance(row, BadRow)}
 
 
-# --- what rows mean -----------------------------------------------------------------------------------------
+# --- the meaning of rows ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -220,7 +220,7 @@ def test_any_bytes_are_rows_or_complaints(content: bytes, name: str, headed: boo
             assert all(row.location.startswith("line ") for row in rows)
 
 
-# --- what is wrong ------------------------------------------------------------------------------------------
+# --- mistakes -----------------------------------------------------------------------------------------------
 
 
 def test_each_mistake_has_its_line(folder: Path) -> None:
@@ -382,7 +382,7 @@ async def test_memory_does_not_grow_with_the_rows(folder: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert found.jobs == counted == rows
-    # A row that is kept takes some hundred bytes; what is collected late takes as much whatever their number.
+    # A row that is kept takes some hundred bytes; garbage takes as much for any number of rows.
     assert peaks[2] < peaks[1] + 250_000
 
 

@@ -60,7 +60,7 @@ async def checked(manifest: Manifest, **options: Any) -> Preflight:
     return await preflight(manifest, journal=journal_path(manifest.path.parent / "out"), **options)
 
 
-async def test_saved_jobs_are_told_from_those_that_are_left(emulator: Emulator, photos: Path) -> None:
+async def test_saved_jobs_are_distinguished_from_those_left(emulator: Emulator, photos: Path) -> None:
     await run(emulator, await aside(written, photos, "a.png,x,2,", "b.png,x,1,mine"))
     manifest = await aside(written, photos, "a.png,x,2,", "b.png,x,1,mine", "a.png,y,3,", "c.png,x,1,")
     found = await checked(manifest)

@@ -63,7 +63,7 @@ FAULTS = [
 
 @attrs.define
 class Batches:
-    """Both batches, run as often as it takes, with one of three addresses out of reach at any time."""
+    """Both batches, run repeatedly, with one of three addresses unreachable at any time."""
 
     service: Emulator
     mirrors: list[Mirror]
@@ -118,7 +118,7 @@ class Batches:
         return {row.id for row in rows if row.state == "in_doubt" and row.model not in promising}
 
     def entries(self, batch: str, row: Record) -> list[Entry]:
-        """Return all that was executed for a job."""
+        """Return all executions of a job."""
         entries = [
             each
             for each in self.service.ledger.entries
@@ -135,7 +135,7 @@ def cents(amount: float) -> int:
 
 
 def compare(batches: Batches, batch: str, progress: dict[str, Any], jobs: int) -> Counter[str]:
-    """Hold the reports of a batch against the ledger; return the number of jobs by status."""
+    """Compare the reports of a batch with the ledger; return the number of jobs by status."""
     output = batches.output / batch
     outcomes: list[Outcome] = list(read_outcomes(output))
     rows = {row.id: row for row in batches.rows(batch)}
@@ -159,7 +159,7 @@ def compare(batches: Batches, batch: str, progress: dict[str, Any], jobs: int) -
         if outcome.has_unknown_cost:
             without_cost.add(outcome.id)
             untold += billed
-            # Only the answers of OpenAI's shape tell no cost.
+            # Only the answers in OpenAI's form have no cost.
             assert batch == "applerouter" or (outcome.task and outcome.task.id is None)
         else:
             assert cents(outcome.cost or 0) == billed, row

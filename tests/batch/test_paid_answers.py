@@ -87,7 +87,7 @@ async def test_every_shape_is_saved_and_costs_are_those_of_the_ledger(
         assert (cost > 0) is (outcome.status == "saved")
         assert len(outcome.paths) == (outcome.job.n if cost else 0)
         if outcome.cost is None:
-            # The answers of OpenAI's shape tell no cost.
+            # The answers in OpenAI's form have no cost.
             assert outcome.task
             assert "created" in outcome.task.raw
             unknown += cost

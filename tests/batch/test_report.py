@@ -1,4 +1,4 @@
-"""The report: what is in it, that nothing in it can run or leave the page, and that it stays small."""
+"""The report: its content, that no text in it can run or make a request, and its size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VOID = {"meta", "link", "img", "input"}
 
 
 class Page(HTMLParser):
-    """What a browser would see of the file before its script runs."""
+    """The content of the page before its script runs."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
     @property
     def said(self) -> str:
-        """All that is to be read, without scripts and styles."""
+        """The text of the page, without scripts and styles."""
         silent = {"script", "style"}
         words = (text for tag, texts in self.texts.items() if tag not in silent for text in texts)
         return " ".join(" ".join(words).split())
@@ -178,7 +178,7 @@ def test_thousands_of_jobs_stay_a_small_file(tmp_path: Path) -> None:
     assert path.stat().st_size < 1_000_000
 
 
-def test_of_too_many_jobs_those_with_trouble_are_shown(
+def test_of_too_many_jobs_those_with_problems_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MOST_ROWS > 10_000

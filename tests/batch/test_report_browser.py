@@ -1,4 +1,4 @@
-"""The report in a real browser: drawn, searched, moved by keys, and asking nobody for anything."""
+"""The report in a real browser: its display, its search, its keys, and no requests to the network."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_nothing_hostile_runs_and_missing_pictures_are_said(browser: Tab, 
         "text ? done(text) : setTimeout(look, 20) }; look(); })"
     )
     assert note == "The image is no longer where it was saved."
-    # What is added by force has no chance either.
+    # Elements that are added to the page cannot make requests either.
     await browser.evaluate(
         "const image = document.createElement('div'); document.body.append(image); "
         'image.innerHTML = \'<img src="https://example.com/b.png" onerror="alert(2)">\''

@@ -1,4 +1,4 @@
-"""What a run makes of what an earlier one left: expired addresses, lost tasks, uploads that failed."""
+"""A run continues an earlier one: expired URLs, lost tasks, failed uploads."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ async def test_a_page_of_a_gateway_with_404_loses_no_task(
 
 
 @pytest.mark.long
-async def test_an_upload_that_fails_fails_for_all_who_wait_and_is_tried_by_the_next_run(
+async def test_a_failed_upload_fails_for_all_waiting_jobs_and_is_tried_by_the_next_run(
     client: AsyncApimart, emulator: Emulator, pictures: list[Path], tmp_path: Path
 ) -> None:
     async def key() -> str:

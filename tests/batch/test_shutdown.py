@@ -1,4 +1,4 @@
-"""What ends a batch, and what is left of it then."""
+"""The ends of a batch: on request, by errors, by cancellation; and the state that each leaves."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Interrupted(SqliteJournal):
         self._begun += began
         if self._begun == 2:
             self._shutdown.request()
-            await anyio.lowlevel.checkpoint()  # the loop tells the batch
+            await anyio.lowlevel.checkpoint()  # the loop informs the batch
         return began
 
 

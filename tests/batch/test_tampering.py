@@ -1,4 +1,4 @@
-"""Files that somebody has planted, moved or written by hand: hard links, pipes, loops of links, deep JSON."""
+"""Manipulated files: hard links, pipes, loops of links, moved journals, deeply nested JSON."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_ctrl_c_loses_no_task(service: Emulator, pictures: list[Path], tmp_path:
         assert process.stdout.readline() == "saved\n"
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=120)
-    # A note follows if the call ended in this very moment: what it returned is not lost with it.
+    # A note follows if the call ended at this moment, with its return value.
     assert "KeyboardInterrupt" in stderr.splitlines(), stderr
     assert "prompt 1" not in stderr
     found = [outcome.status for outcome in read_outcomes(output)]

@@ -1,4 +1,4 @@
-"""Sums of a batch name the jobs whose cost nothing tells, instead of counting them as free."""
+"""Sums of a batch name the jobs of unknown cost, instead of counting them as free."""
 
 from __future__ import annotations
 

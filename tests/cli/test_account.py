@@ -41,7 +41,7 @@ async def test_the_models_are_a_line_each(apimart: Command) -> None:
     assert (as_json.records[0]["object"], as_json.records[0]["usd_per_image"]) == ("model", 0.015)
 
 
-async def test_models_are_listed_without_prices_where_the_service_tells_none(
+async def test_models_are_listed_without_prices_where_the_service_has_none(
     apimart: Command, emulator: Emulator
 ) -> None:
     emulator.faults.add(Fault(kind="status", status=404, route="catalogue"))

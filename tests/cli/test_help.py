@@ -1,4 +1,4 @@
-"""Help that helps: examples, exit codes, and the same command by either name."""
+"""The help: examples, exit codes, and the same command by either name."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ PROMPT = "A sunset that nobody else may read about"
 
 
 @pytest.mark.long
-async def test_verbose_tells_of_tasks_and_twice_of_requests(apimart: Command, photos: list[Path]) -> None:
+async def test_verbose_logs_tasks_and_twice_requests(apimart: Command, photos: list[Path]) -> None:
     edit = ("edit", photos[0], "-p", PROMPT, "-o", "out")
     once = await apimart.in_process("-v", *edit)
     twice = await apimart.in_process(*edit, "-v", "-v")

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Service:
-    """Where the emulator listens, and the key it accepts."""
+    """Address and key of the emulator."""
 
     base_url: str
     api_key: str
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program that reads its key and its service from the environment needs."""
+        """Environment variables with the key and the base URL."""
         return os.environ | {"BASE": self.base_url, "KEY": self.api_key, "NO_PROXY": "*"}
 
 
@@ -59,7 +59,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def penniless() -> Iterator[Service]:
-    """An emulator with nothing left on the account."""
+    """An emulator whose account has no balance."""
     with running("--balance", "0") as found:
         yield found
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Answer:
-    """What came back."""
+    """The answer that curl printed."""
 
     status: int
     headers: dict[str, str]
@@ -35,7 +35,7 @@ class Answer:
 
 @attrs.frozen
 class Shell:
-    """Runs commands in a folder, with `$BASE`, `$KEY` and what was exported."""
+    """Runs commands in a folder, with `$BASE`, `$KEY` and exported variables."""
 
     service: Service
     folder: Path

@@ -145,7 +145,7 @@ def test_faults_are_read_from_files(tmp_path: Path) -> None:
         load_faults(tmp_path / "missing.json")
 
 
-def test_an_unknown_kind_or_route_is_told_in_words() -> None:
+def test_an_unknown_kind_or_route_is_named_in_the_error() -> None:
     options: list[dict[str, Any]] = [{"kind": "explode"}, {"kind": "hang", "route": "explode"}]
     for each in options:
         with pytest.raises(ValueError, match=r"^(kind|route) must be one of .*, not 'explode'$") as raised:

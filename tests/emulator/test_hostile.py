@@ -1,4 +1,4 @@
-"""Strangers before the emulator: pages of other sites, requests without the key, and bombs."""
+"""Attacks on the emulator: pages of other sites, requests without the key, decompression bombs."""
 
 from __future__ import annotations
 

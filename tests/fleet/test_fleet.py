@@ -105,7 +105,7 @@ async def test_values_of_engines_are_read(url: str, tmp_path: Path, photo: str, 
 
 
 @pytest.mark.parametrize(("actors", "shard", "named"), [(0, 1, "actors"), (1, 0, "shard"), (1, 1, "'ray'")])
-def test_ray_is_told_when_it_cannot_run(
+def test_ray_needs_its_package_and_valid_arguments(
     actors: int, shard: int, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -65,7 +65,7 @@ async def test_kills_and_pauses_bill_nothing_twice(tmp_path: Path) -> None:
                 paused.send_signal(signal.SIGCONT)
                 for worker in (paused, *others):
                     assert await to_thread.run_sync(worker.wait) == 0, log.read_text()[-3000:]
-                # What the killed one had in flight is finished by the next run.
+                # The next run finishes the jobs that the killed process had in flight.
                 last = start(url, tmp_path / "output", service, 0, log)
                 workers.append(last)
                 assert await to_thread.run_sync(last.wait) == 0, log.read_text()[-3000:]

@@ -100,7 +100,7 @@ async def leave_in_doubt(url: str, client: AsyncApimart, output: Path) -> None:
     await asyncio.wait([dying])
 
 
-# The paused worker resubmits jobs that are in doubt; the columns tell what the other does.
+# The paused worker resubmits jobs that are in doubt; the columns have the option of the other worker.
 @pytest.mark.parametrize(
     ("is_doubtful", "point", "in_doubt", "honours_keys", "second", "billed"),
     [

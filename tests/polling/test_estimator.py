@@ -321,7 +321,7 @@ def test_the_usual_duration_is_known_after_three_tasks() -> None:
     assert str(DurationEstimate(12.3, 17.6, 9)) == "about 12 s, 80 % within 18 s"
 
 
-def test_models_resolutions_and_numbers_of_images_are_told_apart() -> None:
+def test_models_resolutions_and_numbers_of_images_are_distinguished() -> None:
     kinds = [kind_of("a", None, None), kind_of("a", "4k", 1), kind_of("a", None, 2), kind_of("a", "4k", 2)]
     assert len(set(kinds)) == 4
     assert kind_of("a", None, 1) == kind_of("a", None, None) == "a"

@@ -25,7 +25,8 @@ from apimart_async import (
     RateLimitError,
     Task,
 )
-from apimart_async.polling.poller import PollQueue, is_survived
+from apimart_async.polling.poller import PollQueue
+from apimart_async.polling.wait import is_survived
 from apimart_async.polling.watch import Watch, until_ended
 
 from .virtual import BACKEND, cadence, ended, now, queued

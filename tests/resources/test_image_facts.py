@@ -115,7 +115,7 @@ async def client() -> AsyncIterator[AsyncApimart]:
 
 
 @pytest.mark.long
-async def test_file_is_inspected_where_the_answer_tells_nothing(client: AsyncApimart) -> None:
+async def test_file_is_inspected_where_the_answer_has_no_facts(client: AsyncApimart) -> None:
     task = await client.edits.run(data_url(content_of("PNG")), "A starry sky")
     (image,) = task.images
     found = await client.images.inspect(image)

@@ -1,4 +1,4 @@
-"""Paid requests held against the schema of their model before money is spent."""
+"""Paid requests are checked against the schema of their model before money is spent."""
 
 from __future__ import annotations
 

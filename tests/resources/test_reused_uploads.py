@@ -1,4 +1,4 @@
-"""An image is uploaded once while its URL lives, whatever asks for it, and never used longer than that."""
+"""An image is uploaded once while its URL lives, for all methods; then it is uploaded again."""
 
 from __future__ import annotations
 

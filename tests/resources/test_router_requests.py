@@ -1,4 +1,4 @@
-"""Requests of AppleRouter as they are sent, and what the emulator makes of them."""
+"""Requests of AppleRouter as they are sent, and the answers of the emulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schemas of models: read from JSON Schema, and held against requests."""
+"""Schemas of models: read from JSON Schema, and compared with requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts about the service that bound what the package sends, or that it must not know."""
+"""Limits of the service: those that the package checks, and those that it leaves to the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file host that is slow, and a caller who is: only one of them runs into a timeout.
+"""A slow file host times out; a slow caller does not.
 
 The test moves the clock and says when the host sends the next piece, so nothing here takes time.
 """

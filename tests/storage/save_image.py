@@ -26,7 +26,7 @@ def memory(name: str) -> int:
 
 
 async def save(url: str, folder: ObjectPath) -> int:
-    await check_writable(folder)  # what the first use of a store takes is not of the image
+    await check_writable(folder)  # the memory of the first use of a store is not that of the image
     before = memory("VmRSS")
     async with AsyncApimart("sk-test", base_url=url, limits=Limits(download_bytes=1 << 30)) as client:
         await client.images.save(Image(url), folder, name="large")

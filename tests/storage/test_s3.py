@@ -381,7 +381,7 @@ async def test_recipe_refuses_results_inside_its_source(repository: Path, source
         await recipe["main"](source, f"s3://bucket/{output}")
 
 
-async def test_recipe_tells_that_its_source_has_no_photos(
+async def test_recipe_reports_a_source_without_photos(
     emulator: Emulator, bucket: Bucket, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APIMART_API_KEY", emulator.api_key)

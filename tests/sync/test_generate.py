@@ -1,4 +1,4 @@
-"""The generator: what it makes of each construct, and that what is committed is what it writes."""
+"""The generator: its output for each construct, which the committed module must equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the generator does not know is an error that names its place."""
+"""An unsupported construct is an error that names its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong around a process — Ctrl-C, exit, fork — in processes of their own, against the emulator."""
+"""Ctrl-C, exit and fork with blocking clients, in processes of their own, against the emulator."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Script:
         return self.process.stdout.readline().strip()
 
     def interrupt(self) -> None:
-        """Press Ctrl-C and wait until the process is gone; what it waited for would take an hour."""
+        """Send SIGINT and wait for the end of the process, whose call would take an hour."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(120)
 
@@ -228,7 +228,7 @@ print(moment > 20, flush=True)
 
 
 class TestExit:
-    """Nobody closed the client."""
+    """The client was not closed."""
 
     def test_after_the_last_line(self, service: Emulator, tmp_path: Path) -> None:
         code = (

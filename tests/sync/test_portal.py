@@ -1,4 +1,4 @@
-"""The runtime of the twins inside this process: outcomes, threads, closing, and what a `with` block does."""
+"""The runtime of the twins in this process: results, threads, closing and `with` blocks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLACE = contextvars.ContextVar("PLACE", default="nowhere")
 
 
 class Counter:
-    """An async object with everything a twin can meet."""
+    """An async object with every kind of method that a twin can have."""
 
     def __init__(self) -> None:
         self.closed = 0

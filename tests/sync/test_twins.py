@@ -1,4 +1,4 @@
-"""The twins as they are imported: complete, and with the signatures and words of their async classes."""
+"""The twins as they are imported: complete, with the signatures and docstrings of their async classes."""
 
 from __future__ import annotations
 

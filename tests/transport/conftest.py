@@ -1,4 +1,4 @@
-"""A server that speaks as badly as a test wants, over real sockets."""
+"""A raw HTTP server whose answers, right or wrong, are written by a test, over real sockets."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class SchemaAnsweringProtocol(asyncio.StreamReaderProtocol):
 
 
 async def arrive() -> None:
-    """Let what was written to this machine arrive: it takes one round of the event loop, over TLS a few."""
+    """Let data on loopback arrive: that takes one round of the event loop, and a few over TLS."""
     for _ in range(20):
         await asyncio.sleep(0)
 

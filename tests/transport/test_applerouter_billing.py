@@ -1,4 +1,4 @@
-"""A synchronous service without idempotency keys: each answer, over real sockets, and what is then done."""
+"""A synchronous service without idempotency keys: the reaction to each answer, over real sockets."""
 
 from __future__ import annotations
 

@@ -345,9 +345,7 @@ async def test_a_server_error_after_a_submit_is_indeterminate(raw_server: RawSer
         (200, b'{"error":{"message":"no","type":"server_error"}}'),
     ],
 )
-async def test_an_answer_that_does_not_tell_is_indeterminate(
-    raw_server: RawServer, status: int, body: bytes
-) -> None:
+async def test_an_unclear_answer_is_indeterminate(raw_server: RawServer, status: int, body: bytes) -> None:
     async def handle(exchange: Exchange) -> None:
         await exchange.read()
         await exchange.answer(body, status)

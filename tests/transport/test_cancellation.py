@@ -1,4 +1,4 @@
-"""Cancelled calls and closed clients: they end at once, as what they are, and leave nothing behind."""
+"""Cancelled calls and closed clients: they end at once with the right exception, and leave nothing."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_paid_request_ends_promptly_at_any_point_and_says_its_key(
 
 @pytest.mark.parametrize("inline", [False, True], ids=["upload", "inline"])
 @plain_or_secure
-async def test_a_client_can_be_closed_while_nobody_takes_a_body(
+async def test_a_client_can_be_closed_while_the_server_reads_no_body(
     raw_server: RawServer, secure_server: tuple[str, ssl.SSLContext], *, inline: bool, is_secure: bool
 ) -> None:
     begun = held(raw_server)

@@ -63,6 +63,6 @@ def test_usage_is_read(answer: Any, usage: AccountUsage) -> None:
 @pytest.mark.parametrize(
     "answer", [None, {}, {"data": []}, {"data": [{"date": "2026-11-01"}]}, {"success": True}]
 )
-def test_usage_that_tells_nothing_is_an_error_and_not_zero(answer: Any) -> None:
+def test_usage_without_numbers_is_an_error_and_not_zero(answer: Any) -> None:
     with pytest.raises(APIResponseValidationError, match="usage"):
         read_usage(answer)

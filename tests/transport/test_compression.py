@@ -1,4 +1,4 @@
-"""Bodies that are compressed although nobody asked for it: answers of the API and stored files."""
+"""Bodies that are compressed although the client did not ask for it: answers of the API, stored files."""
 
 from __future__ import annotations
 

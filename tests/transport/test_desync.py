@@ -1,4 +1,4 @@
-"""Another request's answer is never taken for ours, whatever a server or a proxy does with a connection."""
+"""The answer to another request is never taken for ours, whatever a server or a proxy does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers and settings that nobody expects, over raw sockets: answers are kept, and nothing stands still."""
+"""Unusual headers and settings, over raw sockets: no answer is lost, and nothing blocks."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_the_ssl_argument_counts_with_the_session_of_the_caller_too(
     ):
         assert (await client.edits.create(PICTURE, "stars")).id == "task_01J"
         assert await client.images.read(f"{base_url}/a.png") == png_of(b"one")
-    # A context that trusts nobody counts more than the session's.
+    # A context without trusted certificates takes precedence over that of the session.
     connector = aiohttp.TCPConnector(ssl=trusting)
     distrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     async with (

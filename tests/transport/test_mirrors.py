@@ -70,7 +70,7 @@ async def raw(server: RawServer) -> AsyncIterator[str]:
 
 
 def untrusted() -> ssl.SSLContext:
-    """Return the context of a server whose certificate nobody trusts."""
+    """Return the TLS context of a server whose certificate is not trusted."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     return context

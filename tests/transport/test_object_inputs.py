@@ -78,7 +78,7 @@ async def test_a_key_that_a_path_cannot_hold_names_no_other_object(photo: Object
 
 
 async def test_url_of_an_object_in_a_mapping_is_refused(client: AsyncApimart, photo: ObjectPath) -> None:
-    # A mapping may come from a request of somebody else, who must not read the buckets of the caller.
+    # A mapping may come from an untrusted request, which must not read the buckets of the caller.
     with pytest.raises(ImageError, match="an https:// or data: URL"):
         await client.edits.create({"url": str(photo)}, "Add snow")
 

@@ -317,7 +317,7 @@ def test_every_shape_of_a_balance(answer: dict[str, Any], balance: Balance) -> N
 
 
 @pytest.mark.parametrize("answer", [{}, [], None, {"success": True}, {"data": [1]}, {"balance": 3}])
-def test_a_balance_that_tells_nothing_is_none(answer: object) -> None:
+def test_an_answer_without_a_balance_is_an_error(answer: object) -> None:
     with pytest.raises(APIResponseValidationError, match="no balance"):
         catalogue_parsing.read_balance(answer)
 

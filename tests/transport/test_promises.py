@@ -1,6 +1,6 @@
-"""Lost answers of paid requests: asked for again where a schema promises to execute each key once.
+"""Paid requests with a lost answer are sent again if a schema promises to execute each key once.
 
-The ledger of the emulator says what was billed. `grok-keeps` promises and keeps it, `grok-breaks` promises
+The ledger of the emulator has all bills. `grok-keeps` promises and keeps it, `grok-breaks` promises
 and does not, `grok-plain` promises nothing.
 """
 

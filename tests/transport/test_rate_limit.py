@@ -276,7 +276,7 @@ async def test_a_refused_call_waits_before_the_others() -> None:
     await stop(tasks)
 
 
-async def test_nobody_overtakes_those_who_wait() -> None:
+async def test_waiting_requests_are_not_overtaken() -> None:
     limiter = RateLimiter(Limits(requests=1))
     sent = await limiter.acquire()
     tasks = start(limiter.acquire())
@@ -348,7 +348,7 @@ async def test_the_wait_of_a_pause_ends_by_itself(adaptive: bool) -> None:  # no
     assert tasks[0].done()
 
 
-async def test_one_refusal_with_retry_after_pauses_nobody_else() -> None:
+async def test_one_refusal_with_retry_after_pauses_no_other_request() -> None:
     limiter = RateLimiter(Limits(requests=4))
     limiter.release(await limiter.acquire(), 429, 60.0)
     assert limiter.acquire_nowait() is not None

@@ -1,4 +1,4 @@
-"""What an answer says and what to do next, without a socket: every case, and what must never be."""
+"""The effect of each answer and the decision after it, without sockets, and decisions that must not be."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from apimart_async.transport.retry import (
 if TYPE_CHECKING:
     from typing import Literal
 
-# --- what an answer says ----------------------------------------------------------------------------------
+# --- the effect of an answer ------------------------------------------------------------------------------
 
 
 def effect_of(status: int, said: ServiceError | None) -> Effect:
@@ -126,13 +126,13 @@ def test_a_500_is_permanent_only_when_it_says_so(message: str, effect: Effect) -
     assert effect_of(502, ServiceError(message)) is Effect.UNKNOWN
 
 
-# --- what to do next --------------------------------------------------------------------------------------
+# --- the decision -----------------------------------------------------------------------------------------
 
 TRIES: Final = 3
 SAME_KEY: Final = Retry(indeterminate="same-key")
 
-# What each effect leads to while there are tries left and after the last: for what is free, for what is paid,
-# and for what is paid with a key where the caller chose to send it again.
+# The decision after each effect, while attempts are left and after the last: for free requests, for paid
+# requests, and for paid requests with a key that the caller allows to be sent again.
 TABLE: Final = {
     Effect.DONE: (("return", "return", "return"), ("return", "return", "return")),
     Effect.REJECTED: (("raise", "raise", "raise"), ("raise", "raise", "raise")),

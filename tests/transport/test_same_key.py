@@ -1,4 +1,4 @@
-"""A paid request sent again under its key, where the caller chose so: over real sockets."""
+"""A paid request is sent again under its key if the caller allows it, over real sockets."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_service_that_ignores_keys_bills_twice_and_the_log_says_so(
     assert "not marked as a replay" in caplog.text
 
 
-# --- when to go on, and when to stop ----------------------------------------------------------------------
+# --- further attempts, and their end ----------------------------------------------------------------------
 
 
 async def test_a_first_request_that_is_still_under_way_is_waited_for(raw_server: RawServer) -> None:
@@ -186,7 +186,7 @@ async def test_a_wait_that_is_too_long_is_not_begun(raw_server: RawServer, retry
 async def cut_off_once(
     server: RawServer, client: AsyncApimart, how: Callable[[asyncio.Task[str]], Awaitable[object]]
 ) -> BaseException:
-    """Let a submit meet its first trouble, end it before its next try, and return what it raised."""
+    """Let the first attempt of a submit fail, end the call before the next, and return its exception."""
     submitting = asyncio.create_task(submit(client))
     while not server.seen:  # noqa: ASYNC110 the handler is each test's own
         await asyncio.sleep(0.01)
@@ -258,7 +258,7 @@ async def test_a_client_closed_between_two_tries_leaves_the_key_behind(
     assert names_the_key_once(raised, caplog.text)
 
 
-async def test_a_submit_cancelled_before_anything_was_executed_alarms_nobody(
+async def test_a_submit_cancelled_before_anything_was_executed_logs_no_warning(
     raw_server: RawServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     in_turn(raw_server, (429, {}, {"Retry-After": "20"}))

@@ -1,4 +1,4 @@
-"""The key is nowhere to be seen but in the request: frames, reprs, pickles, answers that repeat it."""
+"""The key is in the request only: not in frames, reprs, pickles, or answers that repeat it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def frames(error: BaseException) -> Iterator[FrameType]:
 
 
 def shown(value: object, depth: int = 3) -> Iterator[str]:
-    """Yield what a tracker of errors shows of a local variable: its repr, and those of its parts."""
+    """Yield the reprs of a local variable and its parts, as error trackers show them."""
     try:
         yield repr(value)
     except AttributeError:  # an object whose constructor raised

@@ -1,4 +1,4 @@
-"""Each time of ``Timeout`` ends what it is for, under its name; the clock moves because the test says so."""
+"""Each setting of ``Timeout`` ends its part of a request, and is named in the error; tests move the clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a user writes it, for the type checkers: this file is checked, not run."""
+"""Uses of the public interface, for the type checkers: this file is checked, not run."""
 
 from __future__ import annotations
 

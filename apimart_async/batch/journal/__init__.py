@@ -1,1 +1,1 @@
-"""Where a batch writes each step of its jobs before it takes the next one."""
+"""The journal of a batch: each step of a job is written before the next step begins."""

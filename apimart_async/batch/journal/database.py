@@ -1,4 +1,4 @@
-"""The connection to the database of a journal: its errors, and the repetition while it is away."""
+"""The connection to the database of a journal: its errors, and retries while the database is unavailable."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Database:
         return rows
 
     async def retried(self, function: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 as the function
-        """Call a function with the connection, again and again while the database is away.
+        """Call a function with the connection, repeatedly while the database is unavailable.
 
         Everything that it executes may be repeated: the answer to a commit may be lost.
 
         Raises:
-            JournalError: The database has been away for five minutes.
+            JournalError: The database has been unavailable for five minutes.
         """
         loop = asyncio.get_running_loop()
         began, delay = loop.time(), 0.05
@@ -102,7 +102,7 @@ class Database:
         """
         try:
             connection: Connection = await self.asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT)
-        except self.asyncpg.InterfaceError:  # some are a ValueError too
+        except self.asyncpg.InterfaceError:  # some of these are ``ValueError`` too
             raise
         except ValueError:
             pass
@@ -133,7 +133,7 @@ class Database:
         """Check that no journal is in another schema than the first of the search path.
 
         Raises:
-            JournalError: One is in this schema.
+            JournalError: There is a journal in this schema.
         """
         if other is not None:
             raise JournalError(
@@ -144,7 +144,7 @@ class Database:
             )
 
     def explained(self, error: Exception) -> Exception:
-        """Return an error of a statement that only reads as the error of the journal that it is."""
+        """Return the error of the journal for an error of a statement that only reads."""
         if self.is_outage(error):
             return self.unreachable(error)
         return self._unreadable(error) if isinstance(error, self.asyncpg.PostgresError) else error
@@ -164,7 +164,7 @@ class Database:
             connection.terminate()
 
     def is_outage(self, error: BaseException) -> bool:
-        """Tell whether an error says that the database is away, restarts, or has no room for a connection."""
+        """Tell whether an error means that the database is unavailable or has no free connection."""
         pg = self.asyncpg
         return isinstance(
             error,
@@ -176,7 +176,7 @@ class Database:
         )
 
     def _is_switchover(self, error: BaseException) -> bool:
-        """Tell whether a server refuses this now: a standby, or one that is set up anew; or it gave us up."""
+        """Tell whether a server refuses work for now, as a standby or one that is set up anew does."""
         pg = self.asyncpg
         return isinstance(
             error,
@@ -194,7 +194,7 @@ class Database:
             data: The state that holds it.
 
         Raises:
-            JournalError: It is newer than this package, or cannot be read.
+            JournalError: The version is newer than this package, or cannot be read.
         """
         text = bytes(data or b"")
         if not (text.isdigit() and len(text) < 10):  # noqa: PLR2004 far more than versions
@@ -212,10 +212,10 @@ class Database:
         return JournalError(f"The journal at {self.shown} is damaged: {why}.", path=self.shown)
 
     def unreachable(self, error: BaseException) -> JournalError:
-        """Return the error of a database that is away."""
+        """Return the error of a database that is unavailable."""
         return JournalError(
             f"The journal at {self.shown} cannot be reached ({type(error).__name__}: {error}). Without it "
-            "nothing more is submitted: see to it that the database runs, and run the batch again.",
+            "nothing more is submitted: start the database, and run the batch again.",
             path=self.shown,
         )
 
@@ -235,7 +235,7 @@ class Database:
 
 @contextmanager
 def limited(connection: Connection) -> Generator[None]:
-    """Close a connection whose server does not answer within a minute; the work is then an outage.
+    """Close the connection if its server does not answer the work within a minute, which counts as an outage.
 
     A machine that loses its power or its network closes no connection, and TCP notices after hours.
     """
@@ -250,7 +250,7 @@ def _parsed(url: str) -> SplitResult:
     """Parse a URL whose parts may be shown: a part of the password would be in its path or query.
 
     Raises:
-        InvalidArgumentError: It cannot be read.
+        InvalidArgumentError: The URL cannot be parsed.
     """
     with suppress(ValueError):
         parts = urlsplit(url)

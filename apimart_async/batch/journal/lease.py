@@ -3,7 +3,7 @@
 A worker is a random id with an end of its lease in the table of workers. Renewals move the end; a lease that
 has expired is never revived, because other workers may have taken the jobs: the process becomes another
 worker. The process trusts its lease only until some time before the end, measured from before the renewal was
-sent, on a clock that goes on while the machine sleeps.
+sent, on a clock that runs on while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Lease:
 
     @property
     def is_live(self) -> bool:
-        """Whether this process may still rely on it."""
+        """Whether this process may still rely on the lease."""
         return time.clock_gettime(_CLOCK) < self._trusted_until
 
     @property

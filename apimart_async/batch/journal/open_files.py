@@ -1,4 +1,4 @@
-"""The files of an open journal, which anybody may delete, move or replace: its writes then go nowhere."""
+"""The files of an open journal: if they are deleted, moved or replaced, further writes are lost."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def open_journal(journal: Journal | str | os.PathLike[str] | None, output: str |
         output: Folder of the batch.
 
     Raises:
-        InvalidArgumentError: It is a URL of another scheme, or the extra ``postgres`` is not installed.
+        InvalidArgumentError: The URL has another scheme, or the extra ``postgres`` is not installed.
     """
     if is_url(journal):
         return PostgresJournal(journal)
@@ -96,7 +96,7 @@ def check_location(journal: object) -> None:
     """Check the type of the location of a journal.
 
     Raises:
-        InvalidArgumentError: It is neither a path nor a URL nor ``None``.
+        InvalidArgumentError: The location is neither a path nor a URL nor ``None``.
     """
     if not (journal is None or isinstance(journal, str | os.PathLike)):
         raise wrong_type("journal", "a path or a URL", journal)
@@ -106,7 +106,7 @@ def is_url(journal: object) -> TypeGuard[str]:
     """Tell whether a journal is in a database.
 
     Raises:
-        InvalidArgumentError: It is a URL of another scheme.
+        InvalidArgumentError: The URL has another scheme.
     """
     if not isinstance(journal, str) or _URL not in journal:
         return False

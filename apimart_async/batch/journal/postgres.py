@@ -4,7 +4,7 @@ Three rules make every repetition of a job harmless:
 
 - *Fence the spending*: an intent is written only by a worker whose lease is live, and only over the row that
   it has seen.
-- *Never fence the knowledge*: a result is kept whoever brings it. A worker that has lost its job still
+- *Never fence the knowledge*: the result of any worker is kept. A worker that has lost its job still
   writes the answer, matched by the idempotency key, and only forwards.
 - *Keep every task id*: each is in the table of payments, even where a row can name only one.
 
@@ -53,7 +53,7 @@ class _Call:
 
     Attributes:
         is_begun: Whether the row was this intent already, as after a commit whose answer was lost.
-        is_finished: Whether its future has what it waits for.
+        is_finished: Whether its future has a result or an exception.
     """
 
     kind: _Kind
@@ -153,7 +153,7 @@ class PostgresJournal:
                 self._writer.cancel()
             self._renewal.cancel()
             await self._group.__aexit__(None, None, None)
-        with suppress(Exception):  # the lease ends by itself
+        with suppress(Exception):  # the lease expires in any case
             connection = await self._database.connected()
             with limited(connection):
                 await self._lease.end(connection)
@@ -171,7 +171,7 @@ class PostgresJournal:
 
         Raises:
             ClaimedError: Another living process owns it.
-            JournalError: The database has been away for long, or the row cannot be read.
+            JournalError: The database has been unavailable for long, or the row cannot be read.
         """
         row = await self._call("claim", job_id)
         if row is None:
@@ -254,7 +254,7 @@ class PostgresJournal:
         return self._writer
 
     async def _write(self) -> None:
-        """Carry out calls until none waits, those that wait together in one transaction.
+        """Carry out calls until none waits; concurrent calls share a transaction.
 
         Cancellation leaves the others, and those under way, which may be repeated, to the next writer.
         """
@@ -275,7 +275,7 @@ class PostgresJournal:
                 self._waiting[:0] = [call for call in calls.values() if not call.is_finished]
 
     async def _finish_writes(self) -> None:
-        # ``asyncio.run`` cancels every task on its way out, the writer too; another carries out its calls.
+        # ``asyncio.run`` cancels every task at its end, the writer too; another writer carries out its calls.
         while self._waiting or not (self._writer is None or self._writer.done()):
             await asyncio.wait([self._start_writer()])
 
@@ -396,7 +396,7 @@ def record_of(database: Database, row: Sequence[Any]) -> Record:
     """Return a row of the table of jobs.
 
     Raises:
-        JournalError: It was not written by this package.
+        JournalError: The row was not written by this package.
     """
     try:
         return Record.from_row(cast("Row", tuple(row)))

@@ -45,7 +45,7 @@ def read_postgres_journal(url: str, *, may_be_missing: bool = False) -> Iterator
     """Yield the rows of a journal in the order in which their jobs were started.
 
     Args:
-        url: Of the database.
+        url: URL of the database.
         may_be_missing: Whether a database without a journal has no rows, instead of being an error.
 
     Raises:

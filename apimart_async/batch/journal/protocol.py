@@ -62,7 +62,7 @@ class Journal(Protocol):
 
         Raises:
             JournalInUseError: Another process is using it.
-            JournalError: It is damaged, of a newer version, or cannot be written.
+            JournalError: The journal is damaged, of a newer version, or cannot be written.
         """
         ...
 
@@ -98,7 +98,7 @@ class Journal(Protocol):
             Whether it was written; ``False`` when the job's row is no longer ``previous``.
 
         Raises:
-            JournalError: It, or the row after it, cannot be written: nothing may be paid.
+            JournalError: The row, or the next one, cannot be written: nothing may be paid.
         """
         ...
 

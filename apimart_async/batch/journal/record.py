@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 State: TypeAlias = Literal["intent", "in_doubt", "submitted", "completed", "saved", "failed"]
 
 Row: TypeAlias = tuple[str, str, str | None, str, int, float | None, str]
-"""Id, state, key, model, number of images, cost, and the rest as JSON."""
+"""Id, state, key, model, number of images, cost, and all other fields as JSON."""
 
 _STATUSES: Final[Mapping[State, Status]] = {
     "intent": "in_doubt",
@@ -123,28 +123,28 @@ class Record:
 
     Attributes:
         id: Id of the job.
-        state: How far it is.
-        payload: Digest of the request; empty when the job could not be prepared.
+        state: State of the job.
+        payload: Digest of the request; empty if the job could not be prepared.
         image: The image in words, for people: a path, a URL or a description.
-        prompt: As it was sent.
-        model: As it was sent.
+        prompt: Prompt of the request.
+        model: Model of the request.
         n: Number of variants.
         name: Name of the files, if one was given.
         options: Further fields of the request, for people.
         extra: Data of the caller.
         key: Idempotency key of the last paid request; ``None`` when there was none.
         base_url: Base URL that the last paid request was sent to, or may have been.
-        task: As last seen, once it is known.
+        task: Task as last seen, once there is one.
         images: The answer of a service without tasks, until it is saved.
-        paths: Files, relative to the output directory. One that is completed has them if they were saved, and
-            missing when they were last looked for.
-        error: Why it failed or is in doubt, or the error of the last try to finish it.
+        paths: Files, relative to the output directory. A completed record has paths if its files were saved
+            once and are missing now.
+        error: Reason why the job failed or is in doubt, or error of the last attempt to finish it.
         cost: USD.
         seconds: Time spent on it, over all runs.
-        changed_at: When the row was written.
+        changed_at: Time at which the row was written.
         sent_at: Time of the first paid request with the key; ``None`` if there was none.
-        operation: Of the job.
-        roles: Of its images.
+        operation: Operation of the job.
+        roles: Roles of its images.
         position: Position among the jobs of the run that submitted it, from 0.
     """
 
@@ -175,7 +175,7 @@ class Record:
     @classmethod
     def describe(cls, job: Job, model: str, *, job_id: str | None = None, payload: str = "") -> Record:
         """Return a row that describes a job in words; its id is a digest of them unless one is given."""
-        if is_too_deep([job.options, job.extra]):  # it fails, and no row could hold them
+        if is_too_deep([job.options, job.extra]):  # the job fails, and no row could hold the values
             job = attrs.evolve(job, options={}, extra={})
         image = "" if job.image is None else _in_words(job.image)
         if job_id is None:
@@ -206,7 +206,7 @@ class Record:
         return 0 if is_free(self.operation) else self.n
 
     def intent(self, key: str, seconds: float) -> Record:
-        """Return it with the idempotency key of the paid request that is about to be sent."""
+        """Return the record with the idempotency key of the paid request that is about to be sent."""
         return self._changed(
             "intent",
             key=key,
@@ -216,15 +216,15 @@ class Record:
         )
 
     def submitted(self, task: Task) -> Record:
-        """Return it with the task that the service started."""
+        """Return the record with the task that the service started."""
         return self._changed("submitted", task=task, error=None)
 
     def in_doubt(self, error: Exception | None) -> Record:
-        """Return it as one whose paid request may or may not have been executed."""
+        """Return the record of a job whose paid request may or may not have been executed."""
         return self._changed("in_doubt", error=Failure.of(error) if error else None)
 
     def cut_off(self) -> Record:
-        """Return it as one in doubt: an earlier run sent its paid request, and has no answer."""
+        """Return the record of a job in doubt: an earlier run sent its paid request, and has no answer."""
         error = errors.SubmissionIndeterminateError(
             "An earlier run was cut off between its paid request and the answer: it is not known whether it "
             f"was executed. Look at the account before submitting it again; idempotency key {self.key}.",
@@ -233,28 +233,28 @@ class Record:
         return self.in_doubt(error)
 
     def completed(self, result: Task | ImageSet) -> Record:
-        """Return it with its images, not saved yet."""
+        """Return the record with its images, which are not saved yet."""
         if isinstance(result, ImageSet):
             return self._changed("completed", images=result, cost=result.cost, error=None)
         cost = self.cost if result.cost is None and not self.billable else result.cost
         return self._changed("completed", task=result, cost=cost, error=None)
 
     def saved(self, paths: tuple[str, ...], seconds: float) -> Record:
-        """Return it with its files, without the images' URLs, which may hold the images themselves."""
+        """Return the record with its files, without the URLs of the images, which may hold their content."""
         task = self.task and attrs.evolve(self.task, images=())
         return self._changed("saved", task=task, images=None, paths=paths, error=None, seconds=seconds)
 
     def lost(self) -> Record:
-        """Return it as one whose files are missing and have to be downloaded again, if they stay missing."""
+        """Return the record of a job whose files are missing and, if they stay so, are downloaded again."""
         return self._changed("completed")
 
     def failed(self, error: Exception, seconds: float) -> Record:
-        """Return it as one that has no images and never will."""
+        """Return the record of a job that has no images and will not get any."""
         task = error.task if isinstance(error, errors.TaskError) else None
         return self._changed("failed", task=task or self.task, error=Failure.of(error), seconds=seconds)
 
     def task_ended(self, error: errors.TaskError, seconds: float) -> Record:
-        """Return it as one whose task ended without images; for a task that is not known, as unfinished.
+        """Return the record of a job whose task ended without images: failed, or unfinished if it is unknown.
 
         A task that has completed is paid for, so it must not be started anew, though no image can be found.
         """
@@ -279,7 +279,7 @@ class Record:
         return self.sent_at.timestamp() if self.sent_at else 0.0
 
     def with_error(self, error: Exception, seconds: float) -> Record:
-        """Return it in its state, with the error of the last try to finish it."""
+        """Return the record in its state, with the error of the last attempt to finish it."""
         return self._changed(self.state, error=Failure.of(error), seconds=seconds)
 
     def _changed(self, state: State, **changes: Any) -> Record:  # noqa: ANN401 attributes of any type
@@ -293,7 +293,7 @@ class Record:
 
         Args:
             directory: Base of the relative paths.
-            job: As it was given; by default as the row describes it.
+            job: The job as it was given; by default as the row describes it.
             resumed: Whether an earlier run had started it.
         """
         described = Job(
@@ -315,7 +315,7 @@ class Record:
         )
 
     def to_row(self) -> Row:
-        """Return it as a row.
+        """Return the record as a row.
 
         The columns are those that are searched and summed; the rest is JSON, so that this version can read
         rows with fields that a later one adds.
@@ -348,7 +348,7 @@ class Record:
         """Read a row.
 
         Raises:
-            UnreadableRowError: It was not written by this package, or has been damaged since.
+            UnreadableRowError: The row was not written by this package, or has been damaged since.
         """
         job_id, state, key, model, images, cost, text = row
         try:
@@ -391,10 +391,10 @@ def _storable(text: str) -> str:
 
 
 def _check_types(state: str, body: Mapping[str, Any]) -> None:
-    """Check the parts of a row that anybody may have written.
+    """Check the types of the parts of a row, which may be manipulated.
 
     Raises:
-        TypeError: One has another type.
+        TypeError: A part has another type.
     """
     failure = cast("dict[str, Any]", body.get("error") or {})
     fits = (
@@ -417,7 +417,7 @@ def _is_within(path: str) -> bool:
     """Tell whether a path stays in the output folder: an equal job copies the files of a row.
 
     Raises:
-        UnicodeEncodeError: It holds half a surrogate pair, so it is no name of ours.
+        UnicodeEncodeError: The path holds half a surrogate pair, which no path of this package does.
     """
     path.encode()
     parts = PurePath(path)
@@ -428,7 +428,7 @@ def _check_numbers(images: object, cost: object, seconds: object) -> None:
     """Check the numbers that the budget and the report are computed with.
 
     Raises:
-        ValueError: One would make room for more jobs than the budget allows, or is no duration.
+        ValueError: A number would let more jobs pass than the budget allows, or is not a duration.
     """
     is_count = isinstance(images, int) and images >= 0
     is_cost = cost is None or (isinstance(cost, int | float) and 0 <= cost < math.inf)

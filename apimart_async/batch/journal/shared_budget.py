@@ -74,7 +74,7 @@ class SharedBudget:
 
     @property
     def worker(self) -> object:
-        """Return the id of this process; what another id has reserved is gone."""
+        """Return the id of this process; a new id has no reservation."""
         return self._lease.worker
 
     async def reserve(
@@ -93,7 +93,7 @@ class SharedBudget:
             price: Returns the USD of an image of a model.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
         """
         self.price = price
 

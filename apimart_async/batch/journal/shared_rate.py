@@ -38,7 +38,7 @@ _DECAY: Final = 0.99
 _SHORT: Final = 1.0
 _LONG: Final = 3.0
 
-# Places begin at the time that the statement returns.
+# Slots begin at the time that the statement returns.
 _LEASE: Final = """
     WITH leased AS (
         INSERT INTO apimart_rate AS r (name, next_at) VALUES ('submits', clock_timestamp() + $1 * $2)
@@ -108,7 +108,7 @@ class SharedRate:
         """Wait for a slot, until as long before it as the preparation of a request takes; see ``reach``.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
 
         Cancellation leaves the slot unused.
         """
@@ -137,7 +137,7 @@ class SharedRate:
             beyond the slot, or if its lease ended, so that other processes may have taken the job.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
 
         Cancellation leaves the slot unused.
         """
@@ -151,10 +151,10 @@ class SharedRate:
         return is_owner and slot.at > max(monotonic() - _STOPPED, self._paused_until)
 
     async def pause(self, seconds: float) -> None:
-        """Have no process send before the end of a pause; others notice when they lease slots.
+        """Let no process send before the end of a pause; others notice when they lease slots.
 
         Raises:
-            JournalError: The database has been away for long.
+            JournalError: The database has been unavailable for long.
         """
         self._paused_until = max(self._paused_until, monotonic() + seconds)
         self._slots.clear()

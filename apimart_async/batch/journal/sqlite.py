@@ -81,8 +81,8 @@ class SqliteJournal:
         """Open or create the file, lock it and check it from end to end.
 
         Raises:
-            JournalInUseError: It is in use.
-            JournalError: It is damaged, not a journal or of a newer version; it cannot be written, or the
+            JournalInUseError: The file is in use.
+            JournalError: The file is damaged, is no journal, has a newer version or cannot be written, or the
                 disk is full.
 
         Cancellation leaves it closed and unlocked.
@@ -198,7 +198,7 @@ class SqliteJournal:
         await self._execute("INSERT OR REPLACE INTO states VALUES (?, ?)", name, data)
 
     async def _execute(self, sql: str, *parameters: object) -> tuple[list[Any], int]:
-        """Execute a statement, and return its rows and how many it has changed."""
+        """Execute a statement, and return its rows and the number of rows that it has changed."""
         return await self._run(
             lambda connection: ((done := connection.execute(sql, parameters)).fetchall(), done.rowcount)
         )

@@ -91,15 +91,21 @@ class Call:
 
 @attrs.define(eq=False)
 class JournalFile:
-    """The file of a journal while it is in use. Everything here blocks."""
+    """The file of a journal while it is in use. Everything here blocks.
+
+    Attributes:
+        path: Path of the file, or ``":memory:"``.
+        locks: Holds the lock of the file.
+        error: The reason why no further intents may be written, after a write that failed at the first try.
+        files: The files that are open, to notice when they are deleted or replaced.
+        is_abandoned: Whether the opening is no longer awaited; set by another thread.
+    """
 
     path: Path
     locks: ExitStack = attrs.field(factory=ExitStack)
     error: JournalError | None = None
-    """The reason why no further intents may be written, after a write that failed at the first try."""
     files: OpenFiles = attrs.field(factory=partial(OpenFiles, ()))
     is_abandoned: bool = False
-    """Whether nobody waits any more for it to be opened; set by another thread."""
 
     def open(self) -> sqlite3.Connection:
         """Lock the file, check it and return a connection in autocommit mode."""
@@ -125,12 +131,12 @@ class JournalFile:
         return connection
 
     def _make_files(self) -> None:
-        """Lock the journal, and create what is missing. SQLite follows links, so there may be none."""
+        """Lock the journal, and create missing files. SQLite follows links, so links are refused."""
         if self.path.parent.name == FOLDER:
             make_private_folder(self.path.parent)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         refuse_linked_files(self.path)
-        for suffix in ("", "-lock"):  # the others get the permissions of the first
+        for suffix in ("", "-lock"):  # SQLite gives its other files the permissions of the first
             with suppress(FileExistsError):
                 os.close(create_private_file(Path(f"{self.path}{suffix}")))
         self._lock()
@@ -202,7 +208,7 @@ class JournalFile:
             return
         if not self._check_files():
             for call in calls:
-                # The row is where the next run does not look for it, so an intent must not be followed.
+                # The next run does not find this row, so an intent must not be followed by its request.
                 call.error = call.error or (self.error if call.is_intent or call.is_row else None)
 
     def _check_files(self) -> bool:
@@ -237,7 +243,7 @@ class JournalFile:
 
 
 def refuse_linked_files(path: Path, *, only_read: bool = False) -> None:
-    """Raise ``LinkError`` if a file of the journal is a link; one that is not written may be a hard link."""
+    """Raise ``LinkError`` if a file of the journal is a link; a file that is only read may be a hard link."""
     for suffix in _SUFFIXES:
         # Readers write into the shared memory beside the file.
         is_written = suffix != _RESERVE and not (only_read and not suffix)
@@ -259,7 +265,7 @@ def check(connection: sqlite3.Connection, path: Path) -> bool:
             f"knows {VERSION}): upgrade it.",
             path=str(path),
         )
-    # A view, a trigger or another column could answer a query without end, or change what it says.
+    # A view, a trigger or another column could make a query endless, or change its result.
     if set(tables) - _STATISTICS != _KNOWN_SCHEMA:
         raise _foreign(path)
     return True
@@ -287,7 +293,7 @@ def damaged(path: Path, why: str) -> JournalError:
 
 
 def _unwritable(path: Path, why: str, *, is_full: bool) -> JournalError:
-    remedy = "make room on the disk" if is_full else "see to it that its folder can be written"
+    remedy = "make room on the disk" if is_full else "make its folder writable"
     return JournalError(
         f"The journal {path} cannot be written: {why}. Without it nothing more is submitted: {remedy}, and "
         "run the batch again.",

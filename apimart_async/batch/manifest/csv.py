@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 LONGEST_CELL: Final = 32 * 1024 * 1024
-"""Characters; an image of the largest size as a ``data:`` URL fits."""
+"""Maximum number of characters of a field: room for the largest image as a ``data:`` URL."""
 
 # Spreadsheets pick the delimiter by locale.
 _DELIMITERS: Final = ",;\t|"
@@ -35,7 +35,7 @@ def csv_rows(
     """Yield the line number of each row that is not blank, and its values by column, or the mistake in it.
 
     Args:
-        lines: Of the file.
+        lines: Lines of the file.
         needs_image: As for ``read_columns``.
 
     Raises:
@@ -54,7 +54,7 @@ def csv_rows(
     except csv.Error:
         columns = read_columns([], needs_image=needs_image)
     while True:
-        # A quoted field may span lines: a row is where it starts.
+        # A quoted field may span lines: the number is that of the first line.
         number = reader.line_num + before
         try:
             fields = next(reader)

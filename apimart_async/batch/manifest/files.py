@@ -88,8 +88,8 @@ def images(
 ) -> Iterator[tuple[str, str | None]]:
     """Yield each file of a folder in order, by its path in the folder, and the reason why it is left out.
 
-    Hidden files are not yielded, except those that stand for a picture in iCloud, nor are other files than
-    images of subfolders that are left out. Of a folder of a program, only its own name is yielded.
+    Hidden files are not yielded, except placeholders of pictures in iCloud. Of subfolders that are left out,
+    only images are yielded. Of a folder of a program, only its own name is yielded.
 
     Args:
         folder: Its path.
@@ -140,7 +140,7 @@ def _is_of_program(name: str) -> bool:
 
 
 def _is_placeholder(name: str) -> bool:
-    """Tell whether a file stands for a picture that macOS has moved to iCloud."""
+    """Tell whether a file is the placeholder of a picture that macOS has moved to iCloud."""
     is_hidden = name.startswith(".") and name.endswith(_PLACEHOLDER)
     return is_hidden and name[: -len(_PLACEHOLDER)].lower().endswith(IMAGE_EXTENSIONS)
 
@@ -182,7 +182,7 @@ def _reason(path: str, refused: Mapping[str, str]) -> str | None:
     """Return the reason why a file is left out, ``None`` for an image."""
     extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 a text again
     if extension in refused and sniffing.identify(_head(path)) in inputs.ACCEPTED:
-        return None  # phones and messengers give JPEGs the name of another kind
+        return None  # phones and messengers give JPEGs names of other formats
     if extension in IMAGE_EXTENSIONS:
         return refused.get(extension)
     return extension[1:].upper() or "without an extension"

@@ -49,7 +49,7 @@ def parse_json(
         as_object: Makes an object of its keys and values; of equal keys the last one wins by default.
 
     Raises:
-        ValueError: It is not JSON, holds NaN or an infinity, or is nested too deeply.
+        ValueError: The text is not JSON, holds NaN or an infinity, or is nested too deeply.
     """
     try:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=as_object)

@@ -77,7 +77,7 @@ class Preflight:
         images: Billable images that the next run submits, by model.
         free: Other images that it submits.
         pictures: Different images to be uploaded for them.
-        bytes: Their size together.
+        bytes: Total size of these pictures.
         options: Columns that are sent as options of the request.
         extra: Columns that are carried into ``results.jsonl``.
         skipped: Left-out files by the reason.
@@ -130,11 +130,11 @@ async def preflight(
 
     Args:
         manifest: Read once.
-        journal: Path or URL of the journal that the batch will use. With it, the jobs in it are told from
+        journal: Path or URL of the journal that the batch will use. With it, its jobs are distinguished from
             those that are left, and images of equal content count as one: images are read, not only
             examined, if there is such a file or another image has the same size.
         retry_failed: As the batch will be run.
-        retry_missing: Likewise.
+        retry_missing: As the batch will be run.
         resubmit_in_doubt: As the batch will be run.
         check: Checks each job too, and raises ``InvalidArgumentError``.
 
@@ -191,7 +191,7 @@ async def _checked(
 
 
 _Picture: TypeAlias = tuple[str, int, str | None, str | None]
-"""Key, size, mistake and digest."""
+"""Key, size, mistake and digest of an image."""
 
 
 async def _examine(image: Image, *, convert: bool) -> _Picture:
@@ -231,6 +231,8 @@ def _key(image: Image) -> str:
 
 @attrs.frozen
 class _Count:
+    """Counts rows; ``seen`` has the tables of ids, images and earlier jobs."""
+
     seen: sqlite3.Connection
     models: Mapping[Operation, str]
     found: Preflight = attrs.field(factory=Preflight)

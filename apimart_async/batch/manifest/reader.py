@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE: Final = 256
 _BYTES_AT_ONCE: Final = 32 * 1024 * 1024
-"""Of images that are inside the manifest."""
+"""Maximum size of the images inside a manifest that are read at once."""
 
 _FOLDER_IN_BUCKET: Final = (
     "A folder of a bucket cannot be listed: write a manifest with an s3:// URL in each row (and "
@@ -93,7 +93,7 @@ class Manifest:
         """Yield the rows in order; blocks, and does not open the images.
 
         Raises:
-            InvalidArgumentError: It cannot be read, or is not of its kind.
+            InvalidArgumentError: The manifest cannot be read, or is not of its kind.
         """
         try:
             yield from self._files() if self.is_folder else self._lines()
@@ -149,7 +149,7 @@ class Manifest:
             skip: Numbers of the rows to leave out, from 0, ascending.
 
         Raises:
-            InvalidArgumentError: It cannot be read, or a row is bad because it has changed since the check.
+            InvalidArgumentError: The manifest cannot be read, or a row has become bad since the check.
 
         Cancellation leaves it closed.
         """

@@ -77,7 +77,7 @@ class ManifestOptions:
         recursive: Whether the images of a folder include those in its subfolders.
         output: Folder of the results; images in it are not images of the manifest.
         allow_outside: Whether rows may name images outside the folder of the manifest.
-        allow_webhook: Whether rows may have the service call an address.
+        allow_webhook: Whether rows may name an address for the service to call.
         convert: Whether images that have to be converted are taken.
         models: The operations of the service, and the model of rows that name none.
     """
@@ -131,7 +131,7 @@ class Row:
 
 @attrs.frozen
 class BadRow:
-    """A row that is no job.
+    """A row that is not a valid job.
 
     Attributes:
         location: Its location: ``"line 7"``, or the name of a file in a folder.
@@ -234,8 +234,8 @@ def read_row(
     Args:
         location: Its location.
         values: Its values by column; ``None`` and empty ones count as missing.
-        folder: Of the manifest.
-        options: Of the manifest.
+        folder: Folder of the manifest.
+        options: Options of the manifest.
         embedding: Path in the names of images that are inside the manifest.
     """
     if is_too_deep(values):
@@ -324,7 +324,7 @@ def _images_in(given: dict[str, Any]) -> tuple[Sequence[object], Sequence[str]]:
     """Take the images and their roles from the values of a row.
 
     Raises:
-        InvalidArgumentError: They are in two columns, or roles are not in the right form.
+        InvalidArgumentError: Two columns hold images, or roles have a wrong form.
     """
     image, pairs = given.pop("image", None), given.pop("image_with_roles", None)
     if pairs is None:

@@ -1,1 +1,1 @@
-"""A batch as a page to look at."""
+"""The report of a batch: an HTML page."""

@@ -1,4 +1,4 @@
-"""The rows of a report, one for each job, purely but for a check that the original still exists."""
+"""The rows of a report, one for each job; pure, except for a check that the original still exists."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def before(image: str, base: Path) -> str | None:
         return image
     if isinstance(base, ObjectPath):
         return None  # a page in a bucket links to no file of this machine
-    # Long texts and texts with zero bytes are no files, which is no error.
+    # Long texts and texts with zero bytes are not paths of files, which is not an error.
     return relative(Path(image), base) if image and not _is_address(image) and os.path.isfile(image) else None  # noqa: PTH113
 
 
 def relative(path: Path, base: Path) -> str:
-    """Return the URL of a file as seen from a page; it is never anything but a file's.
+    """Return the URL of a file relative to a page; it is never a URL of another scheme.
 
     Args:
         path: The file.

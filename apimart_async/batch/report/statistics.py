@@ -47,7 +47,7 @@ class Totals:
         files: Saved images.
         spent: USD, of the costs that are known.
         costs_known: Whether any cost is known.
-        unknown_costs: Number of jobs whose images were made at a cost that nothing tells.
+        unknown_costs: Number of jobs whose images were made at an unknown cost.
         durations: Seconds of each saved job.
         periods: Begin and end, in Unix seconds, of each time in which jobs were worked on, in order; a pause
             of a second or less is part of it.
@@ -67,7 +67,7 @@ class Totals:
 
     @property
     def jobs(self) -> int:
-        """Return how many jobs there are."""
+        """Return the number of jobs."""
         return self.statuses.total()
 
     @property

@@ -1,4 +1,4 @@
-"""One argument of a command, such as a picture or the id of a task, and how far the work on it is."""
+"""One argument of a command, such as a picture or the id of a task, and the state of the work on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Item:
         source: The argument as it was typed: a path, a URL, ``-`` or a task id.
         label: Its name in messages.
         name: Name of the result's files without extension; by default that of the task.
-        stage: How far it is.
+        stage: Stage of the work.
         is_submitted: Whether a paid request was started for it.
         idempotency_key: Key of that request.
         task: The paid task as last seen, once it is known.
@@ -51,7 +51,7 @@ class Item:
         upload: The picture on the service's file host.
         paths: Saved files.
         error: The reason why it failed.
-        expected: How long such tasks take, in words; empty where that is unknown.
+        expected: Usual duration of such tasks as text; empty if it is unknown.
     """
 
     source: str
@@ -78,7 +78,7 @@ class Item:
             self._started_at = time.monotonic()
 
     def see(self, task: Task) -> None:
-        """Keep the task as it is now."""
+        """Keep the current state of the task."""
         self.task = task
 
     @property
@@ -105,7 +105,7 @@ class Item:
 
     @property
     def seconds(self) -> float | None:
-        """Return how long it took or has taken so far; ``None`` before it starts."""
+        """Return the seconds since the start, or those from start to end; ``None`` before the start."""
         if self._started_at is None:
             return None
         return (time.monotonic() if self._ended_at is None else self._ended_at) - self._started_at
@@ -146,6 +146,6 @@ def _last_part(source: str) -> str:
 
 
 def expect(items: Iterable[Item], estimate: DurationEstimate | None) -> None:
-    """Tell items how long their tasks take."""
+    """Set the expected duration of the tasks of items."""
     for item in items:
         item.expected = "" if estimate is None else str(estimate)

@@ -255,11 +255,11 @@ def batch_summary(
     """Return the sentence about a batch that has ended, and one about jobs that this run has not ended.
 
     Args:
-        progress: The last of the batch.
+        progress: Last progress of the batch.
         total: Number of jobs.
         output: Directory of the results.
         is_interrupted: Whether a signal ended it.
-        is_partial: Whether the journal may say more about the jobs that this run has not ended.
+        is_partial: Whether the journal may have facts about jobs that this run has not ended.
     """
     rest = total - progress.done
     jobs = "job" if total == 1 else "jobs"
@@ -288,12 +288,12 @@ def batch_hints(
     """Return how to continue with the jobs that were not saved, a line each.
 
     Args:
-        progress: Of a batch that has ended.
+        progress: Last progress of a batch that has ended.
         output: Directory of the results.
-        missing: How many of the unfinished jobs have a task that the service does not know.
-        elsewhere: How many of the unfinished jobs another process that shares the journal works on.
-        invalid: How many of the failed jobs cannot be submitted as they are.
-        doubtful_edits: How many of the jobs in doubt are edits, for which the service promises nothing.
+        missing: Number of unfinished jobs with a task that the service does not know.
+        elsewhere: Number of unfinished jobs that another process with the same journal works on.
+        invalid: Number of failed jobs that cannot be submitted as they are.
+        doubtful_edits: Number of jobs in doubt that are edits, for which the service promises nothing.
         retried: Whether failed jobs were started anew.
         is_local: Whether its service ended with it.
     """

@@ -52,7 +52,7 @@ class _Quiet:
 
 
 def set_quiet(*, quiet: bool) -> None:
-    """Have ``say`` write only what cannot be left out, or everything again."""
+    """Make ``say`` write only messages that are always shown, or all messages again."""
     _Quiet.is_on = quiet
 
 
@@ -86,7 +86,7 @@ def may_reach_terminal(stream: TextIO | None) -> bool:
     """Tell whether lines may appear on the terminal: directly, or by way of a pipe such as ``| tee``."""
     try:
         return stream is not None and (stream.isatty() or stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode))
-    except OSError:  # the stream has no file
+    except OSError:  # the stream has no file descriptor
         return False
 
 
@@ -181,7 +181,7 @@ def _endings(problem: str) -> set[str]:
 
 
 def seconds(duration: float) -> str:
-    """Write a duration: tenths of seconds at first, then minutes and hours."""
+    """Format a duration: short ones with tenths of seconds, longer ones in minutes and hours."""
     if duration < 60:  # noqa: PLR2004 a minute
         return f"{duration:.1f} s"
     minutes, rest = divmod(round(duration), 60)
@@ -190,7 +190,7 @@ def seconds(duration: float) -> str:
 
 
 def unknown_costs(jobs: int) -> str:
-    """Write the number of jobs whose cost nothing tells."""
+    """Return the number of jobs whose cost is unknown, as text."""
     return f"the unknown cost of {jobs:,} {'job' if jobs == 1 else 'jobs'}"
 
 

@@ -108,7 +108,7 @@ class Plan:
         max_cost: The option.
         has_files: Whether the manifest is a folder or a pattern.
         prices: USD an image in the catalogue of the service, by model.
-        tells_costs: Whether the service tells prices and costs.
+        tells_costs: Whether the service reports prices and costs.
     """
 
     found: Preflight

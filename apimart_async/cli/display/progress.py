@@ -43,7 +43,7 @@ class Display:
         is_plain: Whether to draw nothing, even on a terminal.
 
     Attributes:
-        draws: Whether it draws on the terminal, so that nothing else may write there.
+        draws: Whether it draws on the terminal; other code must not write there then.
         shown: Draws while it is entered.
     """
 
@@ -67,7 +67,7 @@ class Display:
         Args:
             label: Its label.
             facts: Duration and cost.
-            width: Of the longest label.
+            width: Width of the longest label.
         """
         if self.draws:
             self._print(("✓ ", "green"), label.ljust(width), (f"  {facts}", "dim"))
@@ -120,7 +120,7 @@ def draw_items(items: Sequence[Item], console: Console) -> RenderableType:
 
 
 def _details(item: Item, room: int) -> str:
-    """Return how long the task takes, and its id, as far as there is room."""
+    """Return the expected duration and the id of the task, as far as they fit."""
     parts: list[str] = []
     if item.expected and item.stage == "waiting":
         parts.append(item.expected)

@@ -28,7 +28,7 @@ class Results:
         hold: Whether results have to wait for the end, because the terminal is in use.
 
     Attributes:
-        hold: As given.
+        hold: Whether results wait for the end.
         are_whole: Whether every line could be written.
     """
 

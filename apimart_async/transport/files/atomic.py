@@ -159,7 +159,7 @@ def _is_whole_image(path: str) -> bool:
 
 def _not_saved(directory: Path, error: OSError) -> DownloadError:
     in_store = isinstance(directory, ObjectPath)
-    remedy = "see to the bucket and the credentials" if in_store else "make room or choose another directory"
+    remedy = "check the bucket and the credentials" if in_store else "make room or choose another directory"
     return DownloadError(
         f"Nothing can be saved in {directory}: {error.strerror or error}. "
         f"The paid image is not lost: {remedy}, and save again.",

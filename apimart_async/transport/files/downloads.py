@@ -42,7 +42,7 @@ class Download(Protocol):
         ...
 
     def discard(self) -> None:
-        """Give up the connections, which brought another content than an image."""
+        """Close the connections, because the content is not an image."""
         ...
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ async def open_download(api: Api, url: str, attempt: int = 1) -> VerifiedDownloa
     """Open an ``http(s)://`` or ``data:`` URL once, without a retry; the caller closes the download.
 
     Args:
-        api: Of the client.
+        api: API of the client.
         url: URL of the file.
         attempt: Number of the attempt, for the log and the hooks.
 

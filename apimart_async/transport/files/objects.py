@@ -245,7 +245,7 @@ async def check_writable(folder: ObjectPath) -> None:
     """Check that objects can be read and written in a folder; nothing becomes visible.
 
     Raises:
-        OSError: They cannot.
+        OSError: The store refuses the reads or the writes.
     """
     path = folder / _CHECK_NAME
     await _head(path)

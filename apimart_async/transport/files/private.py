@@ -45,7 +45,7 @@ def refuse_links(folder: Path) -> None:
     """Check that a folder and the files in it are no links.
 
     Raises:
-        LinkError: One is.
+        LinkError: The folder or a file is a link.
         OSError: It cannot be read.
     """
     paths = [folder, *folder.iterdir()] if not folder.is_symlink() else [folder]
@@ -61,7 +61,7 @@ def refuse_link(path: Path, *, hard: bool = False) -> None:
         hard: Whether a file with a second name is refused too: the file outside would be written with it.
 
     Raises:
-        LinkError: It is one.
+        LinkError: The path is a link.
         OSError: It cannot be examined.
     """
     with suppress(FileNotFoundError):
@@ -78,7 +78,7 @@ def create_private_file(path: Path) -> int:
     """Create a file for its user alone, and return its descriptor, open for writing.
 
     Raises:
-        FileExistsError: There is one, or a link.
+        FileExistsError: The file, or a link of this name, exists.
         OSError: It cannot be created.
     """
     return os.open(path, _CREATE, _FILE_MODE)

@@ -1,7 +1,7 @@
 """Pictures in formats or sizes that the service refuses, converted to JPEG or PNG; all of it blocks.
 
 Decoders are chosen by the content that was recognised, never by Pillow's guess: a file that pretends to be an
-image must not start a decoder, such as Ghostscript for EPS, that nobody asked for.
+image must not start another decoder, such as Ghostscript for EPS.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class Media:
         refused_kind: Kind of an image that has to be converted first, as the service refuses it.
         limit: Most bytes that can be sent.
         digest: SHA-256 of the content in hexadecimal, before a conversion and with its metadata, or of the
-            pixels of a Pillow image, so that another encoder does not make another image of it; ``None``
-            where nobody has asked for it.
+            pixels of a Pillow image, so that the digest does not depend on an encoder; ``None`` if it was
+            not computed.
     """
 
     name: str

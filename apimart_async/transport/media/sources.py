@@ -59,7 +59,7 @@ class Source(Protocol):
 
 @attrs.frozen(repr=False)
 class InMemory:
-    """Bytes that nobody else can change.
+    """Immutable bytes in memory.
 
     Attributes:
         content: The bytes.
@@ -202,7 +202,7 @@ class InObject:
 
 
 Stored: TypeAlias = LocalFile | InObject
-"""An image whose content is known from what was examined: the same value means the same bytes."""
+"""The source of an image whose fingerprint was taken: equal values have equal bytes."""
 
 
 class _Seekable(BinaryFile, Protocol):
@@ -347,7 +347,7 @@ def _read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
     if not isinstance(content, (bytes, bytearray)):
         close = getattr(content, "close", None)
         if callable(close):
-            close()  # a coroutine, which nobody will await
+            close()  # a coroutine that is never awaited
             raise TypeError("its read() is asynchronous; give the bytes, await file.read()")
         raise TypeError("its read() does not return bytes; open it in binary mode, open(path, 'rb')")
     pieces = [bytes(content)]

@@ -1,4 +1,4 @@
-"""Folders and manifests as people's systems and programs leave them."""
+"""Folders and manifests as systems, spreadsheets and data frames write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures as people have them: raw photos, cut files, and greys of 16 and 32 bits."""
+"""Unusual pictures: raw photos, truncated files, and greys of 16 and 32 bits."""
 
 from __future__ import annotations
 
