@@ -41,7 +41,7 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ("no connection: refused, no such name, TLS failed, none became free", [Effect.NEVER_SENT]),
     ("400, 401, 402, 403, 404, 413, 422", said(400, 401, 402, 403, 404, 413, 422)),
     (
-        "a redirect that is not followed, but for 303",
+        "a redirect that is not followed",
         [
             Reply(302, {"Location": "/v1/images/edits/"}, b""),
             Reply(307, {"Location": "https://elsewhere.example/"}, b""),
@@ -93,15 +93,8 @@ ROWS: Final[list[tuple[str, Sequence[Reply | Effect]]]] = [
     ),
     ("2xx that is not JSON, or empty", accepted(b"<html>") + accepted(b"")),
     (
-        (
-            "303, which may redirect to a result; 409 `idempotency_result_indeterminate`, "
-            "or one that does not say which"
-        ),
-        [
-            Reply(303, {"Location": "/v1/tasks/task_1"}, b""),
-            *said(409, code="idempotency_result_indeterminate"),
-            *said(409, kind="conflict_error"),
-        ],
+        "409 `idempotency_result_indeterminate`, or one that does not say which",
+        said(409, code="idempotency_result_indeterminate") + said(409, kind="conflict_error"),
     ),
     (
         "2xx with an error inside that says neither a status nor a known type",

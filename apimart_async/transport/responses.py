@@ -35,8 +35,6 @@ _BAD_FROM: Final = 400
 # Without one of these fields, an answer with the code 200 holds no error.
 _ABOUT_ERRORS: Final = frozenset({"error", "success"})
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
-# The answer to a request that was executed, with the place of its result; or to one that was not.
-_SEE_OTHER: Final = 303
 _CONFLICT: Final = 409
 # Characters that stand for themselves in a path or a query (RFC 3986), and the mark of those quoted already.
 _KEPT: Final = "%/:?@!$&'()*+,;=~"
@@ -129,7 +127,7 @@ def read_response(reply: Reply, kind: Kind, url: str, key: Secret) -> Answer | F
     status = reply.status
     data = key.redact_bytes(reply.data)
     if _OK_BELOW <= status < _BAD_FROM:
-        return _read_redirect(reply, kind, url)
+        return _read_redirect(reply, url)
     try:
         payload = _decode_body(data, is_good=status < _OK_BELOW)
     except errors.APIResponseValidationError as unreadable:
@@ -207,7 +205,7 @@ def is_events(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() == EVENTS
 
 
-def _read_redirect(reply: Reply, kind: Kind, url: str) -> FailedAttempt:
+def _read_redirect(reply: Reply, url: str) -> FailedAttempt:
     """Allow a redirect that keeps method, body and origin; any other would lose the image or leak the key."""
     location = header_text(reply.headers.get("Location", ""))
     target = _within_origin(url, location)
@@ -230,8 +228,7 @@ def _read_redirect(reply: Reply, kind: Kind, url: str) -> FailedAttempt:
         status=reply.status,
         request_id=reply_id(reply.headers),
     )
-    is_executed = kind is Kind.PAID_WRITE and reply.status == _SEE_OTHER
-    return FailedAttempt(Effect.UNKNOWABLE if is_executed else Effect.REJECTED, error, moved_to=moved_to)
+    return FailedAttempt(Effect.REJECTED, error, moved_to=moved_to)
 
 
 def _within_origin(url: str, location: str) -> str | None:
