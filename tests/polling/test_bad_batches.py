@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from aiohttp import web
 from apimart_async import AsyncApimart, Limits, RateLimitError, Task
 
 from .socket_time import BACKEND
+from .virtual import NOW
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -101,8 +101,7 @@ async def serving(fault: str, **options: Any) -> AsyncGenerator[tuple[Service, A
 
 
 async def wait_for_all(service: Service, client: AsyncApimart) -> None:
-    submitted = datetime.now(UTC)
-    tasks = [Task(name, "submitted", submitted_at=submitted, model=MODEL) for name in service.seconds]
+    tasks = [Task(name, "submitted", submitted_at=NOW, model=MODEL) for name in service.seconds]
     ended = await asyncio.gather(*(client.tasks.wait(task, timeout=60) for task in tasks))
     assert all(task.images for task in ended)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from apimart_async.polling.estimator import Observation
 from apimart_async.polling.poller import PollQueue
 from apimart_async.polling.watch import Watch, until_ended
 
-from .virtual import BACKEND, Service, cadence, now, queued, until
+from .virtual import BACKEND, NOW, Service, cadence, now, queued, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -564,7 +563,7 @@ async def test_a_budget_of_requests_makes_each_cost_its_full_price(budget: float
 
 def fresh(task_id: str) -> Task:
     """Return a task of known age."""
-    return attrs.evolve(queued(task_id), submitted_at=datetime.now(UTC))
+    return attrs.evolve(queued(task_id), submitted_at=NOW)
 
 
 def slow(poll: Poll) -> Cadence:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import Counter
+from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 
 _START = 1000.0
+NOW = datetime.max.replace(tzinfo=UTC)
+"""The time of a submit at this moment: the system's clock goes on while virtual time stands still."""
 
 
 class _Selector(selectors.DefaultSelector):
