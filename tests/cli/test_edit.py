@@ -87,6 +87,18 @@ async def test_an_uncertain_submit_is_not_repeated_and_names_its_key(
     assert f"idempotency key {entry.idempotency_key}" in done.stderr
 
 
+async def test_the_summary_tells_edits_in_doubt_from_failed_ones(
+    apimart: Command, emulator: Emulator, photos: list[Path]
+) -> None:
+    emulator.faults.add(
+        Fault(kind="disconnect", route="edits", executed=True, times=1),
+        Fault(kind="task-failed", route="edits", times=1),
+    )
+    done = await apimart("edit", *photos, "-p", PROMPT, "-o", "out")
+    assert done.code == 1
+    assert "1 of 3 images edited, 1 failed, 1 in doubt in " in done.stderr.splitlines()[-1]
+
+
 async def test_a_wrong_key_is_reported_once(apimart: Command, photo: Path) -> None:
     pictures = [shutil.copy(photo, apimart.directory / f"{number}{photo.suffix}") for number in range(40)]
     done = await apimart("edit", *pictures, "-p", PROMPT, "-o", "out", APIMART_API_KEY="sk-another")

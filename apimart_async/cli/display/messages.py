@@ -184,8 +184,11 @@ def sum_up(items: Sequence[Item], wording: Wording, duration: float) -> str:
     stages = Counter(item.stage for item in items)
     everything, done = wording.count(len(items)), stages["done"]
     parts = [f"{everything if done == len(items) else f'{done} of {everything}'} {wording.done}"]
-    if stages["failed"]:
-        parts.append(f"{stages['failed']} failed")
+    doubtful = sum(isinstance(item.error, errors.SubmissionIndeterminateError) for item in items)
+    if stages["failed"] > doubtful:
+        parts.append(f"{stages['failed'] - doubtful} failed")
+    if doubtful:
+        parts.append(f"{doubtful} in doubt")
     if stages["not_started"]:
         parts.append(f"{stages['not_started']} not started")
     return f"{', '.join(parts)} in {seconds(duration)}{total_cost(items)}."
