@@ -41,8 +41,8 @@ def check_session(session: aiohttp.ClientSession, base_urls: Iterable[str]) -> N
         raise InvalidArgumentError("The auth of your session stands in the way of the API key: leave it out.")
     if session.trust_env and any(_has_login(URL(url).host or "") for url in base_urls):
         raise InvalidArgumentError(
-            "Your session has trust_env, and a login in your netrc file, for this host or for all, stands in the "
-            "way of the API key: make the session without it, or name another file in NETRC."
+            "Your session has trust_env, and a login in your netrc file, for this host or for all, stands in "
+            "the way of the API key: make the session without it, or name another file in NETRC."
         )
     if not session.trust_env or "http" not in getproxies():
         return
