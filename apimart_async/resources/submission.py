@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import os
 import re
 from contextlib import nullcontext
@@ -59,7 +58,6 @@ _BOUNDS: Final = ((re.compile(r"grok-imagine-2\.0-ext"), 12), (re.compile(r"(.*-
 _TAKES_REGIONS: Final = re.compile(r"grok-(imagine-)?2\.0-ext").match
 
 _MOST_LOST: Final = 64
-_MOST_SUBMITS: Final = 1000
 _LONGEST_KEY: Final = 191
 _LONGEST_KEPT: Final = 64 * 1024
 
@@ -257,13 +255,6 @@ async def submit(
     repeats = schemas.repeats(path, payload) if lost is None else lost.repeats
     repeats.needs_promise = lost is not None
     body = json.dumps(payload)
-    submits, request = api.session.submits, (key, hash((path, body[:_LONGEST_KEPT])))
-
-    def is_own(said: object) -> bool:
-        """Tell whether an answer names a task that no request with another key and content has started."""
-        known = submits.get(parsing.submitted_task_id(said) or "", request)
-        return any(map(operator.eq, known, request))
-
     try:
         answer = await api.request(
             "POST",
@@ -273,7 +264,6 @@ async def submit(
             idempotency_key=key,
             timeout=timeout,
             extra_headers=extra_headers,
-            matches=is_own,
             repeats=repeats,
             home=None if lost is None else lost.base_url,
         )
@@ -301,10 +291,6 @@ async def submit(
         error.request_id, error.idempotency_key = answer.request_id, key
         raise indeterminate(error) from error
     task = attrs.evolve(parsing.resolved(task, answer.base_url), base_url=answer.base_url)
-    if task.id is not None:
-        submits[task.id] = request
-        if len(submits) > _MOST_SUBMITS:
-            del submits[next(iter(submits))]
     with naming(task, logging.WARNING):
         _report_submit(api, task, answer)
     return task

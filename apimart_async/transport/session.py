@@ -123,7 +123,6 @@ class Session:
         hooks: Event hooks of the client.
         origins: Addresses of the API, and which of them work.
         upload_names: Names of files that were uploaded lately.
-        submits: Idempotency key and hash of the paid requests that were answered lately, by their task ids.
     """
 
     def __init__(
@@ -154,7 +153,6 @@ class Session:
         self._rounds = 0
         self._is_counting = False
         self.upload_names: deque[str] = deque(maxlen=_NAMES_KEPT)
-        self.submits: dict[str, tuple[str, int]] = {}
 
     async def request(
         self,

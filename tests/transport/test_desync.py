@@ -290,38 +290,6 @@ async def test_an_upload_may_be_stored_under_a_new_name(raw_server: RawServer) -
     assert len(raw_server.seen) == 2
 
 
-async def test_the_answer_to_an_earlier_submit_is_not_believed(raw_server: RawServer) -> None:
-    """Two jobs would get the image of one, and the task of the other would be lost."""
-    ids = ["task_1", "task_1", "task_2"]
-
-    async def handle(exchange: Exchange) -> None:
-        await exchange.read()
-        await exchange.answer(SUBMITTED.replace(b"task_1", ids[len(raw_server.seen) - 1].encode()))
-
-    raw_server.handle = handle
-    async with connect(raw_server) as client:
-        assert (await client.edits.create(PICTURE, "snow")).id == "task_1"
-        with pytest.raises(SubmissionIndeterminateError, match="the answer to another request") as caught:
-            await client.edits.create(PICTURE, "rain")
-        assert caught.value.task_id is None
-        assert (await client.edits.create(PICTURE, "stars")).id == "task_2"
-    assert (len(raw_server.seen), raw_server.connections) == (3, 2)
-
-
-async def test_a_service_may_know_one_task_for_equal_submits_or_keys(
-    raw_server: RawServer,
-) -> None:
-    async def handle(exchange: Exchange) -> None:
-        await exchange.read()
-        await exchange.answer(SUBMITTED)
-
-    raw_server.handle = handle
-    async with connect(raw_server) as client:
-        for prompt, key in (("stars", None), ("stars", "order-1"), ("stars, anew", "order-1")):
-            task = await client.edits.create(PICTURE, prompt, idempotency_key=key)
-            assert task.id == "task_1"
-
-
 # --- connections that a server has closed -----------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from .test_event_stream import COMPLETED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from yarl import URL
 
@@ -213,6 +214,27 @@ async def test_a_session_shows_the_key_to_no_proxy_of_the_environment(
         async with AsyncApimart(KEY, base_url="http://127.0.0.1:9", session=session) as client:
             assert client.base_url
     assert not raw_server.seen
+
+
+@pytest.mark.may_block
+@pytest.mark.parametrize("entry", ["default", "machine 127.0.0.1"])
+async def test_a_session_with_a_login_of_the_user_is_refused(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entry: str
+) -> None:
+    """The file hosts would get it, and aiohttp sends no key beside it."""
+    logins = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(logins))
+    answering(raw_server, ACCEPTED)
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        for content in ("", "machine another.example login me password hidden", "not a netrc"):
+            logins.write_text(content)
+            client = AsyncApimart(KEY, base_url=raw_server.base_url, check="off", session=session)
+            async with client:
+                assert (await client.edits.create(PICTURE, "stars")).id == "task_01J"
+        logins.write_text(f"{entry} login me password hidden")
+        with pytest.raises(InvalidArgumentError, match="netrc file"):
+            AsyncApimart(KEY, base_url=raw_server.base_url, session=session)
+    assert "hidden" not in repr(raw_server.seen)
 
 
 @pytest.mark.parametrize("seconds", ["1e308", "9" * 300], ids=["exponent", "digits"])
