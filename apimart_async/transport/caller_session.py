@@ -34,15 +34,15 @@ def check_session(session: aiohttp.ClientSession, base_urls: Iterable[str]) -> N
     """Check a session.
 
     Raises:
-        InvalidArgumentError: The session would replace the key, send it to a proxy unencrypted, or send a login
-            of the user to file hosts.
+        InvalidArgumentError: The session would replace the key, send it to a proxy unencrypted, or send a
+            login of the user to file hosts.
     """
     if session.auth is not None:
         raise InvalidArgumentError("The auth of your session would replace the API key: leave it out.")
     if session.trust_env and any(_has_login(URL(url).host or "") for url in base_urls):
         raise InvalidArgumentError(
-            "Your session has trust_env, and a login in your netrc file, for this host or for all hosts, would "
-            "replace the API key: make the session without trust_env, or name another file in NETRC."
+            "Your session has trust_env, and a login in your netrc file for this host, or for all hosts, "
+            "would replace the API key: make the session without trust_env, or name another file in NETRC."
         )
     if not session.trust_env or "http" not in getproxies():
         return
