@@ -125,10 +125,10 @@ def _find_images(directory: Path, stems: Sequence[str], fsync: bool) -> list[Pat
     if not directory.is_dir():
         directory.mkdir(parents=True, exist_ok=True)
     found = [_find_image(f"{directory}/{stem}") for stem in stems]
-    if fsync:
-        for path in {each for each in found if each is not None}:
+    paths = [path for path in found if path is not None]
+    if fsync and paths:
+        for path in (*paths, directory):
             _sync(path)
-        _sync(directory)
     return found
 
 
