@@ -75,6 +75,7 @@ async def fetch_images(api: Api, request: ImageRequest) -> ImageSet:
             log.warning("POST %s: %s", bare_url(answer.base_url + request.path), _UNREAD)
             raise
     _tell(request, answer, len(found.images))
+    _tell_fewer(request, answer, len(found.images))
     return parsing.resolved(found, answer.base_url)
 
 
@@ -91,6 +92,13 @@ def _tell(request: ImageRequest, answer: Answer, images: int) -> None:
     url = bare_url(answer.base_url + request.path)
     line = f"POST {url} completed: {observation.counted(images, 'image')}{request_id}"
     log.info("%s.", errors.visible(line))
+
+
+def _tell_fewer(request: ImageRequest, answer: Answer, images: int) -> None:
+    """Log that an answer has fewer images than were asked for: all of them may be billed."""
+    if images < request.arguments.n:
+        url = bare_url(answer.base_url + request.path)
+        log.warning("POST %s: %d of %d images came.", url, images, request.arguments.n)
 
 
 @asynccontextmanager
@@ -209,6 +217,7 @@ class _ImageStream:
         self._has_ended = True
         if failure is None:
             if self._images and (self._unreadable is None or len(self._images) >= self._n):
+                _tell_fewer(self._request, self._answer, len(self._images))
                 return
             error = self._unreadable or not_understood("image", None)
             raise self._indeterminate(error) from error

@@ -107,7 +107,7 @@ class AsyncImages:
         # An index identifies an image only within its task, not within a list of images.
         if task_id is not None and template.identifies(len(images)):
             try:
-                outcomes[:] = await find_images(target, stems)
+                outcomes[:] = await find_images(target, stems, fsync=fsync)
             except errors.DownloadError as error:
                 error.task_id = task_id
                 raise

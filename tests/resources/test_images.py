@@ -7,7 +7,9 @@ import base64
 import contextlib
 import io
 import os
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -34,7 +36,6 @@ from apimart_async import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from apimart_async.emulator import Emulator
 
@@ -280,6 +281,24 @@ async def test_hostile_task_id_cannot_leave_the_directory(
     assert names(directory) == {path.name}
     assert names(tmp_path) == {"deep"}
     assert await client.images.save(task_of(host.put("/a", picture()), task_id=task_id), directory) == [path]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", ["{task_id}-{index}", "sky"])
+async def test_an_image_that_was_saved_before_survives_a_power_cut_too(
+    host: FileHost, client: AsyncApimart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    synced: set[str] = set()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    task = task_of(host.put("/a", picture()))
+    (path,) = await client.images.save(task, tmp_path, name=name)
+    assert not synced
+    assert await client.images.save(task, tmp_path, name=name, fsync=True) == [path]
+    assert synced >= {str(path), str(tmp_path)}
 
 
 @pytest.mark.parametrize("directory", ["a\0b", "\ud800"])

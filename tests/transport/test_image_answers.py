@@ -138,6 +138,21 @@ async def test_an_image_without_the_usual_object_around_it_is_not_lost(
         assert await client.images.read(result.images[0]) == PNG
 
 
+async def test_fewer_images_than_were_asked_for_are_a_warning(
+    raw_server: RawServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with router(raw_server, json.dumps({"data": [{"b64_json": in_base64(PNG)}]}).encode()) as client:
+        await client.generations.create("stars", model="another")
+        async with client.generations.stream("stars", model="another") as events:
+            assert len([event async for event in events]) == 1
+        assert not caplog.records
+        await client.generations.create("stars", model="another", n=3)
+        async with client.generations.stream("stars", model="another", n=3) as events:
+            assert len([event async for event in events]) == 1
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.partition(": ")[2] for line in said] == ["1 of 3 images came."] * 2
+
+
 async def test_an_answer_with_a_task_instead_of_images_names_it(raw_server: RawServer) -> None:
     answer = b'{"code":200,"data":[{"status":"submitted","task_id":"task_1"}]}'
     async with router(raw_server, answer) as client:

@@ -83,12 +83,13 @@ async def write_image(content: Chunks, directory: Path, stem: str, *, fsync: boo
         raise
 
 
-async def find_images(directory: Path, stems: Sequence[str]) -> list[Path | None]:
+async def find_images(directory: Path, stems: Sequence[str], *, fsync: bool = False) -> list[Path | None]:
     """Find whole images of the formats that services return.
 
     Args:
         directory: Created when missing.
         stems: Names without extension.
+        fsync: Return only when the images found would survive a power cut.
 
     Raises:
         DownloadError: The directory is missing and cannot be created.
@@ -96,7 +97,7 @@ async def find_images(directory: Path, stems: Sequence[str]) -> list[Path | None
     try:
         if isinstance(directory, ObjectPath):
             return [*await objects.find_objects(directory, stems)]
-        return await file_threads.run(_find_images, directory, stems)
+        return await file_threads.run(_find_images, directory, stems, fsync)
     except OSError as error:
         raise _not_saved(directory, error) from error
 
@@ -120,10 +121,15 @@ def _have_content(paths: Sequence[Path]) -> bool:
     return all(path.is_file() and path.stat().st_size for path in paths)
 
 
-def _find_images(directory: Path, stems: Sequence[str]) -> list[Path | None]:
+def _find_images(directory: Path, stems: Sequence[str], fsync: bool) -> list[Path | None]:  # noqa: FBT001 for the threads
     if not directory.is_dir():
         directory.mkdir(parents=True, exist_ok=True)
-    return [_find_image(f"{directory}/{stem}") for stem in stems]
+    found = [_find_image(f"{directory}/{stem}") for stem in stems]
+    paths = [path for path in found if path is not None]
+    if fsync and paths:
+        for path in (*paths, directory):
+            _sync(path)
+    return found
 
 
 def _find_image(stem: str) -> Path | None:
@@ -210,11 +216,15 @@ class AtomicFile:
         for number in range(1, _MAX_NUMBER):
             name = f"{self._stem}{f'-{number}' if number > 1 else ''}{extension}"
             target = f"{self._directory}/{name}"
-            if self._take_name(target) or _have_same_content(self._path, target):
+            is_new = self._take_name(target)
+            if is_new or _have_same_content(self._path, target):
                 self.discard()
+                path = self._directory.joinpath(name)
                 if self._fsync:
-                    _sync_directory(self._directory)
-                return self._directory.joinpath(name)
+                    if not is_new:
+                        _sync(path)
+                    _sync(self._directory)
+                return path
         message = f"there are {_MAX_NUMBER} files called {self._stem} already"
         raise OSError(message)
 
@@ -313,10 +323,10 @@ def _have_same_content(path: str, other: str) -> bool:
     return True
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make new names in a directory survive a power cut, on systems that can sync a directory."""
+def _sync(path: Path) -> None:
+    """Make the names in a directory, or a file of another writer, survive a power cut where systems can."""
     with suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
