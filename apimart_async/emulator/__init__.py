@@ -25,8 +25,10 @@ or over HTTP: `GET`, `POST` and `DELETE /emulator/faults`. `RateLimit` describes
 
 from __future__ import annotations
 
+import importlib
+
 try:
-    import PIL  # noqa: F401 only to name the extra
+    importlib.import_module("PIL")
 except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         "apimart_async.emulator needs Pillow: pip install '.[emulator]' in the clone", name=_missing.name

@@ -2,7 +2,9 @@
 
 They work in scripts, in threads (several threads may share a client), and in a thread with a running event
 loop, such as a notebook, which they block. Ctrl-C cancels the call, waits for its cleanup and raises
-``KeyboardInterrupt``. After ``os.fork()``, create a new client in the child process.
+``KeyboardInterrupt``. Inside a coroutine, the running loop may handle Ctrl-C itself: ``asyncio.run`` passes
+on the second one only, and a notebook none in a cell with ``await``. After ``os.fork()``, create a new client
+in the child process.
 
 The async code runs on one event loop in a background thread. Your callbacks, such as ``on_update`` and
 ``on_progress``, run there too: they must return quickly and cannot use a blocking client.

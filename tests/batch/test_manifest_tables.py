@@ -202,7 +202,7 @@ async def test_images_inside_a_table_are_edited_and_other_columns_reach_the_resu
 @pytest.mark.parametrize("name", FORMATS)
 async def test_memory_does_not_grow_with_the_rows_of_a_table(tmp_path: Path, name: str) -> None:
     peaks: list[int] = []
-    for rows in (50, 50, 200):  # the first run also imports modules
+    for rows in (50, 50, 200, 200):  # the first run also imports modules
         images = [
             {"path": "a.png", "bytes": PNG + number.to_bytes(2) + bytes(100_000)} for number in range(rows)
         ]
@@ -213,4 +213,5 @@ async def test_memory_does_not_grow_with_the_rows_of_a_table(tmp_path: Path, nam
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert read == rows
-    assert peaks[2] < peaks[1] + 500_000
+    # The smaller one: a table of the whole process, such as that of interned strings, may grow meanwhile.
+    assert min(peaks[2:]) < peaks[1] + 500_000
