@@ -177,7 +177,7 @@ class Runner:
     async def _run(self) -> None:
         """Start a task for each job, await them all and write the results."""
         options = self._options
-        room = anyio.Semaphore(options.max_in_flight + options.max_uploads + options.max_downloads)
+        job_limit = anyio.Semaphore(options.max_in_flight + options.max_uploads + options.max_downloads)
         with self._send:
             async with anyio.create_task_group() as group:
                 with self._shutdown.taking:
@@ -187,8 +187,8 @@ class Runner:
                             async for job in jobs:
                                 if not isinstance(cast("object", job), Job):
                                     raise wrong_type("Each of jobs", "a Job", job)  # noqa: TRY301 as of the iterable
-                                await room.acquire()
-                                group.start_soon(self._run_job, job, next(positions), room, name="job")
+                                await job_limit.acquire()
+                                group.start_soon(self._run_job, job, next(positions), job_limit, name="job")
                     except Exception as error:  # noqa: BLE001 the iterable of jobs has failed
                         # Raised at the end, when all jobs before the error are done.
                         self._shutdown.reason = self._shutdown.reason or error
@@ -203,7 +203,7 @@ class Runner:
             if self._counter is not None:
                 self._report(self._counter)
 
-    async def _run_job(self, job: Job, position: int, room: anyio.Semaphore) -> None:
+    async def _run_job(self, job: Job, position: int, job_limit: anyio.Semaphore) -> None:
         try:
             flow = JobFlow(self._context, job, position)
             outcome = await flow.run()
@@ -217,7 +217,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 not of the job, which would be its outcome
             self._shutdown.fail(error)
         finally:
-            room.release()
+            job_limit.release()
 
     async def _report_regularly(self, counter: ProgressCounter) -> None:
         while True:
