@@ -22,6 +22,7 @@ from statistics import median
 import attrs
 from cadences import closed, emulated, families, figure
 from cadences import simulation as sim
+from cadences.follower import Follower
 
 from apimart_async.config import Poll
 from apimart_async.polling.duration_stats import DurationStats
@@ -80,7 +81,7 @@ def follow(knobs: list[float], seeds: range) -> None:
             for seed in seeds:
                 lasting = family.durations(arrivals.tasks, seed)
                 client = sim.Learner(ours(knob), seed, reports_time=True)
-                yardstick = sim.Follower(ours(knob), seed, family=family)
+                yardstick = Follower(ours(knob), seed, family=family)
                 for place, learner in enumerate((client, yardstick)):
                     spent[place] += learner.follow(lasting, arrivals).part(judged).cost(knob)
                 least += sim.optimum(family, lasting, knob).part(judged).cost(knob)

@@ -8,13 +8,16 @@ from heapq import heapify, heappop, heappush
 from itertools import chain, repeat
 from random import Random
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import attrs
-from cadences.families import Family
 
 from apimart_async.config import Poll
 from apimart_async.polling.cadence import Cadence, Schedule, best_schedule
 from apimart_async.polling.duration_stats import DurationStats
+
+if TYPE_CHECKING:
+    from cadences.families import Family
 
 Schedules = Callable[[Random], Iterator[float]]
 
@@ -95,7 +98,7 @@ def optimum(family: Family, lasting: Sequence[float], knob: float, first: int = 
     schedules: dict[float, Schedule] = {}
     result = Result([], [])
     for number, duration in enumerate(lasting, first):
-        slowdown = _slowdown(family, number)
+        slowdown = slowdown_of(family, number)
         schedule = schedules.get(slowdown)
         if schedule is None:
             schedule = schedules[slowdown] = best_schedule(truth, knob / slowdown, 0.0)
@@ -231,43 +234,6 @@ class Learner:
             known.record_end(number, before, age, float(round(duration)) if self.reports_time else None)
 
 
-@attrs.define
-class Follower(Learner):
-    """Polls by the best schedule for the speed of the newest task that was found to have ended.
-
-    It estimates nothing: it knows the distribution and the speed of ended tasks exactly. Its cost above the
-    optimum is the price of learning of a change of speed from ended tasks.
-
-    Args:
-        family: Family of the durations.
-    """
-
-    family: Family = attrs.field(kw_only=True)
-    _newest: int = 0
-    _shifts: int = 0
-    _schedules: dict[float, Schedule] = attrs.field(factory=dict[float, Schedule])
-
-    def _delay(self, age: float, polls: int, polled_at: float, random: Random) -> float:
-        del random
-        slowdown = _slowdown(self.family, self._newest)
-        schedule = self._schedules.get(slowdown)
-        if schedule is None:
-            schedule = best_schedule(self.family.truth(), self.poll.delay_per_poll / slowdown, 0.0)
-            self._schedules[slowdown] = schedule
-        # Of a task older than its schedule expects, the best next poll would be at once, again and again.
-        least = max(polled_at + self.poll.shortest - age, 0.0) if polls else 0.0
-        return max(slowdown * schedule.next_age(polled_at / slowdown) - age, least)
-
-    def _knowledge(self) -> tuple[int, bool]:
-        return self._shifts, True
-
-    def _learn(self, number: int, before: float, age: float, duration: float) -> None:
-        del before
-        if age >= duration and number > self._newest:
-            self._shifts += _slowdown(self.family, number) != _slowdown(self.family, self._newest)
-            self._newest = number
-
-
-def _slowdown(family: Family, number: int) -> float:
+def slowdown_of(family: Family, number: int) -> float:
     """Return the slowdown of a task in steps of a twentieth, so that there are few schedules."""
     return round(20 * family.slowdown(number)) / 20

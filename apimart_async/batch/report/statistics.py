@@ -242,6 +242,8 @@ def time_span(seconds: float) -> str:
 
 
 def dollars(amount: float) -> str:
-    """Format an amount in USD as the command does, with at least two and at most four decimals."""
-    whole, _, cents = f"{amount:,.4f}".rstrip("0").partition(".")
+    """Format an amount in USD: with cents, and a small one with hundredths of cents."""
+    if amount >= 10:  # noqa: PLR2004 hundredths of cents do not matter then
+        return f"${amount:,.2f}"
+    whole, _, cents = f"{amount:.4f}".rstrip("0").partition(".")
     return f"${whole}.{cents:<02}"

@@ -196,6 +196,6 @@ def unknown_costs(jobs: int) -> str:
 
 def dollars(cost: float) -> str:
     """Write an amount in USD, with at least two and at most four decimals."""
-    text = f"{cost:,.4f}".rstrip("0")
+    text = f"{cost:.4f}".rstrip("0")
     whole, _, cents = text.partition(".")
     return f"${whole}.{cents:<02}"
