@@ -44,6 +44,9 @@ _POLL_TIMEOUT: Final = 10.0
 # With notifications, a poll is of use only for the one in so many that is lost.
 _NOTIFICATIONS_FOR_A_LOST_ONE: Final = 20.0
 
+# A wait whose time is up still takes the last known status of the further tasks.
+_LEAST_TIMEOUT: Final = 0.001
+
 LANGUAGES: Final = frozenset({"en", "zh", "ja", "ko", "ru", "fr", "de", "id", "pt", "es"})
 
 
@@ -140,8 +143,10 @@ class AsyncTasks:
         Cancellation leaves the task as it is; ``interrupted(error)`` returns its id, and the log names it.
         """
         submitted = _as_task(task)
-        check_wait_timeout(timeout)
+        timeout = check_wait_timeout(timeout) or self._cadence.settings.timeout
         check_types(on_update=on_update, notified=notified)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         try:
             cadence = self._cadence if notified is None else self._rare_cadence
             seen = await until_ended(
@@ -154,7 +159,7 @@ class AsyncTasks:
                 on_end=self._report_end,
             )
             if seen.sibling_ids and seen.is_finished and not submitted.is_finished:
-                seen = await self._with_siblings(seen, timeout)
+                seen = await self._with_siblings(seen, max(deadline - loop.time(), _LEAST_TIMEOUT))
         except errors.APIError as error:
             if submitted.sibling_ids:
                 names = errors.visible(", ".join((submitted.id or "", *submitted.sibling_ids)))
@@ -166,7 +171,7 @@ class AsyncTasks:
             raise result_error(seen)
         return seen
 
-    async def _with_siblings(self, task: Task, timeout: float | None) -> Task:
+    async def _with_siblings(self, task: Task, timeout: float) -> Task:
         """Return a task together with the further tasks of its submit, once these have ended."""
         siblings = [
             attrs.evolve(task, id=task_id, status="submitted", images=()) for task_id in task.sibling_ids
