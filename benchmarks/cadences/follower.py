@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import attrs
 from cadences.families import Family
 from cadences.simulation import Learner, slowdown_of
 
 from apimart_async.polling.cadence import Schedule, best_schedule
-
-if TYPE_CHECKING:
-    from random import Random
 
 
 @attrs.define
@@ -30,8 +25,7 @@ class Follower(Learner):
     _shifts: int = 0
     _schedules: dict[float, Schedule] = attrs.field(factory=dict[float, Schedule])
 
-    def _delay(self, age: float, polls: int, polled_at: float, random: Random) -> float:
-        del random
+    def _delay(self, age: float, polls: int, polled_at: float) -> float:
         slowdown = slowdown_of(self.family, self._newest)
         schedule = self._schedules.get(slowdown)
         if schedule is None:

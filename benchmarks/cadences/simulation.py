@@ -163,6 +163,7 @@ class Learner:
     reports_time: bool = False
     learns: bool = True
     stats: DurationStats = attrs.field(factory=DurationStats)
+    _cadence: Cadence = attrs.field(init=False)
 
     def follow(self, lasting: Sequence[float], arrivals: Arrivals) -> Result:
         """Wait for tasks of these durations."""
@@ -186,13 +187,14 @@ class Learner:
         self, lasting: Sequence[float], first: int, moments: list[float], random: Random, result: Result
     ) -> float:
         """Wait for the tasks of a wave; return the moment of its end."""
+        self._cadence = Cadence(self.poll, self.stats, random)
         # (moment of the poll, number of the task, age at the last poll); at first the moment of the submit.
         queue = [(moment, first + number, -1.0) for number, moment in enumerate(moments)]
         now = moments[0]
 
         def plan(number: int, polled_at: float) -> tuple[float, int, float]:
             age, polls = now - moments[number - first], result.polls[number]
-            return now + self._delay(age, polls, polled_at if polls else 0.0, random), number, polled_at
+            return now + self._delay(age, polls, polled_at if polls else 0.0), number, polled_at
 
         while queue:
             now, number, before = heappop(queue)
@@ -215,10 +217,9 @@ class Learner:
                 heapify(queue)
         return now
 
-    def _delay(self, age: float, polls: int, polled_at: float, random: Random) -> float:
+    def _delay(self, age: float, polls: int, polled_at: float) -> float:
         """Return the seconds until the next poll of a task."""
-        cadence = Cadence(self.poll, self.stats, random)
-        return cadence.next_poll("model", age, remaining=1e9, polls=polls, polled_at=polled_at).delay
+        return self._cadence.next_poll("model", age, remaining=1e9, polls=polls, polled_at=polled_at).delay
 
     def _knowledge(self) -> tuple[int, bool]:
         """Return how many changes of speed were found so far, and whether a duration is known."""
