@@ -1,4 +1,4 @@
-"""Everyone who does the work: one module each, with the same verbs."""
+"""The clients that the benchmarks compare: a module for each library, all with the same methods."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PROMPT: Final = "Change the background to a starry sky"
 
 
 class AsyncClient(Protocol):
-    """One that is awaited."""
+    """A client with asynchronous methods."""
 
     async def __aenter__(self) -> object:
-        """Get ready; nothing is sent."""
+        """Open the client; nothing is sent."""
         ...
 
     async def __aexit__(
@@ -28,8 +28,8 @@ class AsyncClient(Protocol):
         """Close."""
         ...
 
-    async def upload(self, path: Path) -> Any:  # noqa: ANN401 each has its own
-        """Send an image and return what ``submit`` takes."""
+    async def upload(self, path: Path) -> Any:  # noqa: ANN401 each client has a type of its own
+        """Upload an image and return the argument of ``submit``."""
         ...
 
     async def submit(self, uploaded: Any) -> str:  # noqa: ANN401
@@ -37,7 +37,7 @@ class AsyncClient(Protocol):
         ...
 
     async def poll(self, task_id: str) -> Any:  # noqa: ANN401
-        """Look at a task; return what ``download`` takes, once it has ended."""
+        """Poll a task; return the argument of ``download`` once the task has ended."""
         ...
 
     async def download(self, result: Any, directory: Path) -> None:  # noqa: ANN401
@@ -45,15 +45,15 @@ class AsyncClient(Protocol):
         ...
 
     def result(self, url: str, number: int) -> Any:  # noqa: ANN401
-        """Return what ``download`` takes, of an image at this address."""
+        """Return the argument of ``download`` for the image at a URL."""
         ...
 
 
 class BlockingClient(Protocol):
-    """One that is called from threads."""
+    """A client with blocking methods, which are called from threads."""
 
     def __enter__(self) -> object:
-        """Get ready; nothing is sent."""
+        """Open the client; nothing is sent."""
         ...
 
     def __exit__(
@@ -63,7 +63,7 @@ class BlockingClient(Protocol):
         ...
 
     def upload(self, path: Path) -> Any:  # noqa: ANN401
-        """Send an image and return what ``submit`` takes."""
+        """Upload an image and return the argument of ``submit``."""
         ...
 
     def submit(self, uploaded: Any) -> str:  # noqa: ANN401
@@ -71,7 +71,7 @@ class BlockingClient(Protocol):
         ...
 
     def poll(self, task_id: str) -> Any:  # noqa: ANN401
-        """Look at a task; return what ``download`` takes, once it has ended."""
+        """Poll a task; return the argument of ``download`` once the task has ended."""
         ...
 
     def download(self, result: Any, directory: Path) -> None:  # noqa: ANN401
@@ -79,12 +79,12 @@ class BlockingClient(Protocol):
         ...
 
     def result(self, url: str, number: int) -> Any:  # noqa: ANN401
-        """Return what ``download`` takes, of an image at this address."""
+        """Return the argument of ``download`` for the image at a URL."""
         ...
 
 
 Make: TypeAlias = "Callable[[str, int], AsyncClient | BlockingClient]"
-"""Makes a client of a base URL for so many at once."""
+"""Makes a client from a base URL and the number of concurrent operations."""
 
 BASELINE: Final = "aiohttp"
 PIECEWISE: Final = "aiohttp, pieces"
@@ -92,9 +92,9 @@ CAREFUL: Final = "aiohttp, careful"
 SDK: Final = "apimart_async"
 TWIN: Final = "apimart_async.sync"
 FIXED: Final = "apimart_async, fixed limits"
-"""What ``benchmarks.adaptive`` compares the package with."""
+"""The baseline of ``benchmarks.adaptive``, which no other benchmark measures."""
 
-# Where each is made, and whether it is awaited.
+# Module and class of each client.
 _PLACES: Final = {
     BASELINE: ("plain", "WithForm"),
     PIECEWISE: ("plain", "InPieces"),
@@ -113,10 +113,10 @@ NAMES: Final = tuple(name for name in _PLACES if name != FIXED)
 
 
 def load(name: str) -> Make:
-    """Import what a client needs.
+    """Import a client and the packages that it needs.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: A package is not installed.
     """
     module, attribute = _PLACES[name]
     return cast("Make", getattr(importlib.import_module(f"benchmarks.clients.{module}"), attribute))

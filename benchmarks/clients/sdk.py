@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def limits(at_once: int) -> Limits:
-    """Let the package do as much at once as the others do."""
+    """Return limits that allow as many concurrent operations as the other clients have."""
     return Limits(connections=at_once, requests=at_once, uploads=at_once, downloads=at_once)
 
 
 def result(url: str, number: int) -> Task:
-    """Make a task whose image is at this address."""
+    """Make a completed task with an image at a URL."""
     name = f"task_{number}"
     return Task(name, "completed", images=(Image(url, task_id=name, index=1),))
 
@@ -30,8 +30,8 @@ class Awaited:
     """``AsyncApimart``.
 
     Args:
-        base_url: Of the service.
-        at_once: Most connections.
+        base_url: Base URL of the service.
+        at_once: Maximum number of connections.
     """
 
     def __init__(self, base_url: str, at_once: int) -> None:
